@@ -1,0 +1,35 @@
+"""What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
+
+import flax.struct
+from jaxtyping import Array, Bool, Float, Int
+
+from siren_rope_jax.time_features import Time
+
+
+@flax.struct.dataclass
+class Batch:
+    """A batch of rows of L events each, oldest first within a segment.
+
+    Attributes:
+      categorical: ids, 0 = unknown.
+      dense: standardised features known before the outcome.
+      context: standardised features of the request, for the head.
+      actions: what the user did; visible to later events only.
+      labels: 0 or 1 per task.
+      label_mask: which labels count here: known, and in the evaluated split.
+      time: when the event happened (UTC).
+      position: ordinal within the segment, ascending from 0.
+      segment: 1, 2, ... per packed history; 0 is padding.
+      event: index of the event in its log; -1 is padding.
+    """
+
+    categorical: Int[Array, "B L F"]
+    dense: Float[Array, "B L E"]
+    context: Float[Array, "B L R"]
+    actions: Float[Array, "B L A"]
+    labels: Float[Array, "B L T"]
+    label_mask: Bool[Array, "B L T"]
+    time: Time
+    position: Int[Array, "B L"]
+    segment: Int[Array, "B L"]
+    event: Int[Array, "B L"]

@@ -1,0 +1,104 @@
+"""The boundary between ml-collections config files and the package's frozen dataclasses.
+
+Config files describe experiments as `ConfigDict`s, so that every key can be overridden on the
+command line; behind this boundary only typed, immutable dataclasses are used, and an unknown key
+or a value of the wrong type is refused with its full name.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict, FieldReference
+
+from siren_rope_jax.errors import UserError, suggestion
+
+T = TypeVar("T")
+
+
+def from_config_dict(cls: type[T], config: Mapping[str, Any] | ConfigDict, where: str = "config") -> T:
+    """Builds the frozen dataclass `cls` from a config.
+
+    Args:
+      cls: a dataclass whose fields are scalars, `Literal`s, optionals, tuples, `dict[str, X]`, or
+        dataclasses again.
+      config: its values by field name; absent fields take the dataclass's defaults.
+      where: the dotted name of `config`, for messages.
+
+    Raises:
+      UserError: an unknown key (named, with the nearest known one), a missing required key, or a
+        value of the wrong type.
+    """
+    if not isinstance(config, Mapping | ConfigDict):
+        raise UserError(f"{where}: expected a group of keys, got {config!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for key in config:
+        if key not in fields:
+            raise UserError(f"{where}.{key}: unknown key{suggestion(key, fields)}")
+        value = config[key]
+        values[key] = _convert(hints[key], value, f"{where}.{key}")
+    for name, field in fields.items():
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if required and name not in values:
+            raise UserError(f"{where}.{name}: is required and missing")
+    return cls(**values)
+
+
+def to_dict(value: Any) -> Any:
+    """Returns a dataclass config as plain, JSON-serialisable dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_dict(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_dict(item) for item in value]
+    return value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, FieldReference):
+        value = value.get()
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            hint_text = suggestion(str(value), map(str, arguments))
+            raise UserError(f"{where}: {value!r} is not a choice{hint_text}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, tuple | list):
+            raise UserError(f"{where}: expected a tuple, got {value!r}")
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping | ConfigDict):
+            raise UserError(f"{where}: expected a group of keys, got {value!r}")
+        return {key: _convert(arguments[1], value[key], f"{where}.{key}") for key in value}
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_config_dict(hint, value, where)  # type: ignore[arg-type]
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    errors = []
+    for argument in arguments:
+        if argument is not type(None):
+            try:
+                return _convert(argument, value, where)
+            except UserError as error:
+                errors.append(error)
+    raise errors[0]

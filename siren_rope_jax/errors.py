@@ -1,0 +1,28 @@
+"""Errors a user can act on, and how scripts report them."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class UserError(ValueError):
+    """Bad input from outside: its one message says what is wrong, where, and what would be right."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest known name, or the list of all known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def run_main(main: Callable[..., Any], *args: Any) -> None:
+    """Runs a script's main and turns a UserError into one line on stderr and exit status 2."""
+    try:
+        main(*args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,64 @@
+"""The rotation itself: the RoPE ladder (E1) and the real-valued rotation of q and k (E3).
+
+Plane layout: *half-split*. Plane j of a head of width K = 2P is the pair of components (j, j + P),
+which keeps the two halves contiguous. The interleaved layout (2j, 2j + 1) of the paper's texts is
+the same rotation after `interleaved_to_half_split`.
+
+Dimension letters, here and everywhere: B batch, L length in events, H heads, K head width,
+P = K / 2 planes, D model width, F inputs of a network, A actions, T tasks, S rotation sites.
+"""
+
+import math
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+def ladder(planes: int, base: float) -> np.ndarray:
+    """(E1): theta_j = base^(-j / planes), j = 0..planes-1, in radians per step; float64 [P]."""
+    return base ** (-np.arange(planes) / planes)
+
+
+def exact_angle(steps: Int[Array, "..."], frequencies: np.ndarray) -> Float[Array, "... P"]:
+    """Integer steps times constant frequencies, modulo 2 pi, without float32's loss at large steps.
+
+    A step count is cut into 8-bit digits; the frequency of each digit is reduced modulo 2 pi in
+    float64 beforehand, which is exact because digits are integers. The angle is right to about
+    1e-4 rad even where `float32(steps) * frequency` would be off by whole turns.
+    """
+    angle = jnp.zeros((*steps.shape, len(frequencies)), jnp.float32)
+    for shift in (0, 8, 16):
+        digit = steps >> shift if shift == 16 else (steps >> shift) & 0xFF  # the last keeps the sign
+        turn = np.remainder(frequencies * 2.0**shift + math.pi, math.tau) - math.pi
+        part = digit[..., None].astype(jnp.float32) * turn.astype(np.float32)
+        angle = angle + jnp.remainder(part, np.float32(math.tau))
+    return angle
+
+
+@flax.struct.dataclass
+class Rotation:
+    """cos and sin of the angles of every plane, float32, broadcastable to [..., L, H, P].
+
+    Computed once per forward pass and shared by all layers that use the same angles.
+    """
+
+    cos: Float[Array, "... L #H P"]
+    sin: Float[Array, "... L #H P"]
+
+    @classmethod
+    def from_angles(cls, angles: Float[Array, "... L #H P"]) -> "Rotation":
+        """Takes angles in radians, float32."""
+        return cls(jnp.cos(angles), jnp.sin(angles))
+
+    def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
+        """(E3): rotates every plane of queries or keys; computed in float32, dtype kept."""
+        a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]
+        return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def interleaved_to_half_split(head_width: int) -> np.ndarray:
+    """Permutation p with `half_split = interleaved[..., p]` along a head's components, int [K]."""
+    return np.arange(head_width).reshape(-1, 2).T.reshape(-1)

@@ -1,0 +1,143 @@
+"""Time, exact to the second: integers up to the moment they become bounded features (E5).
+
+Unix seconds need more bits than float32 has, so a time travels as a pair of int32, day and second
+of day (UTC), and becomes a float only after the integer remainder or difference is taken.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from siren_rope_jax.errors import UserError
+
+DAY = 86_400  # seconds
+WEEK = 7 * DAY
+NO_TIME = np.iinfo(np.int64).min  # marks an absent time among int64 Unix seconds
+EARLIEST = -2_145_916_800  # 1902-01-01T00:00:00Z
+LATEST = 4_102_444_800  # 2100-01-01T00:00:00Z, exclusive
+
+# Name of a feature group -> how many features it yields.
+FEATURE_SIZES = {"day": 2, "week": 2, "long_range": 1, "day_fraction": 1, "week_fraction": 1}
+TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
+
+
+@flax.struct.dataclass
+class Time:
+    """Instants as days since 1970-01-01 and second of the day (UTC), with their local offset.
+
+    Attributes:
+      day: int32 [...], days.
+      second: int32 [...], 0..86399, seconds.
+      offset: int32 [...], local time minus UTC in seconds; shifts the cyclic features only.
+      known: bool [...], False where the log has no time.
+    """
+
+    day: Int[Array, "..."]
+    second: Int[Array, "..."]
+    offset: Int[Array, "..."]
+    known: Bool[Array, "..."]
+
+    @classmethod
+    def from_seconds(cls, seconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
+        """From int64 Unix seconds (`NO_TIME` = absent) on the host, as numpy arrays.
+
+        Raises:
+          UserError: a known time outside 1902..2100, or times that are not integers.
+        """
+        seconds = np.asarray(seconds)
+        if not np.issubdtype(seconds.dtype, np.integer):
+            raise UserError(f"times must be integer Unix seconds, got {seconds.dtype}")
+        seconds = seconds.astype(np.int64)
+        known = seconds != NO_TIME
+        wrong = known & ((seconds < EARLIEST) | (seconds >= LATEST))
+        if wrong.any():
+            value = int(seconds[wrong][0])
+            raise UserError(
+                f"time {value} is outside 1902-2100 in Unix seconds"
+                + ("; are these milliseconds?" if abs(value) > 10**11 else "")
+            )
+        day, second = np.divmod(np.where(known, seconds, 0), DAY)
+        offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
+        return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
+
+    @classmethod
+    def from_milliseconds(cls, milliseconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
+        """From int64 Unix milliseconds, rounded down to the second; otherwise `from_seconds`."""
+        milliseconds = np.asarray(milliseconds, np.int64)
+        absent = milliseconds == NO_TIME
+        return cls.from_seconds(np.where(absent, NO_TIME, milliseconds // 1000), offset)
+
+
+@flax.struct.dataclass
+class TimeScale:
+    """The affine map of a time to T~, about [-1, 1] over the training span (paper.md section 2).
+
+    Fitted on the training events and stored with the model.
+
+    Attributes:
+      origin: Unix seconds at which T~ = 0: the middle of the span.
+      half_span: seconds from there to T~ = 1.
+    """
+
+    origin: int = flax.struct.field(pytree_node=False, default=0)
+    half_span: int = flax.struct.field(pytree_node=False, default=365 * DAY)
+
+    @classmethod
+    def fit(cls, start: int, end: int) -> "TimeScale":
+        """For training times from `start` to `end`, Unix seconds."""
+        return cls((start + end) // 2, max((end - start + 1) // 2, 1))
+
+
+def since(time: Time, origin: int, unit: float) -> Float[Array, "..."]:
+    """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences."""
+    origin_day, origin_second = divmod(origin, DAY)
+    days = (time.day - origin_day).astype(jnp.float32)
+    seconds = (time.second - origin_second).astype(jnp.float32)
+    return days * np.float32(DAY / unit) + seconds * np.float32(1 / unit)
+
+
+def phases(time: Time) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Fractions in [0, 1) of the local day and week, float32; weeks start on Thursday, as T = 0."""
+    local = time.second + time.offset
+    second_of_day = local % DAY
+    day_of_week = (time.day + local // DAY) % 7
+    second_of_week = day_of_week * DAY + second_of_day
+    return second_of_day.astype(jnp.float32) / DAY, second_of_week.astype(jnp.float32) / WEEK
+
+
+def time_features(
+    time: Time, names: Sequence[str], scale: TimeScale, dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "... F"]:
+    """(E5): the chosen groups of features, side by side in the order of `names`.
+
+    Args:
+      time: instants, [...].
+      names: `day`, `week`: (cos, sin) of the local phase; `long_range`: T~; `day_fraction`,
+        `week_fraction`: the phases themselves as raw scalars in [-1, 1).
+      scale: defines T~.
+      dtype: of the result; the features are computed in float32 and cast last.
+
+    Returns:
+      [..., F]; F is the sum of `FEATURE_SIZES`. Zero where the time is not known.
+    """
+    day, week = phases(time)
+    columns: list[Array] = []
+    for name in names:
+        if name in ("day", "week"):
+            angle = math.tau * (day if name == "day" else week)
+            columns += [jnp.cos(angle), jnp.sin(angle)]
+        elif name == "long_range":
+            columns.append(since(time, scale.origin, scale.half_span))
+        elif name in ("day_fraction", "week_fraction"):
+            columns.append(2 * (day if name == "day_fraction" else week) - 1)
+        else:
+            raise UserError(f"time feature {name!r} is unknown; known: {', '.join(FEATURE_SIZES)}")
+    if not columns:
+        return jnp.zeros((*time.day.shape, 0), dtype)
+    features = jnp.stack(columns, axis=-1) * time.known[..., None]
+    return features.astype(dtype)
