@@ -50,6 +50,23 @@ def from_config_dict(cls: type[T], config: Mapping[str, Any] | ConfigDict, where
     return cls(**values)
 
 
+def complete(cls: type, config: Mapping[str, Any]) -> ConfigDict:
+    """Returns `config` checked and with every default filled in, so that all keys can be overridden.
+
+    Raises:
+      UserError: as `from_config_dict`.
+    """
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return ConfigDict(plain(from_config_dict(cls, config)))
+
+
 def to_dict(value: Any) -> Any:
     """Returns a dataclass config as plain, JSON-serialisable dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

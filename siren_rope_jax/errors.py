@@ -1,9 +1,7 @@
-"""Errors a user can act on, and how scripts report them."""
+"""Errors a user can act on."""
 
 import difflib
-import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -17,12 +15,3 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
-
-
-def run_main(main: Callable[..., Any], *args: Any) -> None:
-    """Runs a script's main and turns a UserError into one line on stderr and exit status 2."""
-    try:
-        main(*args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -1,0 +1,40 @@
+"""Ranking on the built-in feed.
+
+    python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
+    python experiments/train.py --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
+
+The part after the colon is a variant (siren_rope_jax/variants.py).
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.variants import variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        ExperimentConfig,
+        {
+            "variant": name,
+            "seed": 0,
+            "data": {
+                "path": "runs/data/synthetic",
+                "length": 50,
+                "stride": 25,
+                "batch_size": 64,
+            },
+            "model": {
+                "width": 64,
+                "heads": 4,
+                "layers": 2,
+                "embedding_width": 16,
+                "head_widths": (128,),
+                **variant(name, category="topic"),
+            },
+            "optimizer": {"learning_rate": 3e-3},
+            "training": {"epochs": 6.0, "evaluations_per_epoch": 1},
+        },
+    )

@@ -1,0 +1,95 @@
+"""Checkpoints of a run: parameters, optimiser state and data iterator together, through Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from siren_rope_jax.errors import UserError
+
+_METRIC = "validation/ne"
+
+
+class Checkpoints:
+    """The latest and the best checkpoint of a run, below `workdir/checkpoints`.
+
+    A checkpoint appears only when it is complete. It holds `params`, `rest` (all else of the
+    state: step and optimiser) and `data` (the iterator's position), with the validation NE as its
+    metric and the run's `progress` (JSON) beside them.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self.directory = workdir / "checkpoints"
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            self.directory.absolute(),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(1),
+                    # Sorted by falling NE, the last one is the best.
+                    policies.BestN(get_metric_fn=lambda m: m[_METRIC], reverse=True, n=1),
+                ]
+            ),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._checkpointer.close()
+
+    def save(
+        self, step: int, state: Any, data: Any, ne: float, progress: dict[str, Any]
+    ) -> None:
+        """Saves a `TrainState` in the background; returns once it is copied off the devices."""
+        self._checkpointer.save_checkpointables_async(
+            step,
+            {"params": state.params, "rest": state.replace(params=None), "data": data},
+            metrics={_METRIC: ne},
+            custom_metadata=progress,
+            overwrite=True,
+        )
+
+    def latest(self, state: Any, data: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Restores (state, progress) and the iterator `data` in place; None if none is saved.
+
+        Args:
+          state: a `TrainState` of `abstract` arrays that say what to restore, and where to.
+          data: the iterator.
+        """
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        wanted = {"params": state.params, "rest": state.replace(params=None), "data": data}
+        items = self._load(latest.step, wanted)
+        progress = self._checkpointer.metadata(latest.step).custom_metadata
+        return items["rest"].replace(params=items["params"]), dict(progress or {})
+
+    def best(self, params: Any) -> tuple[Any, int]:
+        """Restores the parameters with the lowest validation NE, and their step.
+
+        Raises:
+          UserError: nothing is saved yet.
+        """
+        checkpoints = self._checkpointer.checkpoints
+        if not checkpoints:
+            raise UserError(f"{self.directory}: no checkpoint; train first")
+        step = min(checkpoints, key=lambda c: (c.metrics[_METRIC], c.step)).step
+        return self._load(step, {"params": params})["params"], step
+
+    def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._checkpointer.load_checkpointables(step, items)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{self.directory / str(step)}: does not fit this configuration: {error}"
+            ) from error
+
+
+def abstract(tree: Any) -> Any:
+    """Shapes, dtypes and shardings of a tree of arrays."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), tree
+    )

@@ -1,0 +1,52 @@
+"""How every script starts: flags and config overrides, and errors as one line and exit status 2."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from siren_rope_jax.errors import UserError, suggestion
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Parses the flags and runs `main`; a `UserError` becomes one line on stderr and status 2."""
+    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(_parse, argv))
+
+
+def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+    logging.set_verbosity(logging.WARNING)
+    try:
+        return function(*args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        # A config file's own UserError arrives inside the flag's message, with its traceback.
+        own = re.search(r"UserError: (.*)", str(error))
+        raise UserError(own[1] if own else str(error)) from error
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_unknown_override(argv) or f"{type(error).__name__}: {error}") from error
+
+
+def _unknown_override(argv: Sequence[str]) -> str | None:
+    """Names the first `--config.a.b` on the command line whose key the config file lacks."""
+    values = dict(argument.lstrip("-").partition("=")[::2] for argument in argv[1:])
+    if "config" not in values:
+        return None
+    config = flags.FLAGS["config"].parser.parse(values["config"])
+    for name in values:
+        group, parts = config, name.split(".")
+        for depth, key in enumerate(parts[1:] if parts[0] == "config" else (), start=1):
+            if not isinstance(group, ConfigDict) or key not in group:
+                known = group.keys() if isinstance(group, ConfigDict) else ()
+                return f"{'.'.join(parts[: depth + 1])}: unknown key{suggestion(key, known)}"
+            group = group[key]
+    return None

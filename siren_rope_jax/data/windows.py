@@ -1,0 +1,109 @@
+"""Which events each row of a batch holds: windows over histories, packed into rows. Pure numpy.
+
+A *window* is a run of one user's consecutive events. Its last ones are targets, which are learnt
+from or evaluated; those before them are context. Every event of a split is a target exactly once;
+histories are never multiplied into prefixes. Several windows share a row where they fit.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from siren_rope_jax.data.schema import SPLITS
+from siren_rope_jax.errors import UserError
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Half-open ranges of events within their users' histories, int64 [W] each.
+
+    Events [start, target) are context, [target, stop) are targets.
+    """
+
+    user: np.ndarray
+    start: np.ndarray
+    target: np.ndarray
+    stop: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events of each window, context included."""
+        return self.stop - self.start
+
+
+def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> Windows:
+    """Covers the events of a split, each as a target of one window.
+
+    Args:
+      index: int64 [U, 4] as in `PreparedLog`: events per user, and those of each split.
+      split: the targets; earlier splits serve as context only, later ones are never touched.
+      length: most events of a window.
+      stride: most targets of a window that does not begin with its user's first event; a target
+        has at least `length - stride` events of context wherever its user has as many.
+
+    Raises:
+      UserError: length < 1, or stride outside 1..length.
+    """
+    if length < 1 or not 1 <= stride <= length:
+        raise UserError(
+            f"window of {length} events with stride {stride}: needs 1 <= stride <= length"
+        )
+    column = SPLITS.index(split) + 1
+    end = index[:, 1 : column + 1].sum(axis=1)
+    begin = end - index[:, column]
+    # A first window may hold more targets, as long as it starts with the history itself.
+    first_stop = np.minimum(end, np.maximum(begin + stride, length))
+    count = np.where(end > begin, 1 + -(-(end - first_stop) // stride), 0)
+    user = np.repeat(np.arange(len(index)), count)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    stop = np.minimum(first_stop[user] + nth * stride, end[user])
+    target = np.where(nth == 0, begin[user], first_stop[user] + (nth - 1) * stride)
+    return Windows(user, np.maximum(stop - length, 0), target, stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Windows packed into rows: row r holds windows[members[offsets[r]:offsets[r + 1]]]."""
+
+    windows: Windows
+    members: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def pack_rows(windows: Windows, length: int, pack: bool = True) -> Rows:
+    """Packs windows into rows of `length` events, best fit, longest first.
+
+    With `pack=False` every window has a row of its own.
+    """
+    if not pack:
+        return Rows(windows, np.arange(len(windows)), np.arange(len(windows) + 1))
+    lengths = windows.lengths
+    rows: list[list[int]] = []
+    with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by the room left in them
+    rooms = 0  # bit r is set where with_room[r] is not empty
+    for window in np.argsort(-lengths, kind="stable").tolist():
+        need = int(lengths[window])
+        fitting = rooms >> need
+        if fitting:
+            room = need + ((fitting & -fitting).bit_length() - 1)
+            row = with_room[room].pop()
+            if not with_room[room]:
+                rooms &= ~(1 << room)
+            rows[row].append(window)
+        else:
+            room, row = length, len(rows)
+            rows.append([window])
+        with_room[room - need].append(row)
+        rooms |= 1 << (room - need)
+    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
+    members = np.concatenate([np.asarray(r, np.int64) for r in rows]) if rows else np.empty(0, int)
+    return Rows(windows, members, np.concatenate([[0], np.cumsum(sizes)]))

@@ -1,0 +1,57 @@
+"""Optimiser: AdamW with warm-up, cosine decay, global-norm clipping and gradient accumulation."""
+
+from dataclasses import dataclass
+
+import jax
+import optax
+
+from siren_rope_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Attributes.
+
+    learning_rate: its peak.
+    warmup_fraction: share of all updates over which it rises linearly from 0.
+    final_fraction: what is left of it at the end of the cosine.
+    weight_decay: decoupled, on matrices and tables (not on vectors and gates); 0: plain Adam.
+    clip_norm: of the global norm of all gradients, the angle networks' included.
+    accumulate: batches per update.
+    """
+
+    learning_rate: float = 1e-3
+    warmup_fraction: float = 0.05
+    final_fraction: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    accumulate: int = 1
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser for `steps` batches.
+
+    Raises:
+      UserError: `accumulate` below 1.
+    """
+    if config.accumulate < 1:
+        raise UserError(f"config.optimizer.accumulate: must be at least 1, got {config.accumulate}")
+    updates = max(steps // config.accumulate, 1)
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=max(round(config.warmup_fraction * updates), 1),
+        decay_steps=max(updates, 2),
+        end_value=config.final_fraction * config.learning_rate,
+    )
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            schedule,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda p: p.ndim == 2, params),
+        ),
+    )
+    if config.accumulate > 1:
+        return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+    return optimizer

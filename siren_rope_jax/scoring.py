@@ -1,0 +1,95 @@
+"""A model on a data set: building it, drawing its parameters, and scoring batches with it."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from siren_rope_jax.batch import Batch
+from siren_rope_jax.data.pipeline import make_batch
+from siren_rope_jax.data.schema import Schema
+from siren_rope_jax.metrics import normalized_entropy
+from siren_rope_jax.recommender import Inputs, Ranker, RankerConfig
+from siren_rope_jax.sharding import by_row, place_batch, replicated
+from siren_rope_jax.time_features import TimeScale
+
+
+def make_model(config: RankerConfig, schema: Schema, length: int) -> Ranker:
+    """The model for a data set and rows of `length` events; T~ spans the training events."""
+    inputs = Inputs(
+        categories={c.name: c.rows for c in schema.categorical},
+        tasks=schema.tasks,
+        context_length=length,
+        scale=TimeScale.fit(schema.train_start, schema.train_end),
+    )
+    return Ranker(config, inputs)
+
+
+def init_params(model: Ranker, schema: Schema, seed: int, mesh: Mesh) -> Any:
+    """Parameters drawn from `seed`, placed on the mesh."""
+    zeros = np.zeros(model.inputs.context_length, np.int32)
+    row = {"events": np.zeros(len(zeros), schema.event_dtype), "segment": zeros}
+    padding = make_batch(schema, [row | {"position": zeros, "event": zeros.astype(np.int64) - 1}])
+    init = jax.jit(lambda key: model.init(key, padding)["params"], out_shardings=replicated(mesh))
+    return init(jax.random.key(seed))
+
+
+def count_parameters(params: Any) -> int:
+    """The number of trained scalars."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+class Scored(NamedTuple):
+    """Target events with their probabilities and labels (NaN where absent), on the host."""
+
+    event: Int[np.ndarray, " N"]
+    score: Float[np.ndarray, "N T"]
+    label: Float[np.ndarray, "N T"]
+
+    def ne(self, tasks: tuple[str, ...]) -> dict[str, float]:
+        """NE per task over the events that carry its label."""
+        known = ~np.isnan(self.label)
+        return {
+            task: normalized_entropy(self.label[known[:, t], t], self.score[known[:, t], t])
+            for t, task in enumerate(tasks)
+        }
+
+
+class Scorer:
+    """Probabilities of a model over batches; compiled once, used for every evaluation."""
+
+    def __init__(self, model: Ranker, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+        def probabilities(params: Any, batch: Batch) -> Array:
+            return jax.nn.sigmoid(model.apply({"params": params}, batch))
+
+        self._apply = jax.jit(probabilities, out_shardings=by_row(mesh))
+
+    def __call__(self, params: Any, batches: Iterable[Batch]) -> Scored:
+        """Scores the target events of the batches, which must be at least one."""
+        parts: list[Scored] = []
+        pending: tuple[Batch, Array] | None = None
+        for batch in batches:
+            scores = self._apply(params, place_batch(batch, self._mesh))
+            if pending is not None:
+                parts.append(_targets(*pending))
+            pending = (batch, scores)  # read one batch late, so that the device never waits
+        if pending is not None:
+            parts.append(_targets(*pending))
+        return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _targets(batch: Batch, scores: Array) -> Scored:
+    target = batch.event >= 0
+    label = np.where(batch.label_mask, batch.labels, np.nan)
+    return Scored(batch.event[target].astype(np.int64), _local(scores)[target], label[target])
+
+
+def _local(scores: Array) -> np.ndarray:
+    """This process's rows of a global array, in order."""
+    shards = sorted(scores.addressable_shards, key=lambda s: s.index[0].start or 0)
+    return np.concatenate([jax.device_get(shard.data) for shard in shards])

@@ -1,0 +1,159 @@
+"""Training: the step, and the loop around it.
+
+The loop's order is fixed: evaluate -> save -> next batch -> step. Only then does a restored run
+repeat the lost one exactly.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from siren_rope_jax.batch import Batch
+from siren_rope_jax.checkpoint import Checkpoints, abstract
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.pipeline import eval_batches, train_batches
+from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
+from siren_rope_jax.losses import ranking_loss
+from siren_rope_jax.optim import make_optimizer
+from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.run_log import RunLog
+from siren_rope_jax.scoring import Scorer, init_params, make_model
+from siren_rope_jax.sharding import make_mesh, place_batch, replicated
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a step changes."""
+
+    step: Array
+    params: Any
+    optimizer_state: Any
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come; saved with every checkpoint.
+
+    Attributes:
+      step: batches trained on.
+      best_ne: the lowest mean validation NE so far, and
+      best_step: when it was reached.
+      stale: validations since.
+      seconds: spent in training steps.
+    """
+
+    step: int = 0
+    best_ne: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+
+    def update(self, step: int, ne: float, seconds: float) -> bool:
+        """Notes a validation; returns whether it is the best."""
+        better = ne < self.best_ne
+        self.step, self.seconds = step, seconds
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.best_ne, self.best_step = ne, step
+        return better
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    dropout_key: Array,
+    *,
+    model: Ranker,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on one batch: a pure function; returns the new state and its metrics."""
+
+    def loss_of(params: Any) -> Array:
+        rngs = {"dropout": jax.random.fold_in(dropout_key, state.step)}
+        logits = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
+        return ranking_loss(logits, batch.labels, batch.label_mask)
+
+    loss, gradients = jax.value_and_grad(loss_of)(state.params)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": loss,
+        "gradient_norm": optax.global_norm(gradients),
+        "events": (batch.segment > 0).sum(),
+    }
+    return TrainState(state.step + 1, params, optimizer_state), metrics
+
+
+def fit(config: ExperimentConfig, workdir: Path) -> Progress:
+    """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
+
+    Raises:
+      UserError: of the config, the log or the work directory; or the loss is not finite.
+    """
+    log, mesh = PreparedLog.open(config.data.path), make_mesh()
+    process = (jax.process_index(), jax.process_count())
+    batches, epoch = train_batches(log, config.data, config.seed, *process)
+    steps = max(round(config.training.epochs * epoch), 1)
+    every = max(epoch // config.training.evaluations_per_epoch, 1)
+    model = make_model(config.model, log.schema, config.data.length)
+    optimizer = make_optimizer(config.optimizer, steps)
+    claim_workdir(workdir, config)
+
+    params = init_params(model, log.schema, config.seed, mesh)
+    init = jax.jit(
+        lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        out_shardings=replicated(mesh),
+    )
+    state, progress, iterator = init(params), Progress(), iter(batches)
+    dropout_key = jax.device_put(jax.random.key(config.seed), replicated(mesh))
+    step_fn = jax.jit(
+        lambda state, batch, key: train_step(state, batch, key, model=model, optimizer=optimizer)
+    )
+    scorer = Scorer(model, mesh)
+
+    with Checkpoints(workdir) as checkpoints:
+        if restored := checkpoints.latest(abstract(state), iterator):
+            state, saved = restored
+            progress = Progress(**saved)
+        run_log = RunLog(
+            workdir,
+            config.variant,
+            progress.step,
+            steps,
+            progress.seconds,
+            config.training.log_every,
+            config.training.tensorboard,
+        )
+        with run_log:
+            for step in range(progress.step, steps + 1):
+                if step > progress.step and (step % every == 0 or step == steps):
+                    run_log.pause_clock()
+                    validation = eval_batches(log, config.data, "validation", *process)
+                    ne = scorer(state.params, validation).ne(log.schema.tasks)
+                    mean = sum(ne.values()) / len(ne)
+                    best = progress.update(step, mean, run_log.seconds)
+                    values = {f"ne/{task}": value for task, value in ne.items()}
+                    run_log.validation(step, mean, values | gate_values(state.params), best)
+                    checkpoints.save(step, state, iterator, mean, dataclasses.asdict(progress))
+                    run_log.resume_clock()
+                if step == steps or progress.stale >= config.training.patience:
+                    break
+                batch = place_batch(next(iterator), mesh)
+                with jax.transfer_guard("disallow"):
+                    state, metrics = step_fn(state, batch, dropout_key)
+                run_log.step(step + 1, metrics)
+    return progress
+
+
+def gate_values(params: Any) -> dict[str, float]:
+    """The mean of every gate (omega, lambda) by its source's name."""
+    gates = {k: v for k, v in params.get("encoding", {}).items() if k.endswith("_gate")}
+    values = jax.device_get(gates)
+    return {f"gate/{name.removesuffix('_gate')}": float(v.mean()) for name, v in values.items()}

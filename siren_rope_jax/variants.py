@@ -1,0 +1,91 @@
+"""The named variants: every row of the project's tables, as overrides of the model's config.
+
+`variant("siren_rope")` is what a config file merges into its `model` group. All of them share one
+ladder base, or the base would be a confound. The names in the left margin of `_SOURCES` are angle
+sources, of which a variant's encoding is a list.
+"""
+
+import math
+from typing import Any
+
+from siren_rope_jax.errors import UserError, suggestion
+
+_OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
+_LAMBDA = {"init": 1.0}  # lambda of (E2)
+_ALL_FEATURES = ("day", "week", "long_range")
+_RAW_FEATURES = ("day_fraction", "week_fraction", "long_range")
+_DAYS = 86_400.0  # seconds in TO-RoPE's unit of time
+
+
+def _network(
+    branches: tuple[str, ...] = ("siren", "dnn"),
+    features: tuple[str, ...] = _ALL_FEATURES,
+    category: str | None = None,
+) -> dict[str, Any]:
+    network = {"branches": branches, "features": features, "category": category}
+    return {"network": network, "gate": dict(_OMEGA)}
+
+
+_ORDER: dict[str, Any] = {"ladder": {"signal": "index"}}
+_GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
+_TIME = {"ladder": {"signal": "time", "unit": _DAYS}}
+
+
+def _with_order(time: dict[str, Any]) -> dict[str, Any]:
+    return {"time": time, "order": _GATED_ORDER}
+
+
+def _encodings(category: str) -> dict[str, dict[str, Any]]:
+    return {
+        "none": {},
+        "ordinal": {"order": _ORDER},
+        # TO-RoPE (arXiv 2510.20455) and its relatives: a ladder of time in days
+        "time_ladder": {"time": _TIME},
+        "to_rope": {"time": _TIME, "order": _ORDER},
+        "to_rope_split_dim": {
+            "time": {**_TIME, "planes": (0.0, 0.5)},
+            "order": {**_ORDER, "planes": (0.5, 1.0)},
+        },
+        "to_rope_split_head": {
+            "time": {**_TIME, "heads": (0.0, 0.5)},
+            "order": {**_ORDER, "heads": (0.5, 1.0)},
+        },
+        "to_rope_demo": {
+            "time": {"ladder": {"signal": "time", "unit": 100 * _DAYS}},
+            "order": _ORDER,
+        },
+        "linear": _with_order({"linear": {"unit": _DAYS}}),
+        # (E2) and its parts
+        "siren_rope": _with_order(_network()),
+        "siren_only": _with_order(_network(("siren",))),
+        "dnn_only": _with_order(_network(("dnn",))),
+        "time2vec": _with_order({"time2vec": {"unit": _DAYS}, "gate": dict(_OMEGA)}),
+        "siren_rope_no_order": {"time": _network()},
+        "siren_rope_long_range": _with_order(_network(features=("long_range",))),
+        "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
+        "siren_rope_raw": _with_order(_network(features=_RAW_FEATURES)),
+        # a category in the rotation: alone, and as one more input of f_phi
+        "semantic": {"category": {"embedding": {"category": category}}, "order": _GATED_ORDER},
+        "siren_rope_category": _with_order(_network(category=category)),
+    }
+
+
+VARIANTS = (*_encodings(""), "time_in_embedding")
+
+
+def variant(name: str, category: str = "item") -> dict[str, Any]:
+    """The overrides of a model's config that make it the variant `name`.
+
+    Args:
+      name: one of `VARIANTS`.
+      category: the categorical feature of `semantic` and `siren_rope_category`.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    encodings = _encodings(category)
+    if name == "time_in_embedding":
+        return {"encoding": encodings["ordinal"], "input_time_features": _ALL_FEATURES}
+    if name not in encodings:
+        raise UserError(f"variant {name!r} is unknown{suggestion(name, VARIANTS)}")
+    return {"encoding": encodings[name]}
