@@ -27,7 +27,12 @@ def _guarded(function: Callable[..., Any], *args: Any) -> Any:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict):
+            raise UserError("--config: no such config file")
+        return rest
+    except UserError:
+        raise
     except flags.Error as error:
         # A config file's own UserError arrives inside the flag's message, with its traceback.
         own = re.search(r"UserError: (.*)", str(error))

@@ -22,7 +22,7 @@ from siren_rope_jax.rotary import interleaved_to_half_split
 from siren_rope_jax.time_features import DAY, TimeScale
 
 DemoEncoding = Literal["siren_rope", "ordinal_rope", "to_rope"]
-_NETWORK_INPUTS = [0, 3, 2, 5, 4, 1]  # the demo's columns in our order
+_NETWORK_INPUTS = np.array([0, 3, 2, 5, 4, 1])  # the demo's columns in our order
 _DEMO_BASE = {"siren_rope": 1e5, "ordinal_rope": 1e5, "to_rope": 1e4}
 DEMO_TIME_SCALE = TimeScale(origin=55 * 365 * DAY, half_span=365 * DAY)  # t / 31 536 000 s - 55
 
@@ -115,7 +115,7 @@ class _Reader:
         if name not in self.weights:
             raise UserError(f"demo weights: {name!r} is missing")
         self.used.add(name)
-        return np.asarray(self.weights[name], np.float32)
+        return self.weights[name]
 
     def unread(self) -> set[str]:
         # Every attention of the demo holds a reference to the one set of gates.
@@ -161,7 +161,7 @@ class _Reader:
         return {
             "time": self.network("angle_nn", network),
             "time_final": self.network("action_angle_nn", network),
-            "time_gate": -np.repeat(omega, planes // len(omega))[None, None, :],
+            "time_gate": -omega.repeat(planes // len(omega))[None, None, :],
             "order_gate": self("rope.order_scale").reshape(1, 1, 1),
         }
 

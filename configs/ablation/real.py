@@ -1,0 +1,36 @@
+"""Ordinal RoPE, TO-RoPE and SIREN-RoPE on real logs: Globo and MovieLens.
+
+SIREN_ROPE_DATA=FOLDER python experiments/ablate.py --config=configs/ablation/real.py \
+        --workdir=runs/real
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("ordinal", "to_rope", "siren_rope")
+
+
+def get_config() -> ConfigDict:
+    """The variants, the seeds and the data."""
+    return ConfigDict(
+        {
+            "name": "Ordinal RoPE, TO-RoPE and SIREN-RoPE on real logs",
+            "variants": tuple({"name": name} for name in VARIANTS),
+            "datasets": (
+                {
+                    "name": "globo",
+                    "base": "configs/globo.py",
+                    "config": "configs/data/globo.py",
+                    "input": "globo_news/clicks_hour_000-384.csv.gz",
+                },
+                {
+                    "name": "movielens",
+                    "base": "configs/movielens.py",
+                    "config": "configs/data/movielens.py",
+                    "input": "movielens_latest_small/ratings.csv",
+                },
+            ),
+            "seeds": (0, 1, 2),
+            "baseline": "ordinal",
+            "jobs": 1,
+        }
+    )

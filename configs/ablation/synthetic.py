@@ -1,0 +1,42 @@
+"""Every encoding on the built-in feed: what share of the gap to the ideal observer does it close?
+
+python experiments/ablate.py --config=configs/ablation/synthetic.py --workdir=runs/ablation
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = (
+    "none",
+    "ordinal",
+    "time_in_embedding",
+    "time_ladder",
+    "to_rope",
+    "to_rope_split_dim",
+    "to_rope_split_head",
+    "linear",
+    "time2vec",
+    "semantic",
+    "siren_only",
+    "dnn_only",
+    "siren_rope",
+)
+
+
+def get_config() -> ConfigDict:
+    """The variants, the seeds and the data."""
+    return ConfigDict(
+        {
+            "name": "Encodings on the built-in feed",
+            "variants": tuple({"name": name} for name in VARIANTS),
+            "datasets": (
+                {
+                    "name": "synthetic",
+                    "base": "configs/synthetic.py",
+                    "config": "configs/data/synthetic.py",
+                },
+            ),
+            "seeds": (0, 1, 2),
+            "baseline": "ordinal",
+            "jobs": 1,
+        }
+    )

@@ -1,0 +1,43 @@
+"""Any log: a table of events whose every column is named on the command line.
+
+    python experiments/prepare.py --config=configs/data/table.py \
+        --input=clicks.csv.gz --output=data/clicks \
+        --config.name=clicks --config.user=uid --config.item=article --config.time=at \
+        --config.time_unit=iso --config.tasks='like=liked;read=seconds >= 30' \
+        --config.actions='seconds=ln(1 + seconds)' --config.categorical='device=device'
+
+for a file such as
+
+    uid,article,at,liked,seconds,device
+    ann,a17,2024-05-01T08:00:00Z,1,42,phone
+
+User, item and time are columns; all else is SQL over the log's columns, `user`, `item`, `time`
+(Unix seconds) and `row`, as `name=expression`, more of them with `;` between:
+
+    tasks        what to predict: true/false or 1/0, NULL where there is no label
+    actions      what the user did besides, known only after the event, NULL where unknown
+    categorical  features of the event, besides the item
+    dense        real-valued features of the event: nothing that happens after it
+    context      real-valued features of the request
+    derived      steps for use in the others; window functions are fine, break their ties by `row`
+    utc_offset   one expression: local time minus UTC, in seconds
+
+time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps). The file is
+text (comma; tab for *.tsv) or Parquet, gzipped or not; other text is read with
+
+    --config.formats.any.delimiter='|'  --config.formats.any.columns="('uid', 'article', 'at')"
+
+where `columns` names the columns of a file without a header. Every other key is described in
+`siren_rope_jax/data/prepare_config.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.data.prepare_config import EXPRESSION_GROUPS, config_dict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of `experiments/prepare.py`."""
+    return config_dict(
+        name="table", user="", item="", time="", **dict.fromkeys(EXPRESSION_GROUPS, "")
+    )

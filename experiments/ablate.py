@@ -1,0 +1,39 @@
+"""Trains variants x seeds x data sets and writes one report.
+
+    python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR [--config.jobs=2]
+
+The same command again goes on where it was stopped. Writes report.md, report.json and pictures
+into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from siren_rope_jax import cli
+from siren_rope_jax.ablation import execute, load_ablation, plan, prepare_logs
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.report import write_report
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the runs and the report.", required=True
+)
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    workdir = Path(_WORKDIR.value)
+    ablation = load_ablation(_CONFIG.value)
+    runs = plan(ablation, workdir)
+    prepare_logs(ablation, workdir)
+    failures = execute(runs, ablation.jobs)
+    print(write_report(ablation, workdir, runs))
+    if failures:
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,29 @@
+"""Evaluates a trained run: its best checkpoint on one split.
+
+    python experiments/evaluate.py --workdir=DIR [--split=test]
+
+Writes result.json, predictions.parquet and plots/ into DIR, and prints the metrics beside those of
+the baselines.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from siren_rope_jax import cli
+from siren_rope_jax.evaluate import as_text, evaluate_run
+from siren_rope_jax.plots import draw_run
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_SPLIT = flags.DEFINE_string("split", "test", "Events to score: train, validation or test.")
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    workdir = Path(_WORKDIR.value)
+    print(as_text(evaluate_run(workdir, _SPLIT.value)))
+    draw_run(workdir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

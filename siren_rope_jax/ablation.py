@@ -1,0 +1,360 @@
+"""Trains variants x seeds x data sets from one config, and goes on where it was stopped.
+
+Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result.json
+is there and was made from the same config is left alone; `report.py` compares what is finished.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import platform
+import runpy
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import from_config_dict, to_dict
+from siren_rope_jax.data.prepare import prepare
+from siren_rope_jax.data.prepare_config import PrepareConfig
+from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.evaluate import train_and_evaluate, write_json
+from siren_rope_jax.experiment import ExperimentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        name: in the table, and of its directory.
+        argument: what `get_config` of the experiment's config file is called with, as after the
+            colon in --config=FILE:ARGUMENT; empty: the name.
+        overrides: of the experiment's config, by dotted key, such as {"model.layers": 4}.
+    """
+
+    name: str
+    argument: str = ""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One data set: a prepared log, or how to make it.
+
+    Attributes:
+        name: in the report, and of its directory.
+        base: path of the experiment's config file.
+        prepared: directory of a prepared log; empty: it is prepared once, to WORKDIR/data/<name>.
+        config: path of the data config to prepare it with.
+        input: the raw log, relative to the folder in SIREN_ROPE_DATA; none for a synthetic feed.
+        prepare: overrides of the data config, by dotted key.
+        overrides: of the experiment's config on this data set, by dotted key.
+    """
+
+    name: str
+    base: str
+    prepared: str = ""
+    config: str = ""
+    input: str = ""
+    prepare: dict[str, Any] = dataclasses.field(default_factory=dict)
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.prepared) == bool(self.config):
+            raise UserError(
+                f"data set {self.name!r}: give either `prepared` (the directory of a prepared log) "
+                "or `config` (a data config to prepare it with)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What to compare.
+
+    Attributes:
+        name: the report's title.
+        variants: the rows, in the order of the table.
+        datasets: a table each.
+        seeds: of training, the same for every variant.
+        baseline: name of the variant that the others are compared with.
+        jobs: runs at a time; each gets its share of the CPU cores.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    datasets: tuple[Dataset, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        names = [v.name for v in self.variants]
+        lists: dict[str, list[Any]] = {
+            "variants": names,
+            "datasets": [d.name for d in self.datasets],
+            "seeds": list(self.seeds),
+        }
+        for what, values in lists.items():
+            if not values:
+                raise UserError(f"config.{what}: is empty")
+            if double := next((v for v in values if values.count(v) > 1), None):
+                raise UserError(f"config.{what}: {double!r} stands there twice")
+        if self.baseline not in names:
+            hint = suggestion(self.baseline, names)
+            raise UserError(f"config.baseline: {self.baseline!r} is no variant{hint}")
+        if self.jobs < 1:
+            raise UserError(f"config.jobs: must be at least 1, got {self.jobs}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run: a variant on a data set with a seed."""
+
+    dataset: str
+    variant: str
+    seed: int
+    workdir: Path
+    log: Path
+    config: ExperimentConfig
+
+    @cached_property
+    def _expected(self) -> Any:
+        return json.loads(json.dumps(to_dict(self.config)))
+
+    def is_finished(self) -> bool:
+        """Whether its test predictions and result.json are there, made from this very config."""
+        files = (self.workdir / "predictions.parquet", self.workdir / "result.json")
+        if not all(file.is_file() for file in files):
+            return False
+        result = self.result()
+        return result["split"] == "test" and result["config"] == self._expected
+
+    def result(self) -> dict[str, Any]:
+        """The content of result.json.
+
+        Raises:
+            UserError: it is not JSON.
+        """
+        path = self.workdir / "result.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); remove it to train again") from error
+
+    def machine(self) -> str:
+        """On what the run was trained; empty where that was not recorded."""
+        path = self.workdir / "machine.json"
+        return json.loads(path.read_text(encoding="utf-8"))["machine"] if path.is_file() else ""
+
+
+def load_config(
+    path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
+) -> ConfigDict:
+    """Loads a config file and overrides some of its keys.
+
+    Args:
+        path: of a Python file with `get_config()`.
+        overrides: values by dotted key; the keys must exist.
+        argument: of `get_config`, if any.
+
+    Raises:
+        UserError: no such file, no `get_config` in it, or an unknown key.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such config file")
+    namespace = runpy.run_path(str(path))
+    if "get_config" not in namespace:
+        raise UserError(f"{path}: defines no get_config()")
+    config = namespace["get_config"](*([argument] if argument else []))
+    for dotted, value in overrides.items():
+        *groups, key = dotted.split(".")
+        place = config
+        for group in [*groups, key]:
+            known = list(place) if isinstance(place, ConfigDict) else []
+            if group not in known:
+                raise UserError(f"{path}: no key {dotted!r} to override{suggestion(group, known)}")
+            if group is not key:
+                place = place[group]
+        with place.ignore_type():
+            place[key] = value
+    return config
+
+
+def plan(ablation: Ablation, workdir: Path) -> list[Run]:
+    """All runs, checked before the first one starts: seed by seed, so that early reports are fair.
+
+    Raises:
+        UserError: an unknown key or a wrong value in the base config or an override.
+    """
+    runs = []
+    for dataset in ablation.datasets:
+        log = Path(dataset.prepared or workdir / "data" / dataset.name)
+        for seed in ablation.seeds:
+            for variant in ablation.variants:
+                own = {"variant": variant.name, "data.path": str(log), "seed": seed}
+                overrides = {**dataset.overrides, **variant.overrides, **own}
+                config = load_config(dataset.base, overrides, variant.argument or variant.name)
+                place = workdir / dataset.name / variant.name / f"seed_{seed}"
+                runs.append(
+                    Run(
+                        dataset.name,
+                        variant.name,
+                        seed,
+                        place,
+                        log,
+                        ExperimentConfig.from_config(config),
+                    )
+                )
+    return runs
+
+
+def prepare_logs(ablation: Ablation, workdir: Path) -> None:
+    """Prepares the logs that are not there yet, into WORKDIR/data.
+
+    Raises:
+        UserError: SIREN_ROPE_DATA is needed and not set, as `prepare`, or a log that is there was
+            prepared otherwise.
+    """
+    for dataset in ablation.datasets:
+        if dataset.prepared:
+            continue
+        raw = load_config(dataset.config, dataset.prepare)
+        feed = None if dataset.input else from_config_dict(SyntheticConfig, raw)
+        table = PrepareConfig.load(raw) if dataset.input else None
+        output = workdir / "data" / dataset.name
+        record = output.with_suffix(".json")
+        made_from = {"input": dataset.input, "config": to_dict(feed or table)}
+        made_from = json.loads(json.dumps(made_from))
+        if output.exists() and record.is_file():
+            if json.loads(record.read_text(encoding="utf-8")) != made_from:
+                raise UserError(
+                    f"{output} was prepared from another config; remove it, or choose another "
+                    "--workdir"
+                )
+            continue
+        source = _real_log(dataset) if dataset.input else None
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, made_from)  # before the log: a log without a record is somebody else's
+        if feed:
+            generate(feed, output)
+        elif table and source:
+            prepare(table, source, output)
+
+
+def _real_log(dataset: Dataset) -> Path:
+    if "SIREN_ROPE_DATA" not in os.environ:
+        raise UserError(
+            f"data set {dataset.name!r}: set SIREN_ROPE_DATA to the folder that holds "
+            f"{dataset.input}"
+        )
+    return Path(os.environ["SIREN_ROPE_DATA"]) / dataset.input
+
+
+Train = Callable[[ExperimentConfig, Path], Any]
+
+
+def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
+    """Trains the runs that are not finished, `jobs` at a time.
+
+    A run that fails for a reason its user can act on (a loss that is no longer finite, say) does
+    not stop the others.
+
+    Args:
+        runs: as planned.
+        jobs: processes; 1 trains in this one.
+        train: trains and evaluates one config in a directory; importable by name.
+
+    Returns:
+        one message per failed run.
+    """
+    todo = [run for run in runs if not run.is_finished()]
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
+    failures = []
+    for done, (run, error) in enumerate(_results(todo, jobs, train), start=1):
+        name = f"{run.dataset}/{run.variant}/seed_{run.seed}"
+        if error is None:
+            tasks = run.result()["tasks"]
+            ne = ", ".join(f"{t} {v['ne']:.4f}" for t, v in tasks.items() if v["ne"] is not None)
+            print(f"[{done}/{len(todo)}] {name}: NE {ne}", flush=True)
+        else:
+            failures.append(f"{name}: {error}")
+            print(f"[{done}/{len(todo)}] {name}: FAILED: {error}", flush=True)
+    return failures
+
+
+def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, UserError | None]]:
+    if jobs == 1:
+        for run in todo:
+            yield run, _train_one(run, train)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with JAX threads can hang
+    shares = context.Queue()
+    for share in core_shares(jobs):
+        shares.put(share)
+    with ProcessPoolExecutor(jobs, context, _claim_cores, (shares,)) as pool:
+        waiting = {pool.submit(_train_one, run, train): run for run in todo}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def core_shares(jobs: int) -> list[list[int]]:
+    """The CPU cores of each process: disjoint where there are enough, else dealt round."""
+    cores = available_cores()
+    return [cores[job % len(cores) :: jobs] for job in range(jobs)]
+
+
+def available_cores() -> list[int]:
+    """The CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _claim_cores(shares: Any) -> None:
+    """Pins a worker to its cores before JAX sizes its thread pools by them."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, shares.get())
+
+
+def _train_one(run: Run, train: Train) -> UserError | None:
+    try:
+        train(run.config, run.workdir)
+    except UserError as error:
+        return error
+    write_json(run.workdir / "machine.json", {"machine": machine()})
+    return None
+
+
+def machine() -> str:
+    """Kind of CPU, number of cores, and the accelerator if JAX uses one."""
+    import jax  # here, so that workers pin their cores before JAX looks at them
+
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            models = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+            name = next(models, name)
+    text = f"{name}, {len(available_cores())} cores"
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        text += f"; {len(devices)} x {devices[0].device_kind}"
+    return text
+
+
+def load_ablation(config: ConfigDict) -> Ablation:
+    """Reads an ablation's ConfigDict.
+
+    Raises:
+        UserError: an unknown key or a wrong value.
+    """
+    return from_config_dict(Ablation, config)

@@ -1,0 +1,152 @@
+"""Reads a prepared log: whole histories at random, or all events in order."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from siren_rope_jax.data.schema import SPLITS, Schema
+from siren_rope_jax.errors import UserError, suggestion
+
+_CHUNK = 1 << 14  # histories read at once by `events`
+
+
+@dataclasses.dataclass(frozen=True)
+class Events:
+    """Events of a log in global order: user 0's, oldest first, then user 1's, ...
+
+    Attributes:
+      rows: [N] of `Schema.event_dtype`.
+      event: int64 [N], the global index of each.
+      user: int32 [N].
+    """
+
+    rows: np.ndarray
+    event: np.ndarray
+    user: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedLog:
+    """A prepared log on disk.
+
+    Attributes:
+      path: its directory.
+      schema: what its columns mean.
+      index: int64 [U, 4]: the number of a user's events, and those in train, validation, test.
+      report: what `prepare` counted.
+      histories: the records by user; safe to share between threads and to send to processes.
+    """
+
+    path: Path
+    schema: Schema
+    index: np.ndarray
+    report: Mapping[str, Any]
+    histories: ArrayRecordDataSource
+
+    @staticmethod
+    def open(path: str | Path) -> "PreparedLog":
+        """Opens the log in the directory `path`.
+
+        Raises:
+          UserError: nothing there, something missing, or another format version.
+        """
+        path = Path(path)
+        meta_path = path / "meta.json"
+        if not meta_path.is_file():
+            raise UserError(
+                f"{path} is no prepared log (it has no meta.json); "
+                "write one with experiments/prepare.py"
+            )
+        try:
+            meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{meta_path} is damaged: {error}; prepare the log again") from error
+        report = meta.pop("report", {})
+        schema = Schema.from_json(meta, str(meta_path))
+        needed = ["index.npy", "users.parquet"]
+        needed += [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
+        for name in needed:
+            if not (path / name).is_file():
+                raise UserError(f"{path} is incomplete: no {name}; prepare the log again")
+        index = np.load(path / "index.npy", allow_pickle=False)
+        histories = _open_histories(path)
+        if len(histories) != len(index):
+            raise UserError(
+                f"{path} is incomplete: {len(histories)} histories for {len(index)} users; "
+                "prepare the log again"
+            )
+        return PreparedLog(path, schema, index, report, histories)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 [U + 1]: the global index of each user's first event, and the total."""
+        return np.concatenate([[0], np.cumsum(self.index[:, 0])])
+
+    def history(self, user: int) -> np.ndarray:
+        """Returns one user's events, oldest first: [n] of `schema.event_dtype`, read-only."""
+        return np.frombuffer(self.histories[user], self.schema.event_dtype)
+
+    def events(self, split: str | None = None) -> Events:
+        """Returns all events, or those of one split, in global order.
+
+        Raises:
+          UserError: an unknown split.
+        """
+        if split is not None and split not in SPLITS:
+            raise UserError(f"unknown split {split!r}{suggestion(split, SPLITS)}")
+        counts = self.index[:, 0]
+        rows = np.empty(counts.sum(), self.schema.event_dtype)
+        begin = 0
+        for first in range(0, len(counts), _CHUNK):
+            users = range(first, min(first + _CHUNK, len(counts)))
+            chunk = b"".join(self.histories.__getitems__(users))
+            part = np.frombuffer(chunk, self.schema.event_dtype)
+            rows[begin : begin + len(part)] = part
+            begin += len(part)
+        user = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        event = np.arange(len(rows), dtype=np.int64)
+        if split is not None:
+            keep = rows["split"] == SPLITS.index(split)
+            rows, event, user = rows[keep], event[keep], user[keep]
+        return Events(rows, event, user)
+
+    def users(self) -> pa.ChunkedArray:
+        """Returns the users' raw ids, by user index."""
+        return pq.read_table(self.path / "users.parquet")["value"]
+
+    def vocabulary(self, name: str) -> pa.Table:
+        """Returns the vocabulary of a categorical feature: id, value, train_count, by id.
+
+        Raises:
+          UserError: no such feature.
+        """
+        names = [categorical.name for categorical in self.schema.categorical]
+        if name not in names:
+            raise UserError(f"no categorical feature {name!r}{suggestion(name, names)}")
+        return pq.read_table(self.path / "vocabulary" / f"{name}.parquet")
+
+    def baselines(self) -> pd.DataFrame | None:
+        """Returns the known floors beside the log (`event`, "<baseline>/<task>"), if it has any."""
+        path = self.path / "baselines.parquet"
+        return pq.read_table(path).to_pandas() if path.is_file() else None
+
+
+def _open_histories(path: Path) -> ArrayRecordDataSource:
+    files = sorted(path.glob("histories-*.arrayrecord"))
+    shards = {re.fullmatch(r"histories-\d+-of-(\d+)\.arrayrecord", f.name) for f in files}
+    totals = {int(match[1]) for match in shards if match}
+    if totals != {len(files)}:
+        raise UserError(f"{path} is incomplete: some histories-*.arrayrecord files are missing")
+    try:
+        return ArrayRecordDataSource(files)
+    except Exception as error:  # array_record raises bare RuntimeErrors
+        raise UserError(f"{files[0]} or its siblings are damaged: {error}") from error

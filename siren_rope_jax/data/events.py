@@ -1,0 +1,161 @@
+"""Makes the table of events out of a raw log: named, deduplicated, split by time, evaluated."""
+
+import dataclasses
+import datetime
+
+import duckdb
+import ibis
+
+from siren_rope_jax.data import checks, expressions
+from siren_rope_jax.data.prepare_config import RESERVED, PrepareConfig
+from siren_rope_jax.errors import UserError
+
+GROUPS = {  # of the config: the prefix of a column in a prepared log
+    "categorical": "categorical",
+    "dense": "dense",
+    "context": "context",
+    "actions": "action",
+    "tasks": "task",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Unix seconds: the first event, the two ends of the split, the last event."""
+
+    first: int
+    train_end: int
+    validation_end: int
+    last: int
+
+
+def without_duplicates(raw: ibis.Table) -> ibis.Table:
+    """Keeps, of the rows that are identical in every column, the first."""
+    columns = [column for column in raw.columns if column != "row"]
+    return raw.group_by(columns).aggregate(row=raw.row.min())
+
+
+def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
+    """Adds user, item and time (seconds; also as `order_time`), and keeps the time as given."""
+    kept = [column for column in raw.columns if column.lower() not in RESERVED]
+    seconds = checks.seconds_of(raw, config.time, config.time_unit)
+    return raw.select(
+        *kept,
+        "row",
+        user=raw[config.user],
+        item=raw[config.item],
+        time=seconds,
+        order_time=seconds,
+        **{checks.GIVEN_TIME: raw[config.time]},
+    )
+
+
+def with_order_time(log: ibis.Table) -> ibis.Table:
+    """Gives events without a time, for order and split, the time of their user's last known one."""
+    so_far = ibis.window(group_by="user", order_by="row", preceding=None, following=0)
+    log = log.mutate(known=log.time.count().over(so_far))
+    first = (log.known == 1).ifelse(log.time, None)  # NULL but in the user's first known time
+    return log.mutate(
+        order_time=ibis.coalesce(
+            log.time.max().over(group_by=["user", "known"]),  # one row of these has a time
+            first.max().over(group_by="user"),
+            log.time.min().over(ibis.window()),  # a user of no time at all is train
+        )
+    ).drop("known")
+
+
+def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> Bounds:
+    """The times of the split: those of the events at the given fractions of all, in time order.
+
+    Raises:
+      UserError: a split is left without any event.
+    """
+    split = config.split
+    counts = log.group_by("order_time").aggregate(n=log.count())
+    window = ibis.cumulative_window(order_by="order_time")
+    upto = con.create_table("times", counts.mutate(upto=counts.n.sum().over(window)))
+    first, last, events = (
+        value.to_pyarrow().as_py()
+        for value in (upto.order_time.min(), upto.order_time.max(), upto.upto.max())
+    )
+
+    def at(fraction: float) -> int:
+        beyond = upto.upto > int(fraction * events)
+        return upto.order_time.min(where=beyond).to_pyarrow().as_py()
+
+    if split.train_end:
+        train_end = _seconds(config, "train_end")
+        validation_end = _seconds(config, "validation_end")
+    else:
+        train_end = at(split.train_fraction)
+        validation_end = at(split.train_fraction + split.validation_fraction)
+    bounds = Bounds(first, train_end, validation_end, last)
+    if not first < bounds.train_end < bounds.validation_end <= last:
+        raise UserError(
+            f"config.split: train until {iso(bounds.train_end)} and validation until "
+            f"{iso(bounds.validation_end)} leave a split without events; the log runs from "
+            f"{iso(first)} to {iso(last)}"
+        )
+    return bounds
+
+
+def evaluate(
+    con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig, bounds: Bounds
+) -> ibis.Table:
+    """Makes the table `events` with the columns of a prepared log, ids not yet encoded."""
+    hidden = (checks.GIVEN_TIME, "order_time")
+    for name in expressions.in_order(config.derived, "config.derived"):
+        where = f"config.derived.{name}"
+        known = [column for column in log.columns if column not in hidden]
+        if name.lower() in (column.lower() for column in known):
+            raise UserError(f"{where}: the log has a column of this name; choose another")
+        text = expressions.resolve(config.derived[name], known, where)
+        expressions.check(log, name, text, where)
+        log = expressions.select(log, {name: text}, step=f"with_{name}")
+    known = [column for column in log.columns if column not in hidden]
+    texts: dict[str, str] = {"utc_offset": config.utc_offset or "0", "categorical/item": "item"}
+    keys = {"utc_offset": "config.utc_offset", "categorical/item": "config.item"}
+    for group, prefix in GROUPS.items():
+        for name, text in getattr(config, group).items():
+            texts[f"{prefix}/{name}"] = text
+            keys[f"{prefix}/{name}"] = f"config.{group}.{name}"
+    for column, text in texts.items():
+        texts[column] = expressions.resolve(text, known, keys[column])
+        kind = expressions.check(log, column, texts[column], keys[column])
+        if not column.startswith("categorical/") and not (
+            kind.is_numeric() or kind.is_boolean() or kind.is_null()
+        ):
+            raise UserError(
+                f"{keys[column]}: {text!r} is of type {kind}, not a number or true/false"
+            )
+    table = expressions.select(log, texts, keep='row, "user", time, order_time', step="evaluated")
+    numbers = [column for column in texts if not column.startswith("categorical/")]
+    table = table.mutate(
+        split=ibis.cases(
+            (table.order_time < bounds.train_end, 0),
+            (table.order_time < bounds.validation_end, 1),
+            else_=2,
+        ),
+        **{column: table[column].cast("float64") for column in numbers},
+    )
+    try:
+        return con.create_table("events", table)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        for column, text in texts.items():
+            expressions.check(log, column, text, keys[column], run=True)
+        raise UserError(f"config: the expressions cannot be evaluated: {error}") from error
+
+
+def _seconds(config: PrepareConfig, key: str) -> int:
+    text = getattr(config.split, key)
+    try:
+        date = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"config.split.{key}: {text!r} is no date such as 2024-05-01") from error
+    return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
+
+
+def iso(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

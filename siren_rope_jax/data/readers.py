@@ -1,0 +1,227 @@
+"""Reads the files of a raw log into one table, exactly: no value is rounded or guessed."""
+
+import csv
+import fnmatch
+import glob
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import ibis
+import pyarrow.parquet as pq
+
+from siren_rope_jax.data.prepare_config import Format
+from siren_rope_jax.errors import UserError
+
+_TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
+
+
+def find_files(pattern: str | Path) -> list[Path]:
+    """Returns the files that `pattern`, a path or a glob, names, sorted.
+
+    Raises:
+      UserError: none, or a folder.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        raise UserError(f"input {path} is a folder; name a file, or several as '{path}/*.csv'")
+    if path.exists():
+        return [path]
+    files = sorted(Path(name) for name in glob.glob(str(pattern)))
+    if not files:
+        raise UserError(f"input {pattern} does not exist")
+    return files
+
+
+def open_log(
+    con: ibis.BaseBackend,
+    files: Sequence[Path],
+    formats: dict[str, Format],
+    identities: Sequence[str],
+) -> tuple[ibis.Table, list[int], int]:
+    """Opens the files as one table with the column `row`, from 1, in input order.
+
+    Every text file is read to its end here, and again when the table is used, rather than stored
+    as text in between: that takes longer.
+
+    Text columns become 64-bit integers if every value of them is one in its canonical form (so
+    "007" and "7" stay apart), else true/false, else double if all are numbers that it can hold;
+    else they stay text. An empty field is NULL.
+
+    Args:
+      con: the engine.
+      files: of the same columns.
+      formats: by name, in the order of preference.
+      identities: columns (user, item) that must not become double: "1.0" is not "1".
+
+    Returns:
+      the table, the number of rows before each file's first, and that of all rows.
+
+    Raises:
+      UserError: no format for a file, a file damaged, columns that differ, or no rows at all.
+    """
+    parts: list[ibis.Table] = []
+    offsets: list[int] = []
+    kinds: list[dict[str, set[str]]] = []
+    rows = 0
+    for path in files:
+        try:
+            part = _open(con, path, _choose_format(path, formats))
+            if parts and part.columns != parts[0].columns:
+                raise UserError(f"{path} has other columns than {files[0]}: {list(part.columns)}")
+            count, kinds_of_part = _possible_kinds(part)
+        except duckdb.Error as error:
+            raise UserError(f"{path} cannot be read: {_first_lines(error)}") from error
+        parts.append(part)
+        offsets.append(rows)
+        kinds.append(kinds_of_part)
+        rows += count
+    if rows == 0:
+        raise UserError(f"{files[0]} is an empty log: it has no events")
+    casts = {}
+    for column in kinds[0]:
+        possible = set.intersection(*(of_part[column] for of_part in kinds))
+        wanted = ("int64",) if column in identities else ("int64", "boolean", "float64")
+        casts[column] = next((kind for kind in wanted if kind in possible), "string")
+    numbered = [
+        part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))
+        for part, offset in zip(parts, offsets, strict=True)
+    ]
+    return ibis.union(*numbered) if len(numbered) > 1 else numbered[0], offsets, rows
+
+
+def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str:
+    """Says where a row is: "row 17 of ratings.csv" (a header is not counted)."""
+    number = max(i for i, offset in enumerate(offsets) if offset < row)
+    return f"row {row - offsets[number]} of {files[number].name}"
+
+
+def _open(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+    name = path.name.removesuffix(".gz")
+    kind = chosen.kind
+    if kind == "auto":
+        kind = "parquet" if name.endswith((".parquet", ".pq")) else "text"
+    if kind == "parquet":
+        try:
+            pq.read_metadata(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is no complete Parquet file: {error}") from error
+        table = _plain_numbers(con.read_parquet(path))
+        new_names = [chosen.rename.get(column, column) for column in table.columns]
+        _check_names(path, new_names)
+        table = table.rename(dict(zip(new_names, table.columns, strict=True)))
+    else:
+        if path.suffix == ".gz":
+            _check_gzip(path)
+        delimiter = chosen.delimiter or ("\t" if name.endswith((".tsv", ".inter")) else ",")
+        names = list(chosen.columns) or _read_header(path, delimiter)
+        names = [chosen.rename.get(column, column) for column in names]
+        _check_names(path, names)
+        table = con.read_csv(
+            path,
+            delim=delimiter,
+            quote='"',
+            escape='"',
+            header=not chosen.columns,
+            columns=dict.fromkeys(names, "VARCHAR"),
+            auto_detect=False,
+            compression="gzip" if path.suffix == ".gz" else "none",
+        )
+    # Hidden by the columns of these names that `prepare` makes; the engine ignores case.
+    return table.drop(*(c for c in table.columns if c.lower() == "row"))
+
+
+def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
+    name = path.name.removesuffix(".gz")
+    # Of patterns that fit, the most specific: configs do not keep the order of their keys.
+    fitting = [f for f in formats.values() if fnmatch.fnmatchcase(name, f.pattern)]
+    if not fitting:
+        patterns = ", ".join(f.pattern for f in formats.values())
+        raise UserError(f"{path}: no format for this file name; the config has {patterns}")
+    return max(fitting, key=lambda f: len(f.pattern.replace("*", "")))
+
+
+def _read_header(path: Path, delimiter: str) -> list[str]:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        line = file.readline()
+    try:
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: its first line is not UTF-8 text") from error
+    if not text:
+        raise UserError(f"{path} is empty: not even a header line")
+    if len(delimiter) == 1:
+        names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
+    else:
+        names = text.split(delimiter)
+    for suffix in _TYPE_SUFFIXES:
+        names = [name.strip().removesuffix(suffix) for name in names]
+    return names
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(f"{path}: column {number} has no name")
+        if name.lower() in seen:
+            raise UserError(f"{path}: two columns are named {name!r} (case does not matter)")
+        seen.add(name.lower())
+
+
+def _check_gzip(path: Path) -> None:
+    """Reads a gzip file to its end, since the engine takes a truncated one for a short one."""
+    try:
+        with gzip.open(path, "rb") as file:
+            while file.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(
+            f"{path} is truncated or damaged ({error}); fetch it again (gzip -t must accept it)"
+        ) from error
+
+
+def _possible_kinds(table: ibis.Table) -> tuple[int, dict[str, set[str]]]:
+    """Returns the number of rows, and for each text column the types that hold all its values."""
+    texts = [c for c in table.columns if table[c].type().is_string()]
+    tests = {"rows": table.count()}
+    for c in texts:
+        text = table[c]
+        integer = text.try_cast("int64")
+        fits = {
+            "int64": (integer.cast("string") == text).fill_null(False),
+            "boolean": text.lower().isin(["true", "false"]),
+            "float64": _is_number(text),
+        }
+        tests |= {f"{kind} {c}": (text.isnull() | ok).all() for kind, ok in fits.items()}
+    found = table.aggregate(**tests).to_pyarrow().to_pylist()[0]
+    kinds = ("int64", "boolean", "float64")
+    return found["rows"], {c: {k for k in kinds if found[f"{k} {c}"]} for c in texts}
+
+
+def _is_number(text: ibis.Value) -> ibis.Value:
+    """Whether a double says all of the text: neither "007", nor "1_000", nor 20 digits."""
+    number = text.try_cast("float64")
+    exact = (number.abs() < 2.0**53) | number.isnan() | number.isinf()
+    leading_zero = text.substr(0, 2).between("00", "09")
+    return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)
+
+
+def _plain_numbers(table: ibis.Table) -> ibis.Table:
+    """Widens a Parquet file's numbers, so that the same log gives the same result as text."""
+    casts = {}
+    for c in table.columns:
+        kind = table[c].type()
+        if kind.is_integer():
+            casts[c] = table[c].cast("int64")
+        elif kind.is_floating() or kind.is_decimal():
+            casts[c] = table[c].cast("float64")
+    return table.mutate(**casts) if casts else table
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:3])

@@ -1,0 +1,56 @@
+"""Small random batches and models for the tests."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from siren_rope_jax.angles import AngleSource
+from siren_rope_jax.batch import Batch
+from siren_rope_jax.config import from_config_dict
+from siren_rope_jax.recommender import Inputs, Ranker, RankerConfig
+from siren_rope_jax.time_features import Time, TimeScale
+from siren_rope_jax.variants import variant
+
+START = 1_700_000_000  # Unix seconds
+SPAN = 60 * 86_400
+INPUTS = Inputs({"item": 20, "topic": 5}, ("like", "share"), 12, TimeScale.fit(START, START + SPAN))
+
+
+def random_batch(seed: int = 0, rows: int = 2, length: int = 12) -> Batch:
+    """Full rows of one history each, with random features and ascending times."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, length)
+    seconds = np.sort(rng.integers(START, START + SPAN, shape), axis=-1)
+    return Batch(
+        categorical=np.stack([rng.integers(0, 20, shape), rng.integers(0, 5, shape)], -1).astype(
+            np.int32
+        ),
+        dense=rng.normal(size=(*shape, 3)).astype(np.float32),
+        context=rng.normal(size=(*shape, 2)).astype(np.float32),
+        actions=rng.normal(size=(*shape, 4)).astype(np.float32),
+        labels=rng.integers(0, 2, (*shape, 2)).astype(np.float32),
+        label_mask=np.ones((*shape, 2), bool),
+        time=Time.from_seconds(seconds),
+        position=np.broadcast_to(np.arange(length, dtype=np.int32), shape),
+        segment=np.ones(shape, np.int32),
+        event=np.arange(rows * length, dtype=np.int32).reshape(shape),
+    )
+
+
+def small_config(name: str, **changes: Any) -> RankerConfig:
+    """A small ranking model of a named variant."""
+    sizes = {"width": 16, "heads": 2, "layers": 2, "embedding_width": 4, "head_widths": (32,)}
+    return from_config_dict(RankerConfig, {**sizes, **variant(name, "topic"), **changes})
+
+
+def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
+    """A small model and its parameters, with gates away from special values."""
+    model = Ranker(small_config(name, **changes), INPUTS)
+    params = model.init(jax.random.key(seed), random_batch())["params"]
+    return model, params
+
+
+def source(**entries: Any) -> AngleSource:
+    """An angle source from plain dicts."""
+    return from_config_dict(AngleSource, entries)

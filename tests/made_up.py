@@ -1,0 +1,72 @@
+"""Made-up logs and runs for tests: real files in the package's formats, without training."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from siren_rope_jax import evaluate
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.schema import NO_TIME, Categorical, Schema
+from siren_rope_jax.data.writer import encode_ids, write_log
+
+MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
+TASKS = ("like", "long")
+
+
+def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0):
+    """Random events over some days; the item's id and the user move the labels."""
+    rng = np.random.default_rng(seed)
+    size = users * events
+    user = np.repeat(np.arange(users), events)
+    time = np.sort(rng.integers(0, days * 86400, (users, events)), axis=1).ravel() + MONDAY
+    item = np.char.add("i", rng.integers(0, 60, size).astype(str))
+    split = np.digitize(time, MONDAY + np.array([0.6, 0.8]) * days * 86400)
+    ids, vocabulary = encode_ids(item, split == 0)
+    counts = vocabulary["train_count"].to_numpy()
+    schema = Schema(
+        "made_up", (Categorical("item", len(counts), int(np.sum(counts >= 12))),), (), (), (),
+        TASKS, True, int(time.min()), int(MONDAY + 0.6 * days * 86400),
+        int(MONDAY + 0.8 * days * 86400), int(time.max()),
+    )  # fmt: skip
+    rows = np.zeros(size, schema.event_dtype)
+    rows["time"] = np.where(rng.random(size) < no_time, NO_TIME, time)
+    rows["utc_offset"] = np.where(user % 2, -5 * 3600, 2 * 3600)
+    rows["split"], rows["categorical/item"] = split, ids
+    p = 1 / (1 + np.exp(-rng.normal(size=users)[user] - rng.normal(size=len(counts) + 1)[ids]))
+    for task in TASKS:
+        rows[f"task/{task}"] = np.where(rng.random(size) < 0.1, -1, rng.random(size) < p)
+    floor = pa.table({"event": np.arange(size), "oracle/like": p, "ideal/like": p.round(1)})
+    raw = [f"user {u}" for u in range(users)]
+    write_log(path, schema, np.split(rows, users), raw, {"item": vocabulary}, {}, floor)
+    return PreparedLog.open(path)
+
+
+def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
+    """A finished run's files, as if a model had known the truth but for some noise."""
+    workdir.mkdir(parents=True)
+    rng = np.random.default_rng([seed, len(variant)])
+    event = log.events("test").event
+    truth = log.baselines()["oracle/like"].to_numpy()[event]
+    logit = np.log(truth / (1 - truth))[:, None] + noise * rng.normal(size=(len(event), len(TASKS)))
+    scores = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    evaluate.write_predictions(workdir, log, event, scores, TASKS)
+    outcome = evaluate.result(
+        log, event, scores, TASKS, variant=variant, dataset=log.schema.name, split="test",
+        seed=seed, step=500, parameters=12_345 + len(variant), train_seconds=61.5 + seed,
+        config=config,
+    )  # fmt: skip
+    with (workdir / "metrics.jsonl").open("w") as lines:
+        for step in range(1, 501):
+            train = {"step": step, "kind": "train", "events_per_second": 1e5,
+                     "loss": 0.6 + 0.3 * np.exp(-step / 80) + 0.02 * rng.normal()}  # fmt: skip
+            lines.write(json.dumps(train) + "\n")
+            if step % 50 == 0:
+                value = {f"ne/{t}": 0.9 + 0.2 * noise + np.exp(-step / 60) / 5
+                         for t in TASKS}  # fmt: skip
+                if variant != "ordinal":
+                    value["gate/order"] = 1 - 0.8 * step / 500 + 0.01 * seed
+                    value["gate/time"] = np.pi - 0.3 * step / 500
+                lines.write(json.dumps({"step": step, "kind": "validation"} | value) + "\n")
+    evaluate.write_json(workdir / "result.json", outcome)  # last: its presence says "finished"
+    return outcome

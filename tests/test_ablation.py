@@ -1,0 +1,289 @@
+"""Ablations: the plan, going on where stopped, and the report's numbers."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from siren_rope_jax import ablation, bootstrap, report
+from siren_rope_jax.config import to_dict
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.evaluate import evaluate_run
+from tests.made_up import make_log, make_run
+
+ROOT = Path(__file__).parents[1]
+BASE = """
+from ml_collections import ConfigDict
+from siren_rope_jax.variants import variant
+
+def get_config(name="ordinal"):
+    return ConfigDict({
+        "variant": name, "seed": 0,
+        "data": {"path": "", "length": 16, "stride": 8, "batch_size": 32},
+        "model": {"width": 8, "heads": 1, "layers": 1, "embedding_width": 4, "head_widths": (8,),
+                  "dropout": 0.9, **variant(name)},
+        "training": {"epochs": 1.0, "log_every": 5},
+    })
+"""
+
+
+def train(config, workdir):
+    """Stands in for training: writes a run's files, with the config's dropout as its noise.
+
+    A module-level function, as worker processes import it by name.
+    """
+    noise = config.model.dropout
+    if noise > 5:
+        raise UserError("the loss is not finite at step 3")
+    make_run(workdir, PreparedLog.open(config.data.path), to_dict(config),
+             variant=config.variant, seed=config.seed, noise=noise)  # fmt: skip
+
+
+def make_config(tmp_path, **changes):
+    (tmp_path / "base.py").write_text(BASE)
+    log = tmp_path / "log"
+    if not log.exists():
+        make_log(log, users=60)
+    data = {"name": "made_up", "base": str(tmp_path / "base.py"), "prepared": str(log)}
+    values = {
+        "name": "Noise",
+        "variants": (
+            {"name": "ordinal"},
+            {"name": "siren_rope", "overrides": {"model.dropout": 0.1}},
+            {"name": "middle", "argument": "ordinal", "overrides": {"model.dropout": 0.5}},
+        ),
+        "datasets": ({**data, **changes.pop("data", {})},),
+        "seeds": (0, 1),
+        "baseline": "ordinal",
+    }
+    return ConfigDict(values | changes)
+
+
+def make_plan(tmp_path, **changes):
+    spec = ablation.load_ablation(make_config(tmp_path, **changes))
+    return spec, ablation.plan(spec, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole ablation, its report written."""
+    tmp_path = tmp_path_factory.mktemp("ablation")
+    spec, runs = make_plan(tmp_path)
+    assert ablation.execute(runs, spec.jobs, train) == []
+    report.write_report(spec, tmp_path / "out", runs)
+    return spec, runs, tmp_path / "out"
+
+
+def test_every_variant_runs_with_every_seed_on_every_data_set(tmp_path):
+    _, runs = make_plan(tmp_path)
+    assert {(r.variant, r.seed) for r in runs} == {
+        (v, s) for v in ("ordinal", "siren_rope", "middle") for s in (0, 1)
+    }
+    assert all(
+        r.workdir == tmp_path / "out" / "made_up" / r.variant / f"seed_{r.seed}" for r in runs
+    )
+    siren = next(r for r in runs if r.variant == "siren_rope" and r.seed == 1).config
+    assert (siren.variant, siren.seed, siren.model.dropout) == ("siren_rope", 1, 0.1)
+    assert siren.data.path == str(tmp_path / "log")
+    assert set(siren.model.encoding) == {"time", "order"}
+
+
+def test_overrides_of_the_variant_win_over_those_of_the_data_set(tmp_path):
+    _, runs = make_plan(tmp_path, data={"overrides": {"model.dropout": 0.7}})
+    noise = {r.variant: r.config.model.dropout for r in runs}
+    assert noise == {"ordinal": 0.7, "siren_rope": 0.1, "middle": 0.5}
+
+
+def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
+    _, runs = make_plan(tmp_path, seeds=(0,))
+    ablation.execute(runs[:2], 1, train)
+    before = [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]]
+    assert [r.is_finished() for r in runs] == [True, True, False]
+    ablation.execute(runs, 1, train)
+    assert [r.is_finished() for r in runs] == [True, True, True]
+    assert [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]] == before
+    other = dataclasses.replace(runs[0].config, seed=7)
+    assert not dataclasses.replace(runs[0], config=other).is_finished()
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
+    variants = (
+        {"name": "wild", "argument": "ordinal", "overrides": {"model.dropout": 9.0}},
+        {"name": "ordinal"},
+    )
+    spec, runs = make_plan(tmp_path, variants=variants, seeds=(0,))
+    failures = ablation.execute(runs, 1, train)
+    assert failures == ["made_up/wild/seed_0: the loss is not finite at step 3"]
+    assert [r.is_finished() for r in runs] == [False, True]
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    assert "**Not finished:** made_up/wild/seed_0." in text
+
+
+def test_worker_processes_share_the_cores(tmp_path):
+    cores = ablation.available_cores()
+    shares = ablation.core_shares(2)
+    assert sorted({core for share in shares for core in share}) == cores
+    assert len(cores) == 1 or not set(shares[0]) & set(shares[1])
+    assert all(ablation.core_shares(3 * len(cores)))
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_results_as_one(finished, tmp_path):
+    _, alone, _ = finished
+    spec, runs = make_plan(tmp_path, jobs=2, seeds=(0,))
+    assert ablation.execute(runs, spec.jobs, train) == []
+    want = {(r.variant, r.seed): r.result()["tasks"] for r in alone}
+    assert all(r.result()["tasks"] == want[r.variant, r.seed] for r in runs)
+
+
+def test_the_report_holds_mean_and_deviation_over_seeds(finished):
+    _, runs, out = finished
+    numbers = json.loads((out / "report.json").read_text())
+    table = numbers["datasets"]["made_up"]["variants"]["siren_rope"]
+    ne = [r.result()["tasks"]["like"]["ne"] for r in runs if r.variant == "siren_rope"]
+    assert table["tasks"]["like"]["ne"]["mean"] == pytest.approx(np.mean(ne))
+    assert table["tasks"]["like"]["ne"]["sd"] == pytest.approx(np.std(ne, ddof=1))
+    text = (out / "report.md").read_text()
+    assert f"{np.mean(ne):.4f} ± {np.std(ne, ddof=1):.4f}" in text
+    assert "12,355" in text
+    assert "62 ± 1 s" in text
+
+
+def test_the_report_holds_the_paired_difference_to_the_baseline(finished):
+    _, runs, out = finished
+    files = {v: [r.workdir / "predictions.parquet" for r in runs if r.variant == v]
+             for v in ("siren_rope", "ordinal")}  # fmt: skip
+    a, b = (bootstrap.read_scores(files[v], "like") for v in ("siren_rope", "ordinal"))
+    want = bootstrap.paired_bootstrap(a.labels, a.users, a.scores, b.scores)["ne"]
+    numbers = json.loads((out / "report.json").read_text())
+    variants = numbers["datasets"]["made_up"]["variants"]
+    got = variants["siren_rope"]["tasks"]["like"]["difference"]["ne"]
+    assert (got["difference"], got["low"], got["high"]) == pytest.approx(want)
+    assert got["high"] < 0  # less noise is better, beyond doubt
+    assert variants["ordinal"]["tasks"]["like"]["difference"] is None
+    assert (
+        f"**{want.difference:+.4f} [{want.low:+.4f}, {want.high:+.4f}]**"
+        in (out / "report.md").read_text()
+    )
+
+
+def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(finished):
+    _, runs, out = finished
+    ne = {(r.variant, r.seed): r.result()["tasks"]["like"]["ne"] for r in runs}
+    ideal = runs[0].result()["baselines"]["ideal"]["like"]["ne"]
+    want = [(ne["ordinal", s] - ne["siren_rope", s]) / (ne["ordinal", s] - ideal) for s in (0, 1)]
+    numbers = json.loads((out / "report.json").read_text())
+    tasks = numbers["datasets"]["made_up"]["variants"]["siren_rope"]["tasks"]
+    assert tasks["like"]["gap_closed"]["values"] == pytest.approx(want)
+    assert tasks["long"]["gap_closed"] is None  # its ideal observer is not known
+    baseline = numbers["datasets"]["made_up"]["variants"]["ordinal"]["tasks"]
+    assert baseline["like"]["gap_closed"]["mean"] == 0
+
+
+def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_pictures(finished):
+    _, _, out = finished
+    text = (out / "report.md").read_text()
+    assert "2023-11-20" in text and "Seeds 0, 1" in text and "cores" in text
+    assert "one global time split" in text
+    for name in ("oracle", "ideal", "user_rate", "item_rate"):
+        assert f"| *{name}* |" in text
+    pictures = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line[:2] == "!["]
+    assert len(pictures) == 7
+    for picture in pictures:
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_single_seed_has_no_deviation(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0,), variants=({"name": "ordinal"},))
+    ablation.execute(runs, 1, train)
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    assert " ± " not in text.split("###")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "sirne_rope"}, "did you mean 'siren_rope'"),
+        ({"seeds": ()}, "config.seeds: is empty"),
+        ({"seeds": (1, 1)}, "twice"),
+        ({"sedes": (1,)}, "config.sedes: unknown key; did you mean 'seeds'"),
+        ({"jobs": 0}, "at least 1"),
+        ({"data": {"prepared": ""}}, "either `prepared`"),
+        ({"data": {"base": "nowhere.py"}}, "no such config file"),
+        ({"variants": ({"name": "sirne_rope"},), "baseline": "sirne_rope"}, "'sirne_rope'"),
+        ({"variants": ({"name": "ordinal", "overrides": {"model.widht": 8}},)},
+         "no key 'model.widht' to override; did you mean 'width'"),
+        ({"variants": ({"name": "ordinal", "overrides": {"model.width": "wide"}},)},
+         "config.model.width: expected int"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_refused_before_anything_runs(tmp_path, changes, message):
+    with pytest.raises(UserError) as error:
+        make_plan(tmp_path, **changes)
+    assert message in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_over_different_events_are_not_compared(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0,))
+    ablation.execute(runs, 1, train)
+    path = runs[1].workdir / "predictions.parquet"
+    pd.read_parquet(path).iloc[:-1].to_parquet(path)
+    with pytest.raises(UserError, match="different events"):
+        report.write_report(spec, tmp_path / "out", runs)
+
+
+@pytest.mark.slow
+def test_the_script_prepares_trains_compares_and_goes_on(tmp_path):
+    (tmp_path / "base.py").write_text(BASE.replace("variant(name)", "variant(name, 'topic')"))
+    (tmp_path / "tiny.py").write_text(f"""
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({{
+        "name": "Tiny", "baseline": "ordinal", "seeds": (0,), "jobs": 1,
+        "variants": ({{"name": "ordinal"}}, {{"name": "siren_rope"}}),
+        "datasets": ({{
+            "name": "feed", "base": {str(tmp_path / "base.py")!r},
+            "config": {str(ROOT / "configs/data/synthetic.py")!r},
+            "prepare": {{"num_users": 200, "num_items": 40}},
+        }},),
+    }})
+""")
+    command = [sys.executable, "experiments/ablate.py", f"--config={tmp_path / 'tiny.py'}",
+               f"--workdir={tmp_path / 'out'}"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Not finished" not in text
+    for name in ("| ordinal |", "| siren_rope |", "| *ideal* |", "| *time_blind* |", "closed"):
+        assert name in text
+    run = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
+    result = json.loads((run / "result.json").read_text())
+    assert result["events"] == PreparedLog.open(tmp_path / "out/data/feed").index[:, 3].sum()
+
+    # Going on: a run without a result is evaluated from its checkpoint, the other left alone.
+    (run / "result.json").unlink()
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "2 runs, 1 of them finished before" in again.stdout
+    repeated = json.loads((run / "result.json").read_text())
+    assert {k: repeated[k] for k in ("tasks", "step")} == {k: result[k] for k in ("tasks", "step")}
+
+    script = [sys.executable, "experiments/evaluate.py", f"--workdir={run}", "--split=validation"]
+    other = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert other.returncode == 0, other.stderr
+    assert "synthetic, validation split" in other.stdout
+    assert json.loads((run / "result.json").read_text())["train_seconds"] > 0
+    assert (run / "plots" / "reliability.png").is_file()
+    with pytest.raises(UserError, match="split 'tset': there is none; did you mean 'test'"):
+        evaluate_run(run, "tset")

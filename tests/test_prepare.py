@@ -1,0 +1,482 @@
+"""Prepare keeps every value, sorts, splits by one time, and gives ids by what train has seen."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siren_rope_jax.data import checks
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.prepare import prepare
+from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
+from siren_rope_jax.data.schema import NO_TIME
+from siren_rope_jax.errors import UserError
+from tests.raw_logs import START, config, prepared, raw_log, write
+
+ROOT = Path(__file__).parents[1]
+FEATURES = {
+    "categorical": {"tab": "tab"},
+    "dense": {"x": "x"},
+    "context": {"serial": "serial"},
+    "actions": {"rating": "CASE WHEN rating <> 3 THEN rating END"},
+    "tasks": {"like": "rating >= 4", "love": "CASE WHEN tab > 0 THEN rating = 5 END"},
+    "utc_offset": "-3600 * tab",
+}
+
+
+def data_config(name: str) -> PrepareConfig:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/data/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return PrepareConfig.load(module.get_config())
+
+
+def decoded(log: PreparedLog) -> pd.DataFrame:
+    """All events with raw values in place of ids."""
+    events = log.events()
+    frame = pd.DataFrame({name: events.rows[name] for name in events.rows.dtype.names})
+    frame.insert(0, "user", log.users().to_pandas().to_numpy()[events.user])
+    for categorical in log.schema.categorical:
+        values = log.vocabulary(categorical.name)["value"].to_pandas()
+        frame[f"categorical/{categorical.name}"] = values.to_numpy()[
+            frame[f"categorical/{categorical.name}"] - 1
+        ]
+    return frame
+
+
+def assert_same(found: PreparedLog, expected: PreparedLog, what: str = "") -> None:
+    found, expected = found.events().rows, expected.events().rows
+    assert found.dtype == expected.dtype
+    for name in found.dtype.names:  # by field, since only so NaN equals NaN
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{what} {name}")
+
+
+def test_every_value_comes_back(tmp_path):
+    raw = raw_log()
+    log = prepared(tmp_path, raw, **FEATURES)
+    expected = raw.sort_values(["uid", "at", "serial"])
+    found = decoded(log)
+    for column, values in {
+        "user": expected.uid,
+        "time": expected["at"],
+        "utc_offset": -3600 * expected.tab,
+        "categorical/item": expected.iid,
+        "categorical/tab": expected.tab,
+        "dense/x": expected.x.astype(np.float32),
+        "context/serial": expected.serial,
+        "action/rating": expected.rating.where(expected.rating != 3),
+        "task/like": expected.rating >= 4,
+        "task/love": (expected.rating == 5).astype(int).where(expected.tab > 0, -1),
+    }.items():
+        np.testing.assert_array_equal(found[column], values, err_msg=column)
+
+
+def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):
+    raw = raw_log()
+    log = prepared(tmp_path, raw, **FEATURES)
+    schema, times = log.schema, np.sort(raw["at"].to_numpy())
+    ends = [int(times[int(len(times) * fraction)]) for fraction in (0.8, 0.8 + 0.1)]
+    assert [schema.train_end, schema.validation_end] == ends
+    assert (schema.train_start, schema.end) == (times[0], times[-1])
+    rows = log.events().rows
+    np.testing.assert_array_equal(rows["split"], np.digitize(rows["time"], ends))
+    train = rows[rows["split"] == 0]
+    for dense, values in (
+        (schema.dense[0], train["dense/x"]),
+        (schema.actions[0], train["action/rating"]),
+    ):
+        assert dense.mean == pytest.approx(np.nanmean(values, dtype=float), rel=1e-6)
+        assert dense.std == pytest.approx(np.nanstd(values, dtype=float), rel=1e-6)
+    report = log.report["tasks"]["love"]["test"]
+    test = rows[rows["split"] == 2]["task/love"]
+    assert (report["labels"], report["positives"]) == ((test >= 0).sum(), (test == 1).sum())
+
+
+def test_explicit_dates_split(tmp_path):
+    dates = {"train_end": "2023-11-14T22:16:40", "validation_end": "2023-11-15T00:18:20+02:00"}
+    schema = prepared(tmp_path, raw_log(), split=dates).schema
+    assert (schema.train_end, schema.validation_end) == (START + 200, START + 300)
+
+
+def test_ids_are_by_train_count_then_value(tmp_path):
+    log = prepared(tmp_path, raw_log(), min_count=8)
+    found, vocabulary = decoded(log), log.vocabulary("item").to_pandas()
+    train = found[found.split == 0]["categorical/item"].value_counts()
+    counts = vocabulary.value.map(train).fillna(0).astype(int)
+    np.testing.assert_array_equal(vocabulary.train_count, counts)
+    order = vocabulary.sort_values(["train_count", "value"], ascending=[False, True])
+    assert list(order.id) == list(range(1, len(order) + 1))
+    item = log.schema.categorical[0]
+    assert item.known == (vocabulary.train_count >= 8).sum() < item.values == len(vocabulary)
+    ids = np.array([0, 1, item.known, item.known + 1])
+    np.testing.assert_array_equal(item.known_ids(ids), [0, 1, item.known, 0])
+    assert item.rows == item.known + 1
+    unknown = [
+        ((found.split == s) & ~found["categorical/item"].isin(train.index[train >= 8])).sum()
+        for s in range(3)
+    ]
+    assert list(log.report["unknown_item_events"].values()) == unknown
+
+
+def test_an_absent_category_has_id_0(tmp_path):
+    log = prepared(tmp_path, raw_log(), categorical={"tab": "nullif(tab, 2)"})
+    assert 2 not in log.vocabulary("tab")["value"].to_pylist()
+    assert (log.events().rows["categorical/tab"] == 0).any()
+
+
+def test_all_forms_of_a_file_give_the_same_log(tmp_path):
+    raw = raw_log()
+    dates = raw.assign(at=pd.to_datetime(raw["at"], unit="s", utc=True))
+    texts = raw.assign(at=dates["at"].dt.tz_convert("Asia/Kolkata").map(pd.Timestamp.isoformat))
+    forms = [
+        (raw, "a.csv", {}),
+        (raw, "a.csv.gz", {}),
+        (raw, "a.tsv", {}),
+        (raw, "a.tsv.gz", {"threads": 2}),
+        (raw, "a.parquet", {}),
+        (raw.assign(at=raw["at"] * 1000 + raw.serial % 1000), "ms.csv", {"time_unit": "ms"}),
+        (raw.assign(at=raw["at"] * 10**9 + 999_999_999), "ns.parquet", {"time_unit": "ns"}),
+        (
+            dates.assign(at=dates["at"].astype("datetime64[ns, UTC]")),
+            "d.parquet",
+            {"time_unit": "iso"},
+        ),
+        (dates.assign(at=dates["at"].dt.tz_localize(None)), "n.parquet", {"time_unit": "iso"}),
+        (texts, "iso.csv", {"time_unit": "iso"}),
+        (
+            raw.rename(columns={"uid": "user_id:token", "at": "at:float"}),
+            "a.inter",
+            {"user": "user_id"},
+        ),
+    ]
+    logs = [prepared(tmp_path, frame, name, **(FEATURES | more)) for frame, name, more in forms]
+    for log, (_, name, _) in zip(logs, forms, strict=True):
+        assert_same(log, logs[0], name)
+        assert log.schema == logs[0].schema, name
+        assert log.vocabulary("item").equals(logs[0].vocabulary("item")), name
+
+
+def test_columns_without_a_header_and_other_delimiters(tmp_path):
+    raw = raw_log()
+    for delimiter in ("|", "::"):
+        lines = ["".join(delimiter.join(map(str, row))) for row in raw.itertuples(index=False)]
+        path = tmp_path / f"{len(delimiter)}.txt"
+        path.write_text("\n".join(lines))
+        output = tmp_path / f"out{len(delimiter)}"
+        form = {"pattern": "*.txt", "delimiter": delimiter, "columns": tuple(raw.columns)}
+        prepare(config(formats={"txt": form}), path, output)
+        assert_same(PreparedLog.open(output), prepared(tmp_path, raw))
+
+
+def test_several_files_are_one_log(tmp_path):
+    raw = raw_log()
+    write(tmp_path / "parts/a.csv.gz", raw[:120])
+    write(tmp_path / "parts/b.csv.gz", raw[120:])
+    prepare(config(), tmp_path / "parts" / "*.gz", tmp_path / "out")
+    both = PreparedLog.open(tmp_path / "out")
+    assert_same(both, prepared(tmp_path, raw))
+    assert both.report["files"] == ["a.csv.gz", "b.csv.gz"]
+
+
+def test_ids_keep_their_spelling(tmp_path):
+    raw = raw_log(60).astype({"uid": str})
+    raw["uid"] = raw.uid.where(raw.uid != "3", "03")
+    raw["tab"] = "1234567890123456789" + raw.tab.astype(str)  # beyond int64 and double
+    log = prepared(tmp_path, raw, categorical={"tab": "tab"})
+    assert set(log.users().to_pylist()) == set(raw.uid)
+    assert set(log.vocabulary("tab")["value"].to_pylist()) == set(raw.tab)
+
+
+def test_columns_named_as_what_they_are(tmp_path):
+    raw = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time", "serial": "Row"})
+    names = {"user": "user", "item": "item", "time": "time"}
+    derived = {"later": "lead(time) OVER (PARTITION BY user ORDER BY time, row) - time"}
+    log = prepared(tmp_path, raw, **names, derived=derived, actions={"later": "later"})
+    for user in range(len(log.index)):
+        history = log.history(user)
+        np.testing.assert_array_equal(history["action/later"][:-1], np.diff(history["time"]))
+        assert np.isnan(history["action/later"][-1])
+
+
+def test_derived_columns_come_in_any_order(tmp_path):
+    derived = {"a": "b + 1", "b": "C * 2", "c": "rating"}  # configs do not keep their keys' order
+    rows = prepared(tmp_path, raw_log(), derived=derived, actions={"a": "A"}).events().rows
+    assert set(rows["action/a"]) == {3, 5, 7, 9, 11}
+
+
+logs = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # user
+        st.integers(0, 5),  # item
+        st.one_of(st.none(), st.integers(-10, 10)),  # time
+        st.booleans(),  # label
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(logs)
+def test_any_log_against_plain_python(tmp_path_factory, events):
+    # Labels of both classes in each split, so that every drawn log is a legal one.
+    frame_of = [(9, 9, t, label) for t in (-20, 20, 30) for label in (False, True)]
+    events = events + frame_of
+    raw = pd.DataFrame(events, columns=["uid", "iid", "at", "label"])
+    raw["at"] = (raw["at"] + START).astype("Int64")
+    log = prepared(
+        tmp_path_factory.mktemp("any"),
+        raw,
+        tasks={"label": "label"},
+        allow_missing_time=True,
+        split={"train_end": _date(START + 15), "validation_end": _date(START + 25)},
+    )
+
+    kept = list(dict.fromkeys(events))
+    expected = []
+    for user in sorted({event[0] for event in kept}):
+        mine = [event for event in kept if event[0] == user]
+        known = [event[2] for event in mine if event[2] is not None]
+        last = known[0] if known else -20
+        placed = []
+        for _, item, time, label in mine:
+            last = last if time is None else time
+            stored = NO_TIME if time is None else START + time
+            placed.append((last, (user, stored, item, (last >= 15) + (last >= 25), label)))
+        expected += [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+    found = decoded(log)[["user", "time", "categorical/item", "split", "task/label"]]
+    assert list(found.itertuples(index=False, name=None)) == expected
+    report = log.report
+    assert report["rows_read"] == len(events)
+    assert report["duplicates_dropped"] == len(events) - len(kept)
+    assert report["missing_times"] == sum(event[2] is None for event in kept)
+
+
+def _date(seconds: int) -> str:
+    return pd.Timestamp(seconds, unit="s").isoformat()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-2_145_916_800 * 10**9, 4_102_444_800 * 10**9), min_size=1))
+def test_times_are_exact_to_the_second(nanoseconds):
+    con = ibis.duckdb.connect()
+    for unit, per_second in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        ticks = [n * per_second // 10**9 for n in nanoseconds]
+        table = con.create_table("ticks", pa.table({"at": pa.array(ticks, pa.int64())}))
+        found = checks.seconds_of(table, "at", unit).to_pyarrow().to_pylist()
+        assert found == [tick // per_second for tick in ticks]
+        con.drop_table("ticks")
+    con.disconnect()
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("min", 60), ("h", 3600), ("day", 86_400)])
+def test_coarse_units(tmp_path, unit, seconds):
+    raw = raw_log().assign(at=lambda frame: START // seconds + frame.serial // 10)
+    rows = prepared(tmp_path, raw, time_unit=unit).events().rows
+    assert set(rows["time"]) == set(raw["at"] * seconds)
+
+
+def test_unsorted_and_duplicate_rows_are_counted(tmp_path):
+    raw = raw_log().sort_values(["uid", "at", "serial"])
+    in_order = prepared(tmp_path, raw)
+    assert in_order.report["out_of_order"] == in_order.report["duplicates_dropped"] == 0
+    again = pd.concat([raw, raw[:7]]).sample(frac=1, random_state=1)
+    log = prepared(tmp_path, again, dense={"serial": "serial"})
+    assert log.report["rows_read"] == 307 and log.report["duplicates_dropped"] == 7
+    assert log.report["out_of_order"] > 0 and len(log.report["warnings"]) == 2
+    np.testing.assert_array_equal(log.events().rows["time"], raw["at"])
+
+
+def test_a_user_with_one_event_is_kept(tmp_path):
+    raw = pd.concat([raw_log(), raw_log(1).assign(uid=77, serial=900)])
+    log = prepared(tmp_path, raw)
+    assert log.report["users_with_one_event"] == 1 and len(log.history(len(log.index) - 1)) == 1
+
+
+def test_work_larger_than_a_batch_and_than_memory(tmp_path, monkeypatch):
+    raw = raw_log(20_000)
+    whole = prepared(tmp_path, raw, **FEATURES)
+    monkeypatch.setattr("siren_rope_jax.data.prepare.BATCH_ROWS", 97)
+    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 5000)
+    parts = prepared(tmp_path, raw, memory_gb=0.06, **FEATURES)
+    assert_same(parts, whole)
+    assert len(list(parts.path.glob("*.arrayrecord"))) > 3
+    assert {f.name for f in parts.path.iterdir()} >= {"meta.json", "index.npy", "vocabulary"}
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+
+
+MOVIELENS = {
+    "u.data": "{user}\t{item}\t{rating}\t{time}\n",
+    "ratings.dat": "{user}::{item}::{rating}::{time}\n",
+    "ratings.csv": "{user},{item},{rating}.0,{time}\n",
+    "ml-100k.inter": "{user}\t{item}\t{rating}\t{time}\n",
+}
+HEADERS = {
+    "ratings.csv": "userId,movieId,rating,timestamp\n",
+    "ml-100k.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n",
+}
+
+
+def test_movielens_in_all_its_forms(tmp_path):
+    raw, logs = raw_log().drop_duplicates(["uid", "iid", "rating", "at"]), []
+    for name, line in MOVIELENS.items():
+        lines = [
+            line.format(user=r.uid, item=r.iid[1:], rating=r.rating, time=r.at)
+            for r in raw.itertuples()
+        ]
+        (tmp_path / name).write_text(HEADERS.get(name, "") + "".join(lines))
+        prepare(data_config("movielens"), tmp_path / name, tmp_path / f"out-{name}")
+        logs.append(PreparedLog.open(tmp_path / f"out-{name}"))
+    for log in logs:
+        assert_same(log, logs[0])
+        assert log.schema == logs[0].schema and log.schema.tasks == ("like", "love")
+    rows = logs[0].events().rows
+    np.testing.assert_array_equal(rows["task/like"], rows["action/rating"] >= 4)
+    np.testing.assert_array_equal(rows["task/love"], rows["action/rating"] == 5)
+
+
+def test_kuairand(tmp_path):
+    rng = np.random.default_rng(0)
+    flags = ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view"]
+    rows = 400
+    times = 1_650_000_000_000 + rng.integers(0, 10**9, rows)
+    raw = pd.DataFrame({"user_id": rng.integers(0, 9, rows), "video_id": rng.integers(0, 50, rows)})
+    local = pd.to_datetime(times, unit="ms") + pd.Timedelta(hours=8)
+    raw["date"], raw["hourmin"] = local.strftime("%Y%m%d"), local.hour * 100
+    raw["time_ms"] = times
+    raw[flags] = rng.integers(0, 2, (rows, len(flags)))
+    raw["play_time_ms"], raw["duration_ms"] = rng.integers(0, 60_000, (2, rows))
+    raw[["profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand"]] = 0
+    raw["tab"] = rng.integers(0, 15, rows)
+    write(tmp_path / "log_standard_4_08_to_4_21_pure.csv", raw[:200])
+    write(tmp_path / "log_standard_4_22_to_5_08_pure.csv", raw[200:])
+    prepare(data_config("kuairand"), tmp_path / "log_standard_*.csv", tmp_path / "out")
+    log = PreparedLog.open(tmp_path / "out")
+    events, raw = log.events().rows, raw.sort_values(["user_id", "time_ms"])
+    np.testing.assert_array_equal(events["time"], raw.time_ms // 1000)
+    np.testing.assert_array_equal(events["task/long_view"], raw.long_view)
+    contribution = raw[["is_like", "is_follow", "is_comment", "is_forward"]].max(axis=1)
+    np.testing.assert_array_equal(events["task/contribution"], contribution)
+    np.testing.assert_allclose(
+        events["action/log_play_time"], np.log1p(raw.play_time_ms / 1000), rtol=1e-5
+    )
+    assert set(events["utc_offset"]) == {8 * 3600} and log.schema.has_utc_offset
+
+
+def test_table_config_takes_every_field_from_the_command_line(tmp_path):
+    path = write(tmp_path / "clicks.csv.gz", raw_log())
+    command = [
+        sys.executable,
+        "experiments/prepare.py",
+        "--config=configs/data/table.py",
+        f"--input={path}",
+        f"--output={tmp_path / 'out'}",
+        "--config.name=clicks",
+        "--config.user=uid",
+        "--config.item=iid",
+        "--config.time=at",
+        "--config.tasks=love=rating=5;like=rating>=4",
+        "--config.actions=log_rating=ln(rating)",
+        "--config.categorical=tab=tab",
+        "--config.split.train_fraction=0.5",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    schema = PreparedLog.open(tmp_path / "out").schema
+    assert schema.name == "clicks" and schema.tasks == ("love", "like")
+    assert [c.name for c in schema.categorical] == ["item", "tab"]
+    assert "300 rows" in done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def globo_file() -> Path:
+    folder = os.environ.get("SIREN_ROPE_DATA")
+    path = Path(folder or ".") / "globo_news" / "clicks_hour_000-384.csv.gz"
+    if not path.is_file():
+        pytest.skip("SIREN_ROPE_DATA names no folder with globo_news/")
+    return path
+
+
+def globo_like(rows: int = 3000) -> pd.DataFrame:
+    """Sessions of 2 to 6 clicks with Globo's columns, the last click 30 s after the one before."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for session in range(rows // 4):
+        size = int(rng.integers(2, 7))
+        gaps = rng.integers(1_000, 600_000, size)
+        gaps[-1] = 30_000
+        start = 1_506_826_800_000 + int(rng.integers(0, 10**9))
+        part = pd.DataFrame({"click_timestamp": start + np.cumsum(gaps)})
+        part["user_id"], part["session_id"], part["session_size"] = session % 200, session, size
+        parts.append(part)
+    raw = pd.concat(parts, ignore_index=True)
+    raw["click_article_id"] = rng.integers(0, 80, len(raw))
+    for name in ("environment", "deviceGroup", "os", "country", "region", "referrer_type"):
+        raw[f"click_{name}"] = rng.integers(1, 4, len(raw))
+    return raw
+
+
+def check_globo(log: PreparedLog, raw: pd.DataFrame) -> None:
+    """The made-up last click gives no label, dwell is exact, item features look back only."""
+    raw = raw.reset_index(names="row").sort_values(
+        ["user_id", "session_id", "click_timestamp", "row"]
+    )
+    session = raw.groupby(["user_id", "session_id"])["click_timestamp"]
+    dwell = (session.shift(-1) - raw.click_timestamp) / 1000
+    raw["dwell"] = dwell.where(session.cumcount(ascending=False) >= 2)
+    by_item = raw.groupby("click_article_id")["click_timestamp"]
+    raw["age"] = (raw.click_timestamp - by_item.transform("min")) / 1000
+    raw["before"] = by_item.rank(method="min") - 1
+    raw["second"] = raw.click_timestamp // 1000
+    raw = raw.sort_values(["user_id", "second", "row"])
+    rows = log.events().rows
+    np.testing.assert_array_equal(rows["time"], raw.second)
+    np.testing.assert_allclose(rows["action/log_dwell"], np.log1p(raw.dwell), rtol=1e-5)
+    np.testing.assert_allclose(rows["dense/log_age"], np.log1p(raw.age), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(rows["dense/log_clicks"], np.log1p(raw.before), rtol=1e-5)
+    for task, least in (("dwell60", 60), ("long_dwell", 180)):
+        expected = (raw.dwell >= least).astype(int).where(raw.dwell.notna(), -1)
+        np.testing.assert_array_equal(rows[f"task/{task}"], expected)
+    names = " ".join(rows.dtype.names)
+    assert "session" not in names and "size" not in names
+
+
+def test_globo_small(tmp_path):
+    raw = globo_like()
+    prepare(data_config("globo"), write(tmp_path / "clicks.csv.gz", raw), tmp_path / "out")
+    check_globo(PreparedLog.open(tmp_path / "out"), raw)
+
+
+@pytest.mark.slow
+def test_globo(tmp_path):
+    path = globo_file()
+    report = prepare(data_config("globo"), path, tmp_path / "out")
+    assert report["rows_read"] == 2_988_181 and report["seconds"] < 60
+    totals = {
+        task: [sum(split[key] for split in splits.values()) for key in ("labels", "positives")]
+        for task, splits in report["tasks"].items()
+    }
+    assert {labels for labels, _ in totals.values()} == {890_993}
+    assert 0.76 < totals["dwell60"][1] / totals["dwell60"][0] < 0.80
+    assert 0.45 < totals["long_dwell"][1] / totals["long_dwell"][0] < 0.55
+    check_globo(PreparedLog.open(tmp_path / "out"), pd.read_csv(path))
+
+
+def test_an_expression_group_as_text():
+    text = "love=rating=5; like = rating>=4 ;"
+    loaded = PrepareConfig.load(config_dict(name="n", user="u", item="i", time="t", tasks=text))
+    assert loaded.tasks == {"love": "rating=5", "like": "rating>=4"}
+    with pytest.raises(UserError, match=r"config\.tasks: 'rating' has no name"):
+        PrepareConfig.load(config_dict(name="n", user="u", item="i", time="t", tasks="rating"))

@@ -1,0 +1,104 @@
+"""Time is exact to the second from 1902 to 2100, whatever the model's dtype."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.time_features import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    NO_TIME,
+    WEEK,
+    Time,
+    TimeScale,
+    phases,
+    since,
+    time_features,
+)
+
+SECONDS = st.integers(EARLIEST, LATEST - 1)
+OFFSETS = st.integers(-14 * 3600, 14 * 3600)
+SCALE = TimeScale.fit(1_600_000_000, 1_700_000_000)
+
+
+def _time(seconds: int, offset: int = 0) -> Time:
+    return Time.from_seconds(np.asarray([seconds], np.int64), offset)
+
+
+@given(SECONDS, OFFSETS)
+def test_phases_are_exact_to_the_second(seconds: int, offset: int) -> None:
+    day, week = phases(_time(seconds, offset))
+    assert round(float(day[0]) * DAY) == (seconds + offset) % DAY
+    assert round(float(week[0]) * WEEK) == (seconds + offset) % WEEK
+
+
+@given(SECONDS)
+def test_consecutive_seconds_have_different_features(seconds: int) -> None:
+    second = min(seconds, LATEST - 2)
+    features = [time_features(_time(s), ("day",), SCALE)[0] for s in (second, second + 1)]
+    step = 2 * math.pi / DAY
+    assert float(jnp.linalg.norm(features[1] - features[0])) == pytest.approx(step, rel=0.02)
+
+
+@given(SECONDS)
+def test_cyclic_features_repeat_after_a_week(seconds: int) -> None:
+    shifted = seconds - WEEK if seconds > LATEST - WEEK - 1 else seconds + WEEK
+    names = ("day", "week", "day_fraction", "week_fraction")
+    both = [time_features(_time(s), names, SCALE) for s in (seconds, shifted)]
+    np.testing.assert_array_equal(*both)
+
+
+@given(SECONDS)
+def test_long_range_time_is_affine_over_the_training_span(seconds: int) -> None:
+    value = float(time_features(_time(seconds), ("long_range",), SCALE)[0, 0])
+    assert value == pytest.approx((seconds - 1_650_000_000) / 50_000_000, rel=1e-6, abs=2e-7)
+
+
+def test_demo_time_through_float32_would_be_wrong_and_ours_is_not() -> None:
+    """float32 steps by 128 s at 1.7e9: two events 30 s apart fall together; here they do not."""
+    a, b = 1_700_000_000, 1_700_000_030
+    assert np.float32(a) == np.float32(b)
+    gap = since(_time(b), a, 1.0) - since(_time(a), a, 1.0)
+    assert float(gap[0]) == 30.0
+
+
+def test_bfloat16_model_gets_features_cast_last() -> None:
+    exact = time_features(_time(1_700_000_030), ("day", "week"), SCALE)
+    cast = time_features(_time(1_700_000_030), ("day", "week"), SCALE, jnp.bfloat16)
+    np.testing.assert_array_equal(cast, exact.astype(jnp.bfloat16))
+
+
+def test_milliseconds_agree_with_seconds() -> None:
+    seconds = np.asarray([EARLIEST, -1, 0, 1_700_000_000, NO_TIME])
+    milliseconds = np.where(seconds == NO_TIME, NO_TIME, seconds * 1000 + 999)
+    a, b = Time.from_seconds(seconds), Time.from_milliseconds(milliseconds)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_absent_time_has_zero_features() -> None:
+    time = Time.from_seconds(np.asarray([NO_TIME, 0]))
+    features = time_features(time, ("day", "long_range"), SCALE)
+    assert not features[0].any() and features[1].any()
+
+
+@pytest.mark.parametrize("seconds", [EARLIEST - 1, LATEST, 1_700_000_000_000])
+def test_times_out_of_range_are_refused(seconds: int) -> None:
+    with pytest.raises(UserError, match="1902-2100"):
+        _time(seconds)
+
+
+def test_milliseconds_taken_for_seconds_are_recognised() -> None:
+    with pytest.raises(UserError, match="milliseconds"):
+        _time(1_700_000_000_000)
+
+
+def test_float_times_are_refused() -> None:
+    with pytest.raises(UserError, match="integer"):
+        Time.from_seconds(np.asarray([1.7e9]))

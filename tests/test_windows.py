@@ -1,0 +1,62 @@
+"""Windows and rows: every event of a split is a target exactly once, with enough context."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siren_rope_jax.data.windows import pack_rows, plan_windows
+from siren_rope_jax.errors import UserError
+
+INDEX = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8
+).map(lambda rows: np.asarray([(sum(row), *row) for row in rows]))
+SPLITS = st.sampled_from(["train", "validation", "test"])
+
+
+@given(INDEX, SPLITS, st.integers(1, 12), st.integers(1, 12))
+def test_every_event_is_a_target_once_with_its_context(
+    index: np.ndarray, split: str, length: int, stride: int
+) -> None:
+    stride = min(stride, length)
+    windows = plan_windows(index, split, length, stride)
+    column = ["train", "validation", "test"].index(split) + 1
+    expected = [
+        (user, event)
+        for user, row in enumerate(index)
+        for event in range(row[1:column].sum(), row[1 : column + 1].sum())
+    ]
+    targets = []
+    for user, start, target, stop in zip(
+        windows.user, windows.start, windows.target, windows.stop, strict=True
+    ):
+        assert 0 <= start <= target < stop <= start + length
+        targets += [(user, event) for event in range(target, stop)]
+        for event in range(target, stop):
+            assert event - start >= min(event, length - stride)
+    assert targets == expected
+
+
+@given(INDEX, st.integers(1, 12), st.booleans())
+def test_rows_hold_every_window_once_and_never_overflow(
+    index: np.ndarray, length: int, pack: bool
+) -> None:
+    windows = plan_windows(index, "train", length, length)
+    rows = pack_rows(windows, length, pack)
+    np.testing.assert_array_equal(np.sort(rows.members), np.arange(len(windows)))
+    for first, last in zip(rows.offsets[:-1], rows.offsets[1:], strict=True):
+        assert 0 < windows.lengths[rows.members[first:last]].sum() <= length
+
+
+def test_packing_is_dense() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(0.15, 5_000)
+    index = np.stack([counts, counts, 0 * counts, 0 * counts], axis=1)
+    windows = plan_windows(index, "train", 64, 64)
+    rows = pack_rows(windows, 64)
+    assert windows.lengths.sum() / (len(rows) * 64) > 0.98
+
+
+def test_impossible_strides_are_refused() -> None:
+    with pytest.raises(UserError, match="stride"):
+        plan_windows(np.ones((1, 4), int), "train", 8, 9)
