@@ -28,7 +28,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             },
             "model": {
                 "width": 64,
-                "heads": 4,
+                "heads": 2,
                 "layers": 2,
                 "embedding_width": 16,
                 "head_widths": (128,),

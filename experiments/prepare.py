@@ -9,13 +9,11 @@ The built-in feed, configs/data/synthetic.py, is generated and takes no --input.
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig
-from siren_rope_jax.data.synthetic import SyntheticConfig, generate
 from siren_rope_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
@@ -32,10 +30,18 @@ def make_log() -> dict[str, Any]:
     if "num_users" in config:
         if _INPUT.value is not None:
             raise UserError("the synthetic feed is generated and takes no --input")
-        return generate(from_config_dict(SyntheticConfig, config), output)
+        return _generate(config, output)
     if _INPUT.value is None:
         raise UserError("--input is missing: the log to prepare")
     return prepare(PrepareConfig.load(config), _INPUT.value, output)
+
+
+def _generate(config: ConfigDict, output: str) -> dict[str, Any]:
+    # Imported here for the seconds it takes, which a raw log does not need.
+    from siren_rope_jax.config import from_config_dict
+    from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+
+    return generate(from_config_dict(SyntheticConfig, config), output)
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
+from siren_rope_jax.evaluate import as_text, train_and_evaluate
 from siren_rope_jax.experiment import ExperimentConfig
-from siren_rope_jax.train import fit
+from siren_rope_jax.plots import draw_run
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
@@ -22,7 +23,9 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Runs what the flags describe."""
-    fit(ExperimentConfig.from_config(_CONFIG.value), Path(_WORKDIR.value))
+    workdir = Path(_WORKDIR.value)
+    print(as_text(train_and_evaluate(ExperimentConfig.from_config(_CONFIG.value), workdir)))
+    draw_run(workdir)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""Trains variants x seeds x data sets from one config, and goes on where it was stopped.
+"""What an ablation compares: variants x seeds x data sets, planned as runs from one config.
 
 Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result.json
-is there and was made from the same config is left alone; `report.py` compares what is finished.
+is there and was made from the same config is finished. `jobs.py` trains the others, `report.py`
+compares.
 """
 
 import dataclasses
 import json
-import multiprocessing
 import os
-import platform
 import runpy
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.evaluate import train_and_evaluate, write_json
+from siren_rope_jax.evaluate import write_json
 from siren_rope_jax.experiment import ExperimentConfig
 
 
@@ -32,10 +30,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        name: in the table, and of its directory.
-        argument: what `get_config` of the experiment's config file is called with, as after the
-            colon in --config=FILE:ARGUMENT; empty: the name.
-        overrides: of the experiment's config, by dotted key, such as {"model.layers": 4}.
+      name: in the table, and of its directory.
+      argument: what `get_config` of the experiment's config file is called with, as after the
+        colon in --config=FILE:ARGUMENT; empty: the name.
+      overrides: of the experiment's config, by dotted key, such as {"model.layers": 4}.
     """
 
     name: str
@@ -48,13 +46,13 @@ class Dataset:
     """One data set: a prepared log, or how to make it.
 
     Attributes:
-        name: in the report, and of its directory.
-        base: path of the experiment's config file.
-        prepared: directory of a prepared log; empty: it is prepared once, to WORKDIR/data/<name>.
-        config: path of the data config to prepare it with.
-        input: the raw log, relative to the folder in SIREN_ROPE_DATA; none for a synthetic feed.
-        prepare: overrides of the data config, by dotted key.
-        overrides: of the experiment's config on this data set, by dotted key.
+      name: in the report, and of its directory.
+      base: path of the experiment's config file.
+      prepared: directory of a prepared log; empty: it is prepared once, to WORKDIR/data/<name>.
+      config: path of the data config to prepare it with.
+      input: the raw log, relative to the folder in SIREN_ROPE_DATA; none for a synthetic feed.
+      prepare: overrides of the data config, by dotted key.
+      overrides: of the experiment's config on this data set, by dotted key.
     """
 
     name: str
@@ -78,12 +76,12 @@ class Ablation:
     """What to compare.
 
     Attributes:
-        name: the report's title.
-        variants: the rows, in the order of the table.
-        datasets: a table each.
-        seeds: of training, the same for every variant.
-        baseline: name of the variant that the others are compared with.
-        jobs: runs at a time; each gets its share of the CPU cores.
+      name: the report's title.
+      variants: the rows, in the order of the table.
+      datasets: a table each.
+      seeds: of training, the same for every variant.
+      baseline: name of the variant that the others are compared with.
+      jobs: runs at a time; each gets its share of the CPU cores.
     """
 
     name: str
@@ -139,7 +137,7 @@ class Run:
         """The content of result.json.
 
         Raises:
-            UserError: it is not JSON.
+          UserError: it is not JSON.
         """
         path = self.workdir / "result.json"
         try:
@@ -159,12 +157,12 @@ def load_config(
     """Loads a config file and overrides some of its keys.
 
     Args:
-        path: of a Python file with `get_config()`.
-        overrides: values by dotted key; the keys must exist.
-        argument: of `get_config`, if any.
+      path: of a Python file with `get_config()`.
+      overrides: values by dotted key; the keys must exist.
+      argument: of `get_config`, if any.
 
     Raises:
-        UserError: no such file, no `get_config` in it, or an unknown key.
+      UserError: no such file, no `get_config` in it, or an unknown key.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such config file")
@@ -190,7 +188,7 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
     """All runs, checked before the first one starts: seed by seed, so that early reports are fair.
 
     Raises:
-        UserError: an unknown key or a wrong value in the base config or an override.
+      UserError: an unknown key or a wrong value in the base config or an override.
     """
     runs = []
     for dataset in ablation.datasets:
@@ -218,8 +216,8 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
     """Prepares the logs that are not there yet, into WORKDIR/data.
 
     Raises:
-        UserError: SIREN_ROPE_DATA is needed and not set, as `prepare`, or a log that is there was
-            prepared otherwise.
+      UserError: SIREN_ROPE_DATA is needed and not set, as `prepare`, or a log that is there was
+        prepared otherwise.
     """
     for dataset in ablation.datasets:
         if dataset.prepared:
@@ -256,105 +254,10 @@ def _real_log(dataset: Dataset) -> Path:
     return Path(os.environ["SIREN_ROPE_DATA"]) / dataset.input
 
 
-Train = Callable[[ExperimentConfig, Path], Any]
-
-
-def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
-    """Trains the runs that are not finished, `jobs` at a time.
-
-    A run that fails for a reason its user can act on (a loss that is no longer finite, say) does
-    not stop the others.
-
-    Args:
-        runs: as planned.
-        jobs: processes; 1 trains in this one.
-        train: trains and evaluates one config in a directory; importable by name.
-
-    Returns:
-        one message per failed run.
-    """
-    todo = [run for run in runs if not run.is_finished()]
-    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
-    failures = []
-    for done, (run, error) in enumerate(_results(todo, jobs, train), start=1):
-        name = f"{run.dataset}/{run.variant}/seed_{run.seed}"
-        if error is None:
-            tasks = run.result()["tasks"]
-            ne = ", ".join(f"{t} {v['ne']:.4f}" for t, v in tasks.items() if v["ne"] is not None)
-            print(f"[{done}/{len(todo)}] {name}: NE {ne}", flush=True)
-        else:
-            failures.append(f"{name}: {error}")
-            print(f"[{done}/{len(todo)}] {name}: FAILED: {error}", flush=True)
-    return failures
-
-
-def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, UserError | None]]:
-    if jobs == 1:
-        for run in todo:
-            yield run, _train_one(run, train)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork of a process with JAX threads can hang
-    shares = context.Queue()
-    for share in core_shares(jobs):
-        shares.put(share)
-    with ProcessPoolExecutor(jobs, context, _claim_cores, (shares,)) as pool:
-        waiting = {pool.submit(_train_one, run, train): run for run in todo}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def core_shares(jobs: int) -> list[list[int]]:
-    """The CPU cores of each process: disjoint where there are enough, else dealt round."""
-    cores = available_cores()
-    return [cores[job % len(cores) :: jobs] for job in range(jobs)]
-
-
-def available_cores() -> list[int]:
-    """The CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _claim_cores(shares: Any) -> None:
-    """Pins a worker to its cores before JAX sizes its thread pools by them."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, shares.get())
-
-
-def _train_one(run: Run, train: Train) -> UserError | None:
-    try:
-        train(run.config, run.workdir)
-    except UserError as error:
-        return error
-    write_json(run.workdir / "machine.json", {"machine": machine()})
-    return None
-
-
-def machine() -> str:
-    """Kind of CPU, number of cores, and the accelerator if JAX uses one."""
-    import jax  # here, so that workers pin their cores before JAX looks at them
-
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            models = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-            name = next(models, name)
-    text = f"{name}, {len(available_cores())} cores"
-    devices = jax.devices()
-    if devices[0].platform != "cpu":
-        text += f"; {len(devices)} x {devices[0].device_kind}"
-    return text
-
-
 def load_ablation(config: ConfigDict) -> Ablation:
     """Reads an ablation's ConfigDict.
 
     Raises:
-        UserError: an unknown key or a wrong value.
+      UserError: an unknown key or a wrong value.
     """
     return from_config_dict(Ablation, config)

@@ -24,9 +24,9 @@ def simple_baselines(
     its split; item_rate knows the training split alone, so on training events it is too good.
 
     Args:
-        log: the prepared log.
-        events: all its events, in global order.
-        tasks: names of tasks, the last axis of the result.
+      log: the prepared log.
+      events: all its events, in global order.
+      tasks: names of tasks, the last axis of the result.
     """
     train = events.rows["split"] == TRAIN
     item = events.rows[f"categorical/{log.schema.categorical[0].name}"]
@@ -43,9 +43,9 @@ def user_rate(
     """The user's positive rate over strictly earlier events, shrunk to the training rate.
 
     Args:
-        labels: 0, 1 or -1 for absent, user by user, oldest first.
-        users: index of the user, ascending.
-        train: which events may be used to fit the base rate and the strength of shrinkage.
+      labels: 0, 1 or -1 for absent, user by user, oldest first.
+      users: index of the user, ascending.
+      train: which events may be used to fit the base rate and the strength of shrinkage.
     """
     count, positive = (_before(x.astype(np.int64), users) for x in (labels >= 0, labels == 1))
     return _shrunk(labels, positive, count, positive, count, train)

@@ -80,15 +80,15 @@ def resample(
     """NE, AUC and GAUC of one model, a mean over its training seeds, on bootstrap resamples.
 
     Args:
-        labels: 0 or 1 for every event.
-        users: any integer that tells users apart.
-        scores: probabilities by training seed and event.
-        resamples: number of resamples for NE and GAUC, which need only sums per user.
-        auc_resamples: number of resamples for AUC, which needs a pass over all events.
-        seed: of the draws; two models resampled with one seed are paired.
+      labels: 0 or 1 for every event.
+      users: any integer that tells users apart.
+      scores: probabilities by training seed and event.
+      resamples: number of resamples for NE and GAUC, which need only sums per user.
+      auc_resamples: number of resamples for AUC, which needs a pass over all events.
+      seed: of the draws; two models resampled with one seed are paired.
 
     Returns:
-        "ne", "auc", "gauc" -> value and samples; nan where a resample leaves a metric undefined.
+      "ne", "auc", "gauc" -> value and samples; nan where a resample leaves a metric undefined.
     """
     distinct, user = np.unique(users, return_inverse=True)
     count = len(distinct)
@@ -182,12 +182,12 @@ def read_scores(paths: Sequence[Path], task: str, reference: Path | None = None)
     """Reads one task from several runs' predictions.parquet.
 
     Args:
-        paths: the predictions of one model, one file per seed.
-        task: the task's name.
-        reference: another model's predictions that these are to be compared with.
+      paths: the predictions of one model, one file per seed.
+      task: the task's name.
+      reference: another model's predictions that these are to be compared with.
 
     Raises:
-        UserError: a file lacks the task, or the files are not over the same events.
+      UserError: a file lacks the task, or the files are not over the same events.
     """
     first: pd.DataFrame | None = None
     scores = []

@@ -38,10 +38,10 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
     """Trains (or goes on training) a run, and evaluates its best checkpoint on the test split.
 
     Returns:
-        what result.json holds.
+      what result.json holds.
 
     Raises:
-        UserError: as `fit`.
+      UserError: as `fit`.
     """
     progress = fit(config, workdir)
     return evaluate_run(workdir, "test", train_seconds=progress.seconds)
@@ -53,15 +53,15 @@ def evaluate_run(
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     Args:
-        workdir: of a run that has trained.
-        split: "train", "validation" or "test".
-        train_seconds: of the training; None: what result.json said before.
+      workdir: of a run that has trained.
+      split: "train", "validation" or "test".
+      train_seconds: of the training; None: what result.json said before.
 
     Returns:
-        what result.json holds.
+      what result.json holds.
 
     Raises:
-        UserError: no run there, no checkpoint yet, or an unknown split.
+      UserError: no run there, no checkpoint yet, or an unknown split.
     """
     if split not in get_args(Split):
         raise UserError(f"split {split!r}: there is none{suggestion(split, get_args(Split))}")
@@ -123,14 +123,14 @@ def write_predictions(
     utc_offset (seconds), then for each task its label (null where absent) and "<task>_score".
 
     Args:
-        workdir: the run's directory.
-        log: the prepared log.
-        event_ids: global event indices, in any order.
-        scores: probabilities.
-        tasks: names of the last axis of `scores`.
+      workdir: the run's directory.
+      log: the prepared log.
+      event_ids: global event indices, in any order.
+      scores: probabilities.
+      tasks: names of the last axis of `scores`.
 
     Raises:
-        ValueError: an event that occurs twice or is not in the log, or shapes that do not fit.
+      ValueError: an event that occurs twice or is not in the log, or shapes that do not fit.
     """
     events, scores = _select(log.events(), event_ids, scores, tasks)
     item = log.schema.categorical[0].name
@@ -176,21 +176,21 @@ def result(
     local hour of day, by time since the user's last event, and by local day.
 
     Args:
-        log: the prepared log.
-        event_ids: global event indices, in any order.
-        scores: probabilities.
-        tasks: names of the last axis of `scores`.
-        variant: name of the encoding; the other arguments stand in the result unchanged.
-        dataset: name of the data set.
-        split: of the events.
-        seed: of the training run.
-        step: of the parameters.
-        parameters: how many numbers were trained.
-        train_seconds: wall time of training, without evaluation; None: unknown.
-        config: of the run, as JSON values.
+      log: the prepared log.
+      event_ids: global event indices, in any order.
+      scores: probabilities.
+      tasks: names of the last axis of `scores`.
+      variant: name of the encoding; the other arguments stand in the result unchanged.
+      dataset: name of the data set.
+      split: of the events.
+      seed: of the training run.
+      step: of the parameters.
+      parameters: how many numbers were trained.
+      train_seconds: wall time of training, without evaluation; None: unknown.
+      config: of the run, as JSON values.
 
     Raises:
-        ValueError: as `write_predictions`, or a score that is no probability.
+      ValueError: as `write_predictions`, or a score that is no probability.
     """
     everything = log.events()
     events, scores = _select(everything, event_ids, scores, tasks)
@@ -239,7 +239,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that is complete or absent, never half-written.
 
     Raises:
-        ValueError: a number that JSON does not have (nan, infinity).
+      ValueError: a number that JSON does not have (nan, infinity).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(value, indent=1, allow_nan=False)

@@ -147,15 +147,15 @@ def task_metrics(
     """All metrics of one task over the events that carry its label.
 
     Args:
-        labels: 0 or 1, -1 where absent (those events are left out).
-        scores: predicted probabilities.
-        users: any integer that tells users apart.
+      labels: 0 or 1, -1 where absent (those events are left out).
+      scores: predicted probabilities.
+      users: any integer that tells users apart.
 
     Returns:
-        "ne", "auc", "gauc", "ece" (None where undefined: one class only), "count", "positives".
+      "ne", "auc", "gauc", "ece" (None where undefined: one class only), "count", "positives".
 
     Raises:
-        ValueError: a score of a labelled event is not a probability.
+      ValueError: a score of a labelled event is not a probability.
     """
     present = labelled(labels)
     labels, scores, users = labels[present], scores[present], users[present]

@@ -6,40 +6,18 @@ standard deviation.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 
 from siren_rope_jax.metrics import calibration, calibration_error
+from siren_rope_jax.plot_style import COLOURS, LINES, band, colour, figure, legend_below
 from siren_rope_jax.slices import FIRST_EVENT, GAPS
 
-# Okabe and Ito's palette, which the colour-blind can tell apart (its yellow is too pale for lines).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#7A4B00")
-DASHES = ("-", "--", "-.", ":")
-LINES = tuple({"color": c, "linestyle": d} for d in ("--", ":") for c in COLOURS)
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 120,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.03,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-}
 METRIC_NAMES = {
     "ne": "normalised entropy (lower is better)",
     "auc": "AUC (higher is better)",
@@ -57,40 +35,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The objects of a metrics.jsonl, in order."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.strip()]
-
-
-def colour(index: int) -> dict[str, str]:
-    """Colour and dash of the index-th model; the dash tells apart what shares a colour."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
-    }
-
-
-@contextmanager
-def _figure(
-    path: Path, title: str, rows: int, columns: int, width: float, height: float
-) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A grid of axes [rows, columns] in the common style, saved to `path` at the end."""
-    # Neither pyplot nor a display: figures are plain objects and nothing has to be closed.
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height * rows))
-        # Rows of one column show the same axis, so that bars stand below the points they explain.
-        yield figure, figure.subplots(rows, columns, squeeze=False, sharex="col")
-        figure.suptitle(title, fontsize=11)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-
-
-def _band(axes: Axes, x: Any, seeds: np.ndarray, label: str, style: Mapping[str, Any]) -> None:
-    """A mean line over seeds [S, X] with a shade of one standard deviation."""
-    mean = np.mean(seeds, axis=0)
-    axes.plot(x, mean, label=label, **style)
-    if len(seeds) > 1:
-        deviation = np.std(seeds, axis=0, ddof=1)
-        axes.fill_between(
-            x, mean - deviation, mean + deviation, color=style["color"], alpha=0.2, linewidth=0
-        )
 
 
 def _series(runs: Sequence[Metrics], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,21 +59,21 @@ def learning_curves(
     path: Path, models: Mapping[str, Sequence[Metrics]], tasks: Sequence[str], title: str
 ) -> Path:
     """Training loss and validation NE per task over optimizer steps."""
-    with _figure(path, title, 1, 1 + len(tasks), 3.6, 3.2) as (figure, axes):
+    with figure(path, title, 1, 1 + len(tasks), 3.6, 3.2) as (picture, axes):
         for i, (name, runs) in enumerate(models.items()):
             steps, loss = _series(runs, "train", "loss")
             if len(steps):
-                _band(axes[0, 0], steps, _smooth(loss), name, colour(i))
+                band(axes[0, 0], steps, _smooth(loss), name, colour(i))
             for ax, task in zip(axes[0, 1:], tasks, strict=True):
                 steps, ne = _series(runs, "validation", f"ne/{task}")
                 if len(steps):
-                    _band(ax, steps, ne, name, colour(i) | {"marker": ".", "markersize": "4"})
+                    band(ax, steps, ne, name, colour(i) | {"marker": ".", "markersize": "4"})
         axes[0, 0].set(title="training", ylabel="loss (nats)")
         for ax, task in zip(axes[0, 1:], tasks, strict=True):
             ax.set(title=f"validation, {task}", ylabel="normalised entropy")
         for ax in axes[0]:
             ax.set_xlabel("optimizer step")
-        _legend_below(figure)
+        legend_below(picture)
     return path
 
 
@@ -138,7 +82,7 @@ def reliability(path: Path, predictions: pd.DataFrame, tasks: Sequence[str], tit
 
     Bars around the points are 95 % intervals of the observed rate (normal approximation).
     """
-    with _figure(path, title, 2, len(tasks), 3.4, 2.2) as (_, axes):
+    with figure(path, title, 2, len(tasks), 3.4, 2.2) as (_, axes):
         for (top, bottom), task in zip(axes.T, tasks, strict=True):
             own = predictions[predictions[task].notna()]
             labels = own[task].to_numpy(np.int64)
@@ -183,14 +127,14 @@ def _by_slice(
     axis: str,
 ) -> Path:
     x = np.arange(len(groups))
-    with _figure(path, title, 2, len(tasks), 3.8, 2.3) as (figure, axes):
+    with figure(path, title, 2, len(tasks), 3.8, 2.3) as (picture, axes):
         for (top, bottom), task in zip(axes.T, tasks, strict=True):
             some = next(iter(models.values()))
             counts = np.nan_to_num(_leaves(some[:1], slicing, groups, task, "count")[0])
             for i, (name, runs) in enumerate(models.items()):
                 values = _leaves(runs, slicing, groups, task, "ne")
                 values[:, counts < FEW] = np.nan
-                _band(top, x, values, name, colour(i) | {"marker": ".", "markersize": "4"})
+                band(top, x, values, name, colour(i) | {"marker": ".", "markersize": "4"})
             bottom.bar(x, counts, color="#BBBBBB")
             top.set(title=task, ylabel="NE (own base rate)")
             bottom.set(xlabel=axis, ylabel="events")
@@ -198,7 +142,7 @@ def _by_slice(
                 bottom.set_xticks(x[::3], groups[::3])
             else:
                 bottom.set_xticks(x, groups, rotation=40)
-        _legend_below(figure)
+        legend_below(picture)
     return path
 
 
@@ -215,7 +159,7 @@ def by_day(
     path: Path, models: Mapping[str, Sequence[Result]], tasks: Sequence[str], title: str
 ) -> Path:
     """Calibration by local day: the observed rate against every model's mean score."""
-    with _figure(path, title, 1, len(tasks), 3.8, 3.0) as (figure, axes):
+    with figure(path, title, 1, len(tasks), 3.8, 3.0) as (picture, axes):
         for ax, task in zip(axes[0], tasks, strict=True):
             runs = [run for runs in models.values() for run in runs]
             days = sorted({day for run in runs for day in run["slices"]["day"]})
@@ -224,12 +168,12 @@ def by_day(
             ax.plot(x, rate, color="black", marker="o", markersize=3, label="observed rate")
             for i, (name, own) in enumerate(models.items()):
                 mean = _leaves(own, "day", days, task, "mean_score")
-                _band(ax, x, mean, f"mean score, {name}", colour(i) | {"marker": "."})
+                band(ax, x, mean, f"mean score, {name}", colour(i) | {"marker": "."})
             ax.set(title=task, xlabel="local day", ylabel="rate, mean score")
             locator = AutoDateLocator(maxticks=6)
             ax.xaxis.set_major_locator(locator)
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        _legend_below(figure)
+        legend_below(picture)
     return path
 
 
@@ -245,7 +189,7 @@ def models_side_by_side(
     The baselines of the results stand as coloured vertical lines.
     """
     height = 1.5 + 0.28 * len(models)
-    with _figure(path, title, 1, len(tasks), 3.6, height) as (figure, axes):
+    with figure(path, title, 1, len(tasks), 3.6, height) as (picture, axes):
         floors = next(iter(models.values()))[0]["baselines"]
         for ax, task in zip(axes[0], tasks, strict=True):
             for i, runs in enumerate(models.values()):
@@ -264,7 +208,7 @@ def models_side_by_side(
             ax.set_yticks(range(len(models)), list(models) if ax is axes[0, 0] else [])
             ax.set_ylim(len(models) - 0.4, -0.6)
             ax.grid(axis="y", visible=False)
-        _legend_below(figure, least=1)
+        legend_below(picture, least=1)
     return path
 
 
@@ -277,7 +221,7 @@ def gates(path: Path, models: Mapping[str, Sequence[Metrics]], title: str) -> Pa
     """What the learned gates do over training: every "gate/..." value of the validations.
 
     Returns:
-        None, and writes nothing, when no model has a gate.
+      None, and writes nothing, when no model has a gate.
     """
     names = sorted(
         {
@@ -291,15 +235,15 @@ def gates(path: Path, models: Mapping[str, Sequence[Metrics]], title: str) -> Pa
     )
     if not names:
         return None
-    with _figure(path, title, 1, len(names), 3.6, 3.0) as (figure, axes):
+    with figure(path, title, 1, len(names), 3.6, 3.0) as (picture, axes):
         for ax, key in zip(axes[0], names, strict=True):
             for i, (name, runs) in enumerate(models.items()):
                 steps, values = _series(runs, "validation", key)
                 if len(steps):
-                    _band(ax, steps, values, name, colour(i) | {"marker": ".", "markersize": "4"})
+                    band(ax, steps, values, name, colour(i) | {"marker": ".", "markersize": "4"})
             source = key.removeprefix("gate/")
             ax.set(title=f"source {source!r}", xlabel="optimizer step", ylabel="gate (mean)")
-        _legend_below(figure, least=1)
+        legend_below(picture, least=1)
     return path
 
 
@@ -319,10 +263,10 @@ def draw_models(
     """All pictures that compare models (or show one), as DIRECTORY/STEM<what>.png.
 
     Args:
-        directory: where to.
-        stem: what the files' names begin with.
-        name: the data set's, for titles.
-        models: name -> work directories of its runs, which are finished.
+      directory: where to.
+      stem: what the files' names begin with.
+      name: the data set's, for titles.
+      models: name -> work directories of its runs, which are finished.
     """
     results = {
         model: [json.loads((run / "result.json").read_text(encoding="utf-8")) for run in runs]
@@ -347,15 +291,3 @@ def draw_models(
         gates(to("gates"), logs, f"{name}: gates over training {of}"),
     ]
     return [picture for picture in pictures if picture]
-
-
-def _legend_below(figure: Figure, least: int = 2) -> None:
-    """One legend for the whole figure, below it; none for fewer than `least` entries."""
-    handles: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if len(handles) >= least:
-        lines = -(-len(handles) // 4)
-        columns = -(-len(handles) // lines)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)

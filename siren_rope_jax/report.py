@@ -23,9 +23,9 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
     """Writes report.md, report.json and the pictures of all finished runs into `workdir`.
 
     Args:
-        ablation: what was compared.
-        workdir: its directory.
-        runs: all its runs; those that are not finished are listed as missing.
+      ablation: what was compared.
+      workdir: its directory.
+      runs: all its runs; those that are not finished are listed as missing.
     """
     finished = [run for run in runs if run.is_finished()]
     machines = sorted({machine for run in finished if (machine := run.machine())})
@@ -80,15 +80,15 @@ def summarize(runs: Sequence[Run], baseline: str) -> dict[str, Any]:
     """All numbers of one data set's finished runs.
 
     Returns:
-        "split", "events", "baselines" (as in result.json) and "variants": name -> "seeds",
-        "parameters", "train_seconds", "tasks": task -> metric -> {"mean", "sd", "values"};
-        "difference" to the baseline variant: metric -> {"difference", "low", "high"};
-        "gap_closed" {"mean", "sd", "values"}, the share of the distance between the baseline's NE
-        and the ideal observer's, per seed, where the log has the ideal observer; "slices":
-        "seen" and "unseen" items -> {"ne", "auc", "count"}, means over seeds.
+      "split", "events", "baselines" (as in result.json) and "variants": name -> "seeds",
+      "parameters", "train_seconds", "tasks": task -> metric -> {"mean", "sd", "values"};
+      "difference" to the baseline variant: metric -> {"difference", "low", "high"};
+      "gap_closed" {"mean", "sd", "values"}, the share of the distance between the baseline's NE
+      and the ideal observer's, per seed, where the log has the ideal observer; "slices":
+      "seen" and "unseen" items -> {"ne", "auc", "count"}, means over seeds.
 
     Raises:
-        UserError: runs that were evaluated on different events.
+      UserError: runs that were evaluated on different events.
     """
     by_variant = _by_variant(runs)
     results = {v: [run.result() for run in own] for v, own in by_variant.items()}

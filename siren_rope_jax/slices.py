@@ -32,9 +32,9 @@ def slices(
     cut into periods of several whole days, named by their first.
 
     Args:
-        item: the feature that identifies the item.
-        events: the evaluated events.
-        everything: all events of the log, in global order.
+      item: the feature that identifies the item.
+      events: the evaluated events.
+      everything: all events of the log, in global order.
     """
     ids = events.rows[f"categorical/{item.name}"]
     seen = (ids > 0) & (ids <= item.known)
@@ -67,7 +67,7 @@ def seconds_since_last(everything: Events) -> Int[np.ndarray, " E"]:
     """Seconds since the same user's last earlier event with a time; -1 where there is none.
 
     Args:
-        everything: all events of a log, in global order.
+      everything: all events of a log, in global order.
     """
     gap = np.full(len(everything.event), -1, np.int64)
     known = np.flatnonzero(everything.rows["time"] != NO_TIME)

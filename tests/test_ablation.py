@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax import ablation, bootstrap, report
+from siren_rope_jax import ablation, bootstrap, jobs, report
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
@@ -77,7 +77,7 @@ def finished(tmp_path_factory):
     """A whole ablation, its report written."""
     tmp_path = tmp_path_factory.mktemp("ablation")
     spec, runs = make_plan(tmp_path)
-    assert ablation.execute(runs, spec.jobs, train) == []
+    assert jobs.execute(runs, spec.jobs, train) == []
     report.write_report(spec, tmp_path / "out", runs)
     return spec, runs, tmp_path / "out"
 
@@ -104,10 +104,10 @@ def test_overrides_of_the_variant_win_over_those_of_the_data_set(tmp_path):
 
 def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     _, runs = make_plan(tmp_path, seeds=(0,))
-    ablation.execute(runs[:2], 1, train)
+    jobs.execute(runs[:2], 1, train)
     before = [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]]
     assert [r.is_finished() for r in runs] == [True, True, False]
-    ablation.execute(runs, 1, train)
+    jobs.execute(runs, 1, train)
     assert [r.is_finished() for r in runs] == [True, True, True]
     assert [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]] == before
     other = dataclasses.replace(runs[0].config, seed=7)
@@ -120,7 +120,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
         {"name": "ordinal"},
     )
     spec, runs = make_plan(tmp_path, variants=variants, seeds=(0,))
-    failures = ablation.execute(runs, 1, train)
+    failures = jobs.execute(runs, 1, train)
     assert failures == ["made_up/wild/seed_0: the loss is not finite at step 3"]
     assert [r.is_finished() for r in runs] == [False, True]
     text = report.write_report(spec, tmp_path / "out", runs).read_text()
@@ -128,18 +128,18 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
 
 
 def test_worker_processes_share_the_cores(tmp_path):
-    cores = ablation.available_cores()
-    shares = ablation.core_shares(2)
+    cores = jobs.available_cores()
+    shares = jobs.core_shares(2)
     assert sorted({core for share in shares for core in share}) == cores
     assert len(cores) == 1 or not set(shares[0]) & set(shares[1])
-    assert all(ablation.core_shares(3 * len(cores)))
+    assert all(jobs.core_shares(3 * len(cores)))
 
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_results_as_one(finished, tmp_path):
     _, alone, _ = finished
     spec, runs = make_plan(tmp_path, jobs=2, seeds=(0,))
-    assert ablation.execute(runs, spec.jobs, train) == []
+    assert jobs.execute(runs, spec.jobs, train) == []
     want = {(r.variant, r.seed): r.result()["tasks"] for r in alone}
     assert all(r.result()["tasks"] == want[r.variant, r.seed] for r in runs)
 
@@ -203,7 +203,7 @@ def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_picture
 
 def test_a_single_seed_has_no_deviation(tmp_path):
     spec, runs = make_plan(tmp_path, seeds=(0,), variants=({"name": "ordinal"},))
-    ablation.execute(runs, 1, train)
+    jobs.execute(runs, 1, train)
     text = report.write_report(spec, tmp_path / "out", runs).read_text()
     assert " ± " not in text.split("###")[1]
 
@@ -234,7 +234,7 @@ def test_a_wrong_config_is_refused_before_anything_runs(tmp_path, changes, messa
 
 def test_runs_over_different_events_are_not_compared(tmp_path):
     spec, runs = make_plan(tmp_path, seeds=(0,))
-    ablation.execute(runs, 1, train)
+    jobs.execute(runs, 1, train)
     path = runs[1].workdir / "predictions.parquet"
     pd.read_parquet(path).iloc[:-1].to_parquet(path)
     with pytest.raises(UserError, match="different events"):

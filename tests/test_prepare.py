@@ -144,6 +144,8 @@ def test_all_forms_of_a_file_give_the_same_log(tmp_path):
         (raw, "a.tsv.gz", {"threads": 2}),
         (raw, "a.parquet", {}),
         (raw.assign(at=raw["at"] * 1000 + raw.serial % 1000), "ms.csv", {"time_unit": "ms"}),
+        (raw.assign(at=raw["at"] * 1000.0 + 999.5), "float.csv", {"time_unit": "ms"}),
+        (raw.assign(at=raw["at"] + 0.75), "float.parquet", {}),
         (raw.assign(at=raw["at"] * 10**9 + 999_999_999), "ns.parquet", {"time_unit": "ns"}),
         (
             dates.assign(at=dates["at"].astype("datetime64[ns, UTC]")),
@@ -302,7 +304,7 @@ def test_a_user_with_one_event_is_kept(tmp_path):
     assert log.report["users_with_one_event"] == 1 and len(log.history(len(log.index) - 1)) == 1
 
 
-def test_work_larger_than_a_batch_and_than_memory(tmp_path, monkeypatch):
+def test_batches_files_and_little_memory_change_nothing(tmp_path, monkeypatch):
     raw = raw_log(20_000)
     whole = prepared(tmp_path, raw, **FEATURES)
     monkeypatch.setattr("siren_rope_jax.data.prepare.BATCH_ROWS", 97)

@@ -60,19 +60,18 @@ def seconds_of(table: ibis.Table, column: str, unit: str) -> ibis.Value:
         )
     if unit == "iso":
         zoned = ibis.dtype("timestamp('UTC', 6)")
-        instant = value.cast(zoned) if is_date else (value.cast("string").try_cast(zoned))
+        instant = value.cast(zoned) if is_date else value.cast("string").try_cast(zoned)
         return _floor_divide(_epoch_microseconds(instant), _MICROSECONDS)
-    if kind.is_string():
-        value = value.try_cast("float64")
-    if unit in _SECOND:
-        if kind.is_integer():
-            return _floor_divide(value, _SECOND[unit])
-        return (value / _SECOND[unit]).floor().try_cast("int64")
-    factor = _PER_UNIT[unit]
-    in_range = value.abs() <= MAX_TIME // factor + 1
-    far = ibis.literal(MAX_TIME + 1, "int64")  # refused later, by range
-    scaled = (value * factor).floor().try_cast("int64") if not kind.is_integer() else value * factor
-    return value.isnull().ifelse(ibis.null("int64"), in_range.ifelse(scaled, far))
+    far = ibis.literal(MAX_TIME + 1, "int64")  # refused by its range, later
+    if kind.is_integer() and unit in _SECOND:
+        return _floor_divide(value, _SECOND[unit])
+    if kind.is_integer():
+        factor = _PER_UNIT[unit]
+        return (value.abs() <= MAX_TIME // factor + 1).ifelse(value * factor, far)
+    number = value.try_cast("float64") if kind.is_string() else value
+    seconds = number * _PER_UNIT.get(unit, 1) / _SECOND.get(unit, 1)
+    whole = (seconds.abs() > MAX_TIME).ifelse(far, seconds.floor().cast("int64"))
+    return seconds.isnan().ifelse(ibis.null("int64"), whole)
 
 
 def check_times(

@@ -10,6 +10,9 @@ from siren_rope_jax.data import checks, expressions
 from siren_rope_jax.data.prepare_config import RESERVED, PrepareConfig
 from siren_rope_jax.errors import UserError
 
+ORDER_TIME = "order time"
+"""A log's column of the time that orders and splits events; no column of SQL's is named so."""
+
 GROUPS = {  # of the config: the prefix of a column in a prepared log
     "categorical": "categorical",
     "dense": "dense",
@@ -36,7 +39,7 @@ def without_duplicates(raw: ibis.Table) -> ibis.Table:
 
 
 def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
-    """Adds user, item and time (seconds; also as `order_time`), and keeps the time as given."""
+    """Adds user, item and time (seconds; also as ORDER_TIME), and keeps the time as given."""
     kept = [column for column in raw.columns if column.lower() not in RESERVED]
     seconds = checks.seconds_of(raw, config.time, config.time_unit)
     return raw.select(
@@ -45,23 +48,22 @@ def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
         user=raw[config.user],
         item=raw[config.item],
         time=seconds,
-        order_time=seconds,
-        **{checks.GIVEN_TIME: raw[config.time]},
+        **{checks.GIVEN_TIME: raw[config.time], ORDER_TIME: seconds},
     )
 
 
 def with_order_time(log: ibis.Table) -> ibis.Table:
     """Gives events without a time, for order and split, the time of their user's last known one."""
     so_far = ibis.window(group_by="user", order_by="row", preceding=None, following=0)
-    log = log.mutate(known=log.time.count().over(so_far))
-    first = (log.known == 1).ifelse(log.time, None)  # NULL but in the user's first known time
-    return log.mutate(
-        order_time=ibis.coalesce(
-            log.time.max().over(group_by=["user", "known"]),  # one row of these has a time
-            first.max().over(group_by="user"),
-            log.time.min().over(ibis.window()),  # a user of no time at all is train
-        )
-    ).drop("known")
+    known = log.time.count().over(so_far)
+    log = log.mutate(**{"known so far": known})
+    first = (log["known so far"] == 1).ifelse(log.time, None)  # only the first known one's
+    order_time = ibis.coalesce(
+        log.time.max().over(group_by=["user", "known so far"]),  # one row of these has a time
+        first.max().over(group_by="user"),
+        log.time.min().over(ibis.window()),  # a user of no time at all is train
+    )
+    return log.mutate(**{ORDER_TIME: order_time}).drop("known so far")
 
 
 def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> Bounds:
@@ -71,17 +73,16 @@ def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) 
       UserError: a split is left without any event.
     """
     split = config.split
-    counts = log.group_by("order_time").aggregate(n=log.count())
-    window = ibis.cumulative_window(order_by="order_time")
+    counts = log.group_by(time=log[ORDER_TIME]).aggregate(n=log.count())
+    window = ibis.cumulative_window(order_by="time")
     upto = con.create_table("times", counts.mutate(upto=counts.n.sum().over(window)))
     first, last, events = (
-        value.to_pyarrow().as_py()
-        for value in (upto.order_time.min(), upto.order_time.max(), upto.upto.max())
+        value.to_pyarrow().as_py() for value in (upto.time.min(), upto.time.max(), upto.upto.max())
     )
 
     def at(fraction: float) -> int:
         beyond = upto.upto > int(fraction * events)
-        return upto.order_time.min(where=beyond).to_pyarrow().as_py()
+        return upto.time.min(where=beyond).to_pyarrow().as_py()
 
     if split.train_end:
         train_end = _seconds(config, "train_end")
@@ -103,7 +104,7 @@ def evaluate(
     con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig, bounds: Bounds
 ) -> ibis.Table:
     """Makes the table `events` with the columns of a prepared log, ids not yet encoded."""
-    hidden = (checks.GIVEN_TIME, "order_time")
+    hidden = (checks.GIVEN_TIME, ORDER_TIME)
     for name in expressions.in_order(config.derived, "config.derived"):
         where = f"config.derived.{name}"
         known = [column for column in log.columns if column not in hidden]
@@ -128,12 +129,13 @@ def evaluate(
             raise UserError(
                 f"{keys[column]}: {text!r} is of type {kind}, not a number or true/false"
             )
-    table = expressions.select(log, texts, keep='row, "user", time, order_time', step="evaluated")
+    keep = f'row, "user", time, "{ORDER_TIME}"'
+    table = expressions.select(log, texts, keep=keep, step="evaluated")
     numbers = [column for column in texts if not column.startswith("categorical/")]
     table = table.mutate(
         split=ibis.cases(
-            (table.order_time < bounds.train_end, 0),
-            (table.order_time < bounds.validation_end, 1),
+            (table[ORDER_TIME] < bounds.train_end, 0),
+            (table[ORDER_TIME] < bounds.validation_end, 1),
             else_=2,
         ),
         **{column: table[column].cast("float64") for column in numbers},

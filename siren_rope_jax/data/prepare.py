@@ -99,6 +99,7 @@ def _prepare(
         raw, {"user": config.user, "item": config.item, "time": config.time}, str(files[0])
     )
     log = con.create_table("log", events.named(events.without_duplicates(raw), config))
+    con.raw_sql("SET preserve_insertion_order = false")  # all has its `row` now; saves memory
     count = log.count().to_pyarrow().as_py()
     for column, given in (("user", config.user), ("item", config.item)):
         checks.require_present(log, column, given, where)
@@ -233,7 +234,11 @@ def _encode(
             **{f"{name} id": "id", f"{name} value": "value"}
         )
         joined = joined.left_join(ids, joined[f"categorical/{name}"] == ids[f"{name} value"])
-    columns = {"user_index": joined.number, "row": joined.row, "order_time": joined.order_time}
+    columns = {
+        "user_index": joined.number,
+        "row": joined.row,
+        events.ORDER_TIME: joined[events.ORDER_TIME],
+    }
     for field in schema.event_dtype.names or ():
         group, _, name = field.partition("/")
         if group == "categorical":
@@ -246,7 +251,7 @@ def _encode(
             columns[field] = joined.utc_offset.round().cast("int32")
         else:
             columns[field] = joined[field]
-    encoded = joined.select(**columns).order_by(["user_index", "order_time", "row"])
+    encoded = joined.select(**columns).order_by(["user_index", events.ORDER_TIME, "row"])
     return encoded.to_pyarrow_batches(chunk_size=BATCH_ROWS)
 
 

@@ -1,0 +1,198 @@
+"""A prepared log is written complete or not at all, and read back as it was written."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.schema import Categorical, Dense, Schema
+from siren_rope_jax.data.writer import encode_ids, vocabulary, write_log
+from siren_rope_jax.errors import UserError
+
+SCHEMA = Schema(
+    name="small",
+    categorical=(Categorical("item", values=3, known=2),),
+    dense=(Dense("x"),),
+    context=(),
+    actions=(Dense("dwell", 1.5, 2.0),),
+    tasks=("like", "love"),
+    has_utc_offset=True,
+    train_start=0,
+    train_end=5,
+    validation_end=7,
+    end=9,
+    source="made up",
+    license="none",
+)
+LENGTHS = (1, 4, 2)
+
+
+def histories(seed: int = 0) -> list[np.ndarray]:
+    """Random bytes are as good as any events; only the split has to be one."""
+    rng = np.random.default_rng(seed)
+    size = SCHEMA.event_dtype.itemsize
+    made = [np.frombuffer(rng.bytes(n * size), SCHEMA.event_dtype).copy() for n in LENGTHS]
+    for rows in made:
+        rows["split"] = np.sort(rng.integers(0, 3, len(rows)))
+    return made
+
+
+def write(path, rows=None, **changes) -> None:
+    arguments = {
+        "users": ["ann", "bob", "cy"],
+        "vocabularies": {"item": vocabulary(["a", "b", "c"], np.array([3, 2, 0]))},
+        "report": {"rows_read": 7},
+    }
+    write_log(path, SCHEMA, iter(histories() if rows is None else rows), **(arguments | changes))
+
+
+def test_what_is_written_is_read(tmp_path):
+    write(tmp_path / "log")
+    log = PreparedLog.open(tmp_path / "log")
+    assert log.schema == SCHEMA and log.report == {"rows_read": 7}
+    made = histories()
+    for user, rows in enumerate(made):
+        assert log.history(user).tobytes() == rows.tobytes()
+    assert log.users().to_pylist() == ["ann", "bob", "cy"]
+    assert log.vocabulary("item")["id"].to_pylist() == [1, 2, 3]
+    assert log.baselines() is None
+    np.testing.assert_array_equal(log.index[:, 0], LENGTHS)
+    np.testing.assert_array_equal(log.offsets, [0, 1, 5, 7])
+
+
+def test_events_are_numbered_by_user_then_time(tmp_path):
+    write(tmp_path / "log")
+    log, rows = PreparedLog.open(tmp_path / "log"), np.concatenate(histories())
+    everything = log.events()
+    assert everything.rows.tobytes() == rows.tobytes()
+    np.testing.assert_array_equal(everything.event, np.arange(7))
+    np.testing.assert_array_equal(everything.user, [0, 1, 1, 1, 1, 2, 2])
+    for number, split in enumerate(("train", "validation", "test")):
+        part, mask = log.events(split), rows["split"] == number
+        assert part.rows.tobytes() == rows[mask].tobytes()
+        np.testing.assert_array_equal(part.event, np.flatnonzero(mask))
+        np.testing.assert_array_equal(part.user, everything.user[mask])
+        assert log.index[:, 1 + number].sum() == mask.sum()
+    with pytest.raises(UserError, match="'tset'; did you mean 'test'"):
+        log.events("tset")
+
+
+def test_rows_are_packed_and_little_endian():
+    dtype = SCHEMA.event_dtype
+    assert dtype.itemsize == 8 + 4 + 1 + 4 + 4 + 4 + 1 + 1
+    assert dtype.names[3:] == (
+        "categorical/item", "dense/x", "action/dwell", "task/like", "task/love",
+    )  # fmt: skip
+    rows = np.zeros(1, dtype)
+    rows["time"] = 258
+    assert rows.tobytes()[:3] == b"\x02\x01\x00"
+
+
+def test_records_can_be_sent_to_another_process(tmp_path):
+    write(tmp_path / "log")
+    log = pickle.loads(pickle.dumps(PreparedLog.open(tmp_path / "log")))
+    assert log.history(1).tobytes() == histories()[1].tobytes()
+
+
+def test_baselines_come_back(tmp_path):
+    table = pa.table({"event": np.arange(3), "oracle/like": [0.1, 0.2, 0.3]})
+    write(tmp_path / "log", baselines=table)
+    found = PreparedLog.open(tmp_path / "log").baselines()
+    assert list(found.columns) == table.column_names and found["oracle/like"][1] == 0.2
+
+
+def test_ids_are_by_train_count_then_value():
+    values = np.array(["b", "a", "c", "b", "d"])
+    ids, table = encode_ids(values, np.array([True, True, True, True, False]))
+    assert table["value"].to_pylist() == ["b", "a", "c", "d"]
+    assert table["train_count"].to_pylist() == [2, 1, 1, 0]
+    assert ids.tolist() == [1, 2, 3, 1, 4]
+    with pytest.raises(ValueError, match="falling train count"):
+        vocabulary(["a", "b"], np.array([1, 2]))
+
+
+def broken():
+    yield histories()[0]
+    raise OSError("the disk went away")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"rows": broken()}, OSError),
+        ({"users": ["ann"]}, ValueError),
+        ({"vocabularies": {}}, ValueError),
+        ({"rows": [np.zeros(2, "<i8")]}, ValueError),
+        ({"report": {"rate": float("nan")}}, ValueError),
+    ],
+)
+def test_nothing_is_left_of_a_failure(tmp_path, changes, error):
+    with pytest.raises(error):
+        write(tmp_path / "log", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_kept(tmp_path):
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log")  # empty: may be used
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "log").iterdir()}
+    with pytest.raises(UserError, match="exists and is not empty"):
+        write(tmp_path / "log")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "log").iterdir()}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        write(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta.json", "index.npy", "users.parquet", "vocabulary/item.parquet",
+        "histories-00000-of-00001.arrayrecord",
+    ],
+)  # fmt: skip
+def test_a_missing_file_is_named(tmp_path, name):
+    write(tmp_path / "log")
+    (tmp_path / "log" / name).unlink()
+    with pytest.raises(UserError, match=name.split("-")[0]):
+        PreparedLog.open(tmp_path / "log")
+
+
+def test_a_missing_shard_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 1)
+    write(tmp_path / "log")
+    log = PreparedLog.open(tmp_path / "log")
+    assert log.events().rows.tobytes() == np.concatenate(histories()).tobytes()
+    (tmp_path / "log" / "histories-00001-of-00003.arrayrecord").unlink()
+    with pytest.raises(UserError, match="histories"):
+        PreparedLog.open(tmp_path / "log")
+
+
+def test_damage_is_noticed(tmp_path):
+    write(tmp_path / "log")
+    path = tmp_path / "log" / "histories-00000-of-00001.arrayrecord"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        PreparedLog.open(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda meta: meta | {"format_version": 99}, "format version 99"),
+        (lambda meta: meta | {"taskss": []}, "unknown entry 'taskss'; did you mean 'tasks'"),
+        (lambda meta: {k: v for k, v in meta.items() if k != "tasks"}, "no entry 'tasks'"),
+    ],
+)
+def test_another_description_is_refused(tmp_path, change, message):
+    write(tmp_path / "log")
+    path = tmp_path / "log" / "meta.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(UserError, match=message):
+        PreparedLog.open(tmp_path / "log")
+    path.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        PreparedLog.open(tmp_path / "log")
