@@ -34,7 +34,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "head_widths": (128,),
                 **variant(name, category="topic"),
             },
-            "optimizer": {"learning_rate": 3e-3},
-            "training": {"epochs": 6.0, "evaluations_per_epoch": 1},
+            "optimizer": {"learning_rate": 1.5e-3},
+            "training": {"epochs": 3.0, "evaluations_per_epoch": 1},
         },
     )

@@ -1,6 +1,7 @@
 """Trains one model and evaluates it on the test split.
 
-    python experiments/train.py --config=configs/NAME.py[:VARIANT] --workdir=DIR [--config.key=value]
+    python experiments/train.py --config=configs/NAME.py[:VARIANT] --workdir=DIR \
+        [--config.key=value ...]
 
 The same command again resumes. Writes config.json, metrics.jsonl, checkpoints/, result.json,
 predictions.parquet and plots/ into DIR.

@@ -24,7 +24,7 @@ from siren_rope_jax.rotary import Rotation, exact_angle, ladder
 from siren_rope_jax.siren import Mlp, Siren, Time2Vec
 from siren_rope_jax.time_features import (
     DAY,
-    FEATURE_SIZES,
+    AnyArray,
     Time,
     TimeFeature,
     TimeScale,
@@ -179,9 +179,9 @@ class Signals:
       categories: name -> int32 [..., L].
     """
 
-    position: Int[Array, "... L"]
+    position: Int[AnyArray, "... L"]
     time: Time
-    categories: Mapping[str, Int[Array, "... L"]]
+    categories: Mapping[str, Int[AnyArray, "... L"]]
 
 
 class SourceAngles(nn.Module):

@@ -3,12 +3,14 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.rotary import Rotation
+from siren_rope_jax.time_features import AnyArray
 
 
-def strictly_causal_mask(segment: Int[Array, "... L"]) -> Bool[Array, "... 1 L L"]:
+def strictly_causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:
     """True where query i may see key j: j < i in the same segment; segment 0 is padding."""
     length = segment.shape[-1]
     earlier = jnp.tri(length, k=-1, dtype=bool)
@@ -16,7 +18,7 @@ def strictly_causal_mask(segment: Int[Array, "... L"]) -> Bool[Array, "... 1 L L
     return (earlier & same & (segment > 0)[..., None, :])[..., None, :, :]
 
 
-def interleaved_mask(segment: Int[Array, "... L"]) -> Bool[Array, "... 1 2L 2L"]:
+def interleaved_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 2*L 2*L"]:
     """The causal mask of [e_1, a_1, e_2, a_2, ...] for tokens laid out as [e_1..e_L, a_1..a_L].
 
     Attention does not care where a token lies, so items and actions stay in two blocks: item i sees
@@ -44,7 +46,7 @@ class RotaryAttention(nn.Module):
 
     heads: int
     softmax_scale: float | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -1,9 +1,9 @@
 """What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
 
 import flax.struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from siren_rope_jax.time_features import Time
+from siren_rope_jax.time_features import AnyArray, Time
 
 
 @flax.struct.dataclass
@@ -23,13 +23,13 @@ class Batch:
       event: index of the event in its log; -1 is padding.
     """
 
-    categorical: Int[Array, "B L F"]
-    dense: Float[Array, "B L E"]
-    context: Float[Array, "B L R"]
-    actions: Float[Array, "B L A"]
-    labels: Float[Array, "B L T"]
-    label_mask: Bool[Array, "B L T"]
+    categorical: Int[AnyArray, "B L F"]
+    dense: Float[AnyArray, "B L E"]
+    context: Float[AnyArray, "B L R"]
+    actions: Float[AnyArray, "B L A"]
+    labels: Float[AnyArray, "B L T"]
+    label_mask: Bool[AnyArray, "B L T"]
     time: Time
-    position: Int[Array, "B L"]
-    segment: Int[Array, "B L"]
-    event: Int[Array, "B L"]
+    position: Int[AnyArray, "B L"]
+    segment: Int[AnyArray, "B L"]
+    event: Int[AnyArray, "B L"]

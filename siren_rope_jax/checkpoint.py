@@ -40,9 +40,7 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._checkpointer.close()
 
-    def save(
-        self, step: int, state: Any, data: Any, ne: float, progress: dict[str, Any]
-    ) -> None:
+    def save(self, step: int, state: Any, data: Any, ne: float, progress: dict[str, Any]) -> None:
         """Saves a `TrainState` in the background; returns once it is copied off the devices."""
         self._checkpointer.save_checkpointables_async(
             step,
@@ -91,5 +89,6 @@ class Checkpoints:
 def abstract(tree: Any) -> Any:
     """Shapes, dtypes and shardings of a tree of arrays."""
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), tree
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)),
+        tree,
     )

@@ -18,7 +18,9 @@ from siren_rope_jax.errors import UserError, suggestion
 T = TypeVar("T")
 
 
-def from_config_dict(cls: type[T], config: Mapping[str, Any] | ConfigDict, where: str = "config") -> T:
+def from_config_dict(
+    cls: type[T], config: Mapping[str, Any] | ConfigDict, where: str = "config"
+) -> T:
     """Builds the frozen dataclass `cls` from a config.
 
     Args:
@@ -51,7 +53,7 @@ def from_config_dict(cls: type[T], config: Mapping[str, Any] | ConfigDict, where
 
 
 def complete(cls: type, config: Mapping[str, Any]) -> ConfigDict:
-    """Returns `config` checked and with every default filled in, so that all keys can be overridden.
+    """Returns `config`, checked and with all defaults filled in: every key can be overridden.
 
     Raises:
       UserError: as `from_config_dict`.

@@ -27,9 +27,7 @@ _DEMO_BASE = {"siren_rope": 1e5, "ordinal_rope": 1e5, "to_rope": 1e4}
 DEMO_TIME_SCALE = TimeScale(origin=55 * 365 * DAY, half_span=365 * DAY)  # t / 31 536 000 s - 55
 
 
-def demo_config(
-    encoding: DemoEncoding, sizes: Mapping[str, Any]
-) -> tuple[RankerConfig, Inputs]:
+def demo_config(encoding: DemoEncoding, sizes: Mapping[str, Any]) -> tuple[RankerConfig, Inputs]:
     """The model that computes what the demo computes.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input from outside: its one message says what is wrong, where, and what would be right."""
+    """Bad input: its one message says what is wrong, where, and what would be right."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -5,20 +5,20 @@ and actions are not interleaved; actions enter through the attention's values ("
 pooling") and through one last attention ("late fusion"). The interleaved form is an option.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
 from siren_rope_jax.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.rotary import Rotation
-from siren_rope_jax.time_features import TimeFeature, TimeScale, time_features
+from siren_rope_jax.time_features import AnyArray, TimeFeature, TimeScale, time_features
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Mlp(nn.Module):
 
     widths: tuple[int, ...]
     activation_last: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
@@ -121,7 +121,7 @@ class Block(nn.Module):
     """One pre-norm layer: attention with Q = K = LN(x), V = LN(x + a), then a feed-forward part."""
 
     config: RankerConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(
@@ -186,10 +186,8 @@ class Ranker(nn.Module):
         c = self.config
         x, actions = self.tokens(batch)
         rotations = self.encoding.rotations(self.signals(batch))
-        fused = [x]
         if c.interleaved:
-            x = self._interleaved(x, actions, rotations, batch.segment, deterministic)
-            fused = [x]
+            fused = [self._interleaved(x, actions, rotations, batch.segment, deterministic)]
         else:
             mask = strictly_causal_mask(batch.segment)
             values = actions if c.mixed_value else None
@@ -199,26 +197,24 @@ class Ranker(nn.Module):
             if c.late_fusion:
                 fused.append(self.fusion(x, actions, rotations[-1], mask))
         request = time_features(batch.time, c.head_time_features, self.inputs.scale)
-        fused += [request.astype(x.dtype), batch.context.astype(x.dtype)]
+        fused += [request.astype(x.dtype), jnp.asarray(batch.context, x.dtype)]
         hidden = self.head_dropout(jnp.concatenate(fused, axis=-1), deterministic=deterministic)
         return self.head(hidden).astype(jnp.float32)
 
     def tokens(self, batch: Batch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """The item tokens and the action embeddings of the events."""
         parts = [table(batch.categorical[..., i]) for i, table in enumerate(self.tables)]
-        parts.append(batch.dense)
+        parts.append(jnp.asarray(batch.dense))
         if self.config.input_time_features:
             names = self.config.input_time_features
             parts.append(time_features(batch.time, names, self.inputs.scale))
         features = jnp.concatenate([p.astype(self.config.dtype) for p in parts], axis=-1)
-        return self.item_norm(nn.relu(self.item(features))), self.action(batch.actions)
+        return self.item_norm(nn.relu(self.item(features))), self.action(jnp.asarray(batch.actions))
 
     def signals(self, batch: Batch) -> Signals:
         """What drives the rotation of a batch."""
         names = self.inputs.categories
-        categories: Mapping[str, Int[Array, "B L"]] = {
-            name: batch.categorical[..., i] for i, name in enumerate(names)
-        }
+        categories = {name: batch.categorical[..., i] for i, name in enumerate(names)}
         return Signals(batch.position, batch.time, categories)
 
     def _interleaved(
@@ -226,7 +222,7 @@ class Ranker(nn.Module):
         x: Array,
         actions: Array,
         rotations: list[Rotation],
-        segment: Array,
+        segment: AnyArray,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
         """The trunk over 2L tokens; an item and its action share position and time."""

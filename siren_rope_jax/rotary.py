@@ -21,7 +21,9 @@ def ladder(planes: int, base: float) -> np.ndarray:
     return base ** (-np.arange(planes) / planes)
 
 
-def exact_angle(steps: Int[Array, "..."], frequencies: np.ndarray) -> Float[Array, "... P"]:
+def exact_angle(
+    steps: Int[Array | np.ndarray, "..."], frequencies: np.ndarray
+) -> Float[Array, "... P"]:
     """Integer steps times constant frequencies, modulo 2 pi, without float32's loss at large steps.
 
     A step count is cut into 8-bit digits; the frequency of each digit is reduced modulo 2 pi in
@@ -30,7 +32,9 @@ def exact_angle(steps: Int[Array, "..."], frequencies: np.ndarray) -> Float[Arra
     """
     angle = jnp.zeros((*steps.shape, len(frequencies)), jnp.float32)
     for shift in (0, 8, 16):
-        digit = steps >> shift if shift == 16 else (steps >> shift) & 0xFF  # the last keeps the sign
+        digit = (
+            steps >> shift if shift == 16 else (steps >> shift) & 0xFF
+        )  # the last keeps the sign
         turn = np.remainder(frequencies * 2.0**shift + math.pi, math.tau) - math.pi
         part = digit[..., None].astype(jnp.float32) * turn.astype(np.float32)
         angle = angle + jnp.remainder(part, np.float32(math.tau))

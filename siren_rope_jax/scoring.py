@@ -65,7 +65,8 @@ class Scorer:
         self._mesh = mesh
 
         def probabilities(params: Any, batch: Batch) -> Array:
-            return jax.nn.sigmoid(model.apply({"params": params}, batch))
+            logits: Any = model.apply({"params": params}, batch)
+            return jax.nn.sigmoid(logits)
 
         self._apply = jax.jit(probabilities, out_shardings=by_row(mesh))
 
@@ -86,7 +87,8 @@ class Scorer:
 def _targets(batch: Batch, scores: Array) -> Scored:
     target = batch.event >= 0
     label = np.where(batch.label_mask, batch.labels, np.nan)
-    return Scored(batch.event[target].astype(np.int64), _local(scores)[target], label[target])
+    event = np.asarray(batch.event[target], np.int64)
+    return Scored(event, _local(scores)[target], label[target])
 
 
 def _local(scores: Array) -> np.ndarray:

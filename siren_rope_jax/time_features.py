@@ -11,15 +11,16 @@ from typing import Literal
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError
 
 DAY = 86_400  # seconds
 WEEK = 7 * DAY
-NO_TIME = np.iinfo(np.int64).min  # marks an absent time among int64 Unix seconds
-EARLIEST = -2_145_916_800  # 1902-01-01T00:00:00Z
-LATEST = 4_102_444_800  # 2100-01-01T00:00:00Z, exclusive
+
+AnyArray = Array | np.ndarray  # on the device or still on the host
 
 # Name of a feature group -> how many features it yields.
 FEATURE_SIZES = {"day": 2, "week": 2, "long_range": 1, "day_fraction": 1, "week_fraction": 1}
@@ -37,10 +38,10 @@ class Time:
       known: bool [...], False where the log has no time.
     """
 
-    day: Int[Array, "..."]
-    second: Int[Array, "..."]
-    offset: Int[Array, "..."]
-    known: Bool[Array, "..."]
+    day: Int[AnyArray, "..."]
+    second: Int[AnyArray, "..."]
+    offset: Int[AnyArray, "..."]
+    known: Bool[AnyArray, "..."]
 
     @classmethod
     def from_seconds(cls, seconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
@@ -54,7 +55,7 @@ class Time:
             raise UserError(f"times must be integer Unix seconds, got {seconds.dtype}")
         seconds = seconds.astype(np.int64)
         known = seconds != NO_TIME
-        wrong = known & ((seconds < EARLIEST) | (seconds >= LATEST))
+        wrong = known & ((seconds < MIN_TIME) | (seconds >= MAX_TIME))
         if wrong.any():
             value = int(seconds[wrong][0])
             raise UserError(
@@ -93,25 +94,25 @@ class TimeScale:
         return cls((start + end) // 2, max((end - start + 1) // 2, 1))
 
 
-def since(time: Time, origin: int, unit: float) -> Float[Array, "..."]:
+def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
     """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences."""
     origin_day, origin_second = divmod(origin, DAY)
-    days = (time.day - origin_day).astype(jnp.float32)
-    seconds = (time.second - origin_second).astype(jnp.float32)
+    days = jnp.asarray(time.day - origin_day, jnp.float32)
+    seconds = jnp.asarray(time.second - origin_second, jnp.float32)
     return days * np.float32(DAY / unit) + seconds * np.float32(1 / unit)
 
 
-def phases(time: Time) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def phases(time: Time) -> tuple[Float[AnyArray, "..."], Float[AnyArray, "..."]]:
     """Fractions in [0, 1) of the local day and week, float32; weeks start on Thursday, as T = 0."""
     local = time.second + time.offset
     second_of_day = local % DAY
     day_of_week = (time.day + local // DAY) % 7
     second_of_week = day_of_week * DAY + second_of_day
-    return second_of_day.astype(jnp.float32) / DAY, second_of_week.astype(jnp.float32) / WEEK
+    return second_of_day.astype(np.float32) / DAY, second_of_week.astype(np.float32) / WEEK
 
 
 def time_features(
-    time: Time, names: Sequence[str], scale: TimeScale, dtype: jnp.dtype = jnp.float32
+    time: Time, names: Sequence[str], scale: TimeScale, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "... F"]:
     """(E5): the chosen groups of features, side by side in the order of `names`.
 
@@ -126,7 +127,7 @@ def time_features(
       [..., F]; F is the sum of `FEATURE_SIZES`. Zero where the time is not known.
     """
     day, week = phases(time)
-    columns: list[Array] = []
+    columns: list[AnyArray] = []
     for name in names:
         if name in ("day", "week"):
             angle = math.tau * (day if name == "day" else week)

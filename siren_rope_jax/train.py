@@ -77,7 +77,7 @@ def train_step(
 
     def loss_of(params: Any) -> Array:
         rngs = {"dropout": jax.random.fold_in(dropout_key, state.step)}
-        logits = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
+        logits: Any = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
         return ranking_loss(logits, batch.labels, batch.label_mask)
 
     loss, gradients = jax.value_and_grad(loss_of)(state.params)

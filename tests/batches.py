@@ -47,7 +47,7 @@ def small_config(name: str, **changes: Any) -> RankerConfig:
 def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
     """A small model and its parameters, with gates away from special values."""
     model = Ranker(small_config(name, **changes), INPUTS)
-    params = model.init(jax.random.key(seed), random_batch())["params"]
+    params = model.init(jax.random.key(seed), jax.device_put(random_batch()))["params"]
     return model, params
 
 

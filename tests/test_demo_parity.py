@@ -18,7 +18,7 @@ from siren_rope_jax.losses import ranking_loss
 from siren_rope_jax.recommender import Ranker
 from siren_rope_jax.time_features import Time
 
-# A constant added to all angles changes nothing (E6), so the exact gradient of f_phi's output biases
+# A constant added to all angles changes nothing (E6): the exact gradient of f_phi's output biases
 # is zero; what is stored of it is rounding noise, and so is ours.
 OUTPUT_BIASES = ("angle_nn.net.3.bias", "angle_nn.residual.6.bias")
 FILES = ["ordinal_rope", "to_rope", "siren_rope", "siren_rope_tiled"]

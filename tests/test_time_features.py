@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.time_features import (
     DAY,
-    EARLIEST,
-    LATEST,
-    NO_TIME,
     WEEK,
     Time,
     TimeScale,
@@ -23,7 +21,7 @@ from siren_rope_jax.time_features import (
     time_features,
 )
 
-SECONDS = st.integers(EARLIEST, LATEST - 1)
+SECONDS = st.integers(MIN_TIME, MAX_TIME - 1)
 OFFSETS = st.integers(-14 * 3600, 14 * 3600)
 SCALE = TimeScale.fit(1_600_000_000, 1_700_000_000)
 
@@ -41,7 +39,7 @@ def test_phases_are_exact_to_the_second(seconds: int, offset: int) -> None:
 
 @given(SECONDS)
 def test_consecutive_seconds_have_different_features(seconds: int) -> None:
-    second = min(seconds, LATEST - 2)
+    second = min(seconds, MAX_TIME - 2)
     features = [time_features(_time(s), ("day",), SCALE)[0] for s in (second, second + 1)]
     step = 2 * math.pi / DAY
     assert float(jnp.linalg.norm(features[1] - features[0])) == pytest.approx(step, rel=0.02)
@@ -49,7 +47,7 @@ def test_consecutive_seconds_have_different_features(seconds: int) -> None:
 
 @given(SECONDS)
 def test_cyclic_features_repeat_after_a_week(seconds: int) -> None:
-    shifted = seconds - WEEK if seconds > LATEST - WEEK - 1 else seconds + WEEK
+    shifted = seconds - WEEK if seconds > MAX_TIME - WEEK - 1 else seconds + WEEK
     names = ("day", "week", "day_fraction", "week_fraction")
     both = [time_features(_time(s), names, SCALE) for s in (seconds, shifted)]
     np.testing.assert_array_equal(*both)
@@ -76,7 +74,7 @@ def test_bfloat16_model_gets_features_cast_last() -> None:
 
 
 def test_milliseconds_agree_with_seconds() -> None:
-    seconds = np.asarray([EARLIEST, -1, 0, 1_700_000_000, NO_TIME])
+    seconds = np.asarray([MIN_TIME, -1, 0, 1_700_000_000, NO_TIME])
     milliseconds = np.where(seconds == NO_TIME, NO_TIME, seconds * 1000 + 999)
     a, b = Time.from_seconds(seconds), Time.from_milliseconds(milliseconds)
     jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -88,7 +86,7 @@ def test_absent_time_has_zero_features() -> None:
     assert not features[0].any() and features[1].any()
 
 
-@pytest.mark.parametrize("seconds", [EARLIEST - 1, LATEST, 1_700_000_000_000])
+@pytest.mark.parametrize("seconds", [MIN_TIME - 1, MAX_TIME, 1_700_000_000_000])
 def test_times_out_of_range_are_refused(seconds: int) -> None:
     with pytest.raises(UserError, match="1902-2100"):
         _time(seconds)

@@ -26,11 +26,11 @@ def get_config() -> ConfigDict:
                     "name": "movielens",
                     "base": "configs/movielens.py",
                     "config": "configs/data/movielens.py",
-                    "input": "movielens_latest_small/ratings.csv",
+                    "input": "movielens_100k/ml-100k.inter",
                 },
             ),
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
-            "jobs": 1,
+            "jobs": 2,
         }
     )

@@ -37,6 +37,6 @@ def get_config() -> ConfigDict:
             ),
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
-            "jobs": 1,
+            "jobs": 2,
         }
     )

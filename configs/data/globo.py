@@ -3,7 +3,7 @@
     python experiments/prepare.py --config=configs/data/globo.py \
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=data/globo
 
-Three million clicks take about half a minute and 3 GiB on two cores.
+Three million clicks take about half a minute and 1 GiB on two cores.
 
 There are no likes. A task is dwell, the time to the next click of the session: `dwell60`, at least
 60 s (about 78 % of the labels), and `long_dwell`, at least 180 s (about half). The publisher stamps

@@ -1,4 +1,4 @@
-"""From a prepared log to batches: rows of packed histories, shuffled, sharded and batched by Grain."""
+"""From a prepared log to batches: packed rows, shuffled, sharded and batched by Grain."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class DataConfig:
     Attributes:
       path: directory of the prepared log.
       length: events of a row; also the longest history a model sees.
-      stride: most new targets of an evaluation window that is not its user's first (`plan_windows`).
+      stride: most targets of an evaluation window that is not its user's first (`plan_windows`).
       batch_size: rows of a batch, over all processes.
       pack: several short histories share a row.
       threads: that read and decode.
@@ -37,7 +37,7 @@ class DataConfig:
 
 
 class RowSource:
-    """Random access to rows; each is {"events": [L] event_dtype, "segment", "position", "event"}."""
+    """Random access to rows: {"events": [L] event_dtype, "segment", "position", "event"}."""
 
     def __init__(self, log: PreparedLog, rows: Rows, length: int) -> None:
         self._log, self._rows, self._length = log, rows, length
@@ -84,8 +84,8 @@ def make_batch(schema: Schema, rows: Sequence[dict[str, np.ndarray]]) -> Batch:
     labels = np.stack([events[f"task/{task}"] for task in schema.tasks], axis=-1)
     extra = standardised("action", schema.actions)
     absent = np.isnan(extra)
-    actions = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
-    actions = np.concatenate(actions, axis=-1).astype(np.float32)
+    columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
+    actions = np.concatenate(columns, axis=-1).astype(np.float32)
     time = Time.from_seconds(events["time"], events["utc_offset"])
     return Batch(
         categorical=np.stack(
@@ -96,7 +96,7 @@ def make_batch(schema: Schema, rows: Sequence[dict[str, np.ndarray]]) -> Batch:
         actions=np.where(padding[..., None], 0.0, actions).astype(np.float32),
         labels=(labels == 1).astype(np.float32),
         label_mask=(labels >= 0) & (event >= 0)[..., None],
-        time=time.replace(known=time.known & ~padding),
+        time=dataclasses.replace(time, known=time.known & ~padding),
         position=stacked["position"],
         segment=segment,
         event=event.astype(np.int32),

@@ -99,7 +99,6 @@ def _prepare(
         raw, {"user": config.user, "item": config.item, "time": config.time}, str(files[0])
     )
     log = con.create_table("log", events.named(events.without_duplicates(raw), config))
-    con.raw_sql("SET preserve_insertion_order = false")  # all has its `row` now; saves memory
     count = log.count().to_pyarrow().as_py()
     for column, given in (("user", config.user), ("item", config.item)):
         checks.require_present(log, column, given, where)

@@ -1,0 +1,30 @@
+# A fresh machine needs Python 3.11 or later and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS ?= runs/demo
+
+.PHONY: demo test lint notebook clean
+
+$(BIN)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(BIN)/.installed  ## ordinal RoPE against SIREN-RoPE on the built-in feed, with pictures
+	$(BIN)/python experiments/ablate.py --config=configs/ablation/demo.py --workdir=$(RUNS)
+
+test: $(BIN)/.installed  ## the fast tests, then the slow ones
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(BIN)/.installed  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebook: $(BIN)/.installed  ## executes the quickstart from beginning to end
+	$(BIN)/python -m nbclient.cli notebooks/quickstart.ipynb --timeout=900 2>/dev/null || \
+	$(BIN)/jupyter execute notebooks/quickstart.ipynb --timeout=900
+
+clean:
+	rm -rf $(VENV) runs

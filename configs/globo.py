@@ -1,0 +1,36 @@
+"""Ranking Globo's news clicks by dwell: at least 60 s, at least 180 s.
+
+    python experiments/prepare.py --config=configs/data/globo.py \
+        --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
+    python experiments/train.py --config=configs/globo.py:siren_rope --workdir=runs/globo
+
+The part after the colon is a variant (siren_rope_jax/variants.py).
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.variants import variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        ExperimentConfig,
+        {
+            "variant": name,
+            "data": {"path": "runs/data/globo", "length": 64, "stride": 32, "batch_size": 64},
+            "model": {
+                "width": 64,
+                "heads": 2,
+                "layers": 2,
+                "embedding_width": 16,
+                "head_widths": (128,),
+                "dropout": 0.1,
+                **variant(name, category="referrer_type"),
+            },
+            "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.01},
+            "training": {"epochs": 2.0, "evaluations_per_epoch": 3, "patience": 3},
+        },
+    )

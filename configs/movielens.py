@@ -1,0 +1,37 @@
+"""Ranking MovieLens ratings: like (rating >= 4) and love (rating = 5).
+
+    python experiments/prepare.py --config=configs/data/movielens.py \
+        --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens
+    python experiments/train.py --config=configs/movielens.py:siren_rope --workdir=runs/movielens
+
+The part after the colon is a variant (siren_rope_jax/variants.py). Times are those of entering
+ratings, many of them within minutes, so this is a control: time should help little.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.variants import variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        ExperimentConfig,
+        {
+            "variant": name,
+            "data": {"path": "runs/data/movielens", "length": 128, "stride": 32, "batch_size": 16},
+            "model": {
+                "width": 64,
+                "heads": 2,
+                "layers": 2,
+                "embedding_width": 32,
+                "head_widths": (128,),
+                "dropout": 0.3,
+                **variant(name),
+            },
+            "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.1},
+            "training": {"epochs": 30.0, "evaluations_per_epoch": 1, "patience": 5},
+        },
+    )

@@ -1,0 +1,45 @@
+"""What scripts say about bad flags and configs: one line, exit status 2, no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/nope.py", "--workdir=x"], "no such config file"),
+        (["--config=configs/synthetic.py:siren_rop", "--workdir=x"], "did you mean 'siren_rope'?"),
+        (
+            ["--config=configs/synthetic.py", "--config.training.epocs=1", "--workdir=x"],
+            "config.training.epocs: unknown key; did you mean 'epochs'?",
+        ),
+        (["--config=configs/synthetic.py", "--config.model.width=9", "--workdir=x"], "even number"),
+        (
+            ["--config=configs/synthetic.py", "--config.training.epochs=a", "--workdir=x"],
+            "epochs=a",
+        ),
+        (["--config=configs/synthetic.py"], "--workdir"),
+        (["--config=configs/synthetic.py", "--workdir=x"], "is no prepared log"),
+    ],
+)
+def test_one_line_and_status_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    arguments = [a.replace("configs/", f"{ROOT}/configs/") for a in arguments]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments/train.py"), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,67 @@
+"""The boundary between config files and dataclasses."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete, from_config_dict, to_dict
+from siren_rope_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 3
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    rate: float = 0.5
+    inner: Inner = field(default_factory=Inner)
+    many: dict[str, Inner] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
+    maybe: Inner | None = None
+
+
+def test_nested_configs_become_dataclasses() -> None:
+    config = ConfigDict(
+        {
+            "name": "x",
+            "rate": 1,
+            "inner": {"size": 4},
+            "many": {"one": {"kind": "b"}},
+            "sizes": (1, 2),
+        }
+    )
+    expected = Outer("x", 1.0, Inner(4), {"one": Inner(3, "b")}, (1, 2))
+    assert from_config_dict(Outer, config) == expected
+    assert from_config_dict(Outer, to_dict(expected)) == expected
+
+
+def test_complete_shows_every_key() -> None:
+    config = complete(Outer, {"name": "x", "maybe": {}})
+    config.inner.size = 7
+    config.maybe.kind = "b"
+    assert from_config_dict(Outer, config) == Outer("x", inner=Inner(7), maybe=Inner(kind="b"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, r"config\.name: is required"),
+        ({"name": "x", "raet": 1.0}, r"config\.raet: unknown key; did you mean 'rate'"),
+        ({"name": "x", "many": {"one": {"siez": 1}}}, r"config\.many\.one\.siez.*'size'"),
+        ({"name": "x", "inner": {"kind": "c"}}, r"config\.inner\.kind: 'c' is not a choice"),
+        ({"name": "x", "rate": "fast"}, r"config\.rate: expected float, got 'fast'"),
+        ({"name": "x", "inner": {"size": True}}, r"config\.inner\.size: expected int"),
+        ({"name": "x", "sizes": "12"}, r"config\.sizes: expected a tuple"),
+        ({"name": "x", "sizes": (1, "2")}, r"config\.sizes\[1\]: expected int"),
+        ({"name": "x", "inner": 3}, r"config\.inner: expected a group"),
+    ],
+)
+def test_what_is_refused(config: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_config_dict(Outer, config)

@@ -1,0 +1,247 @@
+"""Training as users see it: real processes, real kills, resuming, sharding, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+
+from siren_rope_jax.checkpoint import Checkpoints, abstract
+from siren_rope_jax.config import to_dict
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.pipeline import DataConfig, eval_batches, train_batches
+from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.experiment import ExperimentConfig, TrainingConfig, claim_workdir, load_config
+from siren_rope_jax.optim import OptimizerConfig
+from siren_rope_jax.scoring import Scorer, init_params, make_model
+from siren_rope_jax.sharding import make_mesh, place_batch, replicated
+from siren_rope_jax.train import TrainState, fit, train_step
+from tests.batches import small_config
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "feed"
+    generate(SyntheticConfig(num_users=300, events_per_user=20, num_items=30), path)
+    return path
+
+
+def experiment(feed: Path, **training: Any) -> ExperimentConfig:
+    return ExperimentConfig(
+        variant="siren_rope",
+        data=DataConfig(str(feed), length=24, stride=12, batch_size=8),
+        model=small_config("siren_rope", dropout=0.1),
+        training=TrainingConfig(**{"epochs": 1.0, "evaluations_per_epoch": 3, **training}),
+    )
+
+
+def final_params(config: ExperimentConfig, workdir: Path) -> Any:
+    log, mesh = PreparedLog.open(config.data.path), make_mesh()
+    model = make_model(config.model, log.schema, config.data.length)
+    like = abstract(init_params(model, log.schema, 0, mesh))
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.best(like)
+
+
+def test_metrics_are_written_and_the_best_checkpoint_is_kept(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, log_every=2, tensorboard=True)
+    progress = fit(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    best = min(validations, key=lambda line: line["ne"])
+    _, step = final_params(config, tmp_path / "run")
+    assert progress.best_step == step == best["step"]
+    assert {"loss", "events_per_second", "gradient_norm"} <= lines[0].keys()
+    assert {"ne/like", "gate/order", "gate/time"} <= best.keys()
+    assert load_config(tmp_path / "run") == config
+    assert list((tmp_path / "run/tensorboard").iterdir())
+
+
+def test_early_stopping(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
+    flat = OptimizerConfig(learning_rate=0.0)
+    progress = fit(ExperimentConfig(**{**vars(config), "optimizer": flat}), tmp_path)
+    assert progress.stale == 1 and progress.step < 50 * 100
+
+
+def _command(config: ExperimentConfig, path: Path, workdir: Path) -> list[str]:
+    script = (
+        "import json, sys; from pathlib import Path\n"
+        "from siren_rope_jax.experiment import ExperimentConfig\n"
+        "from siren_rope_jax.train import fit\n"
+        "config = ExperimentConfig.from_config(json.loads(Path(sys.argv[1]).read_text()))\n"
+        "fit(config, Path(sys.argv[2]))\n"
+    )
+    path.write_text(json.dumps(to_dict(config)))
+    return [sys.executable, "-c", script, str(path), str(workdir)]
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_very_same_parameters(feed: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first checkpoint; the same command again ends where no kill would have."""
+    config = experiment(feed, epochs=3.0)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run(
+        _command(config, tmp_path / "a.json", undisturbed), check=True, env=environment, cwd=ROOT
+    )
+    command = _command(config, tmp_path / "b.json", killed)
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("checkpoints/[0-9]*/params/manifest.ocdbt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+
+    for one, other in zip(
+        *(jax.tree.leaves(final_params(config, d)) for d in (undisturbed, killed)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+    def curve(workdir: Path) -> list[tuple[int, str, float]]:
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+        return [
+            (x["step"], x["kind"], x["ne" if x["kind"] == "validation" else "loss"]) for x in lines
+        ]
+
+    assert curve(undisturbed) == curve(killed)
+
+
+def test_the_iterator_resumes_exactly(feed: Path) -> None:
+    batches, _ = train_batches(PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8), seed=3)
+    iterator = iter(batches)
+    for _ in range(5):
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator).event for _ in range(200)]  # across the end of an epoch
+    again = iter(batches)
+    again.set_state(state)
+    np.testing.assert_array_equal(expected, [next(again).event for _ in range(200)])
+
+
+def test_processes_share_an_epoch(feed: Path) -> None:
+    """Two processes' batches together are the batches of one process."""
+    log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8)
+
+    def events(process: int, processes: int) -> np.ndarray:
+        iterator = iter(train_batches(log, config, 3, process, processes)[0])
+        return np.stack([next(iterator).event for _ in range(10)])
+
+    one, two = events(0, 1), (events(0, 2), events(1, 2))
+    np.testing.assert_array_equal(one[:, 0::2], two[0])
+    np.testing.assert_array_equal(one[:, 1::2], two[1])
+
+
+def test_an_epoch_has_every_training_event_once(feed: Path) -> None:
+    log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 1)
+    batches, epoch = train_batches(log, config, 0)
+    iterator = iter(batches)
+    events = np.concatenate([next(iterator).event.ravel() for _ in range(epoch)])
+    np.testing.assert_array_equal(np.sort(events[events >= 0]), log.events("train").event)
+
+
+def test_evaluation_scores_every_event_of_its_split_once(feed: Path) -> None:
+    log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8)
+    model, mesh = make_model(small_config("siren_rope"), log.schema, 24), make_mesh()
+    params = init_params(model, log.schema, 0, mesh)
+    scored = Scorer(model, mesh)(params, eval_batches(log, config, "test"))
+    expected = log.events("test")
+    order = np.argsort(scored.event)
+    np.testing.assert_array_equal(scored.event[order], expected.event)
+    np.testing.assert_array_equal(scored.label[order, 1], expected.rows["task/like"])
+
+
+def test_packed_and_unpacked_rows_score_the_same(feed: Path) -> None:
+    log, mesh = PreparedLog.open(feed), make_mesh()
+    model = make_model(small_config("siren_rope"), log.schema, 24)
+    params = init_params(model, log.schema, 0, mesh)
+    scores = []
+    for pack in (True, False):
+        config = DataConfig(str(feed), 24, 12, 8, pack=pack)
+        scored = Scorer(model, mesh)(params, eval_batches(log, config, "test"))
+        scores.append(scored.score[np.argsort(scored.event)])
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_eight_devices_equal_one(feed: Path) -> None:
+    """A step sharded over 8 devices gives the loss and parameters of the same step on one."""
+    log = PreparedLog.open(feed)
+    batch = next(iter(train_batches(log, DataConfig(str(feed), 24, 12, 16), seed=0)[0]))
+    model, optimizer = make_model(small_config("siren_rope"), log.schema, 24), optax.sgd(0.1)
+    results = []
+    for mesh in (make_mesh(), Mesh(jax.devices()[:1], ("data",))):
+        params = init_params(model, log.schema, 0, mesh)
+        state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        state = jax.device_put(state, replicated(mesh))
+        placed = place_batch(batch, mesh)
+        assert len(placed.segment.sharding.device_set) == mesh.size
+        key = jax.device_put(jax.random.key(0), replicated(mesh))
+        step = jax.jit(lambda s, b, k: train_step(s, b, k, model=model, optimizer=optimizer))
+        new, metrics = step(state, placed, key)
+        results.append((metrics["loss"], new.params))
+    assert make_mesh().size == 8
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
+
+
+def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
+    from siren_rope_jax.optim import make_optimizer
+
+    gradients = [{"w": jnp.ones((2, 2)) * g} for g in (0.1, 0.3)]
+    params = {"w": jnp.ones((2, 2))}
+
+    def run(accumulate: int, sequence: list[Any]) -> Any:
+        config = OptimizerConfig(accumulate=accumulate, warmup_fraction=0.0)
+        optimizer = make_optimizer(config, steps=4 * accumulate)
+        state, current = optimizer.init(params), params
+        for gradient in sequence:
+            updates, state = optimizer.update(gradient, state, current)
+            current = optax.apply_updates(current, updates)
+        return current["w"]
+
+    mean = {"w": jnp.ones((2, 2)) * 0.2}
+    np.testing.assert_allclose(run(2, gradients * 2), run(1, [mean] * 2), rtol=1e-6)
+
+
+def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed)
+    wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
+    with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+"):
+        fit(ExperimentConfig(**{**vars(config), "optimizer": wild}), tmp_path / "run")
+
+
+def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed)
+    claim_workdir(tmp_path / "run", config)
+    claim_workdir(tmp_path / "run", config)
+    with pytest.raises(
+        UserError, match=r"another experiment: its config\.training\.epochs is 1\.0"
+    ):
+        claim_workdir(tmp_path / "run", experiment(feed, epochs=2.0))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("do not touch")
+    with pytest.raises(UserError, match="not empty"):
+        claim_workdir(tmp_path / "other", config)
+
+
+def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed)
+    odd = DataConfig(str(feed), 24, 12, batch_size=7)
+    with pytest.raises(UserError, match="8 devices"):
+        fit(ExperimentConfig(**{**vars(config), "data": odd}), tmp_path / "run")
+    with pytest.raises(UserError, match="2 processes"):
+        train_batches(PreparedLog.open(feed), odd, 0, 0, 2)
