@@ -9,26 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from siren_rope_jax.baselines import simple_baselines
-from siren_rope_jax.checkpoint import Checkpoints
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import Events, PreparedLog
-from siren_rope_jax.data.pipeline import eval_batches
 from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.experiment import ExperimentConfig, load_config
+from siren_rope_jax.experiment import ExperimentConfig
 from siren_rope_jax.metrics import task_metrics
-from siren_rope_jax.scoring import Scorer, count_parameters, init_params, make_model
-from siren_rope_jax.sharding import make_mesh, replicated
+from siren_rope_jax.scoring import count_parameters
 from siren_rope_jax.slices import slice_metrics, slices
 from siren_rope_jax.train import fit
+from siren_rope_jax.trained import TrainedRun
 
 Scores = Float[np.ndarray, "N T"]
 Ids = Int[np.ndarray, " N"]
@@ -66,16 +63,8 @@ def evaluate_run(
     if split not in get_args(Split):
         raise UserError(f"split {split!r}: there is none{suggestion(split, get_args(Split))}")
     workdir = Path(workdir)
-    config = load_config(workdir)
-    log = PreparedLog.open(config.data.path)
-    model, mesh = make_model(config.model, log.schema, config.data.length), make_mesh()
-    shapes = jax.eval_shape(lambda: init_params(model, log.schema, config.seed, mesh))
-    wanted = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
-    )
-    with Checkpoints(workdir) as checkpoints:
-        params, step = checkpoints.best(wanted)
-    scored = Scorer(model, mesh)(params, eval_batches(log, config.data, cast(Split, split)))
+    run = TrainedRun.open(workdir)
+    config, log, scored = run.config, run.log, run.score(cast(Split, split))
     tasks, path = log.schema.tasks, workdir / "result.json"
     if train_seconds is None and path.is_file():
         train_seconds = json.loads(path.read_text(encoding="utf-8"))["train_seconds"]
@@ -88,8 +77,8 @@ def evaluate_run(
         dataset=log.schema.name,
         split=split,
         seed=config.seed,
-        step=step,
-        parameters=count_parameters(params),
+        step=run.step,
+        parameters=count_parameters(run.params),
         train_seconds=train_seconds,
         config=to_dict(config),
     )

@@ -1,0 +1,132 @@
+"""What a trained rotation learned about time: numbers and one picture.
+
+Logits see only differences of angles (E6), so what matters is how far apart two times are turned:
+the *kernel* K(t, t') = mean over planes of cos(Theta(t) - Theta(t')), 1 where the rotation does not
+tell two times apart.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from siren_rope_jax.angles import Signals
+from siren_rope_jax.plot_style import COLOURS, figure
+from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.time_features import DAY, WEEK, Time
+from siren_rope_jax.trained import TrainedRun
+
+HOUR = 3_600  # seconds
+_MONDAY = 4 * DAY  # 1970-01-05 was the first Monday
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What the trunk's rotation of one run does with time.
+
+    Attributes:
+      hours: [N] hours since Monday 00:00 (UTC), over the last whole week of training.
+      angles: [N, P] radians, of the first attention's first head, less their mean.
+      kernel: [168, 168] K between the hours of that week.
+      spectrum: period in hours -> share of the angles' variance, over eight weeks, largest first.
+      departure: shift in hours -> mean |change of K| between events one minute to one day apart
+        when all times shift; 0 for a rotation that is linear in time.
+    """
+
+    hours: Float[np.ndarray, " N"]
+    angles: Float[np.ndarray, "N P"]
+    kernel: Float[np.ndarray, "W W"]
+    spectrum: Mapping[float, float]
+    departure: Mapping[int, float]
+
+    def numbers(self) -> dict[str, Any]:
+        """The two mappings as JSON values."""
+        return {
+            "spectrum": [{"hours": h, "share": s} for h, s in self.spectrum.items()],
+            "departure": [{"shift_hours": h, "change": c} for h, c in self.departure.items()],
+        }
+
+
+def time_angles(run: TrainedRun, seconds: np.ndarray) -> Float[Array, "N P"]:
+    """Theta of the first attention's first head at these Unix seconds, at one fixed position."""
+    zeros = jnp.zeros(seconds.shape, jnp.int32)
+    signals = Signals(
+        zeros,
+        jax.device_put(Time.from_seconds(seconds)),
+        {name: zeros for name in run.model.inputs.categories},
+    )
+
+    def encode(model: Ranker, signals: Signals) -> Array:
+        return model.encoding(signals)[0][..., 0, :]
+
+    result: Any = run.model.apply({"params": run.params}, signals, method=encode)
+    return result
+
+
+def kernel(a: Float[Array, "N P"], b: Float[Array, "M P"]) -> Float[Array, "N M"]:
+    """K between two sets of angles."""
+    return jnp.mean(jnp.cos(a[:, None] - b[None, :]), axis=-1)
+
+
+def analyze(run: TrainedRun) -> Analysis:
+    """Looks at the rotation of a trained run, at the end of its training span."""
+    end = run.log.schema.train_end - _MONDAY
+    monday = end - end % WEEK - WEEK + _MONDAY
+    week = monday + np.arange(0, WEEK, HOUR // 4)
+    angles = np.asarray(time_angles(run, week))
+    hourly = jnp.asarray(angles[::4])
+
+    long = np.asarray(time_angles(run, monday - 7 * WEEK + np.arange(0, 8 * WEEK, HOUR)))
+    x = np.arange(len(long)) / len(long)
+    slope = np.polynomial.polynomial.polyfit(x, long, 1)
+    power = np.abs(np.fft.rfft(long - slope[0] - x[:, None] * slope[1], axis=0)) ** 2
+    power = power.sum(axis=-1)[1:]
+    total = power.sum()
+    top = np.argsort(-power)[:5] if total > 1e-6 else []
+    spectrum = {round(len(long) / (k + 1), 1): float(power[k] / total) for k in top}
+    return Analysis(
+        hours=(week - monday) / HOUR,
+        angles=angles - angles.mean(axis=0),
+        kernel=np.asarray(kernel(hourly, hourly)),
+        spectrum=spectrum,
+        departure=_departure(run, monday),
+    )
+
+
+def _departure(run: TrainedRun, monday: int) -> dict[int, float]:
+    rng = np.random.default_rng(0)
+    earlier = monday - WEEK + rng.integers(0, WEEK, 500)
+    later = earlier + rng.integers(60, DAY, 500)
+
+    def k(shift: int) -> Array:
+        angles = [time_angles(run, t + shift * HOUR) for t in (earlier, later)]
+        return jnp.mean(jnp.cos(angles[0] - angles[1]), axis=-1)
+
+    still = k(0)
+    return {shift: float(jnp.abs(k(shift) - still).mean()) for shift in (1, 6, 12, 24, 84, 168)}
+
+
+def draw(path: Path, analysis: Analysis, title: str) -> Path:
+    """Angles over a week, the kernel between its hours, and the departure from shift-invariance."""
+    with figure(path, title, 1, 3, 4.4, 3.6) as (picture, axes):
+        angles, hours, departure = axes[0]
+        planes = analysis.angles.shape[1]
+        for plane in np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]:
+            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, label=f"plane {plane}")
+        angles.set(xlabel="hours since Monday 00:00 UTC", ylabel="angle less its mean (rad)")
+        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 24))
+        image = hours.imshow(analysis.kernel, origin="lower", cmap="viridis", extent=(0, 168) * 2)
+        hours.set(title="mean cos of the angle between two hours", xlabel="hour of the week")
+        hours.set(ylabel="hour of the week", xticks=range(0, 169, 24), yticks=range(0, 169, 24))
+        hours.grid(False)
+        picture.colorbar(image, ax=hours, shrink=0.8)
+        shifts = [f"{shift} h" for shift in analysis.departure]
+        departure.bar(shifts, list(analysis.departure.values()), color=COLOURS[0])
+        departure.set(title="departure from shift-invariance", xlabel="shift of all times")
+        departure.set(ylabel="mean |change of the cos|")
+    return path
