@@ -23,8 +23,7 @@ lint: $(BIN)/.installed  ## style and types
 	$(BIN)/mypy
 
 notebook: $(BIN)/.installed  ## executes the quickstart from beginning to end
-	$(BIN)/python -m nbclient.cli notebooks/quickstart.ipynb --timeout=900 2>/dev/null || \
-	$(BIN)/jupyter execute notebooks/quickstart.ipynb --timeout=900
+	$(BIN)/jupyter-execute --timeout=900 notebooks/quickstart.ipynb
 
 clean:
 	rm -rf $(VENV) runs

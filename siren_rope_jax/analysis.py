@@ -88,7 +88,7 @@ def analyze(run: TrainedRun) -> Analysis:
     power = power.sum(axis=-1)[1:]
     total = power.sum()
     top = np.argsort(-power)[:5] if total > 1e-6 else []
-    spectrum = {round(len(long) / (k + 1), 1): float(power[k] / total) for k in top}
+    spectrum = {round(len(long) / int(k + 1), 1): float(power[k] / total) for k in top}
     return Analysis(
         hours=(week - monday) / HOUR,
         angles=angles - angles.mean(axis=0),

@@ -1,0 +1,39 @@
+"""Ranking on any prepared log: a small model that trains in minutes on a laptop.
+
+    python experiments/prepare.py --config=configs/data/table.py --input=FILE \
+        --output=runs/data/mine \
+        --config.user=... --config.item=... --config.time=... --config.tasks='like=rating >= 4'
+    python experiments/train.py --config=configs/table.py:siren_rope \
+        --config.data.path=runs/data/mine --workdir=runs/mine
+
+The part after the colon is a variant (siren_rope_jax/variants.py). For a large log raise
+model.width, model.layers and data.length; for a small one model.dropout.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.variants import variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        ExperimentConfig,
+        {
+            "variant": name,
+            "data": {"path": "runs/data/mine", "length": 64, "stride": 32, "batch_size": 32},
+            "model": {
+                "width": 64,
+                "heads": 2,
+                "layers": 2,
+                "embedding_width": 32,
+                "head_widths": (128,),
+                "dropout": 0.1,
+                **variant(name),
+            },
+            "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.01},
+            "training": {"epochs": 10.0, "evaluations_per_epoch": 1, "patience": 3},
+        },
+    )
