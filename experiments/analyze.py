@@ -30,7 +30,8 @@ def main() -> None:
     for entry in numbers["spectrum"]:
         print(f"period {entry['hours']:7.1f} h: {entry['share']:.1%} of the angles' variance")
     for entry in numbers["departure"]:
-        print(f"all times shifted by {entry['shift_hours']:3d} h: cos changes by {entry['change']:.3f}")
+        shift, change = entry["shift_hours"], entry["change"]
+        print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def analyze(run: TrainedRun) -> Analysis:
     power = np.abs(np.fft.rfft(long - slope[0] - x[:, None] * slope[1], axis=0)) ** 2
     power = power.sum(axis=-1)[1:]
     total = power.sum()
-    top = np.argsort(-power)[:5] if total > 1e-6 else []
+    top = np.argsort(-power)[: 5 if total > 1e-6 else 0]
     spectrum = {round(len(long) / int(k + 1), 1): float(power[k] / total) for k in top}
     return Analysis(
         hours=(week - monday) / HOUR,

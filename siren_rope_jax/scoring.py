@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.data.pipeline import make_batch
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics import normalized_entropy
 from siren_rope_jax.recommender import Inputs, Ranker, RankerConfig
-from siren_rope_jax.sharding import by_row, place_batch, replicated
+from siren_rope_jax.sharding import place_batch, replicated
 from siren_rope_jax.time_features import TimeScale
 
 
@@ -64,34 +65,29 @@ class Scorer:
     def __init__(self, model: Ranker, mesh: Mesh) -> None:
         self._mesh = mesh
 
-        def probabilities(params: Any, batch: Batch) -> Array:
+        def scored(params: Any, batch: Batch) -> Scored:
             logits: Any = model.apply({"params": params}, batch)
-            return jax.nn.sigmoid(logits)
+            label = jnp.where(batch.label_mask, batch.labels, jnp.nan)
+            return Scored(jnp.asarray(batch.event), jax.nn.sigmoid(logits), label)  # type: ignore[arg-type]
 
-        self._apply = jax.jit(probabilities, out_shardings=by_row(mesh))
+        # Replicated, so that every process sees the events of all.
+        self._apply = jax.jit(scored, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[Batch]) -> Scored:
         """Scores the target events of the batches, which must be at least one."""
         parts: list[Scored] = []
-        pending: tuple[Batch, Array] | None = None
+        pending: Scored | None = None
         for batch in batches:
-            scores = self._apply(params, place_batch(batch, self._mesh))
+            scored = self._apply(params, place_batch(batch, self._mesh))
             if pending is not None:
-                parts.append(_targets(*pending))
-            pending = (batch, scores)  # read one batch late, so that the device never waits
+                parts.append(_targets(pending))
+            pending = scored  # read one batch late, so that the device never waits
         if pending is not None:
-            parts.append(_targets(*pending))
+            parts.append(_targets(pending))
         return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _targets(batch: Batch, scores: Array) -> Scored:
-    target = batch.event >= 0
-    label = np.where(batch.label_mask, batch.labels, np.nan)
-    event = np.asarray(batch.event[target], np.int64)
-    return Scored(event, _local(scores)[target], label[target])
-
-
-def _local(scores: Array) -> np.ndarray:
-    """This process's rows of a global array, in order."""
-    shards = sorted(scores.addressable_shards, key=lambda s: s.index[0].start or 0)
-    return np.concatenate([jax.device_get(shard.data) for shard in shards])
+def _targets(scored: Scored) -> Scored:
+    event, score, label = jax.device_get(scored)
+    target = event >= 0
+    return Scored(event[target].astype(np.int64), score[target], label[target])

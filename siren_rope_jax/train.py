@@ -85,7 +85,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "events": (batch.segment > 0).sum(),
     }
     return TrainState(state.step + 1, params, optimizer_state), metrics

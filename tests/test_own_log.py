@@ -1,0 +1,86 @@
+"""The README's way with one's own log, command by command, in real processes."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def script(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / name), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def write_log(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with gzip.open(path, "wt", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["uid", "article", "at", "liked", "seconds", "device"])
+        for _ in range(3_000):
+            at = np.datetime64("2024-05-01") + np.timedelta64(int(rng.integers(0, 2_000_000)), "s")
+            user, item = int(rng.integers(0, 60)), int(rng.integers(0, 40))
+            liked = int(rng.random() < (0.8 if (user + item) % 2 else 0.2))
+            device = rng.choice(["phone", "desk"])
+            row = [f"u{user}", f"a{item}", f"{at}Z", liked, int(rng.integers(1, 90)), device]
+            writer.writerow(row)
+
+
+@pytest.mark.slow
+def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
+    log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
+    write_log(log)
+    script(
+        "prepare.py",
+        f"--config={ROOT}/configs/data/table.py",
+        f"--input={log}",
+        f"--output={data}",
+        "--config.name=clicks",
+        "--config.user=uid",
+        "--config.item=article",
+        "--config.time=at",
+        "--config.time_unit=iso",
+        "--config.tasks=like=liked;read=seconds >= 30",
+        "--config.actions=seconds=ln(1 + seconds)",
+        "--config.categorical=device=device",
+    )
+    train = (
+        "train.py",
+        f"--config={ROOT}/configs/table.py:siren_rope",
+        f"--config.data.path={data}",
+        f"--workdir={run}",
+        "--config.training.epochs=2",
+    )
+    assert "user_rate" in script(*train)
+    result = json.loads((run / "result.json").read_text())
+    assert result["variant"] == "siren_rope" and result["dataset"] == "clicks"
+    assert set(result["tasks"]) == {"like", "read"}
+    assert {"ne", "auc", "gauc", "ece", "count", "positives"} == set(result["tasks"]["like"])
+    predictions = pq.read_table(run / "predictions.parquet")
+    assert {"user", "item", "time", "like", "like_score", "read"} <= set(predictions.column_names)
+    assert predictions.num_rows == result["events"]
+    assert len(list((run / "plots").glob("*.png"))) >= 6
+
+    steps = (run / "metrics.jsonl").read_text()
+    script(*train)  # the same command again: nothing is left to do
+    assert (run / "metrics.jsonl").read_text() == steps
+    assert "validation split" in script("evaluate.py", f"--workdir={run}", "--split=validation")
+    assert json.loads((run / "result.json").read_text())["split"] == "validation"
+    assert "shifted by" in script("analyze.py", f"--workdir={run}")
+    assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
