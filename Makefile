@@ -14,7 +14,7 @@ $(BIN)/.installed: setup.cfg constraints.txt
 demo: $(BIN)/.installed  ## ordinal RoPE against SIREN-RoPE on the built-in feed, with pictures
 	$(BIN)/python experiments/ablate.py --config=configs/ablation/demo.py --workdir=$(RUNS)
 
-test: $(BIN)/.installed  ## the fast tests, then the slow ones
+test: $(BIN)/.installed  ## all tests; pass `-m 'not slow'` to pytest for the fast ones
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(BIN)/.installed  ## style and types

@@ -31,6 +31,6 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 **variant(name, category="referrer_type"),
             },
             "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.01},
-            "training": {"epochs": 2.0, "evaluations_per_epoch": 3, "patience": 3},
+            "training": {"epochs": 1.0, "evaluations_per_epoch": 2, "patience": 3},
         },
     )

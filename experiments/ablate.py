@@ -3,7 +3,7 @@
     python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR [--config.jobs=2]
 
 The same command again goes on where it was stopped. Writes report.md, report.json and pictures
-into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>.
+into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the report.
 """
 
 from pathlib import Path
@@ -31,7 +31,8 @@ def main() -> None:
     runs = plan(ablation, workdir)
     prepare_logs(ablation, workdir)
     failures = execute(runs, ablation.jobs)
-    print(write_report(ablation, workdir, runs))
+    path = write_report(ablation, workdir, runs)
+    print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")
 

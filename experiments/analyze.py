@@ -12,7 +12,7 @@ from absl import flags
 
 from siren_rope_jax import cli
 from siren_rope_jax.analysis import analyze, draw
-from siren_rope_jax.evaluate import write_json
+from siren_rope_jax.files import write_json
 from siren_rope_jax.trained import TrainedRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)

@@ -6,15 +6,11 @@
 The built-in feed, configs/data/synthetic.py, is generated and takes no --input.
 """
 
-from typing import Any
-
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.prepare_config import PrepareConfig
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.data.make import make_log
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
 _INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")
@@ -24,29 +20,9 @@ _OUTPUT = flags.DEFINE_string(
 flags.mark_flag_as_required("config")
 
 
-def make_log() -> dict[str, Any]:
-    """Prepares or generates what the flags describe."""
-    config, output = _CONFIG.value, _OUTPUT.value
-    if "num_users" in config:
-        if _INPUT.value is not None:
-            raise UserError("the synthetic feed is generated and takes no --input")
-        return _generate(config, output)
-    if _INPUT.value is None:
-        raise UserError("--input is missing: the log to prepare")
-    return prepare(PrepareConfig.load(config), _INPUT.value, output)
-
-
-def _generate(config: ConfigDict, output: str) -> dict[str, Any]:
-    # Imported here for the seconds it takes, which a raw log does not need.
-    from siren_rope_jax.config import from_config_dict
-    from siren_rope_jax.data.synthetic import SyntheticConfig, generate
-
-    return generate(from_config_dict(SyntheticConfig, config), output)
-
-
 def main() -> None:
     """Prepares what the flags describe and prints what was found."""
-    report = make_log()
+    report = make_log(_CONFIG.value, _INPUT.value, _OUTPUT.value)
     events = report["events"]
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
     print(f"train until {report['train_end']}, validation until {report['validation_end']}")

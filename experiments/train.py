@@ -3,7 +3,8 @@
     python experiments/train.py --config=configs/NAME.py[:VARIANT] --workdir=DIR \
         [--config.key=value ...]
 
-The same command again resumes. Writes config.json, metrics.jsonl, checkpoints/, result.json,
+The same command again resumes. On several hosts run it on each, with --distributed=auto and one
+shared DIR. Writes config.json, metrics.jsonl, checkpoints/, result.json,
 predictions.parquet and plots/ into DIR.
 """
 
@@ -16,8 +17,15 @@ from siren_rope_jax import cli
 from siren_rope_jax.evaluate import as_text, train_and_evaluate
 from siren_rope_jax.experiment import ExperimentConfig
 from siren_rope_jax.plots import draw_run
+from siren_rope_jax.sharding import is_main, join
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed",
+    None,
+    "One of several processes: 'auto' where JAX knows the cluster (TPU pods, Slurm), else "
+    "HOST:PORT,PROCESSES,INDEX with the address of process 0.",
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 flags.mark_flag_as_required("config")
 
@@ -25,8 +33,12 @@ flags.mark_flag_as_required("config")
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    print(as_text(train_and_evaluate(ExperimentConfig.from_config(_CONFIG.value), workdir)))
-    draw_run(workdir)
+    if _DISTRIBUTED.value:
+        join(_DISTRIBUTED.value)
+    outcome = train_and_evaluate(ExperimentConfig.from_config(_CONFIG.value), workdir)
+    if is_main():
+        print(as_text(outcome))
+        draw_run(workdir)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What an ablation compares: variants x seeds x data sets, planned as runs from one config.
 
-Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result.json
-is there and was made from the same config is finished. `jobs.py` trains the others, `report.py`
-compares.
+Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result is
+there and was made from the same config and data is finished. `jobs.py` trains the others,
+`report.py` compares.
 """
 
 import dataclasses
@@ -17,12 +17,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import from_config_dict, to_dict
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.prepare_config import PrepareConfig
-from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.make import make_log, read_config
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.evaluate import write_json
-from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.experiment import ExperimentConfig, identity
+from siren_rope_jax.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +100,26 @@ class Ablation:
         for what, values in lists.items():
             if not values:
                 raise UserError(f"config.{what}: is empty")
-            if double := next((v for v in values if values.count(v) > 1), None):
+            double = next((v for v in values if values.count(v) > 1), None)
+            if double is not None:
                 raise UserError(f"config.{what}: {double!r} stands there twice")
         if self.baseline not in names:
             hint = suggestion(self.baseline, names)
             raise UserError(f"config.baseline: {self.baseline!r} is no variant{hint}")
         if self.jobs < 1:
             raise UserError(f"config.jobs: must be at least 1, got {self.jobs}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Where the prepared log of a data set is, or will be; shared by all its runs."""
+
+    path: Path
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As `PreparedLog`'s; read once."""
+        return PreparedLog.open(self.path).fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,20 +130,24 @@ class Run:
     variant: str
     seed: int
     workdir: Path
-    log: Path
+    log: Log
     config: ExperimentConfig
 
-    @cached_property
-    def _expected(self) -> Any:
-        return json.loads(json.dumps(to_dict(self.config)))
-
     def is_finished(self) -> bool:
-        """Whether its test predictions and result.json are there, made from this very config."""
-        files = (self.workdir / "predictions.parquet", self.workdir / "result.json")
-        if not all(file.is_file() for file in files):
+        """Whether its test predictions and result are there, made from this config and log.
+
+        Raises:
+          UserError: as `result`, or the prepared log is gone.
+        """
+        names = ("predictions.parquet", "result.json", "data.json")
+        if not all((self.workdir / name).is_file() for name in names):
             return False
         result = self.result()
-        return result["split"] == "test" and result["config"] == self._expected
+        del result["config"]["data"]["path"]  # how the log's path was spelt does not matter
+        if result["split"] != "test" or result["config"] != identity(self.config):
+            return False
+        data = json.loads((self.workdir / "data.json").read_text(encoding="utf-8"))
+        return data["fingerprint"] == self.log.fingerprint
 
     def result(self) -> dict[str, Any]:
         """The content of result.json.
@@ -192,10 +208,10 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
     """
     runs = []
     for dataset in ablation.datasets:
-        log = Path(dataset.prepared or workdir / "data" / dataset.name)
+        log = Log(Path(dataset.prepared or workdir / "data" / dataset.name))
         for seed in ablation.seeds:
             for variant in ablation.variants:
-                own = {"variant": variant.name, "data.path": str(log), "seed": seed}
+                own = {"variant": variant.name, "data.path": str(log.path), "seed": seed}
                 overrides = {**dataset.overrides, **variant.overrides, **own}
                 config = load_config(dataset.base, overrides, variant.argument or variant.name)
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
@@ -213,36 +229,39 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
 
 
 def prepare_logs(ablation: Ablation, workdir: Path) -> None:
-    """Prepares the logs that are not there yet, into WORKDIR/data.
+    """Prepares the logs that are not there yet, as WORKDIR/data/<dataset>.
+
+    Beside each, <dataset>.json records what it was made from, once it is complete. All are checked
+    before the first one is made.
 
     Raises:
-      UserError: SIREN_ROPE_DATA is needed and not set, as `prepare`, or a log that is there was
-        prepared otherwise.
+      UserError: SIREN_ROPE_DATA or an `input` is needed and not there, as `make_log`, or something
+        is there already that was not made from this config.
     """
+    todo = []
     for dataset in ablation.datasets:
         if dataset.prepared:
             continue
-        raw = load_config(dataset.config, dataset.prepare)
-        feed = None if dataset.input else from_config_dict(SyntheticConfig, raw)
-        table = PrepareConfig.load(raw) if dataset.input else None
-        output = workdir / "data" / dataset.name
-        record = output.with_suffix(".json")
-        made_from = {"input": dataset.input, "config": to_dict(feed or table)}
-        made_from = json.loads(json.dumps(made_from))
-        if output.exists() and record.is_file():
-            if json.loads(record.read_text(encoding="utf-8")) != made_from:
+        config = load_config(dataset.config, dataset.prepare)
+        try:
+            values = to_dict(read_config(config, dataset.input or None))
+        except UserError as error:
+            raise UserError(f"data set {dataset.name!r}: {error}") from error
+        made_from = json.loads(json.dumps({"input": dataset.input, "config": values}))
+        output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
+        if output.exists() and any(output.iterdir()):
+            if not record.is_file() or json.loads(record.read_text("utf-8")) != made_from:
                 raise UserError(
-                    f"{output} was prepared from another config; remove it, or choose another "
-                    "--workdir"
+                    f"{output} is there already and was not prepared from this config; remove it, "
+                    "or choose another --workdir"
                 )
-            continue
-        source = _real_log(dataset) if dataset.input else None
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, made_from)  # before the log: a log without a record is somebody else's
-        if feed:
-            generate(feed, output)
-        elif table and source:
-            prepare(table, source, output)
+        else:
+            source = _real_log(dataset) if dataset.input else None
+            todo.append((config, source, output, record, made_from))
+    for config, source, output, record, made_from in todo:
+        record.unlink(missing_ok=True)  # of an earlier log, gone since
+        make_log(config, source, output)
+        write_json(record, made_from)
 
 
 def _real_log(dataset: Dataset) -> Path:

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import Signals
+from siren_rope_jax.errors import UserError
 from siren_rope_jax.plot_style import COLOURS, figure
 from siren_rope_jax.recommender import Ranker
-from siren_rope_jax.time_features import DAY, WEEK, Time
+from siren_rope_jax.time_features import DAY, HOUR, WEEK, Time
 from siren_rope_jax.trained import TrainedRun
 
-HOUR = 3_600  # seconds
 _MONDAY = 4 * DAY  # 1970-01-05 was the first Monday
 
 
@@ -33,7 +33,8 @@ class Analysis:
       hours: [N] hours since Monday 00:00 (UTC), over the last whole week of training.
       angles: [N, P] radians, of the first attention's first head, less their mean.
       kernel: [168, 168] K between the hours of that week.
-      spectrum: period in hours -> share of the angles' variance, over eight weeks, largest first.
+      spectrum: period in hours -> share of the angles' variance, over the last whole weeks of
+        training (eight at most), largest first.
       departure: shift in hours -> mean |change of K| between events one minute to one day apart
         when all times shift; 0 for a rotation that is linear in time.
     """
@@ -74,14 +75,21 @@ def kernel(a: Float[Array, "N P"], b: Float[Array, "M P"]) -> Float[Array, "N M"
 
 
 def analyze(run: TrainedRun) -> Analysis:
-    """Looks at the rotation of a trained run, at the end of its training span."""
+    """Looks at the rotation of a trained run, at the end of its training span.
+
+    Raises:
+      UserError: no whole week from a Monday on lies within the training span.
+    """
     end = run.log.schema.train_end - _MONDAY
     monday = end - end % WEEK - WEEK + _MONDAY
+    weeks = min((monday + WEEK - run.log.schema.train_start) // WEEK, 8)
+    if weeks < 1:
+        raise UserError(f"{run.log.path}: the training split spans no whole week, Monday to Sunday")
     week = monday + np.arange(0, WEEK, HOUR // 4)
     angles = np.asarray(time_angles(run, week))
     hourly = jnp.asarray(angles[::4])
 
-    long = np.asarray(time_angles(run, monday - 7 * WEEK + np.arange(0, 8 * WEEK, HOUR)))
+    long = np.asarray(time_angles(run, monday + WEEK - np.arange(weeks * WEEK, 0, -HOUR)))
     x = np.arange(len(long)) / len(long)
     slope = np.polynomial.polynomial.polyfit(x, long, 1)
     power = np.abs(np.fft.rfft(long - slope[0] - x[:, None] * slope[1], axis=0)) ** 2

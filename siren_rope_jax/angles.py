@@ -7,7 +7,7 @@ and adds it, through a gate, to some planes of some heads. Their sum is Theta:
     Theta_j = omega_j f_phi(t(T))_j + lambda p theta_j          (E2)
 
 is the two sources `time = network, gate omega` and `order = ladder, gate lambda`. TO-RoPE, its
-splits, RoPE and every ablation are other such mappings; `configs/encodings.py` lists them.
+splits, RoPE and every ablation are other such mappings; `variants.py` lists them.
 """
 
 from collections.abc import Mapping
@@ -63,11 +63,14 @@ class Linear:
 class Network:
     """f_phi of the time features, and if wanted of a category and the order of the event.
 
+    Where it has time features, all of it is zero for an event without a time.
+
     Attributes:
       branches: which networks are summed: SIREN, DNN, or both (E4).
       features: the groups of time features (E5).
       category: name of a categorical feature whose learned embedding joins the input.
-      order: adds the normalised reverse order (C - 1 - p) / C to the input, as the demo does.
+      order: adds (C - 1 - p) / C to the input, C the length of a row: the demo's reverse order,
+        which is 0 at the newest event of a full row only.
       width: units of every hidden layer.
       siren_layers, dnn_layers: hidden layers of either branch.
       omega_0: factor inside the sines.

@@ -18,8 +18,6 @@ from jaxtyping import Float, Int
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.metrics import auc, entropy, gauc, log_losses, normalized_entropy, user_aucs
 
-METRICS = ("ne", "auc", "gauc")
-
 
 class Resampled(NamedTuple):
     """A metric on the data itself, and on every resample; a mean over training seeds."""
@@ -123,7 +121,7 @@ def resample(
         "gauc": [gauc(labels, s, user) for s in scores],
     }
     samples = {"ne": ne, "auc": area, "gauc": grouped}
-    return {m: Resampled(float(np.mean(values[m])), samples[m]) for m in METRICS}
+    return {m: Resampled(float(np.mean(values[m])), samples[m]) for m in samples}
 
 
 def difference(a: Resampled, b: Resampled) -> Interval:
@@ -134,24 +132,6 @@ def difference(a: Resampled, b: Resampled) -> Interval:
         return Interval(a.value - b.value, float("nan"), float("nan"))
     low, high = np.percentile(samples, [2.5, 97.5])
     return Interval(a.value - b.value, float(low), float(high))
-
-
-def paired_bootstrap(
-    labels: Int[np.ndarray, " N"],
-    users: Int[np.ndarray, " N"],
-    scores_a: Float[np.ndarray, "S N"],
-    scores_b: Float[np.ndarray, "S2 N"],
-    *,
-    resamples: int = 1000,
-    auc_resamples: int = 200,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """The difference model A - model B in "ne", "auc" and "gauc"; arguments as in `resample`."""
-    a, b = (
-        resample(labels, users, s, resamples=resamples, auc_resamples=auc_resamples, seed=seed)
-        for s in (scores_a, scores_b)
-    )
-    return {metric: difference(a[metric], b[metric]) for metric in METRICS}
 
 
 def check_same_events(

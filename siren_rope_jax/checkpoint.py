@@ -19,8 +19,15 @@ class Checkpoints:
     metric and the run's `progress` (JSON) beside them.
     """
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, read_only: bool = False) -> None:
+        """Opens them; `read_only` leaves alone what a run may be writing at this moment.
+
+        Raises:
+          UserError: there is nothing to read.
+        """
         self.directory = workdir / "checkpoints"
+        if read_only and not self.directory.is_dir():
+            raise UserError(f"{self.directory}: no checkpoint; train first")
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             self.directory.absolute(),
@@ -31,7 +38,7 @@ class Checkpoints:
                     policies.BestN(get_metric_fn=lambda m: m[_METRIC], reverse=True, n=1),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -48,6 +55,7 @@ class Checkpoints:
             metrics={_METRIC: ne},
             custom_metadata=progress,
             overwrite=True,
+            force=True,  # else a save is skipped, silently, while the last one is still being written
         )
 
     def latest(self, state: Any, data: Any) -> tuple[Any, dict[str, Any]] | None:

@@ -15,3 +15,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def check(holds: bool, key: str, right: str) -> None:
+    """Refuses a config value.
+
+    Args:
+      holds: whether it is right.
+      key: its dotted name below `config`.
+      right: what it must be.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not holds:
+        raise UserError(f"config.{key}: must be {right}")

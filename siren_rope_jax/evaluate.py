@@ -4,7 +4,6 @@ Letters: N evaluated events, T tasks.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -21,8 +20,10 @@ from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import ExperimentConfig
-from siren_rope_jax.metrics import task_metrics
+from siren_rope_jax.files import replacing, write_json
+from siren_rope_jax.metrics import METRICS, task_metrics
 from siren_rope_jax.scoring import count_parameters
+from siren_rope_jax.sharding import is_main
 from siren_rope_jax.slices import slice_metrics, slices
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
@@ -82,8 +83,10 @@ def evaluate_run(
         train_seconds=train_seconds,
         config=to_dict(config),
     )
-    write_predictions(workdir, log, scored.event, scored.score, tasks)
-    write_json(path, outcome)
+    if is_main():
+        path.unlink(missing_ok=True)  # it must never stand beside the predictions of another split
+        write_predictions(workdir, log, scored.event, scored.score, tasks)
+        write_json(path, outcome)
     return outcome
 
 
@@ -97,7 +100,7 @@ def as_text(outcome: Mapping[str, Any]) -> str:
         lines.append(f"  {'':{width}}      NE     AUC    GAUC     ECE")
         for name, tasks in rows.items():
             if task in tasks:
-                values = (tasks[task][m] for m in ("ne", "auc", "gauc", "ece"))
+                values = (tasks[task][m] for m in METRICS)
                 cells = ("     –  " if v is None else f"{v:8.4f}" for v in values)
                 lines.append(f"  {name:{width}}{''.join(cells)}")
     return "\n".join(lines)
@@ -136,9 +139,8 @@ def write_predictions(
         columns[task] = pa.array(labels, mask=labels < 0)
         columns[f"{task}_score"] = pa.array(scores[:, t].astype(np.float32))
     path = Path(workdir) / "predictions.parquet"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
     return path
 
 
@@ -161,8 +163,9 @@ def result(
 
     Beside the model's metrics per task stand those of `baselines` on the same events (the simple
     ones, and the known floors a synthetic log carries) and of `slices` of the events: by item
-    (seen: it has an embedding of its own; unseen: too rare in training or absent from it), by
-    local hour of day, by time since the user's last event, and by local day.
+    (seen: it has an embedding of its own; unseen: too rare in training or absent from it), by hour
+    of day, by time since the user's last event, and by day; hours and days are local where the log
+    has UTC offsets ("has_utc_offset").
 
     Args:
       log: the prepared log.
@@ -208,6 +211,7 @@ def result(
         "parameters": parameters,
         "events": len(events.event),
         "train_seconds": train_seconds,
+        "has_utc_offset": log.schema.has_utc_offset,
         "tasks": measured(scores.T),
         "baselines": baselines,
         "slices": {
@@ -222,18 +226,6 @@ def result(
         },
         "config": dict(config),
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file that is complete or absent, never half-written.
-
-    Raises:
-      ValueError: a number that JSON does not have (nan, infinity).
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(value, indent=1, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _select(

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, check
+from siren_rope_jax.files import write_json
 from siren_rope_jax.optim import OptimizerConfig
 from siren_rope_jax.recommender import RankerConfig
 
@@ -31,6 +32,12 @@ class TrainingConfig:
     patience: int = 3
     log_every: int = 50
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.epochs > 0, "training.epochs", "above 0")
+        check(self.evaluations_per_epoch >= 1, "training.evaluations_per_epoch", "at least 1")
+        check(self.patience >= 1, "training.patience", "at least 1")
+        check(self.log_every >= 1, "training.log_every", "at least 1")
 
 
 @dataclass(frozen=True)
@@ -55,29 +62,55 @@ class ExperimentConfig:
         return from_config_dict(cls, config)
 
 
-def claim_workdir(workdir: Path, config: ExperimentConfig) -> None:
-    """Makes `workdir` this experiment's, by its config.json.
+def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
+    """Makes `workdir` this experiment's, on these data, by its config.json and data.json.
+
+    Args:
+      workdir: made if need be.
+      config: of the experiment; where its data lie does not matter, only what they are.
+      fingerprint: of the prepared log.
 
     Raises:
-      UserError: it belongs to another experiment (the first differing key is named), or holds
-        files but no config.json.
+      UserError: it belongs to another experiment (the first differing key is named), to other
+        data, or holds files but no config.json.
     """
-    path = workdir / "config.json"
-    ours = json.loads(json.dumps(to_dict(config)))
-    if path.exists():
-        difference = _first_difference(json.loads(path.read_text()), ours, "config")
-        if difference:
+    if (workdir / "config.json").exists():
+        theirs, ours = identity(load_config(workdir)), identity(config)
+        if difference := _first_difference(theirs, ours, "config"):
             raise UserError(
                 f"{workdir} belongs to another experiment: {difference}; choose another --workdir, "
                 "or remove this one"
             )
+        check_data(workdir, fingerprint)
         return
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(ours, indent=2) + "\n")
-    temporary.rename(path)
+    resolved = to_dict(config)
+    resolved["data"]["path"] = str(Path(config.data.path).absolute())
+    write_json(workdir / "data.json", {"fingerprint": fingerprint})
+    write_json(workdir / "config.json", resolved)
+
+
+def identity(config: ExperimentConfig) -> Any:
+    """What makes two configs the same experiment: all but the path of its data, as JSON values."""
+    values = json.loads(json.dumps(to_dict(config)))
+    del values["data"]["path"]
+    return values
+
+
+def check_data(workdir: Path, fingerprint: str) -> None:
+    """Refuses a prepared log that is not the one a run was trained on.
+
+    Raises:
+      UserError: it is another one.
+    """
+    path = workdir / "data.json"
+    if not path.is_file() or json.loads(path.read_text())["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{workdir} was trained on other data than its log now holds (prepared again since?); "
+            "choose another --workdir, or restore the log"
+        )
 
 
 def load_config(workdir: Path) -> ExperimentConfig:
@@ -90,6 +123,11 @@ def load_config(workdir: Path) -> ExperimentConfig:
     if not path.is_file():
         raise UserError(f"{workdir}: no config.json; this is not the work directory of a run")
     return ExperimentConfig.from_config(json.loads(path.read_text()))
+
+
+def _is_unclaimed(workdir: Path) -> bool:
+    """Whether it is empty, or holds just what a claim that was cut short leaves."""
+    return all(path.name == "data.json" for path in workdir.iterdir())
 
 
 def _first_difference(theirs: Any, ours: Any, where: str) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import check
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,17 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     accumulate: int = 1
 
+    def __post_init__(self) -> None:
+        check(self.learning_rate >= 0, "optimizer.learning_rate", "0 or more")
+        check(0 <= self.warmup_fraction < 1, "optimizer.warmup_fraction", "in [0, 1)")
+        check(0 <= self.final_fraction <= 1, "optimizer.final_fraction", "in 0..1")
+        check(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more")
+        check(self.clip_norm > 0, "optimizer.clip_norm", "above 0")
+        check(self.accumulate >= 1, "optimizer.accumulate", "at least 1")
+
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser for `steps` batches.
-
-    Raises:
-      UserError: `accumulate` below 1.
-    """
-    if config.accumulate < 1:
-        raise UserError(f"config.optimizer.accumulate: must be at least 1, got {config.accumulate}")
+    """The optimiser for `steps` batches."""
     updates = max(steps // config.accumulate, 1)
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,

@@ -104,9 +104,9 @@ def reliability(path: Path, predictions: pd.DataFrame, tasks: Sequence[str], tit
 def by_hour(
     path: Path, models: Mapping[str, Sequence[Result]], tasks: Sequence[str], title: str
 ) -> Path:
-    """NE by local hour of day, where there are 50 events, over the numbers of events."""
+    """NE by hour of day, where there are 50 events, over the numbers of events."""
     hours = [str(hour) for hour in range(24)]
-    return _by_slice(path, models, tasks, title, "hour", hours, "local hour of day")
+    return _by_slice(path, models, tasks, title, "hour", hours, time_label(models, "hour of day"))
 
 
 def by_gap(
@@ -115,6 +115,12 @@ def by_gap(
     """NE by time since the user's last event, where there are 50, over the numbers of events."""
     names = [*(name for name, _ in GAPS), FIRST_EVENT]
     return _by_slice(path, models, tasks, title, "gap", names, "time since the user's last event")
+
+
+def time_label(models: Mapping[str, Sequence[Result]], what: str) -> str:
+    """An axis of hours or days: local ones, or those of UTC where the log has no offsets."""
+    local = next(iter(models.values()))[0]["has_utc_offset"]
+    return f"local {what}" if local else f"{what} (UTC)"
 
 
 def _by_slice(
@@ -158,7 +164,7 @@ def _leaves(
 def by_day(
     path: Path, models: Mapping[str, Sequence[Result]], tasks: Sequence[str], title: str
 ) -> Path:
-    """Calibration by local day: the observed rate against every model's mean score."""
+    """Calibration by day: the observed rate against every model's mean score."""
     with figure(path, title, 1, len(tasks), 3.8, 3.0) as (picture, axes):
         for ax, task in zip(axes[0], tasks, strict=True):
             runs = [run for runs in models.values() for run in runs]
@@ -169,7 +175,7 @@ def by_day(
             for i, (name, own) in enumerate(models.items()):
                 mean = _leaves(own, "day", days, task, "mean_score")
                 band(ax, x, mean, f"mean score, {name}", colour(i) | {"marker": "."})
-            ax.set(title=task, xlabel="local day", ylabel="rate, mean score")
+            ax.set(title=task, xlabel=time_label(models, "day"), ylabel="rate, mean score")
             locator = AutoDateLocator(maxticks=6)
             ax.xaxis.set_major_locator(locator)
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
 from siren_rope_jax.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
 from siren_rope_jax.batch import Batch
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.rotary import Rotation
 from siren_rope_jax.time_features import AnyArray, TimeFeature, TimeScale, time_features
 
@@ -61,6 +61,9 @@ class RankerConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        for key in ("width", "heads", "layers", "embedding_width"):
+            check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
+        check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
         if self.width % self.heads or self.width // self.heads % 2:
             raise UserError(
                 f"model.width {self.width} over model.heads {self.heads}: the head width must be a "
@@ -101,10 +104,10 @@ class Inputs:
 
 
 class Mlp(nn.Module):
-    """Dense layers with SiLU between them; the last is activated too if `activate_last`."""
+    """Dense layers with SiLU between them; a ReLU after the last if `relu_last`."""
 
     widths: tuple[int, ...]
-    activation_last: bool = False
+    relu_last: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -114,7 +117,7 @@ class Mlp(nn.Module):
             x = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
             if i < len(self.widths) - 1:
                 x = nn.silu(x)
-        return nn.relu(x) if self.activation_last else x
+        return nn.relu(x) if self.relu_last else x
 
 
 class Block(nn.Module):
@@ -163,7 +166,7 @@ class Ranker(nn.Module):
         ]
         self.item = nn.Dense(c.width, dtype=dtype)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
-        self.action = Mlp((64, 64, c.width), activation_last=True, dtype=dtype)
+        self.action = Mlp((64, 64, c.width), relu_last=True, dtype=dtype)
         self.encoding = AngleEncoding(
             c.encoding,
             heads=c.heads,

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from siren_rope_jax import bootstrap, plots
 from siren_rope_jax.ablation import Ablation, Run
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import Schema
-from siren_rope_jax.evaluate import write_json
+from siren_rope_jax.files import replacing, write_json
+from siren_rope_jax.metrics import METRICS
 from siren_rope_jax.report_text import markdown
 
 IDEAL = "ideal"
-METRICS = ("ne", "auc", "gauc", "ece")
 RESAMPLES = {"resamples": 1000, "auc_resamples": 200}
 
 
@@ -42,16 +43,16 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
     for dataset in ablation.datasets:
         own = [run for run in finished if run.dataset == dataset.name]
         if own:
-            log = PreparedLog.open(own[0].log)
+            log = PreparedLog.open(own[0].log.path)
             tables = summarize(own, ablation.baseline) | {"data": describe(log)}
             places = {v: [r.workdir for r in rs] for v, rs in _by_variant(own).items()}
             pictures = plots.draw_models(workdir, f"{dataset.name}-", dataset.name, places)
             summary["datasets"][dataset.name] = tables | {"pictures": [p.name for p in pictures]}
     write_json(workdir / "report.json", summary)
     path = workdir / "report.md"
-    temporary = workdir / ".report.md"
-    temporary.write_text(markdown(summary), encoding="utf-8")
-    return temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(markdown(summary), encoding="utf-8")
+    return path
 
 
 def describe(log: PreparedLog) -> dict[str, Any]:
@@ -82,10 +83,11 @@ def summarize(runs: Sequence[Run], baseline: str) -> dict[str, Any]:
     Returns:
       "split", "events", "baselines" (as in result.json) and "variants": name -> "seeds",
       "parameters", "train_seconds", "tasks": task -> metric -> {"mean", "sd", "values"};
-      "difference" to the baseline variant: metric -> {"difference", "low", "high"};
-      "gap_closed" {"mean", "sd", "values"}, the share of the distance between the baseline's NE
-      and the ideal observer's, per seed, where the log has the ideal observer; "slices":
-      "seen" and "unseen" items -> {"ne", "auc", "count"}, means over seeds.
+      "difference" to the baseline variant over the seeds that both have: "seeds", and metric ->
+      {"difference", "low", "high"}; "gap_closed" {"seeds", "mean", "sd", "values"}, the share of
+      the distance between the baseline's NE and the ideal observer's, per seed that both have,
+      where the log has the ideal observer; "slices": "seen" and "unseen" items -> {"ne", "auc",
+      "count"}, means over seeds.
 
     Raises:
       UserError: runs that were evaluated on different events.
@@ -132,28 +134,32 @@ def _by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def _differences(
     by_variant: Mapping[str, Sequence[Run]], baseline: str, tasks: Sequence[str]
-) -> dict[tuple[str, str], dict[str, dict[str, float | None]]]:
-    """Every other variant minus the baseline, by (variant, task) and metric, with intervals."""
-    if baseline not in by_variant:
-        return {}
-    reference = [run.workdir / "predictions.parquet" for run in by_variant[baseline]]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every other variant minus the baseline, by (variant, task), over the seeds both have."""
+    paths = {
+        variant: {run.seed: run.workdir / "predictions.parquet" for run in runs}
+        for variant, runs in by_variant.items()
+    }
+    reference = paths.get(baseline, {})
+
+    @cache  # of the baseline, whose common seeds with the others are mostly the same
+    def resampled(variant: str, task: str, seeds: tuple[int, ...]) -> Any:
+        own = [paths[variant][seed] for seed in seeds]
+        read = bootstrap.read_scores(own, task, reference=next(iter(reference.values())))
+        return bootstrap.resample(read.labels, read.users, read.scores, **RESAMPLES)
+
     differences = {}
     for task in tasks:
-        samples = {}
-        for variant, runs in by_variant.items():
-            paths = [run.workdir / "predictions.parquet" for run in runs]
-            read = bootstrap.read_scores(paths, task, reference=reference[0])
-            samples[variant] = bootstrap.resample(read.labels, read.users, read.scores, **RESAMPLES)
-        for variant in samples:
-            if variant != baseline:
-                pairs = {
-                    m: bootstrap.difference(samples[variant][m], samples[baseline][m])
-                    for m in bootstrap.METRICS
-                }
-                differences[variant, task] = {
-                    m: {k: _finite(v) for k, v in interval._asdict().items()}
-                    for m, interval in pairs.items()
-                }
+        for variant in by_variant:
+            seeds = tuple(seed for seed in paths[variant] if seed in reference)
+            if variant == baseline or not seeds:
+                continue
+            ours, theirs = (resampled(v, task, seeds) for v in (variant, baseline))
+            intervals = {m: bootstrap.difference(ours[m], theirs[m]) for m in ours}
+            differences[variant, task] = {"seeds": list(seeds)} | {
+                m: {k: _finite(v) for k, v in interval._asdict().items()}
+                for m, interval in intervals.items()
+            }
     return differences
 
 
@@ -163,12 +169,12 @@ def _gap_closed(
     """Share of the gap from the baseline's NE to the ideal observer's, seed by seed."""
     reference = {r["seed"]: r["tasks"][task]["ne"] for r in baseline}
     ideal = own[0]["baselines"].get(IDEAL, {}).get(task, {}).get("ne")
-    shares = [
-        (reference[r["seed"]] - r["tasks"][task]["ne"]) / (reference[r["seed"]] - ideal)
-        for r in own
-        if ideal is not None and reference.get(r["seed"], ideal) > ideal
-    ]
-    return _spread(shares) if shares else None
+    shares = {}
+    for r in own:
+        ne, theirs = r["tasks"][task]["ne"], reference.get(r["seed"])
+        if None not in (ne, theirs, ideal) and theirs > ideal:
+            shares[r["seed"]] = (theirs - ne) / (theirs - ideal)
+    return {"seeds": list(shares)} | _spread(shares.values()) if shares else None
 
 
 def _finite(value: float) -> float | None:

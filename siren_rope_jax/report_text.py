@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from siren_rope_jax.metrics import CALIBRATION_BINS
-
-METRICS = ("ne", "auc", "gauc", "ece")
+from siren_rope_jax.metrics import CALIBRATION_BINS, METRICS
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -22,11 +20,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "stopped early on those between the two, and tested on the rest; every earlier event of "
         "the user is history.",
         "",
-        "Numbers are mean ± standard deviation over seeds. NE: mean log loss over the entropy of "
-        "the evaluated labels' base rate (lower is better). GAUC: AUC per user, weighted by "
-        "events. ECE: expected calibration error, "
-        f"{CALIBRATION_BINS} bins of equal count. Δ: difference to {baseline}, mean over seeds, "
-        "with its 95 % interval by paired bootstrap over users on the same events "
+        "Numbers are mean ± standard deviation over seeds, n of them where not all. NE: mean log "
+        "loss over the entropy of the evaluated labels' base rate (lower is better). GAUC: AUC per "
+        "user, weighted by events. ECE: expected calibration error, "
+        f"{CALIBRATION_BINS} bins of equal count. Δ: difference to {baseline}, mean over the "
+        "seeds of both, with its 95 % interval by paired bootstrap over users on the same events "
         f"({summary['resamples']} resamples, {summary['auc_resamples']} for AUC), bold where it "
         "excludes zero; it says how the users drawn move the result, the standard deviation how "
         "the seeds do.",
@@ -35,11 +33,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if summary["missing"]:
         lines += [f"**Not finished:** {', '.join(summary['missing'])}.", ""]
     for name, data in summary["datasets"].items():
-        lines += _dataset_section(name, data, baseline)
+        lines += _dataset_section(name, data, baseline, len(summary["seeds"]))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _dataset_section(name: str, data: Mapping[str, Any], baseline: str) -> list[str]:
+def _dataset_section(name: str, data: Mapping[str, Any], baseline: str, seeds: int) -> list[str]:
     about = data["data"]
     events = about["events"]
     lines = [
@@ -53,7 +51,7 @@ def _dataset_section(name: str, data: Mapping[str, Any], baseline: str) -> list[
     ]
     variants = data["variants"]
     for task in next(iter(variants.values()))["tasks"]:
-        lines += _task_table(task, data, baseline)
+        lines += _task_table(task, data, baseline, seeds)
     lines += _table(
         ["variant", "parameters", "training time"],
         [
@@ -66,7 +64,7 @@ def _dataset_section(name: str, data: Mapping[str, Any], baseline: str) -> list[
     return [*lines, *(f"![{text}]({p})\n" for text, p in pictures)]
 
 
-def _task_table(task: str, data: Mapping[str, Any], baseline: str) -> list[str]:
+def _task_table(task: str, data: Mapping[str, Any], baseline: str, seeds: int) -> list[str]:
     variants = data["variants"]
     gap = any(own["tasks"][task]["gap_closed"] for own in variants.values())
     counts = data["baselines"]["user_rate"][task]  # which every result has
@@ -75,10 +73,11 @@ def _task_table(task: str, data: Mapping[str, Any], baseline: str) -> list[str]:
     rows = []
     for name, own in variants.items():
         values = own["tasks"][task]
-        delta = values["difference"]
-        row = [name, *(_pm(values[m], 4) for m in METRICS)]
-        row += [_interval(delta[m]) for m in ("ne", "auc")] if delta else ["", ""]
-        rows.append([*row, *([_pm(values["gap_closed"], 1, " %", 100)] if gap else [])])
+        delta, closed = values["difference"], values["gap_closed"]
+        row = [name + _fewer(own, seeds), *(_pm(values[m], 4) for m in METRICS)]
+        few = _fewer(delta, seeds)
+        row += [_interval(delta[m]) + few for m in ("ne", "auc")] if delta else ["", ""]
+        rows.append([*row, *([_pm(closed, 1, " %", 100) + _fewer(closed, seeds)] if gap else [])])
     for name, tasks in data["baselines"].items():
         if task in tasks:
             row = [f"*{name}*", *(_number(tasks[task][m], 4) for m in METRICS), "", ""]
@@ -106,6 +105,11 @@ def _slice_tables(variants: Mapping[str, Any]) -> list[str]:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [list(header), ["---", *["---:"] * (len(header) - 1)], *map(list, rows)]
     return [*(f"| {' | '.join(row)} |" for row in cells), ""]
+
+
+def _fewer(of: Mapping[str, Any] | None, planned: int) -> str:
+    """How many seeds something is made of, where those are not all."""
+    return f" (n = {len(of['seeds'])})" if of and len(of["seeds"]) < planned else ""
 
 
 def _number(value: float | None, digits: int, factor: float = 1) -> str:

@@ -5,7 +5,7 @@ which keeps the two halves contiguous. The interleaved layout (2j, 2j + 1) of th
 the same rotation after `interleaved_to_half_split`.
 
 Dimension letters, here and everywhere: B batch, L length in events, H heads, K head width,
-P = K / 2 planes, D model width, F inputs of a network, A actions, T tasks, S rotation sites.
+P = K / 2 planes, D model width, F features, A actions, T tasks, N events of a log or split.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,10 +14,11 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.sharding import is_main
 
 
 class RunLog:
-    """Reports steps and validations; step metrics are read one step late.
+    """Reports steps and validations, on the main process; step metrics are read one step late.
 
     When step n has been dispatched, the metrics of step n - 1 are read, so that the device never
     waits for the host.
@@ -36,8 +38,8 @@ class RunLog:
         tensorboard: bool,
     ) -> None:
         """Continues `workdir`'s log after `first_step`; later lines of a killed run are dropped."""
-        path = workdir / "metrics.jsonl"
-        if path.exists():
+        path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
+        if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= first_step]
             path.write_text("".join(line + "\n" for line in kept))
@@ -45,12 +47,17 @@ class RunLog:
         self._name, self._last_step, self._log_every = name, last_step, log_every
         self._file = path.open("a")
         self._board = None
-        if tensorboard:
+        if tensorboard and is_main():
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(
-            total=last_step, initial=first_step, desc=name, unit="step", disable=None, leave=False
+            total=last_step,
+            initial=first_step,
+            desc=name,
+            unit="step",
+            disable=None if is_main() else True,
+            leave=False,
         )
         self._pending: tuple[int, Mapping[str, Array]] | None = None
         self.resume_clock()
@@ -119,7 +126,8 @@ class RunLog:
         self._write(step, "validation", {"ne": ne, **values})
         note = " (best)" if best else ""
         message = f"{self._name} step {step}/{self._last_step}: validation NE {ne:.4f}{note}"
-        self._bar.write(message, file=sys.stderr)
+        if is_main():
+            self._bar.write(message, file=sys.stderr)
 
     def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")

@@ -31,9 +31,8 @@ def make_model(config: RankerConfig, schema: Schema, length: int) -> Ranker:
 
 def init_params(model: Ranker, schema: Schema, seed: int, mesh: Mesh) -> Any:
     """Parameters drawn from `seed`, placed on the mesh."""
-    zeros = np.zeros(model.inputs.context_length, np.int32)
-    row = {"events": np.zeros(len(zeros), schema.event_dtype), "segment": zeros}
-    padding = make_batch(schema, [row | {"position": zeros, "event": zeros.astype(np.int64) - 1}])
+    zeros = np.zeros((1, model.inputs.context_length), np.int32)
+    padding = make_batch(schema, zeros.astype(schema.event_dtype), zeros, zeros, zeros - 1)
     init = jax.jit(lambda key: model.init(key, padding)["params"], out_shardings=replicated(mesh))
     return init(jax.random.key(seed))
 

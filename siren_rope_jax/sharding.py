@@ -12,6 +12,32 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
+def join(where: str) -> None:
+    """Joins the processes of a run; before anything else touches JAX.
+
+    Args:
+      where: "auto" where JAX knows the cluster, else "HOST:PORT,PROCESSES,INDEX".
+
+    Raises:
+      UserError: of another form.
+    """
+    if where == "auto":
+        jax.distributed.initialize()
+        return
+    try:
+        address, processes, index = where.split(",")
+        jax.distributed.initialize(address, int(processes), int(index))
+    except ValueError as error:
+        raise UserError(
+            f"--distributed: {where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX"
+        ) from error
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks; every process computes."""
+    return jax.process_index() == 0
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())
@@ -22,16 +48,19 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def place_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Puts this process's rows on its devices as its part of the global batch.
+def check_batch_size(rows: int, mesh: Mesh) -> None:
+    """Refuses a batch whose rows cannot be dealt evenly to the devices.
 
     Raises:
-      UserError: the rows cannot be dealt evenly to the devices.
+      UserError: naming the key.
     """
-    rows = batch.segment.shape[0] * jax.process_count()
-    if rows % mesh.size:
+    if rows < 1 or rows % mesh.size:
         raise UserError(
             f"config.data.batch_size: {rows} rows cannot be dealt evenly to {mesh.size} devices"
         )
+
+
+def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Puts this process's rows on its devices as its part of the global batch."""
     sharding = by_row(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError
 
-DAY = 86_400  # seconds
+HOUR = 3_600  # seconds
+DAY = 24 * HOUR
 WEEK = 7 * DAY
 
 AnyArray = Array | np.ndarray  # on the device or still on the host
@@ -95,7 +96,11 @@ class TimeScale:
 
 
 def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
-    """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences."""
+    """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences.
+
+    A float32 scalar, so it is exact to a second only as far as 24 bits go; what needs more (the
+    phases, ladders without a gate) works on the integers themselves.
+    """
     origin_day, origin_second = divmod(origin, DAY)
     days = jnp.asarray(time.day - origin_day, jnp.float32)
     seconds = jnp.asarray(time.second - origin_second, jnp.float32)

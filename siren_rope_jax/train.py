@@ -13,19 +13,21 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.checkpoint import Checkpoints, abstract
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import eval_batches, train_batches
+from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
 from siren_rope_jax.losses import ranking_loss
 from siren_rope_jax.optim import make_optimizer
 from siren_rope_jax.recommender import Ranker
 from siren_rope_jax.run_log import RunLog
 from siren_rope_jax.scoring import Scorer, init_params, make_model
-from siren_rope_jax.sharding import make_mesh, place_batch, replicated
+from siren_rope_jax.sharding import check_batch_size, is_main, make_mesh, place_batch, replicated
 
 
 @flax.struct.dataclass
@@ -104,15 +106,19 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     every = max(epoch // config.training.evaluations_per_epoch, 1)
     model = make_model(config.model, log.schema, config.data.length)
     optimizer = make_optimizer(config.optimizer, steps)
-    claim_workdir(workdir, config)
-
+    check_batch_size(config.data.batch_size, mesh)
     params = init_params(model, log.schema, config.seed, mesh)
+    if is_main():
+        claim_workdir(workdir, config, log.fingerprint)
+    multihost_utils.sync_global_devices("the work directory is claimed")
+
     init = jax.jit(
         lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
         out_shardings=replicated(mesh),
     )
     state, progress, iterator = init(params), Progress(), iter(batches)
-    dropout_key = jax.device_put(jax.random.key(config.seed), replicated(mesh))
+    key_of = jax.jit(jax.random.key, out_shardings=replicated(mesh))
+    dropout_key = key_of(config.seed)
     step_fn = jax.jit(
         lambda state, batch, key: train_step(state, batch, key, model=model, optimizer=optimizer)
     )
@@ -138,6 +144,12 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                     validation = eval_batches(log, config.data, "validation", *process)
                     ne = scorer(state.params, validation).ne(log.schema.tasks)
                     mean = sum(ne.values()) / len(ne)
+                    if not math.isfinite(mean):
+                        raise UserError(
+                            f"the validation NE is {ne} at step {step}: the parameters are no "
+                            "longer finite (lower config.optimizer.learning_rate), or a task has "
+                            "only one class there"
+                        )
                     best = progress.update(step, mean, run_log.seconds)
                     values = {f"ne/{task}": value for task, value in ne.items()}
                     run_log.validation(step, mean, values | gate_values(state.params), best)

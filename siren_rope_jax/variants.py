@@ -1,20 +1,21 @@
 """The named variants: every row of the project's tables, as overrides of the model's config.
 
 `variant("siren_rope")` is what a config file merges into its `model` group. All of them share one
-ladder base, or the base would be a confound. The names in the left margin of `_SOURCES` are angle
-sources, of which a variant's encoding is a list.
+ladder base, or the base would be a confound; TO-RoPE's unit of time is one too, so it comes in days
+and in hours.
 """
 
 import math
 from typing import Any
 
 from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.time_features import DAY, HOUR
 
 _OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
 _LAMBDA = {"init": 1.0}  # lambda of (E2)
 _ALL_FEATURES = ("day", "week", "long_range")
+_INTERLEAVED = {"interleaved": True, "mixed_value": False, "late_fusion": False}
 _RAW_FEATURES = ("day_fraction", "week_fraction", "long_range")
-_DAYS = 86_400.0  # seconds in TO-RoPE's unit of time
 
 
 def _network(
@@ -28,7 +29,7 @@ def _network(
 
 _ORDER: dict[str, Any] = {"ladder": {"signal": "index"}}
 _GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
-_TIME = {"ladder": {"signal": "time", "unit": _DAYS}}
+_TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
 
 def _with_order(time: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         # TO-RoPE (arXiv 2510.20455) and its relatives: a ladder of time in days
         "time_ladder": {"time": _TIME},
         "to_rope": {"time": _TIME, "order": _ORDER},
+        "to_rope_hours": {"time": {"ladder": {"signal": "time", "unit": HOUR}}, "order": _ORDER},
         "to_rope_split_dim": {
             "time": {**_TIME, "planes": (0.0, 0.5)},
             "order": {**_ORDER, "planes": (0.5, 1.0)},
@@ -51,15 +53,15 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
             "order": {**_ORDER, "heads": (0.5, 1.0)},
         },
         "to_rope_demo": {
-            "time": {"ladder": {"signal": "time", "unit": 100 * _DAYS}},
+            "time": {"ladder": {"signal": "time", "unit": 100 * DAY}},
             "order": _ORDER,
         },
-        "linear": _with_order({"linear": {"unit": _DAYS}}),
+        "linear": _with_order({"linear": {"unit": DAY}}),
         # (E2) and its parts
         "siren_rope": _with_order(_network()),
         "siren_only": _with_order(_network(("siren",))),
         "dnn_only": _with_order(_network(("dnn",))),
-        "time2vec": _with_order({"time2vec": {"unit": _DAYS}, "gate": dict(_OMEGA)}),
+        "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
         "siren_rope_no_order": {"time": _network()},
         "siren_rope_long_range": _with_order(_network(features=("long_range",))),
         "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
@@ -70,7 +72,13 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
     }
 
 
-VARIANTS = (*_encodings(""), "time_in_embedding")
+# Variants that change more than the encoding: its name, and the other overrides.
+_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
+    "ordinal_interleaved": ("ordinal", dict(_INTERLEAVED)),
+    "siren_rope_interleaved": ("siren_rope", dict(_INTERLEAVED)),
+}
+VARIANTS = (*_encodings(""), *_OTHERS)
 
 
 def variant(name: str, category: str = "item") -> dict[str, Any]:
@@ -84,8 +92,7 @@ def variant(name: str, category: str = "item") -> dict[str, Any]:
       UserError: an unknown name (the nearest known one is named).
     """
     encodings = _encodings(category)
-    if name == "time_in_embedding":
-        return {"encoding": encodings["ordinal"], "input_time_features": _ALL_FEATURES}
-    if name not in encodings:
+    if name not in VARIANTS:
         raise UserError(f"variant {name!r} is unknown{suggestion(name, VARIANTS)}")
-    return {"encoding": encodings[name]}
+    encoding, others = _OTHERS.get(name, (name, {}))
+    return {"encoding": encodings[encoding], **others}

@@ -9,12 +9,13 @@ from siren_rope_jax import evaluate
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import NO_TIME, Categorical, Schema
 from siren_rope_jax.data.writer import encode_ids, write_log
+from siren_rope_jax.files import write_json
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")
 
 
-def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0):
+def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0, has_utc_offset=True):
     """Random events over some days; the item's id and the user move the labels."""
     rng = np.random.default_rng(seed)
     size = users * events
@@ -26,12 +27,12 @@ def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0):
     counts = vocabulary["train_count"].to_numpy()
     schema = Schema(
         "made_up", (Categorical("item", len(counts), int(np.sum(counts >= 12))),), (), (), (),
-        TASKS, True, int(time.min()), int(MONDAY + 0.6 * days * 86400),
+        TASKS, has_utc_offset, int(time.min()), int(MONDAY + 0.6 * days * 86400),
         int(MONDAY + 0.8 * days * 86400), int(time.max()),
     )  # fmt: skip
     rows = np.zeros(size, schema.event_dtype)
     rows["time"] = np.where(rng.random(size) < no_time, NO_TIME, time)
-    rows["utc_offset"] = np.where(user % 2, -5 * 3600, 2 * 3600)
+    rows["utc_offset"] = np.where(user % 2, -5 * 3600, 2 * 3600) * has_utc_offset
     rows["split"], rows["categorical/item"] = split, ids
     p = 1 / (1 + np.exp(-rng.normal(size=users)[user] - rng.normal(size=len(counts) + 1)[ids]))
     for task in TASKS:
@@ -44,7 +45,7 @@ def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0):
 
 def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
     """A finished run's files, as if a model had known the truth but for some noise."""
-    workdir.mkdir(parents=True)
+    workdir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, len(variant)])
     event = log.events("test").event
     truth = log.baselines()["oracle/like"].to_numpy()[event]
@@ -68,5 +69,5 @@ def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
                     value["gate/order"] = 1 - 0.8 * step / 500 + 0.01 * seed
                     value["gate/time"] = np.pi - 0.3 * step / 500
                 lines.write(json.dumps({"step": step, "kind": "validation"} | value) + "\n")
-    evaluate.write_json(workdir / "result.json", outcome)  # last: its presence says "finished"
+    write_json(workdir / "result.json", outcome)  # last: its presence says "finished"
     return outcome

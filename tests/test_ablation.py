@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluate import evaluate_run
+from siren_rope_jax.experiment import claim_workdir
 from tests.made_up import make_log, make_run
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,7 @@ def get_config(name="ordinal"):
         "training": {"epochs": 1.0, "log_every": 5},
     })
 """
+WILD, CRASH, DEATH = 0.97, 0.98, 0.99  # dropouts that make `train` fail
 
 
 def train(config, workdir):
@@ -41,10 +45,20 @@ def train(config, workdir):
     A module-level function, as worker processes import it by name.
     """
     noise = config.model.dropout
-    if noise > 5:
+    if noise == WILD:
         raise UserError("the loss is not finite at step 3")
-    make_run(workdir, PreparedLog.open(config.data.path), to_dict(config),
-             variant=config.variant, seed=config.seed, noise=noise)  # fmt: skip
+    if noise == DEATH:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if noise == CRASH:
+        raise ZeroDivisionError("a bug")
+    train_after_a_repair(config, workdir)
+
+
+def train_after_a_repair(config, workdir):
+    log = PreparedLog.open(config.data.path)
+    claim_workdir(workdir, config, log.fingerprint)
+    make_run(workdir, log, to_dict(config),
+             variant=config.variant, seed=config.seed, noise=config.model.dropout)  # fmt: skip
 
 
 def make_config(tmp_path, **changes):
@@ -114,9 +128,80 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     assert not dataclasses.replace(runs[0], config=other).is_finished()
 
 
+def test_a_run_is_finished_on_its_data_however_their_path_is_spelt(tmp_path, monkeypatch):
+    _, runs = make_plan(tmp_path, seeds=(0,))
+    jobs.execute(runs[:1], 1, train)
+    monkeypatch.chdir(tmp_path)
+    _, again = make_plan(tmp_path, seeds=(0,), data={"prepared": "log"})
+    assert again[0].config != runs[0].config and again[0].is_finished()
+    make_log(tmp_path / "other", users=60, seed=1)
+    _, others = make_plan(tmp_path, seeds=(0,), data={"prepared": "other"})
+    assert not others[0].is_finished()
+    (runs[0].workdir / "data.json").unlink()
+    assert not runs[0].is_finished()
+
+
+def make_preparing_plan(tmp_path, **changes):
+    data = {"name": "feed", "prepared": "", "config": str(ROOT / "configs/data/synthetic.py"),
+            "prepare": {"num_users": 30, "num_items": 20}}  # fmt: skip
+    spec, _ = make_plan(tmp_path, data=data | changes)
+    return spec, tmp_path / "out"
+
+
+def test_a_log_of_somebody_else_is_refused_however_often_one_tries(tmp_path):
+    spec, out = make_preparing_plan(tmp_path)
+    make_log(out / "data" / "feed")
+    before = sorted((out / "data").rglob("*"))
+    for _ in range(2):
+        with pytest.raises(UserError, match="is there already and was not prepared from this"):
+            ablation.prepare_logs(spec, out)
+        assert sorted((out / "data").rglob("*")) == before
+
+
+def test_a_log_is_prepared_once_and_again_only_where_it_is_gone(tmp_path):
+    spec, out = make_preparing_plan(tmp_path)
+    ablation.prepare_logs(spec, out)
+    meta = out / "data" / "feed" / "meta.json"
+    before = meta.stat().st_mtime_ns
+    ablation.prepare_logs(spec, out)
+    assert meta.stat().st_mtime_ns == before
+    other, _ = make_preparing_plan(tmp_path, prepare={"num_users": 40, "num_items": 20})
+    with pytest.raises(UserError, match="was not prepared from this config"):
+        ablation.prepare_logs(other, out)
+    shutil.rmtree(meta.parent)
+    ablation.prepare_logs(other, out)
+    assert len(PreparedLog.open(meta.parent).index) == 40
+
+
+def test_a_log_that_cannot_be_prepared_leaves_no_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path))
+    config = str(ROOT / "configs/data/movielens.py")
+    spec, out = make_preparing_plan(tmp_path, config=config, input="gone.inter", prepare={})
+    with pytest.raises(UserError, match=r"gone\.inter"):
+        ablation.prepare_logs(spec, out)
+    assert not list(out.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("config", "input", "message"),
+    [
+        ("movielens", "", "data set 'feed': input is missing"),
+        ("synthetic", "ml-100k.inter", "data set 'feed': input: ml-100k.inter is given"),
+        ("movielens", "ml-100k.inter", "set SIREN_ROPE_DATA to the folder"),
+    ],
+)
+def test_a_missing_or_superfluous_raw_log_is_named(tmp_path, monkeypatch, config, input, message):
+    monkeypatch.delenv("SIREN_ROPE_DATA", raising=False)
+    path = str(ROOT / f"configs/data/{config}.py")
+    spec, out = make_preparing_plan(tmp_path, config=path, input=input, prepare={})
+    with pytest.raises(UserError, match=message):
+        ablation.prepare_logs(spec, out)
+    assert not out.exists()
+
+
 def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
     variants = (
-        {"name": "wild", "argument": "ordinal", "overrides": {"model.dropout": 9.0}},
+        {"name": "wild", "argument": "ordinal", "overrides": {"model.dropout": WILD}},
         {"name": "ordinal"},
     )
     spec, runs = make_plan(tmp_path, variants=variants, seeds=(0,))
@@ -125,6 +210,43 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
     assert [r.is_finished() for r in runs] == [False, True]
     text = report.write_report(spec, tmp_path / "out", runs).read_text()
     assert "**Not finished:** made_up/wild/seed_0." in text
+
+
+@pytest.mark.parametrize(
+    "count", [1, pytest.param(2, marks=pytest.mark.slow, id="in processes of their own")]
+)
+def test_a_crash_does_not_stop_the_others_and_leaves_its_traceback(tmp_path, capsys, count):
+    crash = {"name": "crash", "argument": "ordinal", "overrides": {"model.dropout": CRASH}}
+    death = {"name": "death", "argument": "ordinal", "overrides": {"model.dropout": DEATH}}
+    variants = (crash, *[death][: count - 1], {"name": "ordinal"}, {"name": "siren_rope"})
+    _, runs = make_plan(tmp_path, variants=variants, seeds=(0,), jobs=count)
+    failures = jobs.execute(runs, count, train)
+    bad = {run.variant: run for run in runs if not run.is_finished()}
+    assert set(bad) == {v["name"] for v in variants[:-2]} and len(failures) == len(bad)
+    assert "made_up/crash/seed_0: ZeroDivisionError: a bug" in "".join(failures)
+    assert capsys.readouterr().out.count("FAILED") == len(bad)
+    assert "in train\n" in (bad["crash"].workdir / "error.txt").read_text()
+    if count > 1:
+        assert "made_up/death/seed_0: its process died" in "".join(failures)
+        assert "its process died" in (bad["death"].workdir / "error.txt").read_text()
+
+    assert jobs.execute([bad["crash"]], 1, train_after_a_repair) == []
+    assert bad["crash"].is_finished() and not (bad["crash"].workdir / "error.txt").exists()
+
+
+def train_where_jax_asks(config, workdir):
+    train(config, workdir)
+    (workdir / "memory").write_text(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+
+
+@pytest.mark.slow
+def test_worker_processes_share_the_memory_of_an_accelerator(tmp_path, monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    _, runs = make_plan(tmp_path, seeds=(0,), jobs=2)
+    assert jobs.execute(runs[:1], 2, train_where_jax_asks) == []
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2")
+    assert jobs.execute(runs[1:2], 2, train_where_jax_asks) == []
+    assert [(r.workdir / "memory").read_text() for r in runs[:2]] == ["0.45", "0.2"]
 
 
 def test_worker_processes_share_the_cores(tmp_path):
@@ -162,7 +284,8 @@ def test_the_report_holds_the_paired_difference_to_the_baseline(finished):
     files = {v: [r.workdir / "predictions.parquet" for r in runs if r.variant == v]
              for v in ("siren_rope", "ordinal")}  # fmt: skip
     a, b = (bootstrap.read_scores(files[v], "like") for v in ("siren_rope", "ordinal"))
-    want = bootstrap.paired_bootstrap(a.labels, a.users, a.scores, b.scores)["ne"]
+    a, b = (bootstrap.resample(s.labels, s.users, s.scores)["ne"] for s in (a, b))
+    want = bootstrap.difference(a, b)
     numbers = json.loads((out / "report.json").read_text())
     variants = numbers["datasets"]["made_up"]["variants"]
     got = variants["siren_rope"]["tasks"]["like"]["difference"]["ne"]
@@ -186,6 +309,40 @@ def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(finished):
     assert tasks["long"]["gap_closed"] is None  # its ideal observer is not known
     baseline = numbers["datasets"]["made_up"]["variants"]["ordinal"]["tasks"]
     assert baseline["like"]["gap_closed"]["mean"] == 0
+
+
+def test_a_difference_is_over_the_seeds_both_have_and_says_how_many(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0, 1, 2))
+    jobs.execute(runs, 1, train)
+    left = {("ordinal", 1), ("ordinal", 2), ("middle", 0)}  # the only ones that are missing
+    for run in runs:
+        if (run.variant, run.seed) in left:
+            (run.workdir / "result.json").unlink()
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    tables = json.loads((tmp_path / "out" / "report.json").read_text())["datasets"]["made_up"]
+    siren = tables["variants"]["siren_rope"]["tasks"]["like"]
+    assert siren["difference"]["seeds"] == siren["gap_closed"]["seeds"] == [0]
+    ne = {
+        r.variant: r.result()["tasks"]["like"]["ne"] for r in runs if r.seed == 0 if r.is_finished()
+    }
+    assert siren["difference"]["ne"]["difference"] == pytest.approx(
+        ne["siren_rope"] - ne["ordinal"]
+    )
+    middle = tables["variants"]["middle"]["tasks"]["like"]
+    assert middle["difference"] is middle["gap_closed"] is None  # no seed in common
+    rows = {line.split(" | ")[0]: line for line in text.split("###")[1].splitlines()}
+    assert {"| ordinal (n = 1)", "| siren_rope", "| middle (n = 2)"} <= set(rows)
+    assert rows["| siren_rope"].count("(n = 1)") == 3  # of NE, of AUC, of the gap
+
+
+def test_a_seed_without_an_ne_has_no_share_of_the_gap(finished):
+    _, runs, _ = finished
+    results = {v: [r.result() for r in runs if r.variant == v] for v in ("ordinal", "siren_rope")}
+    results["siren_rope"][0]["tasks"]["like"]["ne"] = None
+    closed = report._gap_closed(results["siren_rope"], results["ordinal"], "like")
+    assert closed["seeds"] == [1] and closed["mean"] > 0
+    results["ordinal"][1]["tasks"]["like"]["ne"] = None
+    assert report._gap_closed(results["siren_rope"], results["ordinal"], "like") is None
 
 
 def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_pictures(finished):
@@ -213,7 +370,8 @@ def test_a_single_seed_has_no_deviation(tmp_path):
     [
         ({"baseline": "sirne_rope"}, "did you mean 'siren_rope'"),
         ({"seeds": ()}, "config.seeds: is empty"),
-        ({"seeds": (1, 1)}, "twice"),
+        ({"seeds": (1, 1)}, "1 stands there twice"),
+        ({"seeds": (0, 0)}, "0 stands there twice"),
         ({"sedes": (1,)}, "config.sedes: unknown key; did you mean 'seeds'"),
         ({"jobs": 0}, "at least 1"),
         ({"data": {"prepared": ""}}, "either `prepared`"),
@@ -265,6 +423,8 @@ def get_config():
     assert first.returncode == 0, first.stderr
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Not finished" not in text
+    assert text in first.stdout and "| *ideal* |" in first.stdout
+    assert first.stdout.rstrip().endswith(str(tmp_path / "out" / "report.md"))
     for name in ("| ordinal |", "| siren_rope |", "| *ideal* |", "| *time_blind* |", "closed"):
         assert name in text
     run = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
@@ -287,3 +447,11 @@ def get_config():
     assert (run / "plots" / "reliability.png").is_file()
     with pytest.raises(UserError, match="split 'tset': there is none; did you mean 'test'"):
         evaluate_run(run, "tset")
+
+    # Stopped before the predictions of another split are in place: the old result is gone.
+    (run / "predictions.parquet").unlink()
+    (run / "predictions.parquet").mkdir()
+    with pytest.raises(OSError):
+        evaluate_run(run, "test")
+    assert not (run / "result.json").exists()
+    assert not list(run.glob(".predictions*"))

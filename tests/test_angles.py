@@ -16,6 +16,8 @@ from siren_rope_jax.variants import VARIANTS, variant
 from tests.batches import SPAN, START, source
 
 HEADS, PLANES, LENGTH = 2, 4, 6
+OTHERS = {"time_in_embedding", "ordinal_interleaved", "siren_rope_interleaved"}
+ENCODINGS = [v for v in VARIANTS if v not in OTHERS]
 SCALE = TimeScale.fit(START, START + SPAN)
 
 
@@ -92,7 +94,7 @@ def test_theta_is_the_gated_sum_of_e2() -> None:
     np.testing.assert_allclose(full[0], by_hand, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [v for v in VARIANTS if v != "time_in_embedding"])
+@pytest.mark.parametrize("name", ENCODINGS)
 def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
     module = encoding(sources_of(name))
     a, params = angles_of(module, signals())
@@ -101,12 +103,12 @@ def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
 
 
 INVARIANT_TO_TIME_SHIFT = {
-    "none", "ordinal", "semantic", "linear",
-    "time_ladder", "to_rope", "to_rope_split_dim", "to_rope_split_head", "to_rope_demo",
+    "none", "ordinal", "semantic", "linear", "time_ladder", "to_rope", "to_rope_hours",
+    "to_rope_split_dim", "to_rope_split_head", "to_rope_demo",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [v for v in VARIANTS if v != "time_in_embedding"])
+@pytest.mark.parametrize("name", ENCODINGS)
 def test_shift_of_all_times(name: str) -> None:
     """Linear-in-time angles do not see a shift of all times; f_phi does (no function of lags)."""
     module = encoding(sources_of(name))
@@ -124,7 +126,7 @@ def test_whole_weeks_leave_cyclic_features_alone() -> None:
     np.testing.assert_array_equal(a[0], b[0])
 
 
-@pytest.mark.parametrize("name", [v for v in VARIANTS if v not in ("time_in_embedding", "none")])
+@pytest.mark.parametrize("name", [v for v in ENCODINGS if v != "none"])
 def test_an_absent_time_turns_nothing_and_the_order_stays(name: str) -> None:
     seconds = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
     seconds[2] = NO_TIME

@@ -8,6 +8,7 @@ import pytest
 
 from siren_rope_jax import baselines, evaluate, metrics, plots, slices
 from siren_rope_jax.data.schema import NO_TIME
+from siren_rope_jax.files import write_json
 from tests.made_up import TASKS, make_log, make_run
 
 
@@ -61,10 +62,11 @@ def test_metrics_can_be_computed_again_from_the_predictions(log, tmp_path):
 
 def test_a_result_survives_json_and_has_stable_keys(log, tmp_path):
     outcome = make_result(log, *scored(log))
-    evaluate.write_json(tmp_path / "result.json", outcome)
+    write_json(tmp_path / "result.json", outcome)
     assert json.loads((tmp_path / "result.json").read_text()) == outcome
     assert list(outcome) == ["variant", "dataset", "split", "seed", "step", "parameters", "events",
-                             "train_seconds", "tasks", "baselines", "slices", "config"]  # fmt: skip
+                             "train_seconds", "has_utc_offset", "tasks", "baselines", "slices",
+                             "config"]  # fmt: skip
     assert list(outcome["tasks"]["like"]) == ["ne", "auc", "gauc", "ece", "count", "positives"]
     assert set(outcome["baselines"]) == {"oracle", "ideal", "user_rate", "item_rate"}
     assert set(outcome["baselines"]["oracle"]) == {"like"}
@@ -215,6 +217,16 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     own = next(line for line in lines if line.startswith("  siren_rope"))
     assert own.split()[1:3] == [f"{outcome['tasks']['like'][m]:.4f}" for m in ("ne", "auc")]
     assert sum(line.startswith("  ideal") for line in lines) == 1
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_hours_and_days_are_called_local_only_where_the_log_has_offsets(tmp_path, local):
+    log = make_log(tmp_path / "log", has_utc_offset=local)
+    models = {"ordinal": [make_result(log, *scored(log))]}
+    labels = [plots.time_label(models, what) for what in ("hour of day", "day")]
+    assert labels == (
+        ["local hour of day", "local day"] if local else ["hour of day (UTC)", "day (UTC)"]
+    )
 
 
 def test_a_result_of_one_class_has_a_table_too(log):

@@ -1,7 +1,5 @@
 """The metrics against their definitions: brute force, scikit-learn, and invariances."""
 
-import time
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -39,14 +37,12 @@ def test_gauc_equals_the_loop_over_users(data):
     np.testing.assert_allclose(metrics.gauc(*data), gauc_by_loop(*data), rtol=1e-12)
 
 
-def test_gauc_of_a_hundred_thousand_users_takes_seconds():
+def test_gauc_of_many_users_equals_the_loop_too():
     rng = np.random.default_rng(0)
-    size = 1_000_000
-    labels, users = rng.integers(0, 2, size), rng.integers(0, 100_000, size)
-    start = time.perf_counter()
-    value = metrics.gauc(labels, rng.random(size).astype(np.float32), users)
-    assert time.perf_counter() - start < 5
-    assert abs(value - 0.5) < 0.01
+    labels, users = rng.integers(0, 2, 10_000), rng.integers(0, 600, 10_000) * 10**6
+    scores = rng.random(10_000).round(2).astype(np.float32)
+    want = gauc_by_loop(labels, scores, users)
+    np.testing.assert_allclose(metrics.gauc(labels, scores, users), want, rtol=1e-12)
 
 
 @settings(deadline=None)

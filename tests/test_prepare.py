@@ -127,6 +127,26 @@ def test_ids_are_by_train_count_then_value(tmp_path):
     assert list(log.report["unknown_item_events"].values()) == unknown
 
 
+def test_a_ready_made_config_trains_the_row_of_unknown_ids(tmp_path):
+    """By default too: an id that train has seen but once must be unknown, or no train event is."""
+    assert all(data_config(name).min_count > 1 for name in ("globo", "kuairand", "movielens"))
+    raw = raw_log()
+    raw.loc[raw["at"].idxmin(), "iid"] = "seen once"
+    log = prepared(tmp_path, raw)
+    item, events = log.schema.categorical[0], log.events("train")
+    assert (item.known_ids(events.rows["categorical/item"]) == 0).sum() >= 1
+
+
+def test_every_data_config_writes_where_its_experiment_reads():
+    for path in (ROOT / "configs" / "data").glob("*.py"):
+        text = path.read_text()
+        assert text.count("--output=") == text.count("--output=runs/data/") == 1, path
+        experiment = ROOT / "configs" / path.name
+        if experiment.exists() and path.stem != "table":
+            assert f'"path": "runs/data/{path.stem}"' in experiment.read_text()
+            assert f"--output=runs/data/{path.stem}" in text
+
+
 def test_an_absent_category_has_id_0(tmp_path):
     log = prepared(tmp_path, raw_log(), categorical={"tab": "nullif(tab, 2)"})
     assert 2 not in log.vocabulary("tab")["value"].to_pylist()

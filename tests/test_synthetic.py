@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -317,6 +318,9 @@ def test_the_script_generates_the_feed_and_prints_its_floors(tmp_path):
     command = [sys.executable, "experiments/prepare.py", "--config=configs/data/synthetic.py"]
     command += ["--config.num_users=200", f"--output={tmp_path}/feed"]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
     assert "order_only" in done.stdout
     assert len(PreparedLog.open(tmp_path / "feed").index) == 200

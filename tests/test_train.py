@@ -1,7 +1,9 @@
 """Training as users see it: real processes, real kills, resuming, sharding, refusals."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from siren_rope_jax.optim import OptimizerConfig
 from siren_rope_jax.scoring import Scorer, init_params, make_model
 from siren_rope_jax.sharding import make_mesh, place_batch, replicated
 from siren_rope_jax.train import TrainState, fit, train_step
+from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +62,7 @@ def final_params(config: ExperimentConfig, workdir: Path) -> Any:
 def test_metrics_are_written_and_the_best_checkpoint_is_kept(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, log_every=2, tensorboard=True)
     progress = fit(config, tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     validations = [line for line in lines if line["kind"] == "validation"]
     best = min(validations, key=lambda line: line["ne"])
     _, step = final_params(config, tmp_path / "run")
@@ -114,7 +117,7 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(feed: Path, tmp_path: 
         np.testing.assert_array_equal(one, other)
 
     def curve(workdir: Path) -> list[tuple[int, str, float]]:
-        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
         return [
             (x["step"], x["kind"], x["ne" if x["kind"] == "validation" else "loss"]) for x in lines
         ]
@@ -226,16 +229,20 @@ def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> Non
 
 def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
-    claim_workdir(tmp_path / "run", config)
-    claim_workdir(tmp_path / "run", config)
+    claim_workdir(tmp_path / "run", config, "data")
+    claim_workdir(tmp_path / "run", config, "data")
     with pytest.raises(
         UserError, match=r"another experiment: its config\.training\.epochs is 1\.0"
     ):
-        claim_workdir(tmp_path / "run", experiment(feed, epochs=2.0))
+        claim_workdir(tmp_path / "run", experiment(feed, epochs=2.0), "data")
+    with pytest.raises(UserError, match="other data"):
+        claim_workdir(tmp_path / "run", config, "other data")
+    moved = dataclasses.replace(config, data=dataclasses.replace(config.data, path="elsewhere"))
+    claim_workdir(tmp_path / "run", moved, "data")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").write_text("do not touch")
     with pytest.raises(UserError, match="not empty"):
-        claim_workdir(tmp_path / "other", config)
+        claim_workdir(tmp_path / "other", config, "data")
 
 
 def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path) -> None:
@@ -243,5 +250,61 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
     odd = DataConfig(str(feed), 24, 12, batch_size=7)
     with pytest.raises(UserError, match="8 devices"):
         fit(ExperimentConfig(**{**vars(config), "data": odd}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # a refused start leaves nothing behind
     with pytest.raises(UserError, match="2 processes"):
         train_batches(PreparedLog.open(feed), odd, 0, 0, 2)
+
+
+def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> None:
+    feed = tmp_path / "feed"
+    generate(SyntheticConfig(num_users=100, events_per_user=20, num_items=30), feed)
+    config = experiment(feed, epochs=0.3)
+    fit(config, tmp_path / "run")
+    shutil.rmtree(feed)
+    generate(SyntheticConfig(num_users=100, events_per_user=20, num_items=30, seed=1), feed)
+    for use in (lambda: fit(config, tmp_path / "run"), lambda: TrainedRun.open(tmp_path / "run")):
+        with pytest.raises(UserError, match="other data"):
+            use()
+
+
+def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
+    flat = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.0))
+    first = fit(flat, tmp_path / "run")
+    lines = (tmp_path / "run/metrics.jsonl").read_text()
+    assert fit(flat, tmp_path / "run") == first
+    assert (tmp_path / "run/metrics.jsonl").read_text() == lines
+
+
+def test_parameters_that_broke_are_never_a_checkpoint(feed: Path, tmp_path: Path) -> None:
+    """The last update before a validation overflows: no loss shows it, the validation does."""
+    config = experiment(feed, epochs=0.06)  # two steps; warm-up leaves the first one still
+    wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
+    with pytest.raises(UserError, match="no longer finite"):
+        fit(dataclasses.replace(config, optimizer=wild), tmp_path / "run")
+    with pytest.raises(UserError, match="train first"):
+        TrainedRun.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [
+        ("model", "heads", 0),
+        ("model", "layers", 0),
+        ("model", "dropout", 1.0),
+        ("optimizer", "warmup_fraction", 1.0),
+        ("optimizer", "accumulate", 0),
+        ("optimizer", "clip_norm", 0.0),
+        ("training", "epochs", 0.0),
+        ("training", "evaluations_per_epoch", 0),
+        ("training", "patience", 0),
+        ("training", "log_every", 0),
+        ("data", "batch_size", 0),
+        ("data", "stride", 99),
+    ],
+)
+def test_values_out_of_range_are_named(feed: Path, group: str, key: str, value: float) -> None:
+    config = to_dict(experiment(feed))
+    config[group][key] = value
+    with pytest.raises(UserError, match=rf"config\.{group}\.{key}: must be"):
+        ExperimentConfig.from_config(config)

@@ -3,7 +3,7 @@
     make demo
     python experiments/ablate.py --config=configs/ablation/demo.py --workdir=runs/demo
 
-About three minutes on two cores; SIREN-RoPE should close well over half of the gap between ordinal
+About 3 minutes on two cores. SIREN-RoPE should close well over half of the gap between ordinal
 RoPE and the ideal observer.
 """
 

@@ -1,6 +1,8 @@
 """Every encoding on the built-in feed: what share of the gap to the ideal observer does it close?
 
-python experiments/ablate.py --config=configs/ablation/synthetic.py --workdir=runs/ablation
+    python experiments/ablate.py --config=configs/ablation/synthetic.py --workdir=runs/ablation
+
+About 30 minutes on two cores.
 """
 
 from ml_collections import ConfigDict

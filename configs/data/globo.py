@@ -1,7 +1,7 @@
 """Globo.com news clicks (October 2017): how long is an article read?
 
     python experiments/prepare.py --config=configs/data/globo.py \
-        --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=data/globo
+        --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
 
 Three million clicks take about half a minute and 1 GiB on two cores.
 

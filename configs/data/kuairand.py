@@ -1,7 +1,7 @@
 """KuaiRand: short videos of the Kuaishou app (April and May 2022), with many feedbacks.
 
     python experiments/prepare.py --config=configs/data/kuairand.py \
-        --input='KuaiRand-Pure/data/log_standard_*.csv' --output=data/kuairand
+        --input='KuaiRand-Pure/data/log_standard_*.csv' --output=runs/data/kuairand
 
 Columns are the official ones (https://kuairand.com): user_id, video_id, date, hourmin, time_ms,
 is_click, is_like, is_follow, is_comment, is_forward, is_hate, long_view, play_time_ms, duration_ms,

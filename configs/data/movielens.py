@@ -1,13 +1,14 @@
 """MovieLens ratings, in any of the forms they come in.
 
     python experiments/prepare.py --config=configs/data/movielens.py \
-        --input=ml-100k/u.data --output=data/movielens
+        --input=ml-100k/u.data --output=runs/data/movielens
 
 The file's name decides how it is read: `u.data` (100K), `ratings.dat` (1M, 10M), `ratings.csv`
 (20M, 25M, latest), `*.inter` (RecBole's). A hundred thousand ratings take seconds.
 
 Tasks: `like`, a rating of at least 4, and `love`, a rating of 5; the action is the rating itself.
 About half of the ratings share their second with the user's last one: those keep the file's order.
+Films rated less than five times in train share the row of unknown ids.
 """
 
 from ml_collections import ConfigDict
@@ -36,6 +37,7 @@ def get_config() -> ConfigDict:
         },
         actions={"rating": "rating"},
         tasks={"like": "rating >= 4", "love": "rating = 5"},
+        min_count=5,
         source="MovieLens, F. M. Harper and J. A. Konstan, doi:10.1145/2827872; GroupLens",
         license="research use; redistribution needs GroupLens' permission",
     )

@@ -1,6 +1,6 @@
 """The built-in feed: interests that follow the hour of the week, and floors that are known.
 
-    python experiments/prepare.py --config=configs/data/synthetic.py --output=DIR
+    python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
 
 Takes about 10 seconds and half a GiB: 600,000 events of 12,000 users over 12 weeks, the last two of
 them validation and test. Floors, NE on test, mean of the three tasks: oracle .564, ideal .705,

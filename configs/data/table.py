@@ -1,7 +1,7 @@
 """Any log: a table of events whose every column is named on the command line.
 
     python experiments/prepare.py --config=configs/data/table.py \
-        --input=clicks.csv.gz --output=data/clicks \
+        --input=clicks.csv.gz --output=runs/data/clicks \
         --config.name=clicks --config.user=uid --config.item=article --config.time=at \
         --config.time_unit=iso --config.tasks='like=liked;read=seconds >= 30' \
         --config.actions='seconds=ln(1 + seconds)' --config.categorical='device=device'

@@ -114,7 +114,7 @@ def check_times(
     if facts["low"] is None:
         raise UserError(f"no event has a time in column {column!r}; the log cannot be split by it")
     hint = _other_unit(facts["raw_low"], facts["raw_high"], unit)
-    row = _first(table, (time < MIN_TIME) | (time > MAX_TIME))
+    row = _first(table, (time < MIN_TIME) | (time >= MAX_TIME))
     if row is not None:
         raise UserError(
             f"{where(row)}: time {_value(table, row, GIVEN_TIME)!r} in column {column!r} is "

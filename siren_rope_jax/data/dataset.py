@@ -1,9 +1,11 @@
 """Reads a prepared log: whole histories at random, or all events in order."""
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,15 @@ class PreparedLog:
             )
         return PreparedLog(path, schema, index, report, histories)
 
-    @property
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells prepared logs apart: SHA-256 of the schema and of what prepare counted."""
+        report = {key: value for key, value in self.report.items() if key != "seconds"}
+        text = json.dumps([self.schema.to_json(), report], sort_keys=True)
+        index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
+        return hashlib.sha256((text + index).encode()).hexdigest()
+
+    @cached_property
     def offsets(self) -> np.ndarray:
         """int64 [U + 1]: the global index of each user's first event, and the total."""
         return np.concatenate([[0], np.cumsum(self.index[:, 0])])
@@ -94,6 +104,14 @@ class PreparedLog:
     def history(self, user: int) -> np.ndarray:
         """Returns one user's events, oldest first: [n] of `schema.event_dtype`, read-only."""
         return np.frombuffer(self.histories[user], self.schema.event_dtype)
+
+    def histories_of(self, users: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Returns the events of several users, each as `history`, in one read."""
+        if not len(users):
+            return []
+        dtype = self.schema.event_dtype
+        records = self.histories.__getitems__([int(user) for user in users])
+        return [np.frombuffer(record, dtype) for record in records]
 
     def events(self, split: str | None = None) -> Events:
         """Returns all events, or those of one split, in global order.

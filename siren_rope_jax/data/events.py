@@ -100,7 +100,7 @@ def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) 
     return bounds
 
 
-def evaluate(
+def event_table(
     con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig, bounds: Bounds
 ) -> ibis.Table:
     """Makes the table `events` with the columns of a prepared log, ids not yet encoded."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Int
 
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.data.windows import Rows, Split, pack_rows, plan_windows
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.time_features import Time
 
 
@@ -35,45 +36,66 @@ class DataConfig:
     pack: bool = True
     threads: int = 2
 
-
-class RowSource:
-    """Random access to rows: {"events": [L] event_dtype, "segment", "position", "event"}."""
-
-    def __init__(self, log: PreparedLog, rows: Rows, length: int) -> None:
-        self._log, self._rows, self._length = log, rows, length
-        self._offsets = log.offsets
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, row: Any) -> dict[str, np.ndarray]:
-        length, windows = self._length, self._rows.windows
-        events = np.zeros(length, self._log.schema.event_dtype)
-        segment = np.zeros(length, np.int32)
-        position = np.zeros(length, np.int32)
-        event = np.full(length, -1, np.int64)
-        at = 0
-        members = self._rows.members[self._rows.offsets[row] : self._rows.offsets[row + 1]]
-        for number, window in enumerate(members, start=1):
-            user, start = windows.user[window], windows.start[window]
-            target, stop = windows.target[window], windows.stop[window]
-            end = at + stop - start
-            events[at:end] = self._log.history(int(user))[start:stop]
-            segment[at:end] = number
-            position[at:end] = np.arange(stop - start)
-            event[end - (stop - target) : end] = self._offsets[user] + np.arange(target, stop)
-            at = end
-        return {"events": events, "segment": segment, "position": position, "event": event}
+    def __post_init__(self) -> None:
+        check(self.length >= 1, "data.length", "at least 1")
+        check(1 <= self.stride <= self.length, "data.stride", "in 1..data.length")
+        check(self.batch_size >= 1, "data.batch_size", "at least 1")
+        check(self.threads >= 1, "data.threads", "at least 1")
 
 
-def make_batch(schema: Schema, rows: Sequence[dict[str, np.ndarray]]) -> Batch:
-    """Collates rows into a `Batch` of numpy arrays.
+_EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no length
+
+
+@dataclasses.dataclass(frozen=True)
+class RowReader:
+    """Reads rows of a plan from a log, many at once: one read call costs as much as hundreds.
+
+    Attributes:
+      log: the prepared log.
+      rows: which events each row holds.
+      length: events of a row.
+    """
+
+    log: PreparedLog
+    rows: Rows
+    length: int
+
+    def __call__(self, numbers: Sequence[int]) -> Batch:
+        """The batch of these rows; numbers beyond the plan are rows of padding."""
+        windows, offsets = self.rows.windows, self.log.offsets
+        shape = (len(numbers), self.length)
+        events = np.zeros(shape, self.log.schema.event_dtype)
+        segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        event = np.full(shape, -1, np.int64)
+        members = [self.rows.members_of(number) for number in numbers]
+        flat = np.concatenate(members)
+        histories = iter(self.log.histories_of(windows.user[flat]))
+        for r, row in enumerate(members):
+            at = 0
+            for number, window in enumerate(row, start=1):
+                user, start = windows.user[window], windows.start[window]
+                target, stop = windows.target[window], windows.stop[window]
+                end = at + stop - start
+                events[r, at:end] = next(histories)[start:stop]
+                segment[r, at:end] = number
+                position[r, at:end] = np.arange(stop - start)
+                event[r, end - (stop - target) : end] = offsets[user] + np.arange(target, stop)
+                at = end
+        return make_batch(self.log.schema, events, segment, position, event)
+
+
+def make_batch(
+    schema: Schema,
+    events: np.ndarray,
+    segment: Int[np.ndarray, "B L"],
+    position: Int[np.ndarray, "B L"],
+    event: Int[np.ndarray, "B L"],
+) -> Batch:
+    """Turns rows of stored events, [B, L] of `schema.event_dtype`, into a `Batch` of numpy arrays.
 
     Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
     per action feature (standardised value, 0 if absent; whether present).
     """
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    events, segment, event = stacked["events"], stacked["segment"], stacked["event"]
     padding = segment == 0
 
     def standardised(prefix: str, columns: Sequence[Any]) -> np.ndarray:
@@ -97,7 +119,7 @@ def make_batch(schema: Schema, rows: Sequence[dict[str, np.ndarray]]) -> Batch:
         labels=(labels == 1).astype(np.float32),
         label_mask=(labels >= 0) & (event >= 0)[..., None],
         time=dataclasses.replace(time, known=time.known & ~padding),
-        position=stacked["position"],
+        position=position,
         segment=segment,
         event=event.astype(np.int32),
     )
@@ -115,12 +137,10 @@ def train_batches(
       UserError: the batch size is no multiple of the processes, or the split is empty.
     """
     rows = _rows(log, config, "train", stride=config.length)
-    dataset = grain.MapDataset.source(RowSource(log, rows, config.length))
-    dataset = dataset.seed(seed).shuffle().repeat(None)[process::processes]
-    batches = dataset.batch(
-        _per_process(config, processes), batch_fn=lambda rows: make_batch(log.schema, rows)
-    )
-    return batches.to_iter_dataset(_read_options(config)), max(len(rows) // config.batch_size, 1)
+    dataset = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
+    dataset = dataset.repeat(_EPOCHS)[process::processes]
+    epoch = max(len(rows) // config.batch_size, 1)
+    return _read(dataset, log, rows, config, processes), epoch
 
 
 def eval_batches(
@@ -133,18 +153,10 @@ def eval_batches(
     Raises:
       UserError: as in `train_batches`.
     """
-    source = RowSource(log, _rows(log, config, split, config.stride), config.length)
-    per_process = _per_process(config, processes)
-    batches = -(-len(source) // config.batch_size)
-    empty = {name: np.zeros_like(array) for name, array in source[0].items()}
-    empty["event"] -= 1
-
-    def row(i: int) -> dict[str, np.ndarray]:
-        return source[i] if i < len(source) else empty
-
-    dataset = grain.MapDataset.range(batches * config.batch_size).map(row)[process::processes]
-    dataset = dataset.batch(per_process, batch_fn=lambda rows: make_batch(log.schema, rows))
-    return dataset.to_iter_dataset(_read_options(config))
+    rows = _rows(log, config, split, config.stride)
+    batches = -(-len(rows) // config.batch_size)
+    dataset = grain.MapDataset.range(batches * config.batch_size)[process::processes]
+    return _read(dataset, log, rows, config, processes)
 
 
 def _rows(log: PreparedLog, config: DataConfig, split: Split, stride: int) -> Rows:
@@ -154,14 +166,17 @@ def _rows(log: PreparedLog, config: DataConfig, split: Split, stride: int) -> Ro
     return pack_rows(windows, config.length, config.pack)
 
 
-def _per_process(config: DataConfig, processes: int) -> int:
+def _read(
+    dataset: grain.MapDataset, log: PreparedLog, rows: Rows, config: DataConfig, processes: int
+) -> grain.IterDataset:
+    """Batches the numbers of rows, and reads the rows of each batch together."""
     if config.batch_size % processes:
         raise UserError(
             f"config.data.batch_size: {config.batch_size} rows cannot be dealt evenly to "
             f"{processes} processes"
         )
-    return config.batch_size // processes
-
-
-def _read_options(config: DataConfig) -> grain.ReadOptions:
-    return grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=4 * config.threads)
+    reader = RowReader(log, rows, config.length)
+    batches = dataset.batch(config.batch_size // processes, batch_fn=reader)
+    return batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=4 * config.threads)
+    )

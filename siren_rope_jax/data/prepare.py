@@ -108,7 +108,7 @@ def _prepare(
     if missing_times:
         log = events.with_order_time(log)
     bounds = events.split_bounds(con, log, config)
-    table = events.evaluate(con, log, config, bounds)
+    table = events.event_table(con, log, config, bounds)
     label_counts = _check_values(table, where)
 
     vocabularies = {

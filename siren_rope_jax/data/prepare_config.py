@@ -37,7 +37,7 @@ class Format:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class TimeSplit:
     """The global times that part train, validation and test.
 
     Attributes:
@@ -76,6 +76,8 @@ class PrepareConfig:
       actions: named expressions, what the user did, besides the labels; NULL where unknown.
       tasks: named expressions, true/false or 1/0; NULL where there is no label.
       min_count: a categorical value seen less often in train is unknown to a model; at least 1.
+        From 2 on, the one embedding of all unknown values is trained, on the rare ones; with 1 no
+        train event has it, and it stays as it was initialised.
       split: the times between train, validation and test.
       source, license: noted in the prepared log.
       threads: 0: all cores.
@@ -96,8 +98,8 @@ class PrepareConfig:
     context: dict[str, str] = dataclasses.field(default_factory=dict)
     actions: dict[str, str] = dataclasses.field(default_factory=dict)
     tasks: dict[str, str] = dataclasses.field(default_factory=dict)
-    min_count: int = 1
-    split: Split = Split()
+    min_count: int = 2
+    split: TimeSplit = TimeSplit()
     source: str = ""
     license: str = ""
     threads: int = 0
@@ -180,7 +182,7 @@ def config_dict(**values: Any) -> ConfigDict:
             raise UserError(f"config.{key}: unknown key{suggestion(key, fields)}")
     formats = values.get("formats", {"any": {}})
     values["formats"] = {name: _with_defaults(Format(), f) for name, f in formats.items()}
-    values["split"] = _with_defaults(Split(), values.get("split", {}))
+    values["split"] = _with_defaults(TimeSplit(), values.get("split", {}))
     required = PrepareConfig(name="-", user="-", item="-", time="-")
     return ConfigDict(_with_defaults(required, values))
 

@@ -69,7 +69,7 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> W
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Windows packed into rows: row r holds windows[members[offsets[r]:offsets[r + 1]]]."""
+    """Windows packed into rows: row r holds the windows members[offsets[r]:offsets[r + 1]]."""
 
     windows: Windows
     members: np.ndarray
@@ -77,6 +77,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def members_of(self, row: int) -> np.ndarray:
+        """The windows of a row, in order; none of a row beyond the last."""
+        if row >= len(self):
+            return self.members[:0]
+        return self.members[self.offsets[row] : self.offsets[row + 1]]
 
 
 def pack_rows(windows: Windows, length: int, pack: bool = True) -> Rows:
