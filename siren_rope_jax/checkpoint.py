@@ -55,7 +55,7 @@ class Checkpoints:
             metrics={_METRIC: ne},
             custom_metadata=progress,
             overwrite=True,
-            force=True,  # else a save is skipped, silently, while the last one is still being written
+            force=True,  # else Orbax skips it while the last one is still being written
         )
 
     def latest(self, state: Any, data: Any) -> tuple[Any, dict[str, Any]] | None:
