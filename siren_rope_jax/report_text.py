@@ -50,6 +50,7 @@ def _dataset_section(name: str, data: Mapping[str, Any], baseline: str, seeds: i
         "",
     ]
     variants = data["variants"]
+    lines += _overview(data, baseline, seeds)
     for task in next(iter(variants.values()))["tasks"]:
         lines += _task_table(task, data, baseline, seeds)
     lines += _table(
@@ -62,6 +63,27 @@ def _dataset_section(name: str, data: Mapping[str, Any], baseline: str, seeds: i
     lines += _slice_tables(variants)
     pictures = [(p.removesuffix(".png").replace("-", ", "), p) for p in data["pictures"]]
     return [*lines, *(f"![{text}]({p})\n" for text, p in pictures)]
+
+
+def _overview(data: Mapping[str, Any], baseline: str, seeds: int) -> list[str]:
+    """NE of every task side by side, with the share of the gap closed, or else the difference."""
+    variants = data["variants"]
+    tasks = list(next(iter(variants.values()))["tasks"])
+    gap = any(own["tasks"][task]["gap_closed"] for own in variants.values() for task in tasks)
+    rows = []
+    for name, own in variants.items():
+        values = [own["tasks"][task] for task in tasks]
+        row = [name + _fewer(own, seeds), *(_pm(v["ne"], 4) for v in values)]
+        for v in values:
+            delta, closed = v["difference"], v["gap_closed"]
+            if gap:
+                row.append(_pm(closed, 1, " %", 100) + _fewer(closed, seeds))
+            else:
+                row.append(_interval(delta["ne"]) + _fewer(delta, seeds) if delta else "")
+        rows.append(row)
+    what = f"of the gap from {baseline} to ideal closed" if gap else f"Δ NE to {baseline}"
+    header = ["variant", *(f"{task}: NE" for task in tasks), *(f"{task}: {what}" for task in tasks)]
+    return ["### Overview", "", *_table(header, rows)]
 
 
 def _task_table(task: str, data: Mapping[str, Any], baseline: str, seeds: int) -> list[str]:

@@ -330,7 +330,8 @@ def test_a_difference_is_over_the_seeds_both_have_and_says_how_many(tmp_path):
     )
     middle = tables["variants"]["middle"]["tasks"]["like"]
     assert middle["difference"] is middle["gap_closed"] is None  # no seed in common
-    rows = {line.split(" | ")[0]: line for line in text.split("###")[1].splitlines()}
+    table = text.split("### like")[1].split("###")[0]
+    rows = {line.split(" | ")[0]: line for line in table.splitlines()}
     assert {"| ordinal (n = 1)", "| siren_rope", "| middle (n = 2)"} <= set(rows)
     assert rows["| siren_rope"].count("(n = 1)") == 3  # of NE, of AUC, of the gap
 
