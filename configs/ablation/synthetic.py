@@ -13,6 +13,7 @@ VARIANTS = (
     "time_in_embedding",
     "time_ladder",
     "to_rope",
+    "to_rope_hours",
     "to_rope_split_dim",
     "to_rope_split_head",
     "linear",
