@@ -4,7 +4,9 @@
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
     python experiments/train.py --config=configs/globo.py:siren_rope --workdir=runs/globo
 
-The part after the colon is a variant (siren_rope_jax/variants.py).
+The part after the colon is a variant (siren_rope_jax/variants.py). About three minutes on two
+cores; test NE of ordinal about .807 / .915 (dwell60, long_dwell), of siren_rope .811 / .917. One
+epoch, because articles live for days.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,8 @@
     python experiments/train.py --config=configs/movielens.py:siren_rope --workdir=runs/movielens
 
 The part after the colon is a variant (siren_rope_jax/variants.py). Times are those of entering
-ratings, many of them within minutes, so this is a control: time should help little.
+ratings, many of them within minutes, so this is a control: time should help little. About two
+minutes on two cores; test NE of every variant about .83 / .80 (like, love).
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,9 @@
     python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
     python experiments/train.py --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
 
-The part after the colon is a variant (siren_rope_jax/variants.py).
+The part after the colon is a variant (siren_rope_jax/variants.py). About a minute on two cores;
+test NE of siren_rope about .77 / .76 / .80 (contribution, like, long_dwell), of ordinal
+.92 / .91 / .94.
 """
 
 from ml_collections import ConfigDict
