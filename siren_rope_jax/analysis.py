@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import Signals
+from siren_rope_jax.data.schema import DAY, HOUR, WEEK
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.plot_style import COLOURS, figure
 from siren_rope_jax.recommender import Ranker
-from siren_rope_jax.time_features import DAY, HOUR, WEEK, Time
+from siren_rope_jax.time_features import Time
 from siren_rope_jax.trained import TrainedRun
 
 _MONDAY = 4 * DAY  # 1970-01-05 was the first Monday

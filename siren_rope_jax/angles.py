@@ -19,11 +19,11 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.rotary import Rotation, exact_angle, ladder
 from siren_rope_jax.siren import Mlp, Siren, Time2Vec
 from siren_rope_jax.time_features import (
-    DAY,
     AnyArray,
     Time,
     TimeFeature,
@@ -44,7 +44,7 @@ class Ladder:
     """
 
     signal: Literal["index", "time"] = "index"
-    unit: float = 86_400.0
+    unit: float = float(DAY)
     base: float = 10_000.0
 
 
@@ -55,7 +55,7 @@ class Linear:
     They start as the ladder with `base`.
     """
 
-    unit: float = 86_400.0
+    unit: float = float(DAY)
     base: float = 10_000.0
 
 
@@ -92,7 +92,7 @@ class Network:
 class Periodic:
     """Time2Vec as f_phi, of the time in units of `unit` seconds."""
 
-    unit: float = 86_400.0
+    unit: float = float(DAY)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ import numpy as np
 from jaxtyping import Int
 
 from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.data.schema import NO_TIME, Categorical
+from siren_rope_jax.data.schema import DAY, HOUR, NO_TIME, Categorical
 from siren_rope_jax.metrics import auc, normalized_entropy
 
-HOUR = 3600
-DAY = 24 * HOUR
 # (name, upper limit in seconds) of the time since the user's last event.
 GAPS = (
     ("<1 min", 60),

@@ -6,7 +6,7 @@ of day (UTC), and becomes a float only after the integer remainder or difference
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.struct
 import jax.numpy as jnp
@@ -14,17 +14,11 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, NO_TIME
+from siren_rope_jax.data.schema import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 from siren_rope_jax.errors import UserError
-
-HOUR = 3_600  # seconds
-DAY = 24 * HOUR
-WEEK = 7 * DAY
 
 AnyArray = Array | np.ndarray  # on the device or still on the host
 
-# Name of a feature group -> how many features it yields.
-FEATURE_SIZES = {"day": 2, "week": 2, "long_range": 1, "day_fraction": 1, "week_fraction": 1}
 TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
 
 
@@ -129,7 +123,7 @@ def time_features(
       dtype: of the result; the features are computed in float32 and cast last.
 
     Returns:
-      [..., F]; F is the sum of `FEATURE_SIZES`. Zero where the time is not known.
+      [..., F]; a pair has two of the F columns, a scalar one. Zero where the time is not known.
     """
     day, week = phases(time)
     columns: list[AnyArray] = []
@@ -142,7 +136,9 @@ def time_features(
         elif name in ("day_fraction", "week_fraction"):
             columns.append(2 * (day if name == "day_fraction" else week) - 1)
         else:
-            raise UserError(f"time feature {name!r} is unknown; known: {', '.join(FEATURE_SIZES)}")
+            raise UserError(
+                f"time feature {name!r} is unknown; known: {', '.join(get_args(TimeFeature))}"
+            )
     if not columns:
         return jnp.zeros((*time.day.shape, 0), dtype)
     features = jnp.stack(columns, axis=-1) * time.known[..., None]

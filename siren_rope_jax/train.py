@@ -102,6 +102,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     log, mesh = PreparedLog.open(config.data.path), make_mesh()
     process = (jax.process_index(), jax.process_count())
     batches, epoch = train_batches(log, config.data, config.seed, *process)
+    validation = eval_batches(log, config.data, "validation", *process)
     steps = max(round(config.training.epochs * epoch), 1)
     every = max(epoch // config.training.evaluations_per_epoch, 1)
     model = make_model(config.model, log.schema, config.data.length)
@@ -141,7 +142,6 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
             for step in range(progress.step, steps + 1):
                 if step > progress.step and (step % every == 0 or step == steps):
                     run_log.pause_clock()
-                    validation = eval_batches(log, config.data, "validation", *process)
                     ne = scorer(state.params, validation).ne(log.schema.tasks)
                     mean = sum(ne.values()) / len(ne)
                     if not math.isfinite(mean):

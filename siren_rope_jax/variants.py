@@ -8,8 +8,8 @@ and in hours.
 import math
 from typing import Any
 
+from siren_rope_jax.data.schema import DAY, HOUR
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.time_features import DAY, HOUR
 
 _OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
 _LAMBDA = {"init": 1.0}  # lambda of (E2)

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, NO_TIME
+from siren_rope_jax.data.schema import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.time_features import (
-    DAY,
-    WEEK,
     Time,
     TimeScale,
     phases,

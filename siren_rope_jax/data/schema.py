@@ -21,6 +21,9 @@ import numpy as np
 
 from siren_rope_jax.errors import UserError, suggestion
 
+HOUR = 3_600  # seconds
+DAY = 24 * HOUR
+WEEK = 7 * DAY
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)

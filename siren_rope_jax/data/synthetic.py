@@ -27,6 +27,7 @@ import pyarrow as pa
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data import ideal
 from siren_rope_jax.data.schema import (
+    DAY,
     MAX_TIME,
     MIN_TIME,
     SPLITS,
@@ -41,7 +42,6 @@ from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.metrics import normalized_entropy
 
-DAY = 86_400  # seconds
 DRIFT_WAVES = 3
 """Slow cosines over the span that interests drift along: half a wave, one, one and a half."""
 
