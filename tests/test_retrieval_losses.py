@@ -1,0 +1,415 @@
+"""The retrieval losses against their definitions, in blocks or not, sampled or not."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.retrieval_losses import (
+    LossConfig,
+    gathered_scores,
+    gbce_beta,
+    log_partition,
+    retrieval_loss,
+)
+from siren_rope_jax.sharding import by_row, make_mesh, replicated
+
+ROOT = Path(__file__).parent.parent
+
+KINDS = {
+    "full": LossConfig(block_elements=64),
+    "full, one block": LossConfig(),
+    "smoothed": LossConfig(label_smoothing=0.1, block_elements=64),
+    "uniform": LossConfig("sampled_softmax", negatives=7, block_elements=64),
+    "uniform, plain": LossConfig("sampled_softmax", negatives=7, log_q=False),
+    "in batch": LossConfig("sampled_softmax", sampler="in_batch", block_elements=64),
+    "in batch, plain": LossConfig("sampled_softmax", sampler="in_batch", log_q=False),
+    "bce": LossConfig("bce", negatives=7, block_elements=64),
+    "gbce": LossConfig("gbce", negatives=7),
+}
+each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+
+
+def made_up(seed=0, positions=16, items=23, width=8, scale=1.0):
+    """Queries, table, targets (some unknown), mask and item counts."""
+    rng = np.random.default_rng(seed)
+    q = jnp.asarray(rng.normal(size=(positions, width)) * scale, jnp.float32)
+    table = jnp.asarray(rng.normal(size=(items, width)) * scale, jnp.float32)
+    target = jnp.asarray(rng.integers(0, items, positions), jnp.int32)
+    mask = jnp.asarray(rng.random(positions) < 0.8)
+    counts = jnp.asarray(rng.integers(1, 50, items), jnp.float32)
+    return q, table, target, mask, counts
+
+
+def plain_softmax(q, table, target, mask, smoothing=0.0):
+    """All logits at once, with the loss of optax."""
+    weights = jax.nn.one_hot(target - 1, table.shape[0] - 1)
+    weights = optax.smooth_labels(weights, smoothing)
+    loss = optax.softmax_cross_entropy(
+        q.astype(jnp.float32) @ table[1:].astype(jnp.float32).T, weights
+    )
+    mask = mask & (target > 0)
+    return jnp.where(mask, loss, 0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def value_and_gradients(loss, q, table):
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(q, table)
+
+
+def assert_close(ours, theirs, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
+
+
+@partial(jax.jit, static_argnums=0)
+def ours_and_plain(config, q, table, target, mask):
+    """Both losses with their gradients; compiled once per shape and config."""
+    return (
+        value_and_gradients(lambda q, e: retrieval_loss(config, q, e, target, mask), q, table),
+        value_and_gradients(
+            lambda q, e: plain_softmax(q, e, target, mask, config.label_smoothing), q, table
+        ),
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.sampled_from([(1, 2, 3), (12, 24, 8), (7, 41, 5)]),
+    block=st.sampled_from([1, 40, 10**6]),
+    scale=st.sampled_from([0.1, 1.0, 10.0]),
+)
+def test_blocked_softmax_equals_the_plain_one(seed, shape, block, scale):
+    q, table, target, mask, _ = made_up(seed, *shape, scale)
+    config = LossConfig(label_smoothing=0.1 * (block == 40), block_elements=block)
+    ours, plain = ours_and_plain(config, q, table, target, mask)
+    assert_close(ours, plain, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("block", [64, 10**6])
+def test_bfloat16_inputs_lose_only_their_own_precision(block):
+    q, table, target, mask, _ = made_up()
+    q, table = q.astype(jnp.bfloat16), table.astype(jnp.bfloat16)
+    config = LossConfig(block_elements=block)
+    loss, gradients = value_and_gradients(
+        lambda q, table: retrieval_loss(config, q, table, target, mask), q, table
+    )
+    plain, expected = value_and_gradients(
+        lambda q, table: plain_softmax(q, table, target, mask),
+        q.astype(jnp.float32),
+        table.astype(jnp.float32),
+    )
+    assert loss.dtype == jnp.float32 and {g.dtype for g in gradients} == {jnp.dtype(jnp.bfloat16)}
+    np.testing.assert_allclose(loss, plain, rtol=1e-5)  # products and sums are float32
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(
+            ours.astype(jnp.float32), theirs, atol=0.01 * float(jnp.abs(theirs).max())
+        )
+
+
+@each_kind
+def test_the_unknown_item_and_masked_positions_never_enter(config):
+    q, table, target, mask, counts = made_up()
+    key = jax.random.key(0)
+
+    def loss(q, table):
+        return retrieval_loss(config, q, table, target, mask, counts, key)
+
+    value, (dq, dtable) = value_and_gradients(loss, q, table)
+    counted = np.asarray(mask & (target > 0))
+    assert np.isfinite(value) and 0 < counted.sum() < len(counted)
+    assert not np.any(dtable[0]) and not np.any(dq[~counted])
+    assert np.all(np.abs(dq[counted]).sum(1) > 0)
+    other_q = jnp.where(counted[:, None], q, jnp.nan)
+    other = value_and_gradients(loss, other_q, table.at[0].set(100.0))
+    assert_close(other, (value, (dq, dtable)), rtol=1e-6)
+
+
+@each_kind
+def test_without_positions_the_loss_is_zero_and_moves_nothing(config):
+    q, table, target, mask, counts = made_up()
+    value, gradients = value_and_gradients(
+        lambda q, e: retrieval_loss(
+            config, q, e, target, jnp.zeros_like(mask), counts, jax.random.key(0)
+        ),
+        q,
+        table,
+    )
+    assert value == 0 and not any(np.any(g) for g in gradients)
+    unknown = jnp.where(jnp.arange(len(target)) % 2 == 0, 0, len(table))
+    value = retrieval_loss(
+        config, q, table, unknown, jnp.ones_like(mask), counts, jax.random.key(0)
+    )
+    assert value == 0
+
+
+@each_kind
+def test_extreme_scores_give_finite_losses_and_gradients(config):
+    q, table, target, mask, counts = made_up(width=1)
+    q = jnp.sign(q)
+    table = jnp.sign(table) * 1e30
+    value, gradients = value_and_gradients(
+        lambda q, table: retrieval_loss(config, q, table, target, mask, counts, jax.random.key(0)),
+        q,
+        table,
+    )
+    assert np.isfinite(value) and value > 0
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+
+
+@each_kind
+def test_a_single_item_and_a_single_position_are_certain(config):
+    table = jnp.ones((2, 4))
+    value, gradients = value_and_gradients(
+        lambda q, table: retrieval_loss(
+            config, q, table, jnp.array([1]), jnp.array([True]), jnp.ones(2), jax.random.key(0)
+        ),
+        jnp.ones((1, 4)),
+        table,
+    )
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+    if config.kind in ("full_softmax", "sampled_softmax"):  # nothing else could have followed
+        np.testing.assert_allclose(value, 0, atol=1e-6)
+    else:
+        beta = gbce_beta(7, 1, 0.75) if config.kind == "gbce" else 1
+        np.testing.assert_allclose(value, beta * np.log1p(np.exp(-4)), rtol=1e-5)
+
+
+@each_kind
+def test_positions_dealt_over_devices_give_the_same(config):
+    q, table, target, mask, counts = made_up()
+    key = jax.random.key(3)
+
+    @jax.jit
+    def step(q, table, target, mask):
+        return jax.value_and_grad(
+            lambda q, table: retrieval_loss(config, q, table, target, mask, counts, key), (0, 1)
+        )(q, table)
+
+    mesh = make_mesh()
+    dealt = jax.device_put((q, target, mask), by_row(mesh))
+    table = jax.device_put(table, replicated(mesh))
+    assert_close(
+        step(dealt[0], table, dealt[1], dealt[2]),
+        step(q, table, target, mask),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_sampled_softmax_with_log_q_estimates_the_sum_over_all_items_without_bias():
+    q, table, _, _, _ = made_up(positions=1)
+    target = jnp.array([5])
+    config = LossConfig("sampled_softmax", negatives=10)
+
+    @jax.vmap
+    def loss(key):
+        return retrieval_loss(config, q, table, target, jnp.array([True]), None, key)
+
+    losses = np.asarray(loss(jax.random.split(jax.random.key(0), 20_000)), np.float64)
+    scores = np.asarray(table[1:] @ q[0], np.float64)
+    estimates = np.exp(losses + scores[4])
+    error = estimates.std() / np.sqrt(len(estimates))
+    assert abs(estimates.mean() - np.exp(scores).sum()) < 4 * error
+    assert error < 0.02 * estimates.mean()
+
+
+def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bias():
+    """With two positions, every draw of the second one's target can be enumerated."""
+    q, table, _, _, counts = made_up(positions=2)
+    q = q.at[1].set(0)
+    config = LossConfig("sampled_softmax", sampler="in_batch")
+    share = np.asarray(counts, np.float64) / counts[1:].sum()
+    first, estimate = 5, 0.0
+    scores = np.asarray(table @ q[0], np.float64)
+    for second in range(1, len(table)):
+        target = jnp.array([first, second])
+        mean = float(retrieval_loss(config, q, table, target, jnp.ones(2, bool), counts))
+        # All scores of the second position are 0, so its loss is known.
+        seconds = 0.0 if second == first else np.log1p(1 / share[first])
+        estimate += share[second] * np.exp(2 * mean - seconds + scores[first])
+    np.testing.assert_allclose(estimate, np.exp(scores[1:]).sum(), rtol=1e-4)
+
+
+def test_sampled_softmax_converges_to_the_full_one():
+    rng = np.random.default_rng(0)
+    _, table, _, _, counts = made_up(scale=0.5)
+    share = np.asarray(counts[1:], np.float64)
+    target = jnp.asarray(rng.choice(len(share), 4000, p=share / share.sum()) + 1)
+    q = jnp.asarray(rng.normal(size=(4000, table.shape[1])), jnp.float32)
+    arguments = (q, table, target, jnp.ones(4000, bool), counts, jax.random.key(0))
+    full = retrieval_loss(LossConfig(), *arguments)
+    uniform = retrieval_loss(LossConfig("sampled_softmax", negatives=2000), *arguments)
+    in_batch = retrieval_loss(LossConfig("sampled_softmax", sampler="in_batch"), *arguments)
+    np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # noise of one batch
+    plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
+    assert abs(retrieval_loss(plain, *arguments) - full) > 1
+
+
+@pytest.mark.parametrize("block", [3, 10**6])
+def test_log_partition_leaves_out_what_it_is_told_to(block):
+    q, table, _, _, _ = made_up(positions=5, items=9)
+    bias = jnp.array([-jnp.inf, 0, 1, -2, 0, 0, -jnp.inf, 0, 0])
+    candidate, excluded = jnp.arange(9) // 2, jnp.array([0, 1, 2, 3, 7])
+    drop = candidate == excluded[:, None]
+
+    def plain(q, table):
+        logits = jnp.where(drop | (bias == -jnp.inf), -jnp.inf, q @ table.T + bias)
+        return jax.nn.logsumexp(logits, axis=1).sum()
+
+    def ours(q, table):
+        return log_partition(q, table, bias, candidate, excluded, block_elements=block).sum()
+
+    assert_close(
+        value_and_gradients(ours, q, table), value_and_gradients(plain, q, table), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("block", [1, 200, 10**6])
+def test_gathered_scores_equal_the_plain_ones(block):
+    q, table, _, _, _ = made_up()
+    ids = jax.random.randint(jax.random.key(1), (len(q), 11), 0, len(table))
+    weight = jax.random.normal(jax.random.key(2), ids.shape)
+
+    def plain(q, table):
+        return (jnp.take_along_axis(q @ table.T, ids, 1) * weight).sum()
+
+    def ours(q, table):
+        return (gathered_scores(q, table, ids, block) * weight).sum()
+
+    assert_close(
+        value_and_gradients(ours, q, table),
+        value_and_gradients(plain, q, table),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_binary_losses_are_means_over_the_target_and_the_negatives_that_are_not_it():
+    q, table, target, mask, _ = made_up(items=6)
+    key = jax.random.key(4)
+    negatives = np.asarray(jax.random.randint(key, (len(q), 7), 1, len(table)))
+    scores = np.asarray(q @ table.T, np.float64)
+    beta, terms = gbce_beta(7, 5, 0.75), {"bce": [], "gbce": []}
+    for n in np.flatnonzero(mask & (target > 0)):
+        kept = [j for j in negatives[n] if j != target[n]]
+        positive = -np.log(1 / (1 + np.exp(-scores[n, target[n]])))
+        rest = sum(np.log1p(np.exp(scores[n, j])) for j in kept)
+        terms["bce"].append((positive + rest) / (1 + len(kept)))
+        terms["gbce"].append((beta * positive + rest) / (1 + len(kept)))
+    for kind in ("bce", "gbce"):
+        ours = retrieval_loss(LossConfig(kind, negatives=7), q, table, target, mask, None, key)
+        np.testing.assert_allclose(ours, np.mean(terms[kind]), rtol=1e-5)
+
+
+def test_gbce_without_calibration_is_bce():
+    q, table, target, mask, _ = made_up()
+    losses = [
+        retrieval_loss(config, q, table, target, mask, None, jax.random.key(0))
+        for config in (
+            LossConfig("bce", negatives=3),
+            LossConfig("gbce", negatives=3, gbce_t=0.0),
+            LossConfig("gbce", negatives=3, gbce_t=1.0),
+        )
+    ]
+    assert losses[0] == losses[1] > losses[2]
+
+
+def test_beta_runs_from_one_to_the_sampling_rate():
+    assert gbce_beta(50, 101, 0.0) == 1
+    assert gbce_beta(50, 101, 1.0) == pytest.approx(0.5)
+    assert gbce_beta(50, 101, 0.5) == pytest.approx(0.75)
+    assert gbce_beta(500, 101, 1.0) == 1
+
+
+def test_memory_does_not_grow_with_positions_times_items():
+    def temporary(items: int) -> int:
+        q, target = jnp.zeros((512, 16)), jnp.ones(512, int)
+        config = LossConfig(block_elements=2**18)
+
+        def loss(q, table):
+            return retrieval_loss(config, q, table, target, target > 0)
+
+        step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+        shape = jax.ShapeDtypeStruct((items, 16), jnp.float32)
+        return step.lower(q, shape).compile().memory_analysis().temp_size_in_bytes
+
+    small, large = temporary(20_000), temporary(80_000)
+    assert large - small < 2 * 60_000 * 16 * 4  # tables, where logits would be 512 * 4 per item
+    assert large < 20e6
+
+
+MILLION = """
+import json, jax, jax.numpy as jnp, optax
+from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+
+key, items, positions, width = jax.random.key(0), 1_000_001, 2048, 64
+q = jax.random.normal(key, (positions, width))
+target = jax.random.randint(key, (positions,), 1, items)
+optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.01))
+
+def step(table, state, q):
+    def loss_of(table, q):
+        return retrieval_loss(LossConfig(), q, table, target, target > 0)
+    loss, (gradient, _) = jax.value_and_grad(loss_of, (0, 1))(table, q)
+    updates, state = optimizer.update(gradient, state, table)
+    return optax.apply_updates(table, updates), state, loss
+
+table = jax.jit(lambda: 0.1 * jax.random.normal(key, (items, width)))()
+table, state, loss = jax.jit(step)(table, optimizer.init(table), q)
+with open("/proc/self/status") as file:
+    status = dict(line.split(":", 1) for line in file)
+print(json.dumps({"loss": float(loss), "gib": int(status["VmHWM"].split()[0]) / 2**20}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
+def test_a_training_step_on_a_million_items_stays_small():
+    """Nothing is donated, so the table and its optimiser state are there twice."""
+    done = subprocess.run(
+        [sys.executable, "-c", MILLION], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    result = json.loads(done.stdout)
+    assert 13 < result["loss"] < 16
+    assert result["gib"] < 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"negatives": 5}, "negatives"),
+        ({"sampler": "in_batch"}, "sampler"),
+        ({"log_q": False}, "log_q"),
+        ({"gbce_t": 0.5}, "gbce_t"),
+        ({"kind": "bce", "label_smoothing": 0.1}, "label_smoothing"),
+        ({"kind": "bce", "gbce_t": 0.5}, "gbce_t"),
+        ({"kind": "gbce", "sampler": "in_batch"}, "sampler"),
+        ({"kind": "gbce", "log_q": False}, "log_q"),
+        ({"kind": "sampled_softmax", "sampler": "in_batch", "negatives": 5}, "negatives"),
+        ({"kind": "sampled_softmax", "negatives": 0}, "negatives"),
+        ({"kind": "gbce", "gbce_t": 1.5}, "gbce_t"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"block_elements": 0}, "block_elements"),
+    ],
+)
+def test_options_that_are_wrong_or_have_no_effect_are_refused(changes, key):
+    with pytest.raises(UserError, match=rf"^config\.loss\.{key}: "):
+        LossConfig(**changes)
+
+
+def test_missing_counts_and_keys_are_named():
+    q, table, target, mask, counts = made_up()
+    in_batch = LossConfig("sampled_softmax", sampler="in_batch")
+    with pytest.raises(ValueError, match="item_counts"):
+        retrieval_loss(in_batch, q, table, target, mask)
+    with pytest.raises(ValueError, match="key"):
+        retrieval_loss(LossConfig("bce"), q, table, target, mask, counts)
