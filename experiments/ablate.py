@@ -12,10 +12,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.ablation import load_ablation, plan, prepare_logs
+from siren_rope_jax.comparison.ablation import load_ablation, plan, prepare_logs
+from siren_rope_jax.comparison.jobs import execute
+from siren_rope_jax.comparison.report import write_report
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.jobs import execute
-from siren_rope_jax.report import write_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
 _WORKDIR = flags.DEFINE_string(

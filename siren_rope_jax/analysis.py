@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from siren_rope_jax.angles import Signals
 from siren_rope_jax.data.schema import DAY, HOUR, WEEK
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.plot_style import COLOURS, figure
+from siren_rope_jax.pictures.style import COLOURS, figure
 from siren_rope_jax.recommender import Ranker
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.trained import TrainedRun

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.rotary import Rotation, exact_angle, ladder
+from siren_rope_jax.rotary import QueryKeyRotation, Rotation, exact_angle, ladder
 from siren_rope_jax.siren import Mlp, Siren, Time2Vec
 from siren_rope_jax.time_features import (
     AnyArray,
@@ -170,6 +170,24 @@ class AngleSource:
         if not 0 <= start < stop <= count:
             raise UserError(f"angle source: {axis} ({low}, {high}) selects none of {count}")
         return start, stop
+
+
+def check_encoding(sources: Mapping[str, AngleSource], width: int, heads: int) -> None:
+    """Refuses an encoding that cannot turn the heads of a model of this width.
+
+    Raises:
+      UserError: naming the keys of the model's config.
+    """
+    if width % heads or width // heads % 2:
+        raise UserError(
+            f"model.width {width} over model.heads {heads}: the head width must be a whole, even "
+            "number, because rotation turns pairs of components"
+        )
+    for name, source in sources.items():
+        _ = source.map, source.extent(width // heads // 2, "planes")
+        source.extent(heads, "heads")
+        if name.endswith(("_final", "_gate")):
+            raise UserError(f"model.encoding.{name}: the endings _final and _gate are taken")
 
 
 @flax.struct.dataclass
@@ -337,12 +355,24 @@ class AngleEncoding(nn.Module):
             angles.append(angles[0] if same else theta(self.layers, final))
         return angles
 
-    def rotations(self, signals: Signals) -> list[Rotation]:
-        """cos and sin of the angles, one `Rotation` per attention; equal ones are shared."""
-        angles = self(signals)
-        distinct = {id(theta): theta for theta in angles}
-        made = {key: Rotation.from_angles(theta) for key, theta in distinct.items()}
-        return [made[id(theta)] for theta in angles]
+    def rotations(self, signals: Signals, request: Signals | None = None) -> list[QueryKeyRotation]:
+        """cos and sin of the angles, per attention; equal ones are computed once.
+
+        Args:
+          signals: of the events, which turn the keys.
+          request: what turns the queries; None: the events' own signals.
+        """
+        made: dict[int, Rotation] = {}
+
+        def rotation(theta: Array) -> Rotation:
+            if id(theta) not in made:
+                made[id(theta)] = Rotation.from_angles(theta)
+            return made[id(theta)]
+
+        keys = self(signals)
+        queries = keys if request is None else self(request)
+        pairs = zip(queries, keys, strict=True)
+        return [QueryKeyRotation(rotation(query), rotation(key)) for query, key in pairs]
 
     def _place(self, source: AngleSource, angle: Array) -> Float[Array, "... L #H P"]:
         """Puts a source's angles on its planes and heads; zero on the others."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from siren_rope_jax.rotary import Rotation
+from siren_rope_jax.rotary import QueryKeyRotation
 from siren_rope_jax.time_features import AnyArray
 
 
@@ -16,6 +16,14 @@ def strictly_causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 
     earlier = jnp.tri(length, k=-1, dtype=bool)
     same = segment[..., :, None] == segment[..., None, :]
     return (earlier & same & (segment > 0)[..., None, :])[..., None, :, :]
+
+
+def causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:
+    """As `strictly_causal_mask`, but query i sees itself too: j <= i."""
+    length = segment.shape[-1]
+    same = segment[..., :, None] == segment[..., None, :]
+    not_later = jnp.tri(length, dtype=bool)
+    return (not_later & same & (segment > 0)[..., None, :])[..., None, :, :]
 
 
 def interleaved_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 2*L 2*L"]:
@@ -33,19 +41,19 @@ def interleaved_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 2*L 
 
 
 class RotaryAttention(nn.Module):
-    """Multi-head attention whose queries and keys are rotated.
-
-    A query with no visible key (the first event) gets a learned vector instead of an attention
-    output, before the output projection.
+    """Multi-head softmax attention whose queries and keys are rotated.
 
     Attributes:
       heads: H; divides the width.
       softmax_scale: factor on the logits; None: 1 / sqrt(K).
+      empty: whether some queries see no key, as the first event under a strict mask: their
+        attention output, before the output projection, is a learned vector.
       dtype: of the computation; parameters are float32, rotation and softmax run in float32.
     """
 
     heads: int
     softmax_scale: float | None = None
+    empty: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -53,24 +61,72 @@ class RotaryAttention(nn.Module):
         self,
         x: Float[Array, "B L D"],
         values: Float[Array, "B L D"],
-        rotation: Rotation,
+        rotation: QueryKeyRotation,
         mask: Bool[Array, "B 1 L L"],
+        bias: Float[Array, "B #H L L"] | None = None,
     ) -> Float[Array, "B L D"]:
-        """Attends with Q = K = x and V = values, each through its own projection."""
+        """Attends with Q = K = x and V = values, each through its own projection.
+
+        `bias` is added to the logits.
+        """
         width = x.shape[-1]
 
         def project(inputs: Array, name: str) -> Array:
             y = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(inputs)
             return y.reshape(*y.shape[:-1], self.heads, width // self.heads)
 
-        q_BxLxHxK = rotation(project(x, "query"))
-        k_BxLxHxK = rotation(project(x, "key"))
+        q_BxLxHxK = rotation.query(project(x, "query"))
+        k_BxLxHxK = rotation.key(project(x, "key"))
         v_BxLxHxK = project(values, "value")
         out = jax.nn.dot_product_attention(
-            q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask, scale=self.softmax_scale
+            q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, bias, mask, scale=self.softmax_scale
         )
         out = out.reshape(x.shape)
-        empty = self.param("empty", nn.initializers.normal(0.02), (width,))
-        sees_any = mask.any(axis=-1)[..., 0, :, None]
-        out = jnp.where(sees_any, out, empty.astype(self.dtype))
+        if self.empty:
+            vector = self.param("empty", nn.initializers.normal(0.02), (width,))
+            sees_any = mask.any(axis=-1)[..., 0, :, None]
+            out = jnp.where(sees_any, out, vector.astype(self.dtype))
         return nn.Dense(width, use_bias=False, dtype=self.dtype, name="output")(out)
+
+
+class PointwiseAttention(nn.Module):
+    """HSTU's attention (arXiv 2402.17152): SiLU of every logit instead of a softmax over them.
+
+    U, V, Q, K = SiLU(W x); the output is W' (LN(A V) * U) with A = SiLU(Q K^T + bias) / L, so that
+    how many events matter is kept, which a softmax divides out.
+
+    Attributes:
+      heads: H; divides the width.
+      dtype: of the computation; parameters are float32, rotation and logits run in float32.
+    """
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        rotation: QueryKeyRotation,
+        mask: Bool[Array, "B 1 L L"],
+        bias: Float[Array, "B #H L L"] | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Attends with queries, keys, values and gates all made of x."""
+        length, width = x.shape[-2:]
+        projected = nn.Dense(4 * width, use_bias=False, dtype=self.dtype, name="projection")(x)
+        u, v, q, k = jnp.split(nn.silu(projected), 4, axis=-1)
+        v_BxLxHxK, q_BxLxHxK, k_BxLxHxK = (
+            y.reshape(*y.shape[:-1], self.heads, width // self.heads) for y in (v, q, k)
+        )
+        logits_BxHxLxL = jnp.einsum(
+            "bihk,bjhk->bhij",
+            rotation.query(q_BxLxHxK),
+            rotation.key(k_BxLxHxK),
+            preferred_element_type=jnp.float32,
+        )
+        if bias is not None:
+            logits_BxHxLxL = logits_BxHxLxL + bias
+        weight = jnp.where(mask, nn.silu(logits_BxHxLxL) / length, 0.0).astype(self.dtype)
+        pooled = jnp.einsum("bhij,bjhk->bihk", weight, v_BxLxHxK).reshape(x.shape)
+        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled)
+        return nn.Dense(width, dtype=self.dtype, name="output")(normed * u)

@@ -1,9 +1,29 @@
 """What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
 
+from dataclasses import dataclass, field
+
 import flax.struct
 from jaxtyping import Bool, Float, Int
 
-from siren_rope_jax.time_features import AnyArray, Time
+from siren_rope_jax.time_features import AnyArray, Time, TimeScale
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model must know of a data set.
+
+    Attributes:
+      categories: number of ids (0 included) of every categorical feature, in the batch's order; the
+        item first.
+      tasks: names of the binary tasks.
+      context_length: L of the rows.
+      scale: the data set's `TimeScale`.
+    """
+
+    categories: dict[str, int]
+    tasks: tuple[str, ...]
+    context_length: int
+    scale: TimeScale = field(default_factory=TimeScale)
 
 
 @flax.struct.dataclass
@@ -30,6 +50,31 @@ class Batch:
     labels: Float[AnyArray, "B L T"]
     label_mask: Bool[AnyArray, "B L T"]
     time: Time
+    position: Int[AnyArray, "B L"]
+    segment: Int[AnyArray, "B L"]
+    event: Int[AnyArray, "B L"]
+
+
+@flax.struct.dataclass
+class NextItemBatch:
+    """A batch of rows of L slots each. Slot i holds an event and asks for the item of the next one.
+
+    Attributes:
+      categorical: ids of the slot's event, 0 = unknown; the item first.
+      dense: standardised features of the slot's event.
+      time: when the slot's event happened (UTC).
+      request_time: when the next item is asked for: the next event's time.
+      target: the next event's item; 0 = unknown.
+      position: ordinal within the segment, ascending from 0.
+      segment: 1, 2, ... per packed history; 0 is padding.
+      event: index of the next event in its log where it is asked for here; else -1.
+    """
+
+    categorical: Int[AnyArray, "B L F"]
+    dense: Float[AnyArray, "B L E"]
+    time: Time
+    request_time: Time
+    target: Int[AnyArray, "B L"]
     position: Int[AnyArray, "B L"]
     segment: Int[AnyArray, "B L"]
     event: Int[AnyArray, "B L"]

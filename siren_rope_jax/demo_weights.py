@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from siren_rope_jax.angles import AngleSource, Gate, Ladder, Network
+from siren_rope_jax.batch import Inputs
 from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.recommender import Inputs, RankerConfig
+from siren_rope_jax.recommender import RankerConfig
 from siren_rope_jax.rotary import interleaved_to_half_split
 from siren_rope_jax.time_features import TimeScale
 

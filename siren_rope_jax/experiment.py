@@ -1,18 +1,21 @@
 """The description of one training run, and the directory it owns."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.errors import UserError, check
+from siren_rope_jax.errors import UserError, check, suggestion
 from siren_rope_jax.files import write_json
 from siren_rope_jax.optim import OptimizerConfig
 from siren_rope_jax.recommender import RankerConfig
+from siren_rope_jax.retrieval import RetrieverConfig
+from siren_rope_jax.retrieval_losses import LossConfig
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class TrainingConfig:
     Attributes:
       epochs: passes over the train split, at most.
       evaluations_per_epoch: validations (and checkpoints) in each.
-      patience: validations without a better NE before stopping.
+      patience: validations without a better one before stopping.
       log_every: steps between two lines of training metrics.
       tensorboard: writes the metrics as TensorBoard events too.
     """
@@ -40,26 +43,61 @@ class TrainingConfig:
         check(self.log_every >= 1, "training.log_every", "at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One run: data, model, optimiser, duration.
+    """One run: data, model, optimiser, duration. What is common to both kinds.
 
     Attributes:
       variant: the model's name in tables.
-      seed: of the parameters, the order of the data and dropout.
+      seed: of the parameters, the order of the data, dropout and negatives.
     """
 
     variant: str
     data: DataConfig
-    model: RankerConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
 
-    @classmethod
-    def from_config(cls, config: ConfigDict | dict[str, Any]) -> "ExperimentConfig":
-        """Checks a config file's `ConfigDict`; see `from_config_dict` for what is refused."""
-        return from_config_dict(cls, config)
+
+@dataclass(frozen=True, kw_only=True)
+class RankingExperiment(ExperimentConfig):
+    """Predicts the engagement labels of every event."""
+
+    model: RankerConfig
+    task: Literal["ranking"] = "ranking"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalExperiment(ExperimentConfig):
+    """Predicts the item of every next event.
+
+    Attributes:
+      loss: of the training.
+      filter_seen: whether items that the user has had before are no candidates in the evaluation.
+    """
+
+    model: RetrieverConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    filter_seen: bool = False
+    task: Literal["retrieval"] = "retrieval"
+
+
+_KINDS: dict[str, type[ExperimentConfig]] = {
+    "ranking": RankingExperiment,
+    "retrieval": RetrievalExperiment,
+}
+
+
+def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
+    """Checks a config file's `ConfigDict`; its `task` says of which kind it is.
+
+    Raises:
+      UserError: an unknown task, or as `from_config_dict`.
+    """
+    task = config.get("task", "ranking")
+    if task not in _KINDS:
+        raise UserError(f"config.task: {task!r} is unknown{suggestion(str(task), _KINDS)}")
+    return from_config_dict(_KINDS[task], config)
 
 
 def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
@@ -122,7 +160,7 @@ def load_config(workdir: Path) -> ExperimentConfig:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir}: no config.json; this is not the work directory of a run")
-    return ExperimentConfig.from_config(json.loads(path.read_text()))
+    return read_experiment(json.loads(path.read_text()))
 
 
 def _is_unclaimed(workdir: Path) -> bool:

@@ -5,20 +5,20 @@ and actions are not interleaved; actions enter through the attention's values ("
 pooling") and through one last attention ("late fusion"). The interleaved form is an option.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
+from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals, check_encoding
 from siren_rope_jax.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
-from siren_rope_jax.batch import Batch
+from siren_rope_jax.batch import Batch, Inputs
 from siren_rope_jax.errors import UserError, check
-from siren_rope_jax.rotary import Rotation
-from siren_rope_jax.time_features import AnyArray, TimeFeature, TimeScale, time_features
+from siren_rope_jax.layers import Mlp, SoftmaxBlock
+from siren_rope_jax.rotary import QueryKeyRotation, Rotation
+from siren_rope_jax.time_features import AnyArray, TimeFeature, time_features
 
 
 @dataclass(frozen=True)
@@ -64,88 +64,17 @@ class RankerConfig:
         for key in ("width", "heads", "layers", "embedding_width"):
             check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
-        if self.width % self.heads or self.width // self.heads % 2:
-            raise UserError(
-                f"model.width {self.width} over model.heads {self.heads}: the head width must be a "
-                "whole, even number, because rotation turns pairs of components"
-            )
+        check_encoding(self.encoding, self.width, self.heads)
         if self.interleaved and (self.mixed_value or self.late_fusion):
             raise UserError(
                 "model.interleaved: actions are tokens of their own there; set model.mixed_value "
                 "and model.late_fusion to False"
             )
-        for name, source in self.encoding.items():
-            _ = source.map, source.extent(self.width // self.heads // 2, "planes")
-            source.extent(self.heads, "heads")
-            if name.endswith(("_final", "_gate")):
-                raise UserError(f"model.encoding.{name}: the endings _final and _gate are taken")
 
     @property
     def uses_time(self) -> bool:
         """Whether the trunk sees the events' times, in the rotation or in the embedding."""
         return bool(self.input_time_features) or any(s.uses_time for s in self.encoding.values())
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the model must know of a data set.
-
-    Attributes:
-      categories: number of ids (0 included) of every categorical feature, in the batch's order.
-      tasks: names of the binary tasks.
-      context_length: L of the rows.
-      scale: the data set's `TimeScale`.
-    """
-
-    categories: dict[str, int]
-    tasks: tuple[str, ...]
-    context_length: int
-    scale: TimeScale = field(default_factory=TimeScale)
-
-
-class Mlp(nn.Module):
-    """Dense layers with SiLU between them; a ReLU after the last if `relu_last`."""
-
-    widths: tuple[int, ...]
-    relu_last: bool = False
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
-        """Applies the layers."""
-        for i, width in enumerate(self.widths):
-            x = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
-            if i < len(self.widths) - 1:
-                x = nn.silu(x)
-        return nn.relu(x) if self.relu_last else x
-
-
-class Block(nn.Module):
-    """One pre-norm layer: attention with Q = K = LN(x), V = LN(x + a), then a feed-forward part."""
-
-    config: RankerConfig
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        actions: Float[Array, "B L D"] | None,
-        rotation: Rotation,
-        mask: Array,
-        deterministic: bool,
-    ) -> Float[Array, "B L D"]:
-        """Args as in `RotaryAttention`; `actions` None leaves them out of the values."""
-        c = self.config
-        dropout = nn.Dropout(c.dropout, deterministic=deterministic)
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="attention_norm")
-        normed = norm(x)
-        values = normed if actions is None else norm(x + actions)
-        attention = RotaryAttention(c.heads, c.softmax_scale, self.dtype, name="attention")
-        x = x + c.residual_scale * dropout(attention(normed, values, rotation, mask))
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="mlp_norm")
-        mlp = Mlp((4 * c.width, c.width), dtype=self.dtype, name="mlp")
-        return x + c.residual_scale * dropout(mlp(norm(x)))
 
 
 class Ranker(nn.Module):
@@ -178,9 +107,19 @@ class Ranker(nn.Module):
             final=c.late_fusion,
             final_network=c.final_network,
         )
-        self.blocks = [Block(c, dtype, name=f"block_{i}") for i in range(c.layers)]
+        self.blocks = [
+            SoftmaxBlock(
+                c.heads,
+                softmax_scale=c.softmax_scale,
+                residual_scale=c.residual_scale,
+                dropout=c.dropout,
+                dtype=dtype,
+                name=f"block_{i}",
+            )
+            for i in range(c.layers)
+        ]
         if c.late_fusion:
-            self.fusion = RotaryAttention(c.heads, c.softmax_scale, dtype)
+            self.fusion = RotaryAttention(c.heads, c.softmax_scale, dtype=dtype)
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.inputs.tasks)), dtype=dtype)
 
@@ -195,7 +134,7 @@ class Ranker(nn.Module):
             mask = strictly_causal_mask(batch.segment)
             values = actions if c.mixed_value else None
             for block, rotation in zip(self.blocks, rotations, strict=False):
-                x = block(x, values, rotation, mask, deterministic)
+                x = block(x, rotation, mask, value_extra=values, deterministic=deterministic)
             fused = [x]
             if c.late_fusion:
                 fused.append(self.fusion(x, actions, rotations[-1], mask))
@@ -224,7 +163,7 @@ class Ranker(nn.Module):
         self,
         x: Array,
         actions: Array,
-        rotations: list[Rotation],
+        rotations: list[QueryKeyRotation],
         segment: AnyArray,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
@@ -232,8 +171,8 @@ class Ranker(nn.Module):
         length = x.shape[-2]
         tokens, mask = jnp.concatenate([x, actions], axis=-2), interleaved_mask(segment)
         for block, rotation in zip(self.blocks, rotations, strict=True):
-            twice = Rotation(
-                *(jnp.concatenate([part, part], axis=-3) for part in (rotation.cos, rotation.sin))
-            )
-            tokens = block(tokens, None, twice, mask, deterministic)
+            parts = (jnp.concatenate([p, p], axis=-3) for p in (rotation.key.cos, rotation.key.sin))
+            twice = Rotation(*parts)
+            both = QueryKeyRotation(twice, twice)
+            tokens = block(tokens, both, mask, deterministic=deterministic)
         return tokens[..., :length, :]

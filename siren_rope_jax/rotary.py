@@ -9,6 +9,7 @@ P = K / 2 planes, D model width, F features, A actions, T tasks, N events of a l
 """
 
 import math
+from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
@@ -61,6 +62,17 @@ class Rotation:
         a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]
         return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+class QueryKeyRotation(NamedTuple):
+    """The rotations of an attention's queries and keys.
+
+    They are the same object where a query is made at its event's own time, and differ where it is
+    made at a later one, that of the request.
+    """
+
+    query: Rotation
+    key: Rotation
 
 
 def interleaved_to_half_split(head_width: int) -> np.ndarray:

@@ -121,11 +121,14 @@ class RunLog:
         """Training goes on."""
         self._events, self._clock = 0, time.perf_counter()
 
-    def validation(self, step: int, ne: float, values: Mapping[str, float], best: bool) -> None:
+    def validation(
+        self, step: int, values: Mapping[str, float], criterion: str, best: bool
+    ) -> None:
         """Reports a validation."""
-        self._write(step, "validation", {"ne": ne, **values})
+        self._write(step, "validation", values)
         note = " (best)" if best else ""
-        message = f"{self._name} step {step}/{self._last_step}: validation NE {ne:.4f}{note}"
+        value = f"{criterion.upper()} {values[criterion]:.4f}"
+        message = f"{self._name} step {step}/{self._last_step}: validation {value}{note}"
         if is_main():
             self._bar.write(message, file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""A model on a data set: building it, drawing its parameters, and scoring batches with it."""
+"""Scoring a split with a ranker: probabilities of every task for every event."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -10,36 +10,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import Batch
-from siren_rope_jax.data.pipeline import make_batch
-from siren_rope_jax.data.schema import Schema
-from siren_rope_jax.metrics import normalized_entropy
-from siren_rope_jax.recommender import Inputs, Ranker, RankerConfig
-from siren_rope_jax.sharding import place_batch, replicated
-from siren_rope_jax.time_features import TimeScale
-
-
-def make_model(config: RankerConfig, schema: Schema, length: int) -> Ranker:
-    """The model for a data set and rows of `length` events; T~ spans the training events."""
-    inputs = Inputs(
-        categories={c.name: c.rows for c in schema.categorical},
-        tasks=schema.tasks,
-        context_length=length,
-        scale=TimeScale.fit(schema.train_start, schema.train_end),
-    )
-    return Ranker(config, inputs)
-
-
-def init_params(model: Ranker, schema: Schema, seed: int, mesh: Mesh) -> Any:
-    """Parameters drawn from `seed`, placed on the mesh."""
-    zeros = np.zeros((1, model.inputs.context_length), np.int32)
-    padding = make_batch(schema, zeros.astype(schema.event_dtype), zeros, zeros, zeros - 1)
-    init = jax.jit(lambda key: model.init(key, padding)["params"], out_shardings=replicated(mesh))
-    return init(jax.random.key(seed))
-
-
-def count_parameters(params: Any) -> int:
-    """The number of trained scalars."""
-    return sum(x.size for x in jax.tree.leaves(params))
+from siren_rope_jax.evaluation.metrics import normalized_entropy
+from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.sharding import on_host_one_late, place_batch, replicated
 
 
 class Scored(NamedTuple):
@@ -74,19 +47,12 @@ class Scorer:
 
     def __call__(self, params: Any, batches: Iterable[Batch]) -> Scored:
         """Scores the target events of the batches, which must be at least one."""
-        parts: list[Scored] = []
-        pending: Scored | None = None
-        for batch in batches:
-            scored = self._apply(params, place_batch(batch, self._mesh))
-            if pending is not None:
-                parts.append(_targets(pending))
-            pending = scored  # read one batch late, so that the device never waits
-        if pending is not None:
-            parts.append(_targets(pending))
+        dispatched = (self._apply(params, place_batch(batch, self._mesh)) for batch in batches)
+        parts = [_targets(scored) for scored in on_host_one_late(dispatched)]
         return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _targets(scored: Scored) -> Scored:
-    event, score, label = jax.device_get(scored)
+    event, score, label = scored
     target = event >= 0
     return Scored(event[target].astype(np.int64), score[target], label[target])

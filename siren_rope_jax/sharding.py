@@ -1,9 +1,11 @@
 """Where arrays live: one mesh, rows of a batch over its `data` axis, parameters on every device."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from siren_rope_jax.batch import Batch
 from siren_rope_jax.errors import UserError
 
 
@@ -60,7 +62,16 @@ def check_batch_size(rows: int, mesh: Mesh) -> None:
         )
 
 
-def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+def place_batch(batch: Any, mesh: Mesh) -> Any:
     """Puts this process's rows on its devices as its part of the global batch."""
     sharding = by_row(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def on_host_one_late(dispatched: Iterable[Any]) -> Iterator[Any]:
+    """Fetches each result once the next one is under way, so that the device never waits."""
+    pending: list[Any] = []
+    for result in dispatched:
+        yield from map(jax.device_get, pending)
+        pending = [result]
+    yield from map(jax.device_get, pending)

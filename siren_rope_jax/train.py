@@ -6,6 +6,8 @@ repeat the lost one exactly.
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,13 @@ import optax
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from siren_rope_jax.batch import Batch
 from siren_rope_jax.checkpoint import Checkpoints, abstract
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.pipeline import eval_batches, train_batches
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
-from siren_rope_jax.losses import ranking_loss
+from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import make_optimizer
-from siren_rope_jax.recommender import Ranker
 from siren_rope_jax.run_log import RunLog
-from siren_rope_jax.scoring import Scorer, init_params, make_model
 from siren_rope_jax.sharding import check_batch_size, is_main, make_mesh, place_batch, replicated
 
 
@@ -45,44 +43,47 @@ class Progress:
 
     Attributes:
       step: batches trained on.
-      best_ne: the lowest mean validation NE so far, and
+      best: the lowest criterion of a validation so far, and
       best_step: when it was reached.
       stale: validations since.
       seconds: spent in training steps.
     """
 
     step: int = 0
-    best_ne: float = math.inf
+    best: float = math.inf
     best_step: int = 0
     stale: int = 0
     seconds: float = 0.0
 
-    def update(self, step: int, ne: float, seconds: float) -> bool:
+    def update(self, step: int, criterion: float, seconds: float) -> bool:
         """Notes a validation; returns whether it is the best."""
-        better = ne < self.best_ne
+        better = criterion < self.best
         self.step, self.seconds = step, seconds
         self.stale = 0 if better else self.stale + 1
         if better:
-            self.best_ne, self.best_step = ne, step
+            self.best, self.best_step = criterion, step
         return better
 
 
 def train_step(
     state: TrainState,
-    batch: Batch,
-    dropout_key: Array,
+    batch: Any,
+    key: Array,
     *,
-    model: Ranker,
+    loss_of: Callable[[Any, Any, Array], Array],
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step on one batch: a pure function; returns the new state and its metrics."""
+    """One step on one batch: a pure function; returns the new state and its metrics.
 
-    def loss_of(params: Any) -> Array:
-        rngs = {"dropout": jax.random.fold_in(dropout_key, state.step)}
-        logits: Any = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
-        return ranking_loss(logits, batch.labels, batch.label_mask)
-
-    loss, gradients = jax.value_and_grad(loss_of)(state.params)
+    Args:
+      state: before the step.
+      batch: as the loss takes it.
+      key: of the run; the step's number is folded in.
+      loss_of: (params, batch, key) -> the loss.
+      optimizer: its updates.
+    """
+    step_key = jax.random.fold_in(key, state.step)
+    loss, gradients = jax.value_and_grad(loss_of)(state.params, batch, step_key)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -100,15 +101,13 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
       UserError: of the config, the log or the work directory; or the loss is not finite.
     """
     log, mesh = PreparedLog.open(config.data.path), make_mesh()
-    process = (jax.process_index(), jax.process_count())
-    batches, epoch = train_batches(log, config.data, config.seed, *process)
-    validation = eval_batches(log, config.data, "validation", *process)
+    check_batch_size(config.data.batch_size, mesh)
+    objective = make_objective(config, log, mesh)
+    batches, epoch = objective.batches.train(config.seed)
     steps = max(round(config.training.epochs * epoch), 1)
     every = max(epoch // config.training.evaluations_per_epoch, 1)
-    model = make_model(config.model, log.schema, config.data.length)
     optimizer = make_optimizer(config.optimizer, steps)
-    check_batch_size(config.data.batch_size, mesh)
-    params = init_params(model, log.schema, config.seed, mesh)
+    params = objective.init_params(config.seed)
     if is_main():
         claim_workdir(workdir, config, log.fingerprint)
     multihost_utils.sync_global_devices("the work directory is claimed")
@@ -119,11 +118,8 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     )
     state, progress, iterator = init(params), Progress(), iter(batches)
     key_of = jax.jit(jax.random.key, out_shardings=replicated(mesh))
-    dropout_key = key_of(config.seed)
-    step_fn = jax.jit(
-        lambda state, batch, key: train_step(state, batch, key, model=model, optimizer=optimizer)
-    )
-    scorer = Scorer(model, mesh)
+    key = key_of(config.seed)
+    step_fn = jax.jit(partial(train_step, loss_of=objective.loss, optimizer=optimizer))
 
     with Checkpoints(workdir) as checkpoints:
         if restored := checkpoints.latest(abstract(state), iterator):
@@ -142,24 +138,26 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
             for step in range(progress.step, steps + 1):
                 if step > progress.step and (step % every == 0 or step == steps):
                     run_log.pause_clock()
-                    ne = scorer(state.params, validation).ne(log.schema.tasks)
-                    mean = sum(ne.values()) / len(ne)
-                    if not math.isfinite(mean):
+                    values = objective.validate(state.params)
+                    criterion = values[objective.criterion]
+                    if not math.isfinite(criterion):
                         raise UserError(
-                            f"the validation NE is {ne} at step {step}: the parameters are no "
-                            "longer finite (lower config.optimizer.learning_rate), or a task has "
-                            "only one class there"
+                            f"the validation's metrics are {values} at step {step}: the parameters "
+                            "are no longer finite (lower config.optimizer.learning_rate), or there "
+                            "is nothing to measure (a task has only one class there, no item is "
+                            "known from training)"
                         )
-                    best = progress.update(step, mean, run_log.seconds)
-                    values = {f"ne/{task}": value for task, value in ne.items()}
-                    run_log.validation(step, mean, values | gate_values(state.params), best)
-                    checkpoints.save(step, state, iterator, mean, dataclasses.asdict(progress))
+                    best = progress.update(step, criterion, run_log.seconds)
+                    values |= gate_values(state.params)
+                    run_log.validation(step, values, objective.criterion, best)
+                    saved = dataclasses.asdict(progress)
+                    checkpoints.save(step, state, iterator, criterion, saved)
                     run_log.resume_clock()
                 if step == steps or progress.stale >= config.training.patience:
                     break
                 batch = place_batch(next(iterator), mesh)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = step_fn(state, batch, dropout_key)
+                    state, metrics = step_fn(state, batch, key)
                 run_log.step(step + 1, metrics)
     return progress
 

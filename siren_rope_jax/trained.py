@@ -9,11 +9,11 @@ from jax.sharding import Mesh
 
 from siren_rope_jax.checkpoint import Checkpoints
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.pipeline import eval_batches
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.experiment import ExperimentConfig, check_data, load_config
-from siren_rope_jax.recommender import Ranker
-from siren_rope_jax.scoring import Scored, Scorer, init_params, make_model
+from siren_rope_jax.objectives import Objective, make_objective
+from siren_rope_jax.retrieving import Ranked
+from siren_rope_jax.scoring import Scored
 from siren_rope_jax.sharding import make_mesh, replicated
 
 
@@ -24,15 +24,16 @@ class TrainedRun:
     Attributes:
       config: the experiment.
       log: its data.
-      model: the module; apply it to {"params": params}.
-      params: of the checkpoint with the lowest validation NE, on `mesh`.
+      objective: its model and what it does.
+      params: of the checkpoint with the lowest criterion, on `mesh`; apply the model to
+        {"params": params}.
       step: of that checkpoint.
       mesh: all devices.
     """
 
     config: ExperimentConfig
     log: PreparedLog
-    model: Ranker
+    objective: Objective
     params: Any
     step: int
     mesh: Mesh
@@ -47,20 +48,21 @@ class TrainedRun:
         config = load_config(Path(workdir))
         log = PreparedLog.open(config.data.path)
         check_data(Path(workdir), log.fingerprint)
-        model, mesh = make_model(config.model, log.schema, config.data.length), make_mesh()
-        shapes = jax.eval_shape(lambda: init_params(model, log.schema, config.seed, mesh))
+        mesh = make_mesh()
+        objective = make_objective(config, log, mesh)
+        shapes = jax.eval_shape(lambda: objective.init_params(config.seed))
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
         )
         with Checkpoints(Path(workdir), read_only=True) as checkpoints:
             params, step = checkpoints.best(wanted)
-        return TrainedRun(config, log, model, params, step, mesh)
+        return TrainedRun(config, log, objective, params, step, mesh)
 
-    def score(self, split: Split) -> Scored:
-        """Probabilities of every event of a split."""
-        return Scorer(self.model, self.mesh)(
-            self.params,
-            eval_batches(
-                self.log, self.config.data, split, jax.process_index(), jax.process_count()
-            ),
-        )
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.objective.model
+
+    def score(self, split: Split) -> Scored | Ranked:
+        """What the model says of every event of a split."""
+        return self.objective.score(self.params, split)

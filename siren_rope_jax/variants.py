@@ -1,8 +1,8 @@
 """The named variants: every row of the project's tables, as overrides of the model's config.
 
-`variant("siren_rope")` is what a config file merges into its `model` group. All of them share one
-ladder base, or the base would be a confound; TO-RoPE's unit of time is one too, so it comes in days
-and in hours.
+`variant("siren_rope")` is what a ranking config merges into its `model` group, and
+`retrieval_variant` is its counterpart. All of them share one ladder base, or the base would be a
+confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
 """
 
 import math
@@ -73,16 +73,30 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
 
 
 # Variants that change more than the encoding: its name, and the other overrides.
-_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
+_Others = dict[str, tuple[str, dict[str, Any]]]
+_COMMON: _Others = {"time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES})}
+_RANKING: _Others = {
+    **_COMMON,
     "ordinal_interleaved": ("ordinal", dict(_INTERLEAVED)),
     "siren_rope_interleaved": ("siren_rope", dict(_INTERLEAVED)),
 }
-VARIANTS = (*_encodings(""), *_OTHERS)
+_RETRIEVAL: _Others = {
+    **_COMMON,
+    "learned_positions": ("none", {"learned_positions": True}),
+    # Logit biases: HSTU's, beside RoPE and (with its biases for order) in its place; FuXi's
+    "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
+    "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
+    "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
+    "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
+}
+_EVENT = "_event"  # ends the name of a variant whose queries have their last event's time
+
+VARIANTS = (*_encodings(""), *_RANKING)
+RETRIEVAL_VARIANTS = (*_encodings(""), *_RETRIEVAL)
 
 
 def variant(name: str, category: str = "item") -> dict[str, Any]:
-    """The overrides of a model's config that make it the variant `name`.
+    """The overrides of a ranker's config that make it the variant `name`.
 
     Args:
       name: one of `VARIANTS`.
@@ -91,8 +105,29 @@ def variant(name: str, category: str = "item") -> dict[str, Any]:
     Raises:
       UserError: an unknown name (the nearest known one is named).
     """
+    return _overrides(name, category, _RANKING)
+
+
+def retrieval_variant(name: str, category: str = "item") -> dict[str, Any]:
+    """The overrides of a retriever's config that make it the variant `name`.
+
+    Args:
+      name: one of `RETRIEVAL_VARIANTS`, whose queries have the request's time; with `_event` after
+        it, they have that of their last event.
+      category: as in `variant`.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    query_time = "event" if name.endswith(_EVENT) else "request"
+    overrides = _overrides(name.removesuffix(_EVENT), category, _RETRIEVAL)
+    return {**overrides, "query_time": query_time}
+
+
+def _overrides(name: str, category: str, others: _Others) -> dict[str, Any]:
     encodings = _encodings(category)
-    if name not in VARIANTS:
-        raise UserError(f"variant {name!r} is unknown{suggestion(name, VARIANTS)}")
-    encoding, others = _OTHERS.get(name, (name, {}))
-    return {"encoding": encodings[encoding], **others}
+    known = (*encodings, *others)
+    if name not in known:
+        raise UserError(f"variant {name!r} is unknown{suggestion(name, known)}")
+    encoding, more = others.get(name, (name, {}))
+    return {"encoding": encodings[encoding], **more}

@@ -5,28 +5,35 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from siren_rope_jax import evaluate
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import NO_TIME, Categorical, Schema
 from siren_rope_jax.data.writer import encode_ids, write_log
+from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
+from siren_rope_jax.retrieving import Ranked
+from siren_rope_jax.scoring import Scored
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")
 
 
-def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0, has_utc_offset=True):
+def make_log(
+    path, users=30, events=40, days=20, seed=0, no_time=0.0, has_utc_offset=True, items=60,
+    min_count=12,
+):  # fmt: skip
     """Random events over some days; the item's id and the user move the labels."""
     rng = np.random.default_rng(seed)
     size = users * events
     user = np.repeat(np.arange(users), events)
     time = np.sort(rng.integers(0, days * 86400, (users, events)), axis=1).ravel() + MONDAY
-    item = np.char.add("i", rng.integers(0, 60, size).astype(str))
+    item = np.char.add("i", rng.integers(0, items, size).astype(str))
     split = np.digitize(time, MONDAY + np.array([0.6, 0.8]) * days * 86400)
     ids, vocabulary = encode_ids(item, split == 0)
     counts = vocabulary["train_count"].to_numpy()
+    feature = Categorical("item", len(counts), int(np.sum(counts >= min_count)))
     schema = Schema(
-        "made_up", (Categorical("item", len(counts), int(np.sum(counts >= 12))),), (), (), (),
+        "made_up", (feature,), (), (), (),
         TASKS, has_utc_offset, int(time.min()), int(MONDAY + 0.6 * days * 86400),
         int(MONDAY + 0.8 * days * 86400), int(time.max()),
     )  # fmt: skip
@@ -44,18 +51,43 @@ def make_log(path, users=30, events=40, days=20, seed=0, no_time=0.0, has_utc_of
 
 
 def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
-    """A finished run's files, as if a model had known the truth but for some noise."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    """A finished ranker's files, as if it had known the truth but for some noise."""
     rng = np.random.default_rng([seed, len(variant)])
     event = log.events("test").event
     truth = log.baselines()["oracle/like"].to_numpy()[event]
     logit = np.log(truth / (1 - truth))[:, None] + noise * rng.normal(size=(len(event), len(TASKS)))
     scores = (1 / (1 + np.exp(-logit))).astype(np.float32)
-    evaluate.write_predictions(workdir, log, event, scores, TASKS)
-    outcome = evaluate.result(
-        log, event, scores, TASKS, variant=variant, dataset=log.schema.name, split="test",
-        seed=seed, step=500, parameters=12_345 + len(variant), train_seconds=61.5 + seed,
-        config=config,
+    config = {"task": "ranking", "variant": variant, "seed": seed} | config
+    best = {f"ne/{task}": 0.9 + 0.2 * noise for task in TASKS}
+    scored = Scored(event, scores, np.full(scores.shape, np.nan))
+    return _write_run(workdir, log, scored, config, best)
+
+
+def make_retrieval_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
+    """A finished retriever's files, as if it had sorted the target's rivals with some noise."""
+    rng = np.random.default_rng([seed, len(variant)])
+    item = log.schema.categorical[0]
+    event = log.events("test").event
+    target = item.known_ids(log.events().rows["categorical/item"][event])
+    rank = np.minimum(np.exp(3 * noise * rng.exponential(size=len(event))), item.known)
+    rank = np.where(target > 0, rank, 0).astype(np.int32)
+    nll = np.where(target > 0, 0.5 + np.log(np.maximum(rank, 1)), np.nan).astype(np.float32)
+    config = {"task": "retrieval", "variant": variant, "seed": seed, "filter_seen": False,
+              "model": {"query_time": "request"}} | config  # fmt: skip
+    best = {"nll": 3 + noise, "mrr": 0.4 - 0.1 * noise, "ndcg@10": 0.5 - 0.1 * noise}
+    return _write_run(workdir, log, Ranked(event, rank, nll), config, best)
+
+
+def _write_run(workdir, log, scored, config, best):
+    """The files of a run that validates towards `best`."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    variant, seed = config["variant"], config["seed"]
+    rng = np.random.default_rng([seed, len(variant)])
+    evaluated = Evaluated.of(log, scored)
+    write_predictions(workdir, evaluated, config["task"])
+    outcome = result(
+        evaluated, config, split="test", step=500, parameters=12_345 + len(variant),
+        train_seconds=61.5 + seed,
     )  # fmt: skip
     with (workdir / "metrics.jsonl").open("w") as lines:
         for step in range(1, 501):
@@ -63,8 +95,7 @@ def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
                      "loss": 0.6 + 0.3 * np.exp(-step / 80) + 0.02 * rng.normal()}  # fmt: skip
             lines.write(json.dumps(train) + "\n")
             if step % 50 == 0:
-                value = {f"ne/{t}": 0.9 + 0.2 * noise + np.exp(-step / 60) / 5
-                         for t in TASKS}  # fmt: skip
+                value = {key: value + np.exp(-step / 60) / 5 for key, value in best.items()}
                 if variant != "ordinal":
                     value["gate/order"] = 1 - 0.8 * step / 500 + 0.01 * seed
                     value["gate/time"] = np.pi - 0.3 * step / 500

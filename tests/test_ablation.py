@@ -14,11 +14,18 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax import ablation, bootstrap, jobs, report
+from siren_rope_jax.comparison import (
+    ablation,
+    bootstrap,
+    jobs,
+    ranking_bootstrap,
+    ranking_report,
+    report,
+)
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluate import evaluate_run
+from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.experiment import claim_workdir
 from tests.made_up import make_log, make_run
 
@@ -283,8 +290,8 @@ def test_the_report_holds_the_paired_difference_to_the_baseline(finished):
     _, runs, out = finished
     files = {v: [r.workdir / "predictions.parquet" for r in runs if r.variant == v]
              for v in ("siren_rope", "ordinal")}  # fmt: skip
-    a, b = (bootstrap.read_scores(files[v], "like") for v in ("siren_rope", "ordinal"))
-    a, b = (bootstrap.resample(s.labels, s.users, s.scores)["ne"] for s in (a, b))
+    a, b = (ranking_bootstrap.read_scores(files[v], "like") for v in ("siren_rope", "ordinal"))
+    a, b = (ranking_bootstrap.resample(s.labels, s.users, s.scores)["ne"] for s in (a, b))
     want = bootstrap.difference(a, b)
     numbers = json.loads((out / "report.json").read_text())
     variants = numbers["datasets"]["made_up"]["variants"]
@@ -296,6 +303,23 @@ def test_the_report_holds_the_paired_difference_to_the_baseline(finished):
         f"**{want.difference:+.4f} [{want.low:+.4f}, {want.high:+.4f}]**"
         in (out / "report.md").read_text()
     )
+
+
+def test_differences_to_a_champion_mirror_those_to_the_baseline(finished):
+    spec, runs, out = finished
+    champion = dataclasses.replace(spec, champion="siren_rope")
+    text = report.write_report(champion, out, runs).read_text()
+    variants = json.loads((out / "report.json").read_text())["datasets"]["made_up"]["variants"]
+    forth = variants["siren_rope"]["tasks"]["long"]["difference"]["auc"]
+    back = variants["ordinal"]["tasks"]["long"]["to_champion"]["auc"]
+    for a, b in (("difference", "difference"), ("low", "high"), ("high", "low")):
+        assert back[a] == pytest.approx(-forth[b])
+    assert variants["siren_rope"]["tasks"]["like"]["to_champion"] is None
+    rows = text.split("### Difference to siren_rope")[1].split("###")[0].splitlines()
+    assert rows[2].startswith("| variant | like: Δ NE | like: Δ AUC | long: Δ NE")
+    assert [row.split(" | ")[0] for row in rows[4:6]] == ["| ordinal", "| middle"]
+    plain = report.write_report(spec, out, runs).read_text()
+    assert "### Difference to" not in plain
 
 
 def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(finished):
@@ -340,10 +364,10 @@ def test_a_seed_without_an_ne_has_no_share_of_the_gap(finished):
     _, runs, _ = finished
     results = {v: [r.result() for r in runs if r.variant == v] for v in ("ordinal", "siren_rope")}
     results["siren_rope"][0]["tasks"]["like"]["ne"] = None
-    closed = report._gap_closed(results["siren_rope"], results["ordinal"], "like")
+    closed = ranking_report._gap_closed(results["siren_rope"], results["ordinal"], "like")
     assert closed["seeds"] == [1] and closed["mean"] > 0
     results["ordinal"][1]["tasks"]["like"]["ne"] = None
-    assert report._gap_closed(results["siren_rope"], results["ordinal"], "like") is None
+    assert ranking_report._gap_closed(results["siren_rope"], results["ordinal"], "like") is None
 
 
 def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_pictures(finished):
@@ -370,6 +394,8 @@ def test_a_single_seed_has_no_deviation(tmp_path):
     ("changes", "message"),
     [
         ({"baseline": "sirne_rope"}, "did you mean 'siren_rope'"),
+        ({"champion": "midle"}, "config.champion: 'midle' is no variant; did you mean 'middle'"),
+        ({"champion": "ordinal"}, "config.champion: 'ordinal' is the baseline already"),
         ({"seeds": ()}, "config.seeds: is empty"),
         ({"seeds": (1, 1)}, "1 stands there twice"),
         ({"seeds": (0, 0)}, "0 stands there twice"),

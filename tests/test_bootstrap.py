@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax import bootstrap, metrics
+from siren_rope_jax.comparison import bootstrap, ranking_bootstrap
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.evaluation import metrics
 
 
 def made_up(users=40, events=12, seeds=2, seed=0):
@@ -20,13 +21,13 @@ def made_up(users=40, events=12, seeds=2, seed=0):
 
 def paired(labels, users, scores_a, scores_b, **options):
     """The intervals of A - B."""
-    a, b = (bootstrap.resample(labels, users, s, **options) for s in (scores_a, scores_b))
+    a, b = (ranking_bootstrap.resample(labels, users, s, **options) for s in (scores_a, scores_b))
     return {metric: bootstrap.difference(a[metric], b[metric]) for metric in a}
 
 
 def test_every_resample_equals_the_metric_on_the_literally_repeated_events():
     labels, users, scores = made_up()
-    got = bootstrap.resample(labels, users, scores, resamples=5, auc_resamples=5, seed=3)
+    got = ranking_bootstrap.resample(labels, users, scores, resamples=5, auc_resamples=5, seed=3)
     for r, draws in enumerate(bootstrap.user_draws(40, 5, seed=3)):
         assert draws.sum() == 40
         repeats = draws[users]
@@ -43,7 +44,7 @@ def test_every_resample_equals_the_metric_on_the_literally_repeated_events():
 
 def test_the_value_is_the_metric_of_the_data_itself():
     labels, users, scores = made_up()
-    got = bootstrap.resample(labels, users, scores, resamples=2, auc_resamples=2)
+    got = ranking_bootstrap.resample(labels, users, scores, resamples=2, auc_resamples=2)
     want = np.mean([metrics.normalized_entropy(labels, s) for s in scores])
     np.testing.assert_allclose(got["ne"].value, want)
 
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_pairing_makes_the_interval_of_a_small_consistent_difference_narrow():
     labels, users, scores = made_up(users=200)
     better = np.clip(scores + 0.03 * (labels - 0.5), 0.01, 0.99)
-    a, b = (bootstrap.resample(labels, users, s) for s in (better, scores))
+    a, b = (ranking_bootstrap.resample(labels, users, s) for s in (better, scores))
     interval = bootstrap.difference(a["ne"], b["ne"])
     unpaired = np.hypot(a["ne"].samples.std(), b["ne"].samples.std())
     assert interval.low < interval.difference < interval.high < 0
@@ -111,7 +112,7 @@ def write(path, events, labels, scores, users=None):
 def test_scores_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
     a = write(tmp_path / "a.parquet", [3, 4, 9], [1, None, 0], [0.1, 0.2, 0.3])
     b = write(tmp_path / "b.parquet", [9, 3, 4], [0, 1, None], [0.7, 0.8, 0.9])
-    got = bootstrap.read_scores([a, b], "like")
+    got = ranking_bootstrap.read_scores([a, b], "like")
     assert got.labels.tolist() == [1, 0]
     np.testing.assert_allclose(got.scores, [[0.1, 0.3], [0.8, 0.7]], rtol=1e-6)
 
@@ -130,12 +131,12 @@ def test_predictions_over_different_events_are_refused(tmp_path, other):
     a = write(tmp_path / "a.parquet", [3, 4, 9], [1, 0, 0], [0.1, 0.2, 0.3])
     b = write(tmp_path / "b.parquet", **other, scores=[0.5] * len(other["events"]))
     with pytest.raises(UserError, match=r"a\.parquet and .*b\.parquet"):
-        bootstrap.read_scores([a], "like", reference=b)
+        ranking_bootstrap.read_scores([a], "like", reference=b)
 
 
 def test_a_missing_file_or_task_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.parquet"):
-        bootstrap.read_scores([tmp_path / "none.parquet"], "like")
+        ranking_bootstrap.read_scores([tmp_path / "none.parquet"], "like")
     a = write(tmp_path / "a.parquet", [3], [1], [0.1])
     with pytest.raises(UserError, match="'love'"):
-        bootstrap.read_scores([a], "love")
+        ranking_bootstrap.read_scores([a], "love")

@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax import baselines, evaluate, metrics, plots, slices
 from siren_rope_jax.data.schema import NO_TIME
+from siren_rope_jax.evaluation import evaluate, metrics, past, slices
+from siren_rope_jax.evaluation import ranking_baselines as baselines
+from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
+from siren_rope_jax.pictures import charts, plots
+from siren_rope_jax.scoring import Scored
 from tests.made_up import TASKS, make_log, make_run
 
 
@@ -24,16 +28,25 @@ def scored(log, split="test", seed=0):
     return event, rng.random((len(event), 2)).astype(np.float32)
 
 
+def evaluated(log, event, scores):
+    return Evaluated.of(log, Scored(event, scores, np.full(np.shape(scores), np.nan)))
+
+
+def write_predictions(workdir, log, event, scores):
+    return evaluate.write_predictions(workdir, evaluated(log, event, scores), "ranking")
+
+
 def make_result(log, event, scores, split="test"):
+    config = {"task": "ranking", "variant": "ordinal", "seed": 3, "model": {"width": 8}}
     return evaluate.result(
-        log, event, scores, TASKS, variant="ordinal", dataset="made_up", split=split, seed=3,
-        step=10, parameters=123, train_seconds=4.5, config={"model": {"width": 8}},
+        evaluated(log, event, scores), config, split=split, step=10, parameters=123,
+        train_seconds=4.5,
     )  # fmt: skip
 
 
 def test_predictions_hold_raw_ids_labels_and_scores_by_event(log, tmp_path):
     event, scores = scored(log)
-    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, log, event, scores, TASKS))
+    frame = pd.read_parquet(write_predictions(tmp_path, log, event, scores))
     assert list(frame) == ["event", "user", "item", "time", "utc_offset",
                            "like", "like_score", "long", "long_score"]  # fmt: skip
     events = log.events("test")
@@ -50,7 +63,7 @@ def test_predictions_hold_raw_ids_labels_and_scores_by_event(log, tmp_path):
 
 def test_metrics_can_be_computed_again_from_the_predictions(log, tmp_path):
     event, scores = scored(log)
-    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, log, event, scores, TASKS))
+    frame = pd.read_parquet(write_predictions(tmp_path, log, event, scores))
     outcome = make_result(log, event, scores)
     for task in TASKS:
         again = metrics.task_metrics(
@@ -64,9 +77,9 @@ def test_a_result_survives_json_and_has_stable_keys(log, tmp_path):
     outcome = make_result(log, *scored(log))
     write_json(tmp_path / "result.json", outcome)
     assert json.loads((tmp_path / "result.json").read_text()) == outcome
-    assert list(outcome) == ["variant", "dataset", "split", "seed", "step", "parameters", "events",
-                             "train_seconds", "has_utc_offset", "tasks", "baselines", "slices",
-                             "config"]  # fmt: skip
+    assert list(outcome) == ["variant", "dataset", "split", "protocol", "seed", "step",
+                             "parameters", "events", "train_seconds", "has_utc_offset", "tasks",
+                             "baselines", "slices", "config"]  # fmt: skip
     assert list(outcome["tasks"]["like"]) == ["ne", "auc", "gauc", "ece", "count", "positives"]
     assert set(outcome["baselines"]) == {"oracle", "ideal", "user_rate", "item_rate"}
     assert set(outcome["baselines"]["oracle"]) == {"like"}
@@ -90,7 +103,9 @@ def test_every_slicing_counts_every_labelled_event_once(log):
 def test_slices_hold_the_events_they_name(log):
     everything = log.events()
     item = log.schema.categorical[0]
-    groups = slices.slices(item, everything, everything)
+    groups = {"item": slices.by_item(item, everything), "hour": slices.by_hour(everything),
+              "gap": slices.by_gap(everything, everything),
+              "day": slices.by_day(everything)}  # fmt: skip
     rows = everything.rows
     count = log.vocabulary("item")["train_count"].to_numpy()
     assert (count[rows["categorical/item"][groups["item"]["seen"]] - 1] >= 12).all()
@@ -114,15 +129,16 @@ def test_slices_hold_the_events_they_name(log):
 def test_events_without_a_time_are_in_no_slice_of_time(tmp_path):
     log = make_log(tmp_path / "log", no_time=0.3)
     everything = log.events()
-    groups = slices.slices(log.schema.categorical[0], everything, everything)
+    groups = {"hour": slices.by_hour(everything), "gap": slices.by_gap(everything, everything),
+              "day": slices.by_day(everything)}  # fmt: skip
     known = everything.rows["time"] != NO_TIME
-    for name in ("hour", "gap", "day"):
-        members = np.sort(np.concatenate(list(groups[name].values())))
+    for group in groups.values():
+        members = np.sort(np.concatenate(list(group.values())))
         assert members.tolist() == np.flatnonzero(known).tolist()
     frame = pd.DataFrame({"user": everything.user, "time": everything.rows["time"]})[known]
     want = frame.groupby("user")["time"].diff().fillna(-1)
-    assert slices.seconds_since_last(everything)[known].tolist() == want.tolist()
-    evaluate.write_predictions(tmp_path, log, *scored(log), TASKS)
+    assert past.seconds_since_last(everything)[known].tolist() == want.tolist()
+    write_predictions(tmp_path, log, *scored(log))
     frame = pd.read_parquet(tmp_path / "predictions.parquet")
     assert frame["time"].isna().sum() == (log.events("test").rows["time"] == NO_TIME).sum() > 0
 
@@ -130,7 +146,7 @@ def test_events_without_a_time_are_in_no_slice_of_time(tmp_path):
 def test_a_long_log_is_cut_into_periods_of_several_days(tmp_path):
     log = make_log(tmp_path / "log", days=400)
     everything = log.events()
-    periods = slices.slices(log.schema.categorical[0], everything, everything)["day"]
+    periods = slices.by_day(everything)
     assert len(periods) <= slices.MAX_PERIODS
     starts = np.array(list(periods), "datetime64[D]")
     assert set(np.diff(starts).astype(int)) == {5}
@@ -147,12 +163,12 @@ def test_no_events_make_a_result_without_metrics(log):
     [
         ([1, 1], np.full((2, 2), 0.5), "scored twice"),
         ([1, 10**9], np.full((2, 2), 0.5), "the log has 1200"),
-        ([1, 2], np.full((2, 1), 0.5), "shape"),
+        ([1, 2], np.full((3, 2), 0.5), "shape"),
     ],
 )
 def test_scores_that_do_not_fit_the_log_are_refused(log, tmp_path, event, scores, message):
     with pytest.raises(ValueError, match=message):
-        evaluate.write_predictions(tmp_path, log, np.array(event), scores, TASKS)
+        write_predictions(tmp_path, log, np.array(event), scores)
     assert not list(tmp_path.iterdir())
 
 
@@ -213,7 +229,8 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     }  # fmt: skip
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     lines = evaluate.as_text(outcome).splitlines()
-    assert lines[0] == f"made_up, test split, {outcome['events']} events"
+    about = f"made_up, test split, {outcome['events']} events (one global time split)"
+    assert lines[0] == about
     own = next(line for line in lines if line.startswith("  siren_rope"))
     assert own.split()[1:3] == [f"{outcome['tasks']['like'][m]:.4f}" for m in ("ne", "auc")]
     assert sum(line.startswith("  ideal") for line in lines) == 1
@@ -223,7 +240,7 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
 def test_hours_and_days_are_called_local_only_where_the_log_has_offsets(tmp_path, local):
     log = make_log(tmp_path / "log", has_utc_offset=local)
     models = {"ordinal": [make_result(log, *scored(log))]}
-    labels = [plots.time_label(models, what) for what in ("hour of day", "day")]
+    labels = [charts.time_label(models, what) for what in ("hour of day", "day")]
     assert labels == (
         ["local hour of day", "local day"] if local else ["hour of day (UTC)", "day (UTC)"]
     )

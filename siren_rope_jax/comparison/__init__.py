@@ -1,0 +1,1 @@
+"""Variants x seeds x data sets: planning and training the runs, intervals, one report."""

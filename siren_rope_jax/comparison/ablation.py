@@ -1,0 +1,297 @@
+"""What an ablation compares: variants x seeds x data sets, planned as runs from one config.
+
+Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result is
+there and was made from the same config and data is finished. `jobs.py` trains the others,
+`report.py` compares.
+"""
+
+import dataclasses
+import json
+import os
+import runpy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import from_config_dict, to_dict
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.make import make_log, read_config
+from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.experiment import ExperimentConfig, identity, read_experiment
+from siren_rope_jax.files import write_json
+
+EVALUATION_KEYS = ("task", "filter_seen")
+"""Of an experiment: what decides how it is evaluated, where it has such keys."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+      name: in the table, and of its directory.
+      argument: what `get_config` of the experiment's config file is called with, as after the
+        colon in --config=FILE:ARGUMENT; empty: the name.
+      overrides: of the experiment's config, by dotted key, such as {"model.layers": 4}.
+    """
+
+    name: str
+    argument: str = ""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One data set: a prepared log, or how to make it.
+
+    Attributes:
+      name: in the report, and of its directory.
+      base: path of the experiment's config file.
+      prepared: directory of a prepared log; empty: it is prepared once, to WORKDIR/data/<name>.
+      config: path of the data config to prepare it with.
+      input: the raw log, relative to the folder in SIREN_ROPE_DATA; none for a synthetic feed.
+      prepare: overrides of the data config, by dotted key.
+      overrides: of the experiment's config on this data set, by dotted key.
+    """
+
+    name: str
+    base: str
+    prepared: str = ""
+    config: str = ""
+    input: str = ""
+    prepare: dict[str, Any] = dataclasses.field(default_factory=dict)
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.prepared) == bool(self.config):
+            raise UserError(
+                f"data set {self.name!r}: give either `prepared` (the directory of a prepared log) "
+                "or `config` (a data config to prepare it with)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What to compare.
+
+    Attributes:
+      name: the report's title.
+      variants: the rows, in the order of the table.
+      datasets: a table each.
+      seeds: of training, the same for every variant.
+      baseline: name of the variant that the others are compared with.
+      champion: name of another one that they are compared with too, in tables of their own; empty:
+        none.
+      jobs: runs at a time; each gets its share of the CPU cores.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    datasets: tuple[Dataset, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    champion: str = ""
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        names = [v.name for v in self.variants]
+        lists: dict[str, list[Any]] = {
+            "variants": names,
+            "datasets": [d.name for d in self.datasets],
+            "seeds": list(self.seeds),
+        }
+        for what, values in lists.items():
+            if not values:
+                raise UserError(f"config.{what}: is empty")
+            double = next((v for v in values if values.count(v) > 1), None)
+            if double is not None:
+                raise UserError(f"config.{what}: {double!r} stands there twice")
+        for key, name in (("baseline", self.baseline), ("champion", self.champion)):
+            if name not in names and (name or key == "baseline"):
+                raise UserError(f"config.{key}: {name!r} is no variant{suggestion(name, names)}")
+        if self.champion == self.baseline:
+            raise UserError(f"config.champion: {self.champion!r} is the baseline already")
+        if self.jobs < 1:
+            raise UserError(f"config.jobs: must be at least 1, got {self.jobs}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Where the prepared log of a data set is, or will be; shared by all its runs."""
+
+    path: Path
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As `PreparedLog`'s; read once."""
+        return PreparedLog.open(self.path).fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run: a variant on a data set with a seed."""
+
+    dataset: str
+    variant: str
+    seed: int
+    workdir: Path
+    log: Log
+    config: ExperimentConfig
+
+    def is_finished(self) -> bool:
+        """Whether its test predictions and result are there, made from this config and log.
+
+        Raises:
+          UserError: as `result`, or the prepared log is gone.
+        """
+        names = ("predictions.parquet", "result.json", "data.json")
+        if not all((self.workdir / name).is_file() for name in names):
+            return False
+        result = self.result()
+        del result["config"]["data"]["path"]  # how the log's path was spelt does not matter
+        if result["split"] != "test" or result["config"] != identity(self.config):
+            return False
+        data = json.loads((self.workdir / "data.json").read_text(encoding="utf-8"))
+        return data["fingerprint"] == self.log.fingerprint
+
+    def result(self) -> dict[str, Any]:
+        """The content of result.json.
+
+        Raises:
+          UserError: it is not JSON.
+        """
+        path = self.workdir / "result.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); remove it to train again") from error
+
+    def machine(self) -> str:
+        """On what the run was trained; empty where that was not recorded."""
+        path = self.workdir / "machine.json"
+        return json.loads(path.read_text(encoding="utf-8"))["machine"] if path.is_file() else ""
+
+
+def load_config(
+    path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
+) -> ConfigDict:
+    """Loads a config file and overrides some of its keys.
+
+    Args:
+      path: of a Python file with `get_config()`.
+      overrides: values by dotted key; the keys must exist.
+      argument: of `get_config`, if any.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, or an unknown key.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such config file")
+    namespace = runpy.run_path(str(path))
+    if "get_config" not in namespace:
+        raise UserError(f"{path}: defines no get_config()")
+    config = namespace["get_config"](*([argument] if argument else []))
+    for dotted, value in overrides.items():
+        *groups, key = dotted.split(".")
+        place = config
+        for group in [*groups, key]:
+            known = list(place) if isinstance(place, ConfigDict) else []
+            if group not in known:
+                raise UserError(f"{path}: no key {dotted!r} to override{suggestion(group, known)}")
+            if group is not key:
+                place = place[group]
+        with place.ignore_type():
+            place[key] = value
+    return config
+
+
+def plan(ablation: Ablation, workdir: Path) -> list[Run]:
+    """All runs, checked before the first one starts: seed by seed, so that early reports are fair.
+
+    Raises:
+      UserError: an unknown key or a wrong value in the base config or an override, or variants of
+        one data set that cannot be compared.
+    """
+    runs = []
+    for dataset in ablation.datasets:
+        log = Log(Path(dataset.prepared or workdir / "data" / dataset.name))
+        for seed in ablation.seeds:
+            for variant in ablation.variants:
+                own = {"variant": variant.name, "data.path": str(log.path), "seed": seed}
+                overrides = {**dataset.overrides, **variant.overrides, **own}
+                values = load_config(dataset.base, overrides, variant.argument or variant.name)
+                config = read_experiment(values)
+                place = workdir / dataset.name / variant.name / f"seed_{seed}"
+                runs.append(Run(dataset.name, variant.name, seed, place, log, config))
+        _check_comparable([run for run in runs if run.dataset == dataset.name])
+    return runs
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    """Refuses variants that would not be evaluated alike."""
+    first = runs[0]
+    for run in runs:
+        for key in EVALUATION_KEYS:
+            ours, theirs = (to_dict(r.config).get(key) for r in (run, first))
+            if ours != theirs:
+                raise UserError(
+                    f"data set {run.dataset!r}: config.{key} is {ours!r} of variant "
+                    f"{run.variant!r} and {theirs!r} of {first.variant!r}; they cannot be compared"
+                )
+
+
+def prepare_logs(ablation: Ablation, workdir: Path) -> None:
+    """Prepares the logs that are not there yet, as WORKDIR/data/<dataset>.
+
+    Beside each, <dataset>.json records what it was made from, once it is complete. All are checked
+    before the first one is made.
+
+    Raises:
+      UserError: SIREN_ROPE_DATA or an `input` is needed and not there, as `make_log`, or something
+        is there already that was not made from this config.
+    """
+    todo = []
+    for dataset in ablation.datasets:
+        if dataset.prepared:
+            continue
+        config = load_config(dataset.config, dataset.prepare)
+        try:
+            values = to_dict(read_config(config, dataset.input or None))
+        except UserError as error:
+            raise UserError(f"data set {dataset.name!r}: {error}") from error
+        made_from = json.loads(json.dumps({"input": dataset.input, "config": values}))
+        output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
+        if output.exists() and any(output.iterdir()):
+            if not record.is_file() or json.loads(record.read_text("utf-8")) != made_from:
+                raise UserError(
+                    f"{output} is there already and was not prepared from this config; remove it, "
+                    "or choose another --workdir"
+                )
+        else:
+            source = _real_log(dataset) if dataset.input else None
+            todo.append((config, source, output, record, made_from))
+    for config, source, output, record, made_from in todo:
+        record.unlink(missing_ok=True)  # of an earlier log, gone since
+        make_log(config, source, output)
+        write_json(record, made_from)
+
+
+def _real_log(dataset: Dataset) -> Path:
+    if "SIREN_ROPE_DATA" not in os.environ:
+        raise UserError(
+            f"data set {dataset.name!r}: set SIREN_ROPE_DATA to the folder that holds "
+            f"{dataset.input}"
+        )
+    return Path(os.environ["SIREN_ROPE_DATA"]) / dataset.input
+
+
+def load_ablation(config: ConfigDict) -> Ablation:
+    """Reads an ablation's ConfigDict.
+
+    Raises:
+      UserError: an unknown key or a wrong value.
+    """
+    return from_config_dict(Ablation, config)

@@ -1,0 +1,75 @@
+"""All pictures of a run or of a comparison, from the runs' own files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from siren_rope_jax.pictures import charts, ranking_plots, retrieval_plots
+from siren_rope_jax.pictures.charts import Album, Metrics, Models, Result
+
+
+class Kind(Protocol):
+    """The pictures of one kind of model; a module is one."""
+
+    def draw_run(self, directory: Path, result: Result, predictions: pd.DataFrame) -> list[Path]:
+        """Those that make sense for one run alone."""
+
+    def draw_models(
+        self, album: Album, models: Models, logs: Mapping[str, Sequence[Metrics]], baseline: str
+    ) -> list[Path]:
+        """Those that compare models, or show one, from their results and their metrics.jsonl."""
+
+
+_KINDS: Mapping[str, Kind] = {"ranking": ranking_plots, "retrieval": retrieval_plots}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The objects of a metrics.jsonl, in order."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def draw_run(workdir: Path) -> list[Path]:
+    """All pictures of one finished run, into its plots/."""
+    result, directory = _result(workdir), workdir / "plots"
+    predictions = pd.read_parquet(workdir / "predictions.parquet")
+    alone = _kind(result).draw_run(directory, result, predictions)
+    models = {result["variant"]: [workdir]}
+    return [*alone, *draw_models(directory, "", result["dataset"], models)]
+
+
+def draw_models(
+    directory: Path,
+    stem: str,
+    name: str,
+    models: Mapping[str, Sequence[Path]],
+    baseline: str = "",
+) -> list[Path]:
+    """All pictures that compare models (or show one), as DIRECTORY/STEM<what>.png.
+
+    Args:
+      directory: where to.
+      stem: what the files' names begin with.
+      name: the data set's, for titles.
+      models: name -> work directories of its runs, which are finished.
+      baseline: the model that differences are taken to; none if it is not one of them.
+    """
+    results = {model: [_result(run) for run in runs] for model, runs in models.items()}
+    logs = {m: [read_metrics(run / "metrics.jsonl") for run in runs] for m, runs in models.items()}
+    first = next(iter(results.values()))[0]
+    album = Album(directory, stem, name, first["split"], max(map(len, models.values())))
+    pictures = _kind(first).draw_models(album, results, logs, baseline)
+    title = album.title("gates over training", of_training=True)
+    gates = charts.gates(album.path("gates"), logs, title)
+    return [*pictures, *([gates] if gates else [])]
+
+
+def _result(workdir: Path) -> dict[str, Any]:
+    return json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+
+
+def _kind(result: Result) -> Kind:
+    return _KINDS[result["config"]["task"]]
