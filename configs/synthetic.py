@@ -11,14 +11,14 @@ test NE of siren_rope about .77 / .76 / .80 (contribution, like, long_dwell), of
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.experiment import RankingExperiment
 from siren_rope_jax.variants import variant
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
     """The experiment, with the model of the named variant."""
     return complete(
-        ExperimentConfig,
+        RankingExperiment,
         {
             "variant": name,
             "seed": 0,

@@ -13,14 +13,14 @@ model.width, model.layers and data.length; for a small one model.dropout.
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import ExperimentConfig
+from siren_rope_jax.experiment import RankingExperiment
 from siren_rope_jax.variants import variant
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
     """The experiment, with the model of the named variant."""
     return complete(
-        ExperimentConfig,
+        RankingExperiment,
         {
             "variant": name,
             "data": {"path": "runs/data/mine", "length": 64, "stride": 32, "batch_size": 32},

@@ -14,9 +14,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.evaluate import as_text, train_and_evaluate
-from siren_rope_jax.experiment import ExperimentConfig
-from siren_rope_jax.plots import draw_run
+from siren_rope_jax.evaluation.evaluate import as_text, train_and_evaluate
+from siren_rope_jax.experiment import read_experiment
+from siren_rope_jax.pictures.plots import draw_run
 from siren_rope_jax.sharding import is_main, join
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
@@ -35,7 +35,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value)
-    outcome = train_and_evaluate(ExperimentConfig.from_config(_CONFIG.value), workdir)
+    outcome = train_and_evaluate(read_experiment(_CONFIG.value), workdir)
     if is_main():
         print(as_text(outcome))
         draw_run(workdir)

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 
 from siren_rope_jax.angles import AngleSource
-from siren_rope_jax.batch import Batch
+from siren_rope_jax.batch import Batch, Inputs, NextItemBatch
 from siren_rope_jax.config import from_config_dict
-from siren_rope_jax.recommender import Inputs, Ranker, RankerConfig
+from siren_rope_jax.recommender import Ranker, RankerConfig
+from siren_rope_jax.retrieval import Retriever, RetrieverConfig
 from siren_rope_jax.time_features import Time, TimeScale
-from siren_rope_jax.variants import variant
+from siren_rope_jax.variants import retrieval_variant, variant
 
 START = 1_700_000_000  # Unix seconds
 SPAN = 60 * 86_400
@@ -38,6 +39,23 @@ def random_batch(seed: int = 0, rows: int = 2, length: int = 12) -> Batch:
     )
 
 
+def random_next_items(seed: int = 0, rows: int = 2, length: int = 12) -> NextItemBatch:
+    """Full rows of one history each: `random_batch` of one more event, and what follows each."""
+    events = random_batch(seed, rows, length + 1)
+    now = jax.tree.map(lambda x: x[:, :-1], events)
+    following = jax.tree.map(lambda x: x[:, 1:], events)
+    return NextItemBatch(
+        categorical=now.categorical,
+        dense=now.dense,
+        time=now.time,
+        request_time=following.time,
+        target=following.categorical[..., 0],
+        position=now.position,
+        segment=now.segment,
+        event=following.event,
+    )
+
+
 def small_config(name: str, **changes: Any) -> RankerConfig:
     """A small ranking model of a named variant."""
     sizes = {"width": 16, "heads": 2, "layers": 2, "embedding_width": 4, "head_widths": (32,)}
@@ -49,6 +67,20 @@ def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
     model = Ranker(small_config(name, **changes), INPUTS)
     params = model.init(jax.random.key(seed), jax.device_put(random_batch()))["params"]
     return model, params
+
+
+def small_retriever_config(name: str, **changes: Any) -> RetrieverConfig:
+    """A small next-item model of a named variant."""
+    sizes = {"width": 16, "heads": 2, "layers": 2, "feature_width": 4}
+    values = {**sizes, **retrieval_variant(name, "topic"), **changes}
+    return from_config_dict(RetrieverConfig, values)
+
+
+def small_retriever(name: str, seed: int = 1, **changes: Any) -> tuple[Retriever, Any]:
+    """A small next-item model and its parameters."""
+    model = Retriever(small_retriever_config(name, **changes), INPUTS)
+    padding = jax.device_put(random_next_items())
+    return model, model.init(jax.random.key(seed), padding)["params"]
 
 
 def source(**entries: Any) -> AngleSource:

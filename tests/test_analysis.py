@@ -8,7 +8,7 @@ import pytest
 from siren_rope_jax.analysis import analyze, draw
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
-from siren_rope_jax.experiment import ExperimentConfig, TrainingConfig
+from siren_rope_jax.experiment import RankingExperiment, TrainingConfig
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config
@@ -23,7 +23,10 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(name: str, feed: Path, workdir: Path) -> TrainedRun:
     data = DataConfig(str(feed), length=24, stride=12, batch_size=8)
-    fit(ExperimentConfig(name, data, small_config(name), training=TrainingConfig(0.1)), workdir)
+    config = RankingExperiment(
+        variant=name, data=data, model=small_config(name), training=TrainingConfig(0.1)
+    )
+    fit(config, workdir)
     return TrainedRun.open(workdir)
 
 

@@ -1,20 +1,30 @@
-"""Annotated shapes are true: the model runs with every jaxtyping annotation checked."""
+"""Annotated shapes are true: the models run with every jaxtyping annotation checked."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
-CHECKED = """
+HOOK = """
 from jaxtyping import install_import_hook
 
-modules = ["rotary", "time_features", "siren", "angles", "attention", "recommender", "losses"]
+modules = [
+    "rotary", "time_features", "siren", "angles", "attention", "biases", "layers", "recommender",
+    "losses", "retrieval", "retrieval_losses", "ranks",
+]
 with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.beartype"):
     import jax
-    from tests.batches import random_batch, small_model
+    import jax.numpy as jnp
+    from tests.batches import random_batch, random_next_items, small_model, small_retriever
     from siren_rope_jax.losses import ranking_loss
+    from siren_rope_jax.ranks import rank_targets, top_items
+    from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+"""
 
+RANKER = """
 for name, changes in (
     ("siren_rope", {}),
     ("to_rope_split_head", {}),
@@ -28,6 +38,26 @@ for name, changes in (
     ranking_loss(logits, batch.labels, batch.label_mask)
 """
 
+RETRIEVER = """
+losses = (LossConfig(), LossConfig("sampled_softmax", sampler="in_batch"), LossConfig("gbce"))
+for name, changes in (
+    ("siren_rope_hstu_bias", {"block": "hstu"}),
+    ("fuxi_bias", {}),
+    ("hstu_bias_only", {"normalize": True}),
+    ("time_in_embedding", {"learned_positions": True}),
+):
+    model, params = small_retriever(name, **changes)
+    batch = jax.device_put(random_next_items())
+    query, items = model.apply({"params": params}, batch)
+    query, target = query.reshape(-1, query.shape[-1]), batch.target.reshape(-1)
+    for loss in losses:
+        counts = jnp.ones(len(items))
+        retrieval_loss(loss, query, items, target, target > 0, counts, jax.random.key(0))
+    rank_targets(query, items, target, target[:, None])
+    top_items(query, items, target[:, None], 3)
+"""
 
-def test_shapes_are_as_annotated() -> None:
-    subprocess.run([sys.executable, "-c", CHECKED], check=True, cwd=ROOT)
+
+@pytest.mark.parametrize("program", [RANKER, RETRIEVER], ids=["ranker", "retriever"])
+def test_shapes_are_as_annotated(program: str) -> None:
+    subprocess.run([sys.executable, "-c", HOOK + program], check=True, cwd=ROOT)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,24 @@ from jax.sharding import Mesh
 from siren_rope_jax.checkpoint import Checkpoints, abstract
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.pipeline import DataConfig, eval_batches, train_batches
+from siren_rope_jax.data.pipeline import Batches, DataConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.experiment import ExperimentConfig, TrainingConfig, claim_workdir, load_config
+from siren_rope_jax.experiment import (
+    ExperimentConfig,
+    RankingExperiment,
+    RetrievalExperiment,
+    TrainingConfig,
+    claim_workdir,
+    load_config,
+    read_experiment,
+)
+from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import OptimizerConfig
-from siren_rope_jax.scoring import Scorer, init_params, make_model
 from siren_rope_jax.sharding import make_mesh, place_batch, replicated
 from siren_rope_jax.train import TrainState, fit, train_step
 from siren_rope_jax.trained import TrainedRun
-from tests.batches import small_config
+from tests.batches import small_config, small_retriever_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,8 +52,8 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def experiment(feed: Path, **training: Any) -> ExperimentConfig:
-    return ExperimentConfig(
+def experiment(feed: Path, **training: Any) -> RankingExperiment:
+    return RankingExperiment(
         variant="siren_rope",
         data=DataConfig(str(feed), length=24, stride=12, batch_size=8),
         model=small_config("siren_rope", dropout=0.1),
@@ -51,24 +61,39 @@ def experiment(feed: Path, **training: Any) -> ExperimentConfig:
     )
 
 
+def next_item_experiment(feed: Path, **training: Any) -> RetrievalExperiment:
+    common = vars(experiment(feed, **training)) | {"task": "retrieval"}
+    return RetrievalExperiment(
+        **common | {"model": small_retriever_config("siren_rope_hstu_bias", dropout=0.1)}
+    )
+
+
+EXPERIMENTS = pytest.mark.parametrize("make", [experiment, next_item_experiment])
+Make = Callable[..., ExperimentConfig]
+
+
 def final_params(config: ExperimentConfig, workdir: Path) -> Any:
-    log, mesh = PreparedLog.open(config.data.path), make_mesh()
-    model = make_model(config.model, log.schema, config.data.length)
-    like = abstract(init_params(model, log.schema, 0, mesh))
+    objective = make_objective(config, PreparedLog.open(config.data.path), make_mesh())
+    like = abstract(objective.init_params(0))
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.best(like)
 
 
-def test_metrics_are_written_and_the_best_checkpoint_is_kept(feed: Path, tmp_path: Path) -> None:
-    config = experiment(feed, log_every=2, tensorboard=True)
+@EXPERIMENTS
+def test_metrics_are_written_and_the_best_checkpoint_is_kept(
+    feed: Path, tmp_path: Path, make: Make
+) -> None:
+    config = make(feed, log_every=2, tensorboard=True)
+    criterion = {"ranking": "ne", "retrieval": "nll"}[config.task]
     progress = fit(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     validations = [line for line in lines if line["kind"] == "validation"]
-    best = min(validations, key=lambda line: line["ne"])
+    best = min(validations, key=lambda line: line[criterion])
     _, step = final_params(config, tmp_path / "run")
     assert progress.best_step == step == best["step"]
     assert {"loss", "events_per_second", "gradient_norm"} <= lines[0].keys()
-    assert {"ne/like", "gate/order", "gate/time"} <= best.keys()
+    measured = {"ranking": "ne/like", "retrieval": "ndcg@10"}[config.task]
+    assert {measured, "gate/order", "gate/time"} <= best.keys()
     assert load_config(tmp_path / "run") == config
     assert list((tmp_path / "run/tensorboard").iterdir())
 
@@ -76,16 +101,16 @@ def test_metrics_are_written_and_the_best_checkpoint_is_kept(feed: Path, tmp_pat
 def test_early_stopping(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
     flat = OptimizerConfig(learning_rate=0.0)
-    progress = fit(ExperimentConfig(**{**vars(config), "optimizer": flat}), tmp_path)
+    progress = fit(dataclasses.replace(config, optimizer=flat), tmp_path)
     assert progress.stale == 1 and progress.step < 50 * 100
 
 
 def _command(config: ExperimentConfig, path: Path, workdir: Path) -> list[str]:
     script = (
         "import json, sys; from pathlib import Path\n"
-        "from siren_rope_jax.experiment import ExperimentConfig\n"
+        "from siren_rope_jax.experiment import read_experiment\n"
         "from siren_rope_jax.train import fit\n"
-        "config = ExperimentConfig.from_config(json.loads(Path(sys.argv[1]).read_text()))\n"
+        "config = read_experiment(json.loads(Path(sys.argv[1]).read_text()))\n"
         "fit(config, Path(sys.argv[2]))\n"
     )
     path.write_text(json.dumps(to_dict(config)))
@@ -93,9 +118,12 @@ def _command(config: ExperimentConfig, path: Path, workdir: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_very_same_parameters(feed: Path, tmp_path: Path) -> None:
+@EXPERIMENTS
+def test_a_killed_run_resumes_to_the_very_same_parameters(
+    feed: Path, tmp_path: Path, make: Make
+) -> None:
     """SIGKILL after the first checkpoint; the same command again ends where no kill would have."""
-    config = experiment(feed, epochs=3.0)
+    config = make(feed, epochs=3.0)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     subprocess.run(
@@ -116,17 +144,21 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(feed: Path, tmp_path: 
     ):
         np.testing.assert_array_equal(one, other)
 
-    def curve(workdir: Path) -> list[tuple[int, str, float]]:
+    def curve(workdir: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        return [
-            (x["step"], x["kind"], x["ne" if x["kind"] == "validation" else "loss"]) for x in lines
-        ]
+        ignored = "events_per_second"
+        return [{key: x[key] for key in x if key != ignored} for x in lines]
 
     assert curve(undisturbed) == curve(killed)
 
 
-def test_the_iterator_resumes_exactly(feed: Path) -> None:
-    batches, _ = train_batches(PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8), seed=3)
+NEXT_ITEM = pytest.mark.parametrize("next_item", [False, True])
+
+
+@NEXT_ITEM
+def test_the_iterator_resumes_exactly(feed: Path, next_item: bool) -> None:
+    config = DataConfig(str(feed), 24, 12, 8)
+    batches, _ = Batches(PreparedLog.open(feed), config, next_item).train(seed=3)
     iterator = iter(batches)
     for _ in range(5):
         next(iterator)
@@ -137,12 +169,13 @@ def test_the_iterator_resumes_exactly(feed: Path) -> None:
     np.testing.assert_array_equal(expected, [next(again).event for _ in range(200)])
 
 
-def test_processes_share_an_epoch(feed: Path) -> None:
+@NEXT_ITEM
+def test_processes_share_an_epoch(feed: Path, next_item: bool) -> None:
     """Two processes' batches together are the batches of one process."""
     log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8)
 
     def events(process: int, processes: int) -> np.ndarray:
-        iterator = iter(train_batches(log, config, 3, process, processes)[0])
+        iterator = iter(Batches(log, config, next_item, process, processes).train(seed=3)[0])
         return np.stack([next(iterator).event for _ in range(10)])
 
     one, two = events(0, 1), (events(0, 2), events(1, 2))
@@ -150,54 +183,126 @@ def test_processes_share_an_epoch(feed: Path) -> None:
     np.testing.assert_array_equal(one[:, 1::2], two[1])
 
 
-def test_an_epoch_has_every_training_event_once(feed: Path) -> None:
+def _but_first(log: PreparedLog, events: np.ndarray) -> np.ndarray:
+    """Without every user's first event, which nothing precedes."""
+    return np.setdiff1d(events, log.offsets)
+
+
+@NEXT_ITEM
+def test_an_epoch_has_every_training_event_once(feed: Path, next_item: bool) -> None:
     log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 1)
-    batches, epoch = train_batches(log, config, 0)
+    batches, epoch = Batches(log, config, next_item).train(seed=0)
     iterator = iter(batches)
     events = np.concatenate([next(iterator).event.ravel() for _ in range(epoch)])
-    np.testing.assert_array_equal(np.sort(events[events >= 0]), log.events("train").event)
+    expected = log.events("train").event
+    expected = _but_first(log, expected) if next_item else expected
+    np.testing.assert_array_equal(np.sort(events[events >= 0]), expected)
 
 
-def test_evaluation_scores_every_event_of_its_split_once(feed: Path) -> None:
-    log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8)
-    model, mesh = make_model(small_config("siren_rope"), log.schema, 24), make_mesh()
-    params = init_params(model, log.schema, 0, mesh)
-    scored = Scorer(model, mesh)(params, eval_batches(log, config, "test"))
+def test_a_next_item_batch_is_the_log(feed: Path) -> None:
+    """Every slot's target, request time and own event are the log's."""
+    log = PreparedLog.open(feed)
+    rows = log.events().rows
+    item = log.schema.categorical[0]
+    config = DataConfig(str(feed), 24, 12, 8)
+    seen = []
+    for batch in Batches(log, config, next_item=True).evaluation("test"):
+        asked = batch.event >= 0
+        event = batch.event[asked]
+        for slot_time, of in ((batch.request_time, event), (batch.time, event - 1)):
+            seconds = slot_time.day[asked].astype(np.int64) * 86_400 + slot_time.second[asked]
+            np.testing.assert_array_equal(seconds, rows["time"][of])
+            np.testing.assert_array_equal(slot_time.offset[asked], rows["utc_offset"][of])
+        ids = item.known_ids(rows["categorical/item"])
+        np.testing.assert_array_equal(batch.target[asked], ids[event])
+        np.testing.assert_array_equal(batch.categorical[asked][:, 0], ids[event - 1])
+        seen.append(event)
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), log.events("test").event)
+
+
+def test_only_positives_of_a_task_are_asked_for(feed: Path) -> None:
+    log = PreparedLog.open(feed)
+    config = DataConfig(str(feed), 24, 12, 8, target_task="like")
+    batches = Batches(log, config, next_item=True).evaluation("test")
+    events = np.concatenate([batch.event.ravel() for batch in batches])
+    test = log.events("test")
+    expected = test.event[test.rows["task/like"] == 1]
+    np.testing.assert_array_equal(np.sort(events[events >= 0]), expected)
+    with pytest.raises(UserError, match="did you mean 'like'"):
+        Batches(log, dataclasses.replace(config, target_task="liek"), next_item=True)
+
+
+@EXPERIMENTS
+def test_evaluation_scores_every_event_of_its_split_once(feed: Path, make: Make) -> None:
+    log = PreparedLog.open(feed)
+    objective = make_objective(make(feed), log, make_mesh())
+    scored: Any = objective.score(objective.init_params(0), "test")
     expected = log.events("test")
     order = np.argsort(scored.event)
     np.testing.assert_array_equal(scored.event[order], expected.event)
-    np.testing.assert_array_equal(scored.label[order, 1], expected.rows["task/like"])
+    if make is experiment:
+        np.testing.assert_array_equal(scored.label[order, 1], expected.rows["task/like"])
+    else:
+        known = log.schema.categorical[0].known_ids(expected.rows["categorical/item"]) > 0
+        np.testing.assert_array_equal(scored.rank[order] > 0, known)
+        np.testing.assert_array_equal(np.isfinite(scored.nll[order]), known)
 
 
-def test_packed_and_unpacked_rows_score_the_same(feed: Path) -> None:
-    log, mesh = PreparedLog.open(feed), make_mesh()
-    model = make_model(small_config("siren_rope"), log.schema, 24)
-    params = init_params(model, log.schema, 0, mesh)
+@EXPERIMENTS
+def test_packed_and_unpacked_rows_score_the_same(feed: Path, make: Make) -> None:
+    log, config = PreparedLog.open(feed), make(feed)
     scores = []
     for pack in (True, False):
-        config = DataConfig(str(feed), 24, 12, 8, pack=pack)
-        scored = Scorer(model, mesh)(params, eval_batches(log, config, "test"))
-        scores.append(scored.score[np.argsort(scored.event)])
+        data = dataclasses.replace(config.data, pack=pack)
+        objective = make_objective(dataclasses.replace(config, data=data), log, make_mesh())
+        scored: Any = objective.score(objective.init_params(0), "test")
+        column = scored.score if make is experiment else scored.nll
+        scores.append(column[np.argsort(scored.event)])
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
-def test_eight_devices_equal_one(feed: Path) -> None:
+def test_items_had_before_are_no_candidates_where_filtered(feed: Path) -> None:
+    """The ranks are those of the model's own scores among what is left."""
+    log, config = PreparedLog.open(feed), next_item_experiment(feed)
+    config = dataclasses.replace(config, filter_seen=True)
+    objective = make_objective(config, log, make_mesh())
+    params = objective.init_params(0)
+    ranked = objective.score(params, "test")
+    rank = dict(zip(ranked.event.tolist(), ranked.rank.tolist(), strict=True))
+    item = log.schema.categorical[0]
+    ids = item.known_ids(log.events().rows["categorical/item"])
+    for batch in objective.batches.evaluation("test"):
+        query, table = objective.model.apply({"params": params}, batch)
+        for row, slot in np.argwhere(batch.event >= 0)[::7]:
+            event, target = batch.event[row, slot], batch.target[row, slot]
+            score = np.asarray(table @ query[row, slot])
+            user = np.searchsorted(log.offsets, event, side="right") - 1
+            others = set(range(1, item.rows)) - set(ids[log.offsets[user] : event]) - {target}
+            better = sum(score[other] >= score[target] for other in others)
+            assert abs(rank[event] - (1 + better)) <= 1 or target == 0  # 1: rounding's ties
+
+
+def _step_on(mesh: Mesh, config: ExperimentConfig, log: PreparedLog) -> Any:
+    objective, optimizer = make_objective(config, log, mesh), optax.sgd(0.1)
+    params = objective.init_params(0)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    state = jax.device_put(state, replicated(mesh))
+    batch = place_batch(next(iter(objective.batches.train(seed=0)[0])), mesh)
+    assert len(batch.segment.sharding.device_set) == mesh.size
+    key = jax.device_put(jax.random.key(0), replicated(mesh))
+    step = jax.jit(partial(train_step, loss_of=objective.loss, optimizer=optimizer))
+    new, metrics = step(state, batch, key)
+    return metrics["loss"], new.params
+
+
+@EXPERIMENTS
+def test_eight_devices_equal_one(feed: Path, make: Make) -> None:
     """A step sharded over 8 devices gives the loss and parameters of the same step on one."""
-    log = PreparedLog.open(feed)
-    batch = next(iter(train_batches(log, DataConfig(str(feed), 24, 12, 16), seed=0)[0]))
-    model, optimizer = make_model(small_config("siren_rope"), log.schema, 24), optax.sgd(0.1)
-    results = []
-    for mesh in (make_mesh(), Mesh(jax.devices()[:1], ("data",))):
-        params = init_params(model, log.schema, 0, mesh)
-        state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-        state = jax.device_put(state, replicated(mesh))
-        placed = place_batch(batch, mesh)
-        assert len(placed.segment.sharding.device_set) == mesh.size
-        key = jax.device_put(jax.random.key(0), replicated(mesh))
-        step = jax.jit(lambda s, b, k: train_step(s, b, k, model=model, optimizer=optimizer))
-        new, metrics = step(state, placed, key)
-        results.append((metrics["loss"], new.params))
-    assert make_mesh().size == 8
+    log, config = PreparedLog.open(feed), make(feed)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=16))
+    meshes = make_mesh(), Mesh(jax.devices()[:1], ("data",))
+    results = [_step_on(mesh, config, log) for mesh in meshes]
+    assert meshes[0].size == 8
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
 
 
@@ -224,7 +329,7 @@ def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> Non
     config = experiment(feed)
     wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
     with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+"):
-        fit(ExperimentConfig(**{**vars(config), "optimizer": wild}), tmp_path / "run")
+        fit(dataclasses.replace(config, optimizer=wild), tmp_path / "run")
 
 
 def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> None:
@@ -249,10 +354,10 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
     config = experiment(feed)
     odd = DataConfig(str(feed), 24, 12, batch_size=7)
     with pytest.raises(UserError, match="8 devices"):
-        fit(ExperimentConfig(**{**vars(config), "data": odd}), tmp_path / "run")
+        fit(dataclasses.replace(config, data=odd), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # a refused start leaves nothing behind
     with pytest.raises(UserError, match="2 processes"):
-        train_batches(PreparedLog.open(feed), odd, 0, 0, 2)
+        Batches(PreparedLog.open(feed), odd, process=0, processes=2)
 
 
 def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> None:
@@ -307,4 +412,4 @@ def test_values_out_of_range_are_named(feed: Path, group: str, key: str, value: 
     config = to_dict(experiment(feed))
     config[group][key] = value
     with pytest.raises(UserError, match=rf"config\.{group}\.{key}: must be"):
-        ExperimentConfig.from_config(config)
+        read_experiment(config)

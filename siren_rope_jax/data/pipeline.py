@@ -1,19 +1,18 @@
 """From a prepared log to batches: packed rows, shuffled, sharded and batched by Grain."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Int
 
-from siren_rope_jax.batch import Batch
+from siren_rope_jax.data.assemble import Piece, next_item_batch, ranking_batch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.data.windows import Rows, Split, pack_rows, plan_windows
-from siren_rope_jax.errors import UserError, check
-from siren_rope_jax.time_features import Time
+from siren_rope_jax.errors import UserError, check, suggestion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +26,8 @@ class DataConfig:
       batch_size: rows of a batch, over all processes.
       pack: several short histories share a row.
       threads: that read and decode.
+      target_task: of next-item retrieval: a task whose positives alone are targets, such as `like`;
+        empty: every event is one.
     """
 
     path: str
@@ -35,6 +36,7 @@ class DataConfig:
     batch_size: int = 64
     pack: bool = True
     threads: int = 2
+    target_task: str = ""
 
     def __post_init__(self) -> None:
         check(self.length >= 1, "data.length", "at least 1")
@@ -52,131 +54,111 @@ class RowReader:
 
     Attributes:
       log: the prepared log.
-      rows: which events each row holds.
-      length: events of a row.
+      rows: which windows each row holds.
+      length: L, places of a row.
+      shift: places a window needs less than it has events: 1 where each event asks for the next.
+      make: makes a batch of the log's schema, the pieces of the rows, and their shape [B, L].
     """
 
     log: PreparedLog
     rows: Rows
     length: int
+    shift: int
+    make: Callable[[Schema, Sequence[Piece], tuple[int, int]], Any]
 
-    def __call__(self, numbers: Sequence[int]) -> Batch:
+    def __call__(self, numbers: Sequence[int]) -> Any:
         """The batch of these rows; numbers beyond the plan are rows of padding."""
         windows, offsets = self.rows.windows, self.log.offsets
-        shape = (len(numbers), self.length)
-        events = np.zeros(shape, self.log.schema.event_dtype)
-        segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        event = np.full(shape, -1, np.int64)
         members = [self.rows.members_of(number) for number in numbers]
-        flat = np.concatenate(members)
-        histories = iter(self.log.histories_of(windows.user[flat]))
+        histories = iter(self.log.histories_of(windows.user[np.concatenate(members)]))
+        pieces = []
         for r, row in enumerate(members):
             at = 0
-            for number, window in enumerate(row, start=1):
-                user, start = windows.user[window], windows.start[window]
-                target, stop = windows.target[window], windows.stop[window]
-                end = at + stop - start
-                events[r, at:end] = next(histories)[start:stop]
-                segment[r, at:end] = number
-                position[r, at:end] = np.arange(stop - start)
-                event[r, end - (stop - target) : end] = offsets[user] + np.arange(target, stop)
-                at = end
-        return make_batch(self.log.schema, events, segment, position, event)
+            for segment, window in enumerate(row, start=1):
+                start, target, stop = (
+                    int(x[window]) for x in (windows.start, windows.target, windows.stop)
+                )
+                first = int(offsets[windows.user[window]])
+                history = next(histories)
+                pieces.append(Piece(r, segment, at, history, first, start, target, stop))
+                at += stop - start - self.shift
+        return self.make(self.log.schema, pieces, (len(numbers), self.length))
 
 
-def make_batch(
-    schema: Schema,
-    events: np.ndarray,
-    segment: Int[np.ndarray, "B L"],
-    position: Int[np.ndarray, "B L"],
-    event: Int[np.ndarray, "B L"],
-) -> Batch:
-    """Turns rows of stored events, [B, L] of `schema.event_dtype`, into a `Batch` of numpy arrays.
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """What a model trains on and is evaluated with: rows of a log, batched for one process.
 
-    Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
-    per action feature (standardised value, 0 if absent; whether present).
+    Attributes:
+      log: the prepared log.
+      config: how it is cut.
+      next_item: whether events ask for the item of the next one; else for their own labels.
+      process, processes: which of how many this is.
     """
-    padding = segment == 0
 
-    def standardised(prefix: str, columns: Sequence[Any]) -> np.ndarray:
-        values = [(events[f"{prefix}/{c.name}"] - c.mean) / c.std for c in columns]
-        stack = np.stack(values, axis=-1) if values else np.zeros((*segment.shape, 0))
-        return np.where(padding[..., None], 0.0, stack).astype(np.float32)
+    log: PreparedLog
+    config: DataConfig
+    next_item: bool = False
+    process: int = 0
+    processes: int = 1
 
-    labels = np.stack([events[f"task/{task}"] for task in schema.tasks], axis=-1)
-    extra = standardised("action", schema.actions)
-    absent = np.isnan(extra)
-    columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
-    actions = np.concatenate(columns, axis=-1).astype(np.float32)
-    time = Time.from_seconds(events["time"], events["utc_offset"])
-    return Batch(
-        categorical=np.stack(
-            [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical], axis=-1
-        ),
-        dense=standardised("dense", schema.dense),
-        context=standardised("context", schema.context),
-        actions=np.where(padding[..., None], 0.0, actions).astype(np.float32),
-        labels=(labels == 1).astype(np.float32),
-        label_mask=(labels >= 0) & (event >= 0)[..., None],
-        time=dataclasses.replace(time, known=time.known & ~padding),
-        position=position,
-        segment=segment,
-        event=event.astype(np.int32),
-    )
+    def __post_init__(self) -> None:
+        task, known = self.config.target_task, self.log.schema.tasks
+        if not self.next_item and not known:
+            raise UserError(f"{self.log.path}: the log has no task to rank by; prepare it with one")
+        if task and not self.next_item:
+            raise UserError("config.data.target_task: is for next-item retrieval; leave it empty")
+        if task and task not in known:
+            raise UserError(f"config.data.target_task: no task {task!r}{suggestion(task, known)}")
+        if self.config.batch_size % self.processes:
+            raise UserError(
+                f"config.data.batch_size: {self.config.batch_size} rows cannot be dealt evenly to "
+                f"{self.processes} processes"
+            )
 
+    def train(self, seed: int) -> tuple[grain.IterDataset, int]:
+        """Endless batches of the train split, and the number of them in an epoch.
 
-def train_batches(
-    log: PreparedLog, config: DataConfig, seed: int, process: int = 0, processes: int = 1
-) -> tuple[grain.IterDataset, int]:
-    """Endless batches of the train split, and the number of them in an epoch.
+        Rows are shuffled globally with a new seed each epoch, then dealt to the processes. The
+        iterator's state can be saved and restored exactly.
 
-    Rows are shuffled globally with a new seed each epoch, then dealt to the processes. The
-    iterator's state can be saved and restored exactly.
+        Raises:
+          UserError: the split is empty.
+        """
+        rows = self._rows("train", self.config.length)
+        dataset = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
+        dataset = dataset.repeat(_EPOCHS)[self.process :: self.processes]
+        return self._read(dataset, rows), max(len(rows) // self.config.batch_size, 1)
 
-    Raises:
-      UserError: the batch size is no multiple of the processes, or the split is empty.
-    """
-    rows = _rows(log, config, "train", stride=config.length)
-    dataset = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
-    dataset = dataset.repeat(_EPOCHS)[process::processes]
-    epoch = max(len(rows) // config.batch_size, 1)
-    return _read(dataset, log, rows, config, processes), epoch
+    def evaluation(self, split: Split) -> grain.IterDataset:
+        """All rows of a split once, in order, the last batch filled up with padding.
 
+        Every process gets the same number of batches.
 
-def eval_batches(
-    log: PreparedLog, config: DataConfig, split: Split, process: int = 0, processes: int = 1
-) -> grain.IterDataset:
-    """All rows of a split once, in order, the last batch filled up with padding.
+        Raises:
+          UserError: the split is empty.
+        """
+        rows = self._rows(split, self.config.stride)
+        batches = -(-len(rows) // self.config.batch_size)
+        dataset = grain.MapDataset.range(batches * self.config.batch_size)
+        return self._read(dataset[self.process :: self.processes], rows)
 
-    Every process gets the same number of batches.
+    def _rows(self, split: Split, stride: int) -> Rows:
+        shift = int(self.next_item)
+        windows = plan_windows(self.log.index, split, self.config.length + shift, stride)
+        rows = pack_rows(windows, self.config.length, self.config.pack, shift)
+        if not len(rows):
+            raise UserError(f"{self.log.path}: the {split} split has no events to predict")
+        return rows
 
-    Raises:
-      UserError: as in `train_batches`.
-    """
-    rows = _rows(log, config, split, config.stride)
-    batches = -(-len(rows) // config.batch_size)
-    dataset = grain.MapDataset.range(batches * config.batch_size)[process::processes]
-    return _read(dataset, log, rows, config, processes)
-
-
-def _rows(log: PreparedLog, config: DataConfig, split: Split, stride: int) -> Rows:
-    windows = plan_windows(log.index, split, config.length, stride)
-    if not len(windows):
-        raise UserError(f"{log.path}: the {split} split has no events")
-    return pack_rows(windows, config.length, config.pack)
-
-
-def _read(
-    dataset: grain.MapDataset, log: PreparedLog, rows: Rows, config: DataConfig, processes: int
-) -> grain.IterDataset:
-    """Batches the numbers of rows, and reads the rows of each batch together."""
-    if config.batch_size % processes:
-        raise UserError(
-            f"config.data.batch_size: {config.batch_size} rows cannot be dealt evenly to "
-            f"{processes} processes"
+    def _read(self, dataset: grain.MapDataset, rows: Rows) -> grain.IterDataset:
+        """Batches the numbers of rows, and reads the rows of each batch together."""
+        make: Any = ranking_batch
+        if self.next_item:
+            make = functools.partial(next_item_batch, target_task=self.config.target_task)
+        reader = RowReader(self.log, rows, self.config.length, int(self.next_item), make)
+        threads = self.config.threads
+        batches = dataset.batch(self.config.batch_size // self.processes, batch_fn=reader)
+        return batches.to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )
-    reader = RowReader(log, rows, config.length)
-    batches = dataset.batch(config.batch_size // processes, batch_fn=reader)
-    return batches.to_iter_dataset(
-        grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=4 * config.threads)
-    )

@@ -40,7 +40,7 @@ from siren_rope_jax.data.schema import (
 )
 from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.metrics import normalized_entropy
+from siren_rope_jax.evaluation.metrics import normalized_entropy
 
 DRIFT_WAVES = 3
 """Slow cosines over the span that interests drift along: half a wave, one, one and a half."""

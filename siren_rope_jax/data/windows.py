@@ -85,14 +85,22 @@ class Rows:
         return self.members[self.offsets[row] : self.offsets[row + 1]]
 
 
-def pack_rows(windows: Windows, length: int, pack: bool = True) -> Rows:
-    """Packs windows into rows of `length` events, best fit, longest first.
+def pack_rows(windows: Windows, length: int, pack: bool = True, shift: int = 0) -> Rows:
+    """Packs windows into rows of `length` places, best fit, longest first.
 
-    With `pack=False` every window has a row of its own.
+    Args:
+      windows: those that need no place are left out.
+      length: places of a row.
+      pack: False: every window has a row of its own.
+      shift: places a window needs less than it has events.
     """
+    lengths = windows.lengths - shift
+    windows = Windows(
+        *(x[lengths > 0] for x in (windows.user, windows.start, windows.target, windows.stop))
+    )
+    lengths = lengths[lengths > 0]
     if not pack:
         return Rows(windows, np.arange(len(windows)), np.arange(len(windows) + 1))
-    lengths = windows.lengths
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by the room left in them
     rooms = 0  # bit r is set where with_room[r] is not empty

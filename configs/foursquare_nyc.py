@@ -1,0 +1,40 @@
+"""Retrieving the next venue of Foursquare's check-ins in New York.
+
+    python experiments/prepare.py --config=configs/data/foursquare_nyc.py \
+        --input=$SIREN_ROPE_DATA/foursquare_nyc/NYC.npy --output=runs/data/foursquare_nyc
+    python experiments/train.py --config=configs/foursquare_nyc.py:siren_rope \
+        --workdir=runs/foursquare_nyc
+
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py).
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {
+                "path": "runs/data/foursquare_nyc",
+                "length": 100,
+                "stride": 50,
+                "batch_size": 32,
+            },
+            "model": {
+                "width": 64,
+                "heads": 2,
+                "layers": 2,
+                "dropout": 0.3,
+                **retrieval_variant(name),
+            },
+            "optimizer": {"learning_rate": 2e-3},
+            "training": {"epochs": 20.0, "evaluations_per_epoch": 1, "patience": 5},
+        },
+    )

@@ -1,0 +1,134 @@
+"""From pieces of histories to batches of fixed shape, as numpy arrays."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from siren_rope_jax.batch import Batch, NextItemBatch
+from siren_rope_jax.data.schema import Dense, Schema
+from siren_rope_jax.time_features import Time
+
+
+class Piece(NamedTuple):
+    """One window of a row.
+
+    Attributes:
+      row, segment: where it is: the row of the batch, and 1, 2, ... within it.
+      at: the first place in the row.
+      history: all events of its user, oldest first.
+      first: the global index of the user's first event.
+      start, target, stop: the window, as in `Windows`.
+    """
+
+    row: int
+    segment: int
+    at: int
+    history: np.ndarray
+    first: int
+    start: int
+    target: int
+    stop: int
+
+
+def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int]) -> Batch:
+    """The `Batch` of these pieces: every event asks for its own labels.
+
+    Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
+    per action feature (standardised value, 0 if absent; whether present).
+
+    Args:
+      schema: of the log.
+      pieces: of the rows.
+      shape: [B, L].
+    """
+    events = np.zeros(shape, schema.event_dtype)
+    segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    event = np.full(shape, -1, np.int64)
+    for p in pieces:
+        place = p.row, slice(p.at, p.at + p.stop - p.start)
+        events[place] = p.history[p.start : p.stop]
+        segment[place] = p.segment
+        position[place] = np.arange(p.stop - p.start)
+        targets = slice(place[1].stop - (p.stop - p.target), place[1].stop)
+        event[p.row, targets] = p.first + np.arange(p.target, p.stop)
+    padding = (segment == 0)[..., None]
+    labels = _stacked([events[f"task/{task}"] for task in schema.tasks], segment)
+    extra = _standardised(events, "action", schema.actions, segment)
+    absent = np.isnan(extra)
+    columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
+    actions = np.concatenate(columns, axis=-1).astype(np.float32)
+    return Batch(
+        categorical=_categorical(schema, events),
+        dense=_standardised(events, "dense", schema.dense, segment),
+        context=_standardised(events, "context", schema.context, segment),
+        actions=np.where(padding, 0.0, actions).astype(np.float32),
+        labels=(labels == 1).astype(np.float32),
+        label_mask=(labels >= 0) & (event >= 0)[..., None],
+        time=_time(events, segment),
+        position=position,
+        segment=segment,
+        event=event.astype(np.int32),
+    )
+
+
+def next_item_batch(
+    schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int], target_task: str = ""
+) -> NextItemBatch:
+    """The `NextItemBatch` of these pieces: every event but a window's last asks for the next.
+
+    Args:
+      schema: of the log.
+      pieces: of the rows.
+      shape: [B, L].
+      target_task: a task whose positives alone are asked for; empty: all events are.
+    """
+    dtype = schema.event_dtype
+    events, following = np.zeros(shape, dtype), np.zeros(shape, dtype)
+    segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    event = np.full(shape, -1, np.int64)
+    for p in pieces:
+        place = p.row, slice(p.at, p.at + p.stop - p.start - 1)
+        events[place] = p.history[p.start : p.stop - 1]
+        following[place] = p.history[p.start + 1 : p.stop]
+        segment[place] = p.segment
+        position[place] = np.arange(p.stop - p.start - 1)
+        nth = np.arange(p.start + 1, p.stop)
+        event[place] = np.where(nth >= p.target, p.first + nth, -1)
+    if target_task:
+        event[following[f"task/{target_task}"] != 1] = -1
+    item = schema.categorical[0]
+    return NextItemBatch(
+        categorical=_categorical(schema, events),
+        dense=_standardised(events, "dense", schema.dense, segment),
+        time=_time(events, segment),
+        request_time=_time(following, segment),
+        target=item.known_ids(following[f"categorical/{item.name}"]),
+        position=position,
+        segment=segment,
+        event=event.astype(np.int32),
+    )
+
+
+def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:
+    """Columns side by side; [..., 0] for none."""
+    return np.stack(columns, axis=-1) if columns else np.zeros((*like.shape, 0))
+
+
+def _standardised(
+    events: np.ndarray, prefix: str, columns: Sequence[Dense], segment: np.ndarray
+) -> np.ndarray:
+    """Zero mean and unit deviation over train; 0 for padding."""
+    values = _stacked([(events[f"{prefix}/{c.name}"] - c.mean) / c.std for c in columns], segment)
+    return np.where((segment == 0)[..., None], 0.0, values).astype(np.float32)
+
+
+def _categorical(schema: Schema, events: np.ndarray) -> np.ndarray:
+    ids = [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical]
+    return np.stack(ids, axis=-1)
+
+
+def _time(events: np.ndarray, segment: np.ndarray) -> Time:
+    time = Time.from_seconds(events["time"], events["utc_offset"])
+    return dataclasses.replace(time, known=time.known & (segment > 0))

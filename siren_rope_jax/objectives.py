@@ -1,0 +1,182 @@
+"""What the training loop needs to know of a model: the two objectives, ranking and retrieval.
+
+Both have the same face: batches of a log, a loss to descend, and metrics of a split, one of which
+(`criterion`, the lower the better) chooses the best checkpoint.
+"""
+
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from siren_rope_jax.batch import Inputs
+from siren_rope_jax.data.assemble import next_item_batch, ranking_batch
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.pipeline import Batches
+from siren_rope_jax.data.windows import Split
+from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
+from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, RetrievalExperiment
+from siren_rope_jax.losses import ranking_loss
+from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.retrieval import Retriever
+from siren_rope_jax.retrieval_losses import retrieval_loss
+from siren_rope_jax.retrieving import Ranked, RankScorer
+from siren_rope_jax.scoring import Scored, Scorer
+from siren_rope_jax.sharding import replicated
+from siren_rope_jax.time_features import TimeScale
+
+
+class Objective(Protocol):
+    """A model on a log, and what it is to do.
+
+    Attributes:
+      criterion: the metric of `validate` that chooses the best checkpoint; lower is better.
+      model: the module; its parameters are those of `init_params`.
+      batches: of the log, for this process.
+    """
+
+    criterion: ClassVar[str]
+    model: Any
+    batches: Batches
+
+    def init_params(self, seed: int) -> Any:
+        """Parameters drawn from `seed`, placed on the mesh."""
+
+    def loss(self, params: Any, batch: Any, key: Array) -> Array:
+        """The training loss of a batch; `key` draws dropout and negatives."""
+
+    def score(self, params: Any, split: Split) -> Scored | Ranked:
+        """What the model says of every target event of a split."""
+
+    def validate(self, params: Any) -> dict[str, float]:
+        """Metrics of the validation split."""
+
+
+def make_objective(config: ExperimentConfig, log: PreparedLog, mesh: Mesh) -> Objective:
+    """The objective of an experiment's kind.
+
+    Raises:
+      UserError: the config does not fit the log or the number of processes.
+    """
+    if isinstance(config, RetrievalExperiment):
+        return RetrievalObjective(config, log, mesh)
+    assert isinstance(config, RankingExperiment)
+    return RankingObjective(config, log, mesh)
+
+
+def count_parameters(params: Any) -> int:
+    """The number of trained scalars."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def model_inputs(log: PreparedLog, length: int) -> Inputs:
+    """What a model must know of a log cut into rows of `length`; T~ spans the training events."""
+    schema = log.schema
+    return Inputs(
+        categories={c.name: c.rows for c in schema.categorical},
+        tasks=schema.tasks,
+        context_length=length,
+        scale=TimeScale.fit(schema.train_start, schema.train_end),
+    )
+
+
+def _init(model: Any, padding: Any, seed: int, mesh: Mesh) -> Any:
+    init = jax.jit(lambda key: model.init(key, padding)["params"], out_shardings=replicated(mesh))
+    return init(jax.random.key(seed))
+
+
+def _batches(config: ExperimentConfig, log: PreparedLog, next_item: bool) -> Batches:
+    return Batches(log, config.data, next_item, jax.process_index(), jax.process_count())
+
+
+class RankingObjective:
+    """Engagement labels of every event; the criterion is the mean NE of the tasks."""
+
+    criterion: ClassVar[str] = "ne"
+
+    def __init__(self, config: RankingExperiment, log: PreparedLog, mesh: Mesh) -> None:
+        self.batches = _batches(config, log, next_item=False)
+        self.model = Ranker(config.model, model_inputs(log, config.data.length))
+        self._mesh = mesh
+        self._scorer = Scorer(self.model, mesh)
+
+    def init_params(self, seed: int) -> Any:
+        """As in `Objective`."""
+        shape = (1, self.batches.config.length)
+        return _init(
+            self.model, ranking_batch(self.batches.log.schema, [], shape), seed, self._mesh
+        )
+
+    def loss(self, params: Any, batch: Any, key: Array) -> Array:
+        """Mean cross-entropy of all labels, in nats."""
+        logits: Any = self.model.apply(
+            {"params": params}, batch, deterministic=False, rngs={"dropout": key}
+        )
+        return ranking_loss(logits, batch.labels, batch.label_mask)
+
+    def score(self, params: Any, split: Split) -> Scored:
+        """Probabilities of every task."""
+        return self._scorer(params, self.batches.evaluation(split))
+
+    def validate(self, params: Any) -> dict[str, float]:
+        """The mean NE of the tasks as "ne", and each as "ne/<task>"."""
+        ne = self.score(params, "validation").ne(self.batches.log.schema.tasks)
+        return {"ne": sum(ne.values()) / len(ne)} | {f"ne/{t}": value for t, value in ne.items()}
+
+
+class RetrievalObjective:
+    """The item of every next event; the criterion is its NLL among all items."""
+
+    criterion: ClassVar[str] = "nll"
+
+    def __init__(self, config: RetrievalExperiment, log: PreparedLog, mesh: Mesh) -> None:
+        self.batches = _batches(config, log, next_item=True)
+        self.model = Retriever(config.model, model_inputs(log, config.data.length))
+        self._loss = config.loss
+        self._mesh = mesh
+        self._scorer = RankScorer(self.model, log, config.filter_seen, mesh)
+
+    def init_params(self, seed: int) -> Any:
+        """As in `Objective`."""
+        padding = next_item_batch(self.batches.log.schema, [], (1, self.batches.config.length))
+        return _init(self.model, padding, seed, self._mesh)
+
+    def loss(self, params: Any, batch: Any, key: Array) -> Array:
+        """The configured loss over the batch's targets that have an embedding, in nats."""
+        dropout_key, negatives_key = jax.random.split(key)
+        result: Any = self.model.apply(
+            {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
+        )
+        query_BxLxD, item_VxD = result
+        return retrieval_loss(
+            self._loss,
+            query_BxLxD.reshape(-1, query_BxLxD.shape[-1]),
+            item_VxD,
+            batch.target.reshape(-1),
+            ((batch.event >= 0) & (batch.target > 0)).reshape(-1),
+            self._item_counts if self._loss.needs_item_counts else None,
+            negatives_key,
+        )
+
+    @cached_property
+    def _item_counts(self) -> Array:
+        """How often each known item is an event of the train split; 0 for the unknown row."""
+        log = self.batches.log
+        item = log.schema.categorical[0]
+        counts = log.vocabulary(item.name)["train_count"].to_numpy()[: item.known]
+        return jnp.asarray(np.r_[0, counts], jnp.float32)
+
+    def score(self, params: Any, split: Split) -> Ranked:
+        """The rank of every target."""
+        return self._scorer(params, self.batches.evaluation(split))
+
+    def validate(self, params: Any) -> dict[str, float]:
+        """The chief metrics of the ranks: "nll", "mrr", "hr@10" and "ndcg@10"."""
+        ranked = self.score(params, "validation")
+        values = ranking_metrics(ranked.rank, ranked.nll)
+        chosen = {name: values[name] for name in ("nll", "mrr", "hr@10", "ndcg@10")}
+        return {name: np.nan if value is None else value for name, value in chosen.items()}

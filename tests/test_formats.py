@@ -1,0 +1,303 @@
+"""Logs that are no tables of text: arrays, sequences, JSON and Python lines."""
+
+import gzip
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from siren_rope_jax.data import conversions
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.prepare import prepare
+from siren_rope_jax.errors import UserError
+from tests.raw_logs import START, assert_same, config, decoded, prepared, raw_log
+
+COLUMNS = ("uid", "iid", "at")
+RAW = raw_log()[list(COLUMNS)].assign(iid=lambda raw: raw.iid.str[1:].astype(int))
+RAW = RAW.drop_duplicates().sort_values(["uid", "at"], kind="stable")
+SEQUENCES = {
+    "pattern": "*_item_*",
+    "kind": "sequences",
+    "columns": COLUMNS,
+    "companion": ("_item_", "_time_"),
+}
+
+
+def sequences(folder, name="log_item_x.txt", raw=RAW):
+    """Writes both files of sequences and returns that of items."""
+    for column, path in (("iid", folder / name), ("at", folder / name.replace("item", "time"))):
+        lines = [f"{user} {' '.join(map(str, part))}" for user, part in raw.groupby("uid")[column]]
+        text = ("\n".join(lines) + "\n").encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    return folder / name
+
+
+def lines(path, texts):
+    text = "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogatepass")
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def records(raw):
+    """Rows as an official file has them: in another order, with more than is asked for."""
+    return [
+        {"title": "a\n'b'", "at": at, "uid": uid, "more": [1, {"uid": 7}], "iid": iid, "ok": True}
+        for uid, iid, at in raw.itertuples(index=False, name=None)
+    ]
+
+
+def open_prepared(path, output, **values):
+    prepare(config(tasks={}, **values), path, output)
+    return PreparedLog.open(output)
+
+
+def write_npy(path, dtype=np.int32):
+    np.save(path, RAW.to_numpy(dtype))
+    return path
+
+
+KEYS = {"columns": COLUMNS}
+FORMS = {
+    "array": (lambda folder: write_npy(folder / "log.npy"), KEYS),
+    "fortran order": (
+        lambda folder: (np.save(folder / "f.npy", np.asfortranarray(RAW.to_numpy(np.int64))),
+                        folder / "f.npy")[1],
+        KEYS,
+    ),
+    "sequences": (sequences, SEQUENCES),
+    "sequences gzipped": (lambda folder: sequences(folder, "a_item_x.txt.gz"), SEQUENCES),
+    "JSON lines": (
+        lambda folder: lines(folder / "log.jsonl", map(json.dumps, records(RAW))), KEYS,
+    ),
+    "JSON lines gzipped": (
+        lambda folder: lines(folder / "log.jsonl.gz", map(json.dumps, records(RAW))), KEYS,
+    ),
+    "Python dicts": (
+        lambda folder: lines(folder / "log.json.gz", map(repr, records(RAW))),
+        KEYS | {"kind": "python_dicts"},
+    ),
+    "renamed": (
+        lambda folder: lines(folder / "r.jsonl", map(json.dumps, records(RAW))),
+        {"columns": ("at", "uid", "iid")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_give_the_same_log(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(conversions, "CHUNK_ROWS", 37)  # several chunks, and a part of one
+    write_form, values = FORMS[form]
+    expected = prepared(tmp_path, RAW, tasks={})
+    found = open_prepared(write_form(tmp_path), tmp_path / "out", formats={"form": values})
+    assert_same(found, expected, form)
+    assert found.schema == expected.schema
+    assert found.vocabulary("item").equals(expected.vocabulary("item"))
+    assert found.users().to_pylist() == expected.users().to_pylist()
+    assert found.report["rows_read"] == len(RAW)
+
+
+def test_text_keeps_its_spelling_and_characters(tmp_path):
+    """Ids are what the file says: "007" is not 7, and a half of a character is not lost alone."""
+    names = ["007", "7", "Zo\u00eb \U0001f600", "u\u2028v", "x y"]
+    rows = [{"uid": name, "iid": 1.5, "at": START + 40 * i + j} for j in range(9)
+            for i, name in enumerate(names)]  # fmt: skip
+    as_json = lines(tmp_path / "log.jsonl", map(json.dumps, rows))
+    as_python = [repr(row).replace("'uid': '", "'uid': u'") for row in rows]
+    as_python = [text.replace("\U0001f600", "\\ud83d\\ude00") for text in as_python]
+    dicts = {"columns": COLUMNS, "kind": "python_dicts"}
+    for number, (path, form) in enumerate(
+        ((as_json, KEYS), (lines(tmp_path / "log.py", as_python), dicts))
+    ):
+        log = open_prepared(path, tmp_path / f"out{number}", formats={"form": form})
+        assert sorted(log.users().to_pylist()) == sorted(names)
+        assert log.vocabulary("item")["value"].to_pylist() == ["1.5"]
+
+
+def test_what_is_absent_is_absent(tmp_path):
+    rows = [{"uid": i % 9, "iid": i % 5, "at": START + i, "x": i % 2 or None} for i in range(300)]
+    rows[4]["x"], rows[5]["x"] = "", True
+    del rows[6]["x"]
+    form = {"columns": (*COLUMNS, "x"), "kind": "python_dicts"}
+    for number, (path, kind) in enumerate(
+        (
+            (lines(tmp_path / "a.jsonl", map(json.dumps, rows)), "jsonl"),
+            (lines(tmp_path / "a.txt", map(repr, rows)), "python_dicts"),
+        )
+    ):
+        actions = {"x": "CASE x WHEN 'true' THEN 5 ELSE CAST(x AS INTEGER) END"}
+        log = open_prepared(path, tmp_path / str(number), formats={"form": form | {"kind": kind}},
+                            actions=actions)  # fmt: skip
+        found = decoded(log).sort_values("time")["action/x"].to_numpy()
+        assert found[5] == 5 and np.isnan(found[[4, 6, 8]]).all() and (found[7::2] == 1).all()
+
+
+def test_rows_are_numbered(tmp_path):
+    rows = records(RAW)
+    rows[16]["at"] = "noon"
+    for name, texts, kind in (
+        ("log.jsonl", map(json.dumps, rows), "auto"),
+        ("log.dicts", map(repr, rows), "python_dicts"),
+    ):
+        with pytest.raises(UserError, match=f"row 17 of {name}: 'at' is 'noon', which is not"):
+            open_prepared(lines(tmp_path / name, texts), tmp_path / "out",
+                          formats={"form": KEYS | {"kind": kind}})  # fmt: skip
+
+
+def test_identical_rows_can_be_kept(tmp_path):
+    raw = pd.concat([raw_log(), raw_log()[:7]])
+    log = prepared(tmp_path, raw, drop_duplicates=False)
+    assert log.report["rows_read"] == sum(log.report["events"].values()) == 307
+    assert log.report["duplicates_dropped"] == 0
+
+
+def test_times_count_from_an_origin(tmp_path):
+    minutes = RAW.assign(at=(RAW["at"] - START) // 5)
+    expected = START + 60 * minutes["at"]
+    origin = pd.Timestamp(START, unit="s").isoformat()
+    for number, more in enumerate(({"time_unit": "min"}, {"time_unit": "s"}, {"time_unit": "ms"})):
+        per_minute = {"min": 1, "s": 60, "ms": 60_000}[more["time_unit"]]
+        raw = minutes.assign(at=minutes["at"] * per_minute)
+        log = prepared(tmp_path, raw, f"{number}.csv", tasks={}, time_origin=origin,
+                       drop_duplicates=False, **more)  # fmt: skip
+        np.testing.assert_array_equal(np.sort(log.events().rows["time"]), np.sort(expected))
+    half = raw.assign(at=raw["at"] / 1000 + 0.5)
+    log = prepared(tmp_path, half, "half.csv", tasks={}, time_origin=origin, drop_duplicates=False)
+    np.testing.assert_array_equal(np.sort(log.events().rows["time"]), np.sort(expected))
+    far = raw.assign(at=raw["at"].where(raw["at"] != raw["at"].max(), 2**62))
+    with pytest.raises(UserError, match=r"outside 1902.*'ms' since 2023-11-14 22:13:20\+00:00"):
+        prepared(tmp_path, far, tasks={}, time_unit="ms", time_origin=origin)
+    with pytest.raises(UserError, match=r"config\.time_origin: 'May' is no date"):
+        prepared(tmp_path, raw, tasks={}, time_origin="May")
+    with pytest.raises(UserError, match=r"config\.time_origin: dates"):
+        config(time_unit="iso", time_origin=origin)
+
+
+def pair(items: str, times: str):
+    def write(folder):
+        (folder / "log_time_x.txt").write_text(times)
+        (folder / "log_item_x.txt").write_text(items)
+        return folder / "log_item_x.txt"
+
+    return write
+
+
+def saved(array):
+    def write(folder):
+        np.save(folder / "log.npy", array, allow_pickle=True)
+        return folder / "log.npy"
+
+    return write
+
+
+def raw_bytes(name: str, content: bytes):
+    def write(folder):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return write
+
+
+DICTS = KEYS | {"kind": "python_dicts"}
+BAD = {
+    "other users": (
+        pair("1 5 6\n2 7\n", "1 50 60\n3 70\n"), SEQUENCES,
+        "line 2: 1 items of user '2' in .*log_item_x.txt, but 1 times of user '3' in log_time_x",
+    ),
+    "other counts": (
+        pair("1 5 6\n2 7\n", "1 50\n2 70\n"), SEQUENCES,
+        "line 1: 2 items of user '1' in .*, but 1 times of user '1' in log_time_x.txt",
+    ),
+    "a line too few": (
+        pair("1 5 6\n2 7\n", "1 50 60\n"), SEQUENCES,
+        "line 2 of .*log_item_x.txt has no partner in log_time_x.txt",
+    ),
+    "an item too few": (
+        pair("1 5 6\n", "1 50 60\n2 70\n"), SEQUENCES, "line 2 of .*log_time_x.txt has no partner",
+    ),
+    "an empty line": (
+        pair("\n1 5 6\n", "1 50 60\n\n"), SEQUENCES, "line 1: nothing in .*, but 2 times of user",
+    ),
+    "no events": (pair("", ""), SEQUENCES, "is an empty log"),
+    "no times": (
+        raw_bytes("log_item_x.txt", b"1 2\n"), SEQUENCES,
+        "the file of its times, .*log_time_x.txt, does not exist",
+    ),
+    "times as items": (
+        raw_bytes("log_time_x.txt", b"1 2\n"), SEQUENCES | {"pattern": "*"},
+        "name of a file of items has '_item_' once.*; name the file of items",
+    ),
+    "no text": (
+        raw_bytes("log.dicts", b"{'uid': 1}\n\xff\xfe\n"), DICTS, "line 2 of .* is not UTF-8",
+    ),
+    "JSON as Python": (
+        raw_bytes("log.dicts", b'{"uid": 1, "iid": 2, "at": 3}\n{"uid": null}\n'), DICTS,
+        "line 2 of .*log.dicts: no Python dict: ",
+    ),
+    "a program": (
+        raw_bytes("log.dicts", b"__import__('os').abort()\n"), DICTS, "line 1 of .*no Python dict",
+    ),
+    "a list": (raw_bytes("log.dicts", b"[1, 2]\n"), DICTS, "line 1 of .*: a list, no Python dict"),
+    "truncated dicts": (
+        raw_bytes("log.gz", gzip.compress(b"{'uid': 1}\n" * 99)[:-5]), DICTS,
+        "log.gz is truncated or damaged",
+    ),
+    "truncated JSON": (
+        raw_bytes("log.jsonl.gz", gzip.compress(b'{"uid": 1}\n' * 99)[:-5]), KEYS,
+        "log.jsonl.gz is truncated or damaged",
+    ),
+    "half a JSON line": (
+        raw_bytes("log.jsonl", b'{"uid": 1}\n{"uid": '), KEYS, "log.jsonl cannot be read: ",
+    ),
+    "no JSON object": (
+        raw_bytes("log.jsonl", b"[1, 2, 3]\n"), KEYS, "log.jsonl cannot be read: ",
+    ),
+    "no columns": (
+        raw_bytes("log.jsonl", b"{}\n"), {}, r"config.formats must name the columns .*\(jsonl\)",
+    ),
+    "an array of floats": (saved(np.ones((4, 3))), KEYS, "holds float64, not integers"),
+    "an array of huge numbers": (
+        saved(np.ones((4, 3), np.uint64)), KEYS, "holds uint64, not integers of up to 64 bits",
+    ),
+    "an empty file": (
+        raw_bytes("log.npy", b""), KEYS, r"log.npy is no complete .npy file of numbers",
+    ),
+    "an array of Python's": (
+        saved(np.array([[None, {}]], object)), KEYS,
+        "log.npy is no complete .npy file of numbers: .*Python objects",
+    ),
+    "a pickle": (
+        raw_bytes("log.npy", pickle.dumps([1, 2])), KEYS, "log.npy is no complete .npy file",
+    ),
+    "a flat array": (saved(np.arange(9)), KEYS, r"no .npy file of one array \[rows, columns\]"),
+    "another number of columns": (
+        saved(np.ones((4, 2), int)), KEYS, r"has 2 columns, but the config names \['uid', 'iid'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(tmp_path, case):
+    write_case, form, message = BAD[case]
+    path = write_case(tmp_path)
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with pytest.raises(UserError, match=message) as caught:
+        open_prepared(path, tmp_path / "out", formats={"form": form})
+    assert "\n" not in str(caught.value)
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"kind": "sequences", "columns": COLUMNS}, "sequences need a companion"),
+        ({"companion": ("a", "b")}, "and other kinds none"),
+        (SEQUENCES | {"companion": ("a",)}, "a companion of two texts"),
+        (SEQUENCES | {"columns": ("u", "i")}, "sequences need 3 columns"),
+        ({"kind": "json"}, r"config\.formats\.form\.kind: 'json' is not a choice.*'jsonl'"),
+    ],
+)
+def test_bad_formats(form, message):
+    with pytest.raises(UserError, match=message):
+        config(formats={"form": form})

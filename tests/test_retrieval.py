@@ -1,0 +1,198 @@
+"""The next-item model: causality with the request's time, biases, blocks, learning."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from siren_rope_jax.batch import NextItemBatch
+from siren_rope_jax.biases import BUCKETS, LogitBias, time_bucket
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.retrieval import Retriever
+from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.time_features import Time
+from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
+from tests.batches import START, random_next_items, small_retriever
+
+BLOCKS = ("softmax", "hstu")
+SOME = ("none", "learned_positions", "to_rope_split_head", "siren_rope_hstu_bias")
+FORMS = [(name, "softmax") for name in RETRIEVAL_VARIANTS] + [(name, "hstu") for name in SOME]
+
+
+def queries(model: Retriever, params: Any, batch: NextItemBatch) -> jax.Array:
+    return model.apply({"params": params}, batch)[0]
+
+
+@pytest.mark.parametrize(("name", "block"), FORMS)
+def test_causality_by_gradients(name: str, block: str) -> None:
+    """d query_i / d input_j: features of events reach j <= i, and nothing of j > i."""
+    model, params = small_retriever(name, block=block)
+    batch = random_next_items(rows=1)
+
+    def summed(dense: jax.Array) -> jax.Array:
+        return queries(model, params, batch.replace(dense=dense))[0] @ jnp.arange(16.0)
+
+    jacobian = jax.jacrev(summed)(jnp.asarray(batch.dense))
+    reach = np.abs(jacobian[:, 0]).sum(-1) > 0
+    np.testing.assert_array_equal(reach, np.tri(batch.segment.shape[1], dtype=bool))
+
+
+@pytest.mark.parametrize(("name", "block"), FORMS)
+def test_the_item_to_be_predicted_never_leaks(name: str, block: str) -> None:
+    """Swapping the target item, in the target and as the next event, leaves the query alone."""
+    model, params = small_retriever(name, block=block)
+    batch, slot = random_next_items(), 6
+    categorical, target = batch.categorical.copy(), batch.target.copy()
+    categorical[:, slot + 1 :, :] = (categorical[:, slot + 1 :, :] + 1) % 5
+    target[:, slot:] = (target[:, slot:] + 1) % 5
+    swapped = batch.replace(categorical=categorical, target=target)
+    before, after = (queries(model, params, b) for b in (batch, swapped))
+    np.testing.assert_array_equal(before[:, : slot + 1], after[:, : slot + 1])
+    assert not np.allclose(before[:, slot + 1 :], after[:, slot + 1 :])
+
+
+@pytest.mark.parametrize("event", ["", "_event"])
+@pytest.mark.parametrize(("name", "block"), FORMS)
+def test_the_time_of_the_request_matters_where_it_is_to(name: str, block: str, event: str) -> None:
+    """A later request changes its own query alone, and only where queries have its time."""
+    model, params = small_retriever(name + event, block=block)
+    batch = random_next_items()
+    day, second = batch.request_time.day.copy(), batch.request_time.second.copy()
+    day[:, -1] += 3
+    second[:, -1] = (second[:, -1] + 40_000) % 86_400
+    later = batch.replace(request_time=batch.request_time.replace(day=day, second=second))
+    before, after = (queries(model, params, b) for b in (batch, later))
+    np.testing.assert_array_equal(before[:, :-1], after[:, :-1])
+    changed = float(jnp.abs(before[:, -1] - after[:, -1]).max()) > 1e-6
+    assert changed == (model.config.uses_time and not event)
+
+
+@pytest.mark.parametrize("name", ["siren_rope_hstu_bias", "fuxi_bias", "time_in_embedding"])
+def test_times_that_come_later_change_nothing_earlier(name: str) -> None:
+    """Neither those of later events nor of later requests."""
+    model, params = small_retriever(name)
+    batch = random_next_items()
+    slots = np.arange(batch.segment.shape[1])
+    later = batch.replace(
+        time=batch.time.replace(day=batch.time.day + 30 * (slots >= 7)),
+        request_time=batch.request_time.replace(day=batch.request_time.day + 30 * (slots >= 6)),
+    )
+    before, after = (queries(model, params, b)[:, :6] for b in (batch, later))
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_packed_histories_do_not_see_each_other(block: str) -> None:
+    model, params = small_retriever("siren_rope_hstu_bias", block=block)
+    batch = random_next_items()
+    segment = np.where(np.arange(12) < 5, 1, 2) * np.ones_like(batch.segment)
+    other = batch.categorical.copy()
+    other[:, :5] = (other[:, :5] + 1) % 5
+    packed = batch.replace(segment=segment)
+    before, after = (queries(model, params, b) for b in (packed, packed.replace(categorical=other)))
+    np.testing.assert_array_equal(before[:, 5:], after[:, 5:])
+    assert not np.allclose(before[:, :5], after[:, :5])
+
+
+def test_times_may_be_absent() -> None:
+    """An absent time turns nothing and has no bias; the query stays finite."""
+    model, params = small_retriever("siren_rope_hstu_bias")
+    batch = random_next_items()
+    known = np.zeros_like(batch.segment, bool)
+    absent = batch.replace(
+        time=batch.time.replace(known=known), request_time=batch.request_time.replace(known=known)
+    )
+    ordinal = model.config.encoding["order"]
+    config = model.config.__class__(
+        **{**vars(model.config), "encoding": {"order": ordinal}, "biases": ()}
+    )
+    without = {k: v for k, v in params.items() if not k.startswith("bias_")}
+    without["encoding"] = {"order_gate": params["encoding"]["order_gate"]}
+    expected = queries(Retriever(config, model.inputs), without, absent)
+    np.testing.assert_allclose(queries(model, params, absent), expected, atol=1e-6)
+
+
+def test_cosine_scores_over_a_temperature() -> None:
+    model, params = small_retriever("ordinal", normalize=True, temperature=0.05)
+    query, items = model.apply({"params": params}, random_next_items())
+    np.testing.assert_allclose(jnp.linalg.norm(query, axis=-1), 20, rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(items[1:], axis=-1), 1, rtol=1e-5)
+    assert float(jnp.abs(items[0]).max()) == 0
+
+
+def test_bfloat16_models_keep_float32_parameters_and_close_queries() -> None:
+    exact, params = small_retriever("siren_rope_hstu_bias")
+    short, _ = small_retriever("siren_rope_hstu_bias", dtype="bfloat16")
+    batch = random_next_items()
+    ours, theirs = (queries(m, params, batch).astype(jnp.float32) for m in (exact, short))
+    assert queries(short, params, batch).dtype == jnp.bfloat16
+    np.testing.assert_allclose(ours, theirs, atol=0.15)
+
+
+def test_time_buckets_are_hstus() -> None:
+    seconds = np.array([0.0, 1, 2, 60, 3600, 86_400, 1e9, 1e30])
+    expected = [0, 0, 2, 13, 27, 37, 68, BUCKETS - 1]
+    np.testing.assert_array_equal(time_bucket(jnp.asarray(seconds)), expected)
+
+
+def test_biases_depend_on_differences_alone() -> None:
+    """A shift of all times and positions changes nothing; a gap of years is told from a day's."""
+    bias = LogitBias(("position", "time_buckets", "time_power"), heads=2, context_length=8)
+    seconds = START + np.array([[0, 50, 4000, 90_000, 10**9]])
+    position = np.arange(5)[None]
+
+    def of(shift: int, params: Any = None) -> Any:
+        time = Time.from_seconds(seconds + shift)
+        args = (position + (shift > 0), time, time)
+        return bias.init(jax.random.key(0), *args) if params is None else bias.apply(params, *args)
+
+    params = of(0)
+    np.testing.assert_allclose(of(0, params), of(123_457, params), atol=1e-6)
+    value = np.asarray(of(0, params))
+    assert value.shape == (1, 2, 5, 5)
+    power = np.asarray(params["params"]["time_power_scale"])
+    assert power.shape == (2, 1, 1)
+    assert len(np.unique(value[0, 0, 4, :4])) == 4
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_learns_what_follows_what(block: str) -> None:
+    """Items that follow each other in a fixed cycle: the loss goes towards zero."""
+    model, params = small_retriever("siren_rope", block=block)
+    batch = random_next_items(rows=8)
+    item = (np.arange(12) + np.arange(8)[:, None]) % 19 + 1
+    categorical = np.stack([item, item % 5], axis=-1).astype(np.int32)
+    target = (item % 19 + 1).astype(np.int32)
+    batch = jax.device_put(batch.replace(categorical=categorical, target=target))
+    optimizer = optax.adam(1e-2)
+
+    def loss_of(params: Any) -> jax.Array:
+        query, items = model.apply({"params": params}, batch)
+        asked = jnp.ones(target.size, bool)
+        flat = query.reshape(-1, query.shape[-1])
+        return retrieval_loss(LossConfig(), flat, items, target.reshape(-1), asked)
+
+    @jax.jit
+    def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, first = optimizer.init(params), float(loss_of(params))
+    for _ in range(150):
+        params, state, loss = step(params, state)
+    assert first > 2.5 > 0.1 > float(loss)
+
+
+def test_wrong_sizes_and_names_are_refused() -> None:
+    with pytest.raises(UserError, match="head width must be a whole, even number"):
+        small_retriever("ordinal", width=18, heads=4)
+    with pytest.raises(UserError, match=r"model\.temperature: must be above 0"):
+        small_retriever("ordinal", temperature=0.0)
+    with pytest.raises(UserError, match="did you mean 'hstu_bias'"):
+        retrieval_variant("hstu_bais")
+    with pytest.raises(UserError, match="is unknown"):
+        retrieval_variant("siren_rope_interleaved")
