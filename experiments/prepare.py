@@ -2,34 +2,47 @@
 
     python experiments/prepare.py --config=configs/data/NAME.py --input=PATH --output=DIR \
         [--config.key=value ...]
+    python experiments/prepare.py --config=configs/data/NAME.py --download --output=DIR
 
-The built-in feed, configs/data/synthetic.py, is generated and takes no --input.
+The second form fetches the log first, after printing its terms, where the publisher offers a plain
+link; the file stays in --downloads for the next time. The built-in feed, configs/data/synthetic.py,
+is generated and takes neither --input nor --download.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
+from siren_rope_jax.data.download import fetch_log
 from siren_rope_jax.data.make import make_log
+from siren_rope_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
 _INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The folder to write; must not exist or be empty.", required=True
 )
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Whether to fetch the log instead of --input.")
+_DOWNLOADS = flags.DEFINE_string("downloads", "runs/downloads", "Where fetched files are kept.")
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """Prepares what the flags describe and prints what was found."""
-    report = make_log(_CONFIG.value, _INPUT.value, _OUTPUT.value)
-    events = report["events"]
+    if _DOWNLOAD.value and _INPUT.value is not None:
+        raise UserError("--input and --download: both name the log; give one of them")
+    source = fetch_log(_CONFIG.value, _DOWNLOADS.value) if _DOWNLOAD.value else _INPUT.value
+    report = make_log(_CONFIG.value, source, _OUTPUT.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
-    print(f"train until {report['train_end']}, validation until {report['validation_end']}")
-    for split, count in events.items():
+    if report.get("protocol") == "leave_one_out":
+        print("test is each user's last event, validation the one before it")
+    else:
+        print(f"train until {report['train_end']}, validation until {report['validation_end']}")
+    for split, count in report["events"].items():
         unknown = report["unknown_item_events"][split]
         rates = ", ".join(f"{t} {r[split]['rate']:.1%}" for t, r in report["tasks"].items())
-        print(f"{split}: {count} events, {unknown} of an unknown item; positive: {rates or '-'}")
+        positive = f"; positive: {rates}" if rates else ""
+        print(f"{split}: {count} events, {unknown} of an unknown item{positive}")
     for task, floors in report.get("floors", {}).items():
         values = ", ".join(f"{name} {ne:.4f}" for name, ne in floors.items())
         print(f"{task}: NE on test of {values}")

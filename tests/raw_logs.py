@@ -1,14 +1,19 @@
 """Raw logs for the tests of prepare: written as text or Parquet, prepared with the real code."""
 
 import gzip
+import importlib.util
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
 
+ROOT = Path(__file__).parents[1]
 START = 1_700_000_000
 SMALL = {"user": "uid", "item": "iid", "time": "at", "threads": 1}
 
@@ -54,3 +59,46 @@ def prepared(tmp_path, frame: pd.DataFrame, name: str = "log.csv", **values) -> 
     output = tmp_path / f"prepared-{len(list(tmp_path.iterdir()))}"
     prepare(config(**values), write(tmp_path / name, frame), output)
     return PreparedLog.open(output)
+
+
+def load_config(name: str, *variant: str):
+    """The ConfigDict of configs/data/NAME.py, or of a variant of it."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/data/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*variant)
+
+
+def data_config(name: str, *variant: str, **values) -> PrepareConfig:
+    """The config in configs/data/NAME.py, or a variant of it, with changes."""
+    loaded = load_config(name, *variant)
+    loaded.update(values)
+    return PrepareConfig.load(loaded)
+
+
+def decoded(log: PreparedLog) -> pd.DataFrame:
+    """All events with raw values in place of ids."""
+    events = log.events()
+    frame = pd.DataFrame({name: events.rows[name] for name in events.rows.dtype.names})
+    frame.insert(0, "user", log.users().to_pandas().to_numpy()[events.user])
+    for categorical in log.schema.categorical:
+        values = log.vocabulary(categorical.name)["value"].to_pandas()
+        frame[f"categorical/{categorical.name}"] = values.to_numpy()[
+            frame[f"categorical/{categorical.name}"] - 1
+        ]
+    return frame
+
+
+def assert_same(found: PreparedLog, expected: PreparedLog, what: str = "") -> None:
+    found, expected = found.events().rows, expected.events().rows
+    assert found.dtype == expected.dtype
+    for name in found.dtype.names:  # by field, since only so NaN equals NaN
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{what} {name}")
+
+
+def real_file(name: str) -> Path:
+    """A file below SIREN_ROPE_DATA; skips the test where there is none."""
+    path = Path(os.environ.get("SIREN_ROPE_DATA") or "/nonexistent") / name
+    if not path.is_file():
+        pytest.skip(f"SIREN_ROPE_DATA names no folder with {name}")
+    return path

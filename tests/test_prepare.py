@@ -1,10 +1,8 @@
 """Prepare keeps every value, sorts, splits by one time, and gives ids by what train has seen."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import ibis
 import numpy as np
@@ -20,9 +18,19 @@ from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
 from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError
-from tests.raw_logs import START, config, prepared, raw_log, write
+from tests.raw_logs import (
+    ROOT,
+    START,
+    assert_same,
+    config,
+    data_config,
+    decoded,
+    prepared,
+    raw_log,
+    real_file,
+    write,
+)  # fmt: skip
 
-ROOT = Path(__file__).parents[1]
 FEATURES = {
     "categorical": {"tab": "tab"},
     "dense": {"x": "x"},
@@ -31,33 +39,6 @@ FEATURES = {
     "tasks": {"like": "rating >= 4", "love": "CASE WHEN tab > 0 THEN rating = 5 END"},
     "utc_offset": "-3600 * tab",
 }
-
-
-def data_config(name: str) -> PrepareConfig:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/data/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return PrepareConfig.load(module.get_config())
-
-
-def decoded(log: PreparedLog) -> pd.DataFrame:
-    """All events with raw values in place of ids."""
-    events = log.events()
-    frame = pd.DataFrame({name: events.rows[name] for name in events.rows.dtype.names})
-    frame.insert(0, "user", log.users().to_pandas().to_numpy()[events.user])
-    for categorical in log.schema.categorical:
-        values = log.vocabulary(categorical.name)["value"].to_pandas()
-        frame[f"categorical/{categorical.name}"] = values.to_numpy()[
-            frame[f"categorical/{categorical.name}"] - 1
-        ]
-    return frame
-
-
-def assert_same(found: PreparedLog, expected: PreparedLog, what: str = "") -> None:
-    found, expected = found.events().rows, expected.events().rows
-    assert found.dtype == expected.dtype
-    for name in found.dtype.names:  # by field, since only so NaN equals NaN
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{what} {name}")
 
 
 def test_every_value_comes_back(tmp_path):
@@ -423,14 +404,6 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def globo_file() -> Path:
-    folder = os.environ.get("SIREN_ROPE_DATA")
-    path = Path(folder or ".") / "globo_news" / "clicks_hour_000-384.csv.gz"
-    if not path.is_file():
-        pytest.skip("SIREN_ROPE_DATA names no folder with globo_news/")
-    return path
-
-
 def globo_like(rows: int = 3000) -> pd.DataFrame:
     """Sessions of 2 to 6 clicks with Globo's columns, the last click 30 s after the one before."""
     rng = np.random.default_rng(0)
@@ -483,7 +456,7 @@ def test_globo_small(tmp_path):
 
 @pytest.mark.slow
 def test_globo(tmp_path):
-    path = globo_file()
+    path = real_file("globo_news/clicks_hour_000-384.csv.gz")
     report = prepare(data_config("globo"), path, tmp_path / "out")
     assert report["rows_read"] == 2_988_181 and report["seconds"] < 60
     totals = {

@@ -23,12 +23,18 @@ User, item and time are columns; all else is SQL over the log's columns, `user`,
     utc_offset   one expression: local time minus UTC, in seconds
 
 time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps). The file is
-text (comma; tab for *.tsv) or Parquet, gzipped or not; other text is read with
+text (comma; tab for *.tsv), Parquet, JSON lines (*.jsonl) or an array of integers (*.npy), lines
+gzipped or not; other text is read with
 
     --config.formats.any.delimiter='|'  --config.formats.any.columns="('uid', 'article', 'at')"
 
-where `columns` names the columns of a file without a header. Every other key is described in
-`siren_rope_jax/data/prepare_config.py`.
+where `columns` names the columns of a file without a header and of an array, and the keys to take
+of JSON. Without tasks the log is one of items alone, for retrieval: which is next? For that also
+
+    --config.min_count=1                     every item that train has seen can be found
+    --config.split.kind=leave_one_out        each user's last event is test, not the last weeks
+
+Every other key is described in `siren_rope_jax/data/prepare_config.py`.
 """
 
 from ml_collections import ConfigDict

@@ -21,6 +21,9 @@ _MICROSECONDS = 1_000_000
 _PLAUSIBLE = tuple(
     int(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp()) for year in (1990, 2100)
 )
+_FAR = 1 << 34  # seconds: twice the range of times, so from no origin in it back into it
+_REFUSED = ibis.literal(2 * _FAR, "int64")  # a time that `check_times` refuses
+_MAX_INT64 = (1 << 63) - 1
 _END_OF_1970 = 365 * 86_400
 _MAX_FLOAT32 = 3.4028234e38
 _MAX_UTC_OFFSET = 18 * 3600
@@ -43,10 +46,16 @@ def require_present(table: ibis.Table, column: str, given: str, where: Where) ->
         raise UserError(f"{where(row)}: no {column} in column {given!r}; every event needs one")
 
 
-def seconds_of(table: ibis.Table, column: str, unit: str) -> ibis.Value:
+def seconds_of(table: ibis.Table, column: str, unit: str, origin: int = 0) -> ibis.Value:
     """Returns the column's times as int64 Unix seconds, rounded down; NULL where it is no time.
 
     Integers are divided as integers: no time passes through a float.
+
+    Args:
+      table: has the column.
+      column: of times in `unit` since `origin`, or of dates.
+      unit: one of `PrepareConfig.time_unit`.
+      origin: Unix seconds; 0 for dates.
 
     Raises:
       UserError: the column's type does not fit the unit.
@@ -62,22 +71,21 @@ def seconds_of(table: ibis.Table, column: str, unit: str) -> ibis.Value:
         zoned = ibis.dtype("timestamp('UTC', 6)")
         instant = value.cast(zoned) if is_date else value.cast("string").try_cast(zoned)
         return _floor_divide(_epoch_microseconds(instant), _MICROSECONDS)
-    far = ibis.literal(MAX_TIME + 1, "int64")  # refused by its range, later
-    if kind.is_integer() and unit in _SECOND:
-        return _floor_divide(value, _SECOND[unit])
+    factor, divisor = _PER_UNIT.get(unit, 1), _SECOND.get(unit, 1)
     if kind.is_integer():
-        factor = _PER_UNIT[unit]
-        return (value.abs() <= MAX_TIME // factor + 1).ifelse(value * factor, far)
-    number = value.try_cast("float64") if kind.is_string() else value
-    seconds = number * _PER_UNIT.get(unit, 1) / _SECOND.get(unit, 1)
-    whole = (seconds.abs() > MAX_TIME).ifelse(far, seconds.floor().cast("int64"))
-    return seconds.isnan().ifelse(ibis.null("int64"), whole)
+        limit = min(_FAR * divisor // factor, _MAX_INT64)
+        whole = _floor_divide(value, divisor) * factor
+        return (~value.between(-limit, limit)).ifelse(_REFUSED, whole + origin)
+    count = value.try_cast("float64") if kind.is_string() else value
+    seconds = count * factor / divisor
+    whole = (seconds.abs() > _FAR).ifelse(_REFUSED, seconds.floor().cast("int64") + origin)
+    return count.isnan().ifelse(ibis.null("int64"), whole)
 
 
 def check_times(
-    table: ibis.Table, column: str, unit: str, allow_missing: bool, where: Where
+    table: ibis.Table, column: str, unit: str, allow_missing: bool, where: Where, origin: int = 0
 ) -> int:
-    """Checks `time` (Unix seconds), made of the input's `column`.
+    """Checks `time` (Unix seconds), made of the input's `column` as in `seconds_of`.
 
     Returns:
       how many events have none.
@@ -113,12 +121,13 @@ def check_times(
         )
     if facts["low"] is None:
         raise UserError(f"no event has a time in column {column!r}; the log cannot be split by it")
-    hint = _other_unit(facts["raw_low"], facts["raw_high"], unit)
+    hint = "" if origin else _other_unit(facts["raw_low"], facts["raw_high"], unit)
+    since = f" since {datetime.datetime.fromtimestamp(origin, datetime.UTC)}" if origin else ""
     row = _first(table, (time < MIN_TIME) | (time >= MAX_TIME))
     if row is not None:
         raise UserError(
             f"{where(row)}: time {_value(table, row, GIVEN_TIME)!r} in column {column!r} is "
-            f"outside 1902-01-01 to 2100-01-01 with config.time_unit={unit!r}"
+            f"outside 1902-01-01 to 2100-01-01 with config.time_unit={unit!r}{since}"
             f"{hint or '; correct or remove the row'}"
         )
     if hint and facts["low"] >= 0 and facts["high"] < _END_OF_1970:

@@ -1,4 +1,4 @@
-"""Makes the table of events out of a raw log: named, deduplicated, split by time, evaluated."""
+"""Makes the table of events out of a raw log: named, deduplicated, split, evaluated."""
 
 import dataclasses
 import datetime
@@ -7,11 +7,14 @@ import duckdb
 import ibis
 
 from siren_rope_jax.data import checks, expressions
-from siren_rope_jax.data.prepare_config import RESERVED, PrepareConfig
+from siren_rope_jax.data.prepare_config import RESERVED, PrepareConfig, parse_date
+from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION
 from siren_rope_jax.errors import UserError
 
 ORDER_TIME = "order time"
 """A log's column of the time that orders and splits events; no column of SQL's is named so."""
+SPLIT = "split number"
+"""A log's column of the split; likewise."""
 
 GROUPS = {  # of the config: the prefix of a column in a prepared log
     "categorical": "categorical",
@@ -24,7 +27,7 @@ GROUPS = {  # of the config: the prefix of a column in a prepared log
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Unix seconds: the first event, the two ends of the split, the last event."""
+    """Unix seconds: the first event, the two ends of the split (see `Schema`), the last event."""
 
     first: int
     train_end: int
@@ -41,7 +44,7 @@ def without_duplicates(raw: ibis.Table) -> ibis.Table:
 def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
     """Adds user, item and time (seconds; also as ORDER_TIME), and keeps the time as given."""
     kept = [column for column in raw.columns if column.lower() not in RESERVED]
-    seconds = checks.seconds_of(raw, config.time, config.time_unit)
+    seconds = checks.seconds_of(raw, config.time, config.time_unit, time_origin(config))
     return raw.select(
         *kept,
         "row",
@@ -50,6 +53,11 @@ def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
         time=seconds,
         **{checks.GIVEN_TIME: raw[config.time], ORDER_TIME: seconds},
     )
+
+
+def time_origin(config: PrepareConfig) -> int:
+    """The Unix seconds that the log's times count from."""
+    return parse_date(config.time_origin, "config.time_origin") if config.time_origin else 0
 
 
 def with_order_time(log: ibis.Table) -> ibis.Table:
@@ -66,12 +74,59 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
     return log.mutate(**{ORDER_TIME: order_time}).drop("known so far")
 
 
-def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> Bounds:
-    """The times of the split: those of the events at the given fractions of all, in time order.
+def with_split(
+    con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig
+) -> tuple[ibis.Table, Bounds]:
+    """Adds the column SPLIT, by the rule of `config.split`, and returns the split's bounds too.
 
     Raises:
       UserError: a split is left without any event.
     """
+    if config.split.kind == "leave_one_out":
+        return _leave_one_out(log)
+    bounds = _time_bounds(con, log, config)
+    number = ibis.cases(
+        (log[ORDER_TIME] < bounds.train_end, TRAIN),
+        (log[ORDER_TIME] < bounds.validation_end, VALIDATION),
+        else_=TEST,
+    )
+    return log.mutate(**{SPLIT: number}), bounds
+
+
+def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, Bounds]:
+    newest_first = [ibis.desc(ORDER_TIME), ibis.desc("row")]
+    ranked = log.mutate(
+        **{
+            "newer events": ibis.row_number().over(group_by="user", order_by=newest_first),
+            "user events": log.count().over(group_by="user"),
+        }
+    )
+    number = ibis.cases(
+        (ranked["user events"] < 3, TRAIN),
+        (ranked["newer events"] == 0, TEST),
+        (ranked["newer events"] == 1, VALIDATION),
+        else_=TRAIN,
+    )
+    log = ranked.mutate(**{SPLIT: number}).drop("newer events", "user events")
+    time = log[ORDER_TIME]
+    found = log.aggregate(
+        first=time.min(),
+        train_end=time.max(where=log[SPLIT] == TRAIN) + 1,
+        validation_end=time.max(where=log[SPLIT] != TEST) + 1,
+        last=time.max(),
+        tests=(log[SPLIT] == TEST).sum(),
+    )
+    values = found.to_pyarrow().to_pylist()[0]
+    if not values.pop("tests"):
+        raise UserError(
+            "config.split.kind: 'leave_one_out' needs users with three events or more; this log "
+            "has none"
+        )
+    return log, Bounds(**values)
+
+
+def _time_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> Bounds:
+    """The times of the split: those of the events at the given fractions of all, in time order."""
     split = config.split
     counts = log.group_by(time=log[ORDER_TIME]).aggregate(n=log.count())
     window = ibis.cumulative_window(order_by="time")
@@ -85,8 +140,8 @@ def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) 
         return upto.time.min(where=beyond).to_pyarrow().as_py()
 
     if split.train_end:
-        train_end = _seconds(config, "train_end")
-        validation_end = _seconds(config, "validation_end")
+        train_end = parse_date(split.train_end, "config.split.train_end")
+        validation_end = parse_date(split.validation_end, "config.split.validation_end")
     else:
         train_end = at(split.train_fraction)
         validation_end = at(split.train_fraction + split.validation_fraction)
@@ -100,11 +155,9 @@ def split_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) 
     return bounds
 
 
-def event_table(
-    con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig, bounds: Bounds
-) -> ibis.Table:
+def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> ibis.Table:
     """Makes the table `events` with the columns of a prepared log, ids not yet encoded."""
-    hidden = (checks.GIVEN_TIME, ORDER_TIME)
+    hidden = (checks.GIVEN_TIME, ORDER_TIME, SPLIT)
     for name in expressions.in_order(config.derived, "config.derived"):
         where = f"config.derived.{name}"
         known = [column for column in log.columns if column not in hidden]
@@ -129,17 +182,10 @@ def event_table(
             raise UserError(
                 f"{keys[column]}: {text!r} is of type {kind}, not a number or true/false"
             )
-    keep = f'row, "user", time, "{ORDER_TIME}"'
+    keep = f'row, "user", time, "{ORDER_TIME}", "{SPLIT}" AS split'
     table = expressions.select(log, texts, keep=keep, step="evaluated")
     numbers = [column for column in texts if not column.startswith("categorical/")]
-    table = table.mutate(
-        split=ibis.cases(
-            (table[ORDER_TIME] < bounds.train_end, 0),
-            (table[ORDER_TIME] < bounds.validation_end, 1),
-            else_=2,
-        ),
-        **{column: table[column].cast("float64") for column in numbers},
-    )
+    table = table.mutate(**{column: table[column].cast("float64") for column in numbers})
     try:
         return con.create_table("events", table)
     except duckdb.OutOfMemoryException:
@@ -148,15 +194,6 @@ def event_table(
         for column, text in texts.items():
             expressions.check(log, column, text, keys[column], run=True)
         raise UserError(f"config: the expressions cannot be evaluated: {error}") from error
-
-
-def _seconds(config: PrepareConfig, key: str) -> int:
-    text = getattr(config.split, key)
-    try:
-        date = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UserError(f"config.split.{key}: {text!r} is no date such as 2024-05-01") from error
-    return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
 
 
 def iso(seconds: int) -> str:

@@ -22,9 +22,15 @@ def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig
         if input is not None:
             raise UserError(f"input: {input} is given, but the synthetic feed is generated")
         return from_config_dict(SyntheticConfig, config)
+    ours = PrepareConfig.load(config)
     if input is None:
-        raise UserError("input is missing: the raw log to prepare, a file or a glob of several")
-    return PrepareConfig.load(config)
+        link = ours.download.url
+        also = f"; or let --download fetch {link}" if link else ""
+        raise UserError(
+            "input is missing: name the raw log, a file or a quoted glob of several, by --input"
+            f"{also}"
+        )
+    return ours
 
 
 def make_log(config: ConfigDict, input: str | Path | None, output: str | Path) -> dict[str, Any]:

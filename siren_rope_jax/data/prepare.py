@@ -1,4 +1,4 @@
-"""Turns a raw event log into a prepared one: checked, encoded, split by one global time.
+"""Turns a raw event log into a prepared one: checked, encoded, split.
 
 The work is done by an embedded engine (Ibis over DuckDB) that goes out of core: rows are sorted by
 user and time there, and streamed from it, batch by batch, into histories. Never are all rows in
@@ -37,12 +37,12 @@ BATCH_ROWS = 1 << 16
 def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
-    Rows that are identical in every column are dropped but for the first. Events without a time
-    take, for order and split, the time of the user's last earlier row that has one.
+    A user's events are ordered by time, those of one time as they stand in the input. Events
+    without a time take, for order and split, the time of the user's last earlier row that has one.
 
     Args:
       config: which columns are what.
-      input: a CSV, TSV, other delimited text, or Parquet file, plain or gzipped (text); or a glob
+      input: a file of one of the kinds of `Format`, where it is of lines perhaps gzipped; or a glob
         of several with the same columns, read in the order of their names.
       output: must not exist, or be empty.
 
@@ -59,7 +59,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         scratch.mkdir()
         con = _connect(scratch, config)
         try:
-            report = _prepare(con, config, files, directory, begin)
+            report = _prepare(con, config, files, directory, scratch, begin)
         except duckdb.OutOfMemoryException as error:
             raise UserError(
                 f"config.memory_gb={config.memory_gb} is too little for this log, or the disk of "
@@ -90,25 +90,33 @@ def _prepare(
     config: PrepareConfig,
     files: list[Path],
     directory: Path,
+    scratch: Path,
     begin: float,
 ) -> dict[str, Any]:
     identities = (config.user, config.item)
-    raw, offsets, rows_read = readers.open_log(con, files, config.formats, identities)
+    raw, offsets, rows_read = readers.open_log(con, files, config.formats, identities, scratch)
     where = functools.partial(readers.where_is_row, files=files, offsets=offsets)
     checks.require_columns(
         raw, {"user": config.user, "item": config.item, "time": config.time}, str(files[0])
     )
-    log = con.create_table("log", events.named(events.without_duplicates(raw), config))
+    if config.drop_duplicates:
+        raw = events.without_duplicates(raw)
+    log = con.create_table("log", events.named(raw, config))
     count = log.count().to_pyarrow().as_py()
     for column, given in (("user", config.user), ("item", config.item)):
         checks.require_present(log, column, given, where)
     missing_times = checks.check_times(
-        log, config.time, config.time_unit, config.allow_missing_time, where
+        log,
+        config.time,
+        config.time_unit,
+        config.allow_missing_time,
+        where,
+        events.time_origin(config),
     )
     if missing_times:
         log = events.with_order_time(log)
-    bounds = events.split_bounds(con, log, config)
-    table = events.event_table(con, log, config, bounds)
+    log, bounds = events.with_split(con, log, config)
+    table = events.event_table(con, log, config)
     label_counts = _check_values(table, where)
 
     vocabularies = {
@@ -128,14 +136,18 @@ def _prepare(
         "users": len(index),
         "users_with_one_event": int((index[:, 0] == 1).sum()),
         "items": schema.categorical[0].values,
+        "known_items": schema.categorical[0].known,
         "events": {split: int(index[:, 1 + i].sum()) for i, split in enumerate(SPLITS)},
         "unknown_item_events": dict(zip(SPLITS, stream.unknown_items.tolist(), strict=True)),
+        "protocol": schema.protocol,
         "first_time": events.iso(schema.train_start),
         "train_end": events.iso(schema.train_end),
         "validation_end": events.iso(schema.validation_end),
         "last_time": events.iso(schema.end),
         "tasks": label_counts,
     }
+    if schema.protocol == "leave_one_out":
+        report["users_only_train"] = int((index[:, 0] < 3).sum())
     report["warnings"] = _warnings(report)
     report["seconds"] = round(time.monotonic() - begin, 2)
     raw_users = users.order_by("number").to_pyarrow()["user"]
@@ -218,6 +230,7 @@ def _schema(
         end=bounds.last,
         source=config.source,
         license=config.license,
+        protocol=config.split.kind,
     )
 
 
@@ -260,5 +273,6 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
         "out_of_order": "rows came earlier in time than the user's row before them; sorted",
         "missing_times": "events have no time",
         "users_with_one_event": "users have one event only",
+        "users_only_train": "users have fewer than three events, so that all of theirs are train",
     }
-    return [f"{report[key]} {text}" for key, text in said.items() if report[key]]
+    return [f"{report[key]} {text}" for key, text in said.items() if report.get(key)]

@@ -1,6 +1,7 @@
 """The config of `prepare`: which columns of a log are what."""
 
 import dataclasses
+import datetime
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import from_config_dict, to_dict
+from siren_rope_jax.data.schema import Protocol
 from siren_rope_jax.errors import UserError, suggestion
 
 RESERVED = ("user", "item", "time", "row")
@@ -22,35 +24,95 @@ class Format:
 
     Attributes:
       pattern: the file names this is for, such as "*.inter".
-      kind: "text" (one line a row), "parquet", or "auto": by the name's ending.
-      delimiter: between a line's fields; up to 4 characters. Empty: a tab for *.tsv and *.inter,
-        else a comma.
-      columns: the columns' names in order, for a file without a header line. Empty: it has one.
+      kind: what a file holds:
+        "text": one line a row.
+        "parquet".
+        "jsonl": one JSON object a line, as in *.jsonl.
+        "python_dicts": one Python dict a line, as its `repr` writes it (never run as a program).
+        "npy": a table of integers, numpy's array [rows, columns], never a pickle.
+        "sequences": one user a line, `user item item ...`, in one file and the times of these
+          items, `user time time ...`, in a second one of the same lines.
+        "auto": by the name's ending, else text.
+      delimiter: of text: between a line's fields; up to 4 characters. Empty: a tab for *.tsv and
+        *.inter, else a comma.
+      columns: the columns' names in order, for text without a header line (empty: it has one), for
+        an array, and for sequences (user, item, time); of JSON and Python, the keys to take.
       rename: new names for some columns, by the names in the file.
+      companion: of sequences: what the name of the file of items has, and what that of the file of
+        times has in its place, such as ("_item_", "_time_").
     """
 
     pattern: str = "*"
-    kind: Literal["auto", "text", "parquet"] = "auto"
+    kind: Literal["auto", "text", "parquet", "jsonl", "python_dicts", "npy", "sequences"] = "auto"
     delimiter: str = ""
     columns: tuple[str, ...] = ()
     rename: dict[str, str] = dataclasses.field(default_factory=dict)
+    companion: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind == "sequences") != bool(self.companion) or len(self.companion) not in (0, 2):
+            raise UserError(
+                "config.formats: sequences need a companion of two texts, such as "
+                "('_item_', '_time_'), and other kinds none"
+            )
+        if self.kind == "sequences" and len(self.columns) != 3:
+            raise UserError("config.formats: sequences need 3 columns: of user, item and time")
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeSplit:
-    """The global times that part train, validation and test.
+class SplitRule:
+    """What parts train, validation and test.
 
     Attributes:
-      train_fraction: the share of all events before `train_end`.
-      validation_fraction: the share of all events between the two ends.
-      train_end, validation_end: where not empty, these dates ("2024-05-01" or with a time and an
-        offset; UTC if none) instead of the fractions; both or neither.
+      kind: "time": two global times. "leave_one_out": each user's last event is test, the one
+        before it validation, the rest train; all are train where a user has less than three.
+      train_fraction: by time: the share of all events before `train_end`.
+      validation_fraction: by time: the share of all events between the two ends.
+      train_end, validation_end: by time: where not empty, these dates ("2024-05-01" or with a time
+        and an offset; UTC if none) instead of the fractions; both or neither.
     """
 
+    kind: Protocol = "time"
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
     train_end: str = ""
     validation_end: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.train_end) != bool(self.validation_end):
+            raise UserError("config.split: give both train_end and validation_end, or neither")
+        if self.kind != "time" and self.train_end:
+            raise UserError(f"config.split: train_end and validation_end are not for {self.kind!r}")
+        fractions = (self.train_fraction, self.validation_fraction)
+        if min(fractions) <= 0 or sum(fractions) >= 1:
+            raise UserError(
+                f"config.split: train_fraction {fractions[0]} and validation_fraction "
+                f"{fractions[1]} must be above 0 and leave something for test"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """Where the publisher offers the log.
+
+    Attributes:
+      url: a plain link to a file. Empty: there is none.
+      checksum: of that file, "md5:..." or "sha256:..."; empty where none is known.
+      member: the log's path inside the file, if that is a zip archive.
+    """
+
+    url: str = ""
+    checksum: str = ""
+    member: str = ""
+
+    def __post_init__(self) -> None:
+        if self.checksum and not re.fullmatch(
+            r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", self.checksum
+        ):
+            raise UserError(
+                f"config.download.checksum: {self.checksum!r} is not 'md5:' and 32 or 'sha256:' "
+                "and 64 hexadecimal digits"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +128,8 @@ class PrepareConfig:
       user, item, time: the columns that say who, what and when.
       time_unit: of a number: since 1970 UTC; "iso": dates and times as text or Parquet timestamps,
         UTC where they state no offset.
+      time_origin: of a number: the date it counts from instead, as in `SplitRule`. Empty: 1970.
+      drop_duplicates: whether of rows that are identical in every column only the first counts.
       allow_missing_time: whether an event may have no time.
       utc_offset: expression: local time minus UTC in seconds. Empty: unknown.
       formats: how to read files, by their names; of patterns that fit, the longest counts.
@@ -78,7 +142,8 @@ class PrepareConfig:
       min_count: a categorical value seen less often in train is unknown to a model; at least 1.
         From 2 on, the one embedding of all unknown values is trained, on the rare ones; with 1 no
         train event has it, and it stays as it was initialised.
-      split: the times between train, validation and test.
+      split: what parts train, validation and test.
+      download: where the publisher offers the log.
       source, license: noted in the prepared log.
       threads: 0: all cores.
       memory_gb: the engine's share of the memory; larger logs are worked on in parts, on disk.
@@ -89,6 +154,8 @@ class PrepareConfig:
     item: str
     time: str
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "day", "iso"] = "s"
+    time_origin: str = ""
+    drop_duplicates: bool = True
     allow_missing_time: bool = False
     utc_offset: str = ""
     formats: dict[str, Format] = dataclasses.field(default_factory=lambda: {"any": Format()})
@@ -99,7 +166,8 @@ class PrepareConfig:
     actions: dict[str, str] = dataclasses.field(default_factory=dict)
     tasks: dict[str, str] = dataclasses.field(default_factory=dict)
     min_count: int = 2
-    split: TimeSplit = TimeSplit()
+    split: SplitRule = SplitRule()
+    download: Download = Download()
     source: str = ""
     license: str = ""
     threads: int = 0
@@ -124,18 +192,8 @@ class PrepareConfig:
             raise UserError(f"config.min_count: {self.min_count} is not at least 1")
         if self.memory_gb <= 0 or self.threads < 0:
             raise UserError("config: memory_gb must be above 0, threads at least 0")
-        self._check_split()
-
-    def _check_split(self) -> None:
-        split = self.split
-        if bool(split.train_end) != bool(split.validation_end):
-            raise UserError("config.split: give both train_end and validation_end, or neither")
-        fractions = (split.train_fraction, split.validation_fraction)
-        if min(fractions) <= 0 or sum(fractions) >= 1:
-            raise UserError(
-                f"config.split: train_fraction {fractions[0]} and validation_fraction "
-                f"{fractions[1]} must be above 0 and leave something for test"
-            )
+        if self.time_origin and self.time_unit == "iso":
+            raise UserError("config.time_origin: dates ('iso') have none; leave it empty")
 
     @staticmethod
     def load(config: Mapping[str, Any] | ConfigDict) -> "PrepareConfig":
@@ -149,6 +207,19 @@ class PrepareConfig:
             if isinstance(values.get(group), str):
                 values[group] = parse_expressions(values[group], f"config.{group}")
         return from_config_dict(PrepareConfig, values)
+
+
+def parse_date(text: str, where: str) -> int:
+    """Returns the Unix seconds of an ISO date such as "2024-05-01"; UTC if it states no offset.
+
+    Raises:
+      UserError: it is none; `where` names the config key.
+    """
+    try:
+        date = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {text!r} is no date such as 2024-05-01") from error
+    return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
 
 
 def parse_expressions(text: str, where: str) -> dict[str, str]:
@@ -182,7 +253,8 @@ def config_dict(**values: Any) -> ConfigDict:
             raise UserError(f"config.{key}: unknown key{suggestion(key, fields)}")
     formats = values.get("formats", {"any": {}})
     values["formats"] = {name: _with_defaults(Format(), f) for name, f in formats.items()}
-    values["split"] = _with_defaults(TimeSplit(), values.get("split", {}))
+    values["split"] = _with_defaults(SplitRule(), values.get("split", {}))
+    values["download"] = _with_defaults(Download(), values.get("download", {}))
     required = PrepareConfig(name="-", user="-", item="-", time="-")
     return ConfigDict(_with_defaults(required, values))
 

@@ -5,7 +5,6 @@ import fnmatch
 import glob
 import gzip
 import io
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import duckdb
 import ibis
 import pyarrow.parquet as pq
 
+from siren_rope_jax.data.conversions import check_gzip, convert
 from siren_rope_jax.data.prepare_config import Format
 from siren_rope_jax.errors import UserError
 
@@ -41,21 +41,24 @@ def open_log(
     files: Sequence[Path],
     formats: dict[str, Format],
     identities: Sequence[str],
+    scratch: Path,
 ) -> tuple[ibis.Table, list[int], int]:
     """Opens the files as one table with the column `row`, from 1, in input order.
 
     Every text file is read to its end here, and again when the table is used, rather than stored
-    as text in between: that takes longer.
+    as text in between: that takes longer. What the engine cannot read becomes Parquet first.
 
     Text columns become 64-bit integers if every value of them is one in its canonical form (so
     "007" and "7" stay apart), else true/false, else double if all are numbers that it can hold;
-    else they stay text. An empty field is NULL.
+    else they stay text. An empty field is NULL. The rows of sequences are their events, line by
+    line.
 
     Args:
       con: the engine.
       files: of the same columns.
       formats: by name, in the order of preference.
       identities: columns (user, item) that must not become double: "1.0" is not "1".
+      scratch: a folder for files that are needed as long as the table is.
 
     Returns:
       the table, the number of rows before each file's first, and that of all rows.
@@ -69,7 +72,8 @@ def open_log(
     rows = 0
     for path in files:
         try:
-            part = _open(con, path, _choose_format(path, formats))
+            converted = scratch / f"{len(parts)}.parquet"
+            part = _open(con, path, _choose_format(path, formats), converted)
             if parts and part.columns != parts[0].columns:
                 raise UserError(f"{path} has other columns than {files[0]}: {list(part.columns)}")
             count, kinds_of_part = _possible_kinds(part)
@@ -99,39 +103,71 @@ def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str
     return f"row {row - offsets[number]} of {files[number].name}"
 
 
-def _open(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
-    name = path.name.removesuffix(".gz")
-    kind = chosen.kind
-    if kind == "auto":
-        kind = "parquet" if name.endswith((".parquet", ".pq")) else "text"
-    if kind == "parquet":
-        try:
-            pq.read_metadata(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is no complete Parquet file: {error}") from error
-        table = _plain_numbers(con.read_parquet(path))
-        new_names = [chosen.rename.get(column, column) for column in table.columns]
-        _check_names(path, new_names)
-        table = table.rename(dict(zip(new_names, table.columns, strict=True)))
+def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) -> ibis.Table:
+    kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
+    if kind not in ("text", "parquet") and not chosen.columns:
+        raise UserError(f"{path}: config.formats must name the columns of this kind ({kind})")
+    if kind == "text":
+        table = _open_text(con, path, chosen)
+    elif kind == "jsonl":
+        table = _open_json_lines(con, path, chosen)
+    elif kind == "parquet":
+        table = _open_parquet(con, path)
     else:
-        if path.suffix == ".gz":
-            _check_gzip(path)
-        delimiter = chosen.delimiter or ("\t" if name.endswith((".tsv", ".inter")) else ",")
-        names = list(chosen.columns) or _read_header(path, delimiter)
-        names = [chosen.rename.get(column, column) for column in names]
-        _check_names(path, names)
-        table = con.read_csv(
-            path,
-            delim=delimiter,
-            quote='"',
-            escape='"',
-            header=not chosen.columns,
-            columns=dict.fromkeys(names, "VARCHAR"),
-            auto_detect=False,
-            compression="gzip" if path.suffix == ".gz" else "none",
-        )
+        convert(path, kind, chosen, converted)
+        table = _open_parquet(con, converted)
+    names = [chosen.rename.get(column, column) for column in table.columns]
+    _check_names(path, names)
+    table = table.rename(dict(zip(names, table.columns, strict=True)))
     # Hidden by the columns of these names that `prepare` makes; the engine ignores case.
     return table.drop(*(c for c in table.columns if c.lower() == "row"))
+
+
+def _kind_of_name(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    return next((kind for kind in ("jsonl", "npy") if name.endswith(f".{kind}")), "text")
+
+
+def _open_text(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+    if path.suffix == ".gz":
+        check_gzip(path)
+    tab = path.name.removesuffix(".gz").endswith((".tsv", ".inter"))
+    delimiter = chosen.delimiter or ("\t" if tab else ",")
+    names = list(chosen.columns) or _read_header(path, delimiter)
+    _check_names(path, names)
+    return con.read_csv(
+        path,
+        delim=delimiter,
+        quote='"',
+        escape='"',
+        header=not chosen.columns,
+        columns=dict.fromkeys(names, "VARCHAR"),
+        auto_detect=False,
+        compression="gzip" if path.suffix == ".gz" else "none",
+    )
+
+
+def _open_json_lines(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+    if path.suffix == ".gz":
+        check_gzip(path)
+    table = con.read_json(
+        path,
+        columns=dict.fromkeys(chosen.columns, "VARCHAR"),
+        format="newline_delimited",
+        records="true",
+        compression="gzip" if path.suffix == ".gz" else "uncompressed",
+    )
+    return table.mutate(**{column: table[column].nullif("") for column in table.columns})
+
+
+def _open_parquet(con: ibis.BaseBackend, path: Path) -> ibis.Table:
+    try:
+        pq.read_metadata(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no complete Parquet file: {error}") from error
+    return _plain_numbers(con.read_parquet(path))
 
 
 def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
@@ -170,18 +206,6 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         if name.lower() in seen:
             raise UserError(f"{path}: two columns are named {name!r} (case does not matter)")
         seen.add(name.lower())
-
-
-def _check_gzip(path: Path) -> None:
-    """Reads a gzip file to its end, since the engine takes a truncated one for a short one."""
-    try:
-        with gzip.open(path, "rb") as file:
-            while file.read(1 << 20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(
-            f"{path} is truncated or damaged ({error}); fetch it again (gzip -t must accept it)"
-        ) from error
 
 
 def _possible_kinds(table: ibis.Table) -> tuple[int, dict[str, set[str]]]:

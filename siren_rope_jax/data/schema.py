@@ -1,4 +1,4 @@
-"""The description of a prepared log: its columns, its vocabularies and its split by time.
+"""The description of a prepared log: its columns, its vocabularies and its split.
 
 A prepared log is a directory:
 
@@ -15,7 +15,7 @@ Times are integers: Unix seconds UTC, from 1902 to 2100, never a float.
 import dataclasses
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,9 +24,12 @@ from siren_rope_jax.errors import UserError, suggestion
 HOUR = 3_600  # seconds
 DAY = 24 * HOUR
 WEEK = 7 * DAY
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
+
+Protocol = Literal["time", "leave_one_out"]
+"""How events are parted: by one time for all, or each user's last two from the rest."""
 
 NO_TIME = int(np.iinfo(np.int64).min)
 """The `time` of an event that has none."""
@@ -83,11 +86,16 @@ class Schema:
       tasks: the binary labels' names.
       has_utc_offset: whether `utc_offset` says anything (else it is 0 everywhere).
       train_start: time of the log's earliest event (Unix seconds, as are the other three).
-      train_end: train is time < train_end.
-      validation_end: validation is train_end <= time < validation_end; test is the rest.
+      train_end: all of train is before it. By "time" nothing else is; under "leave_one_out", where
+        other splits' events may be too, it is the second after the last train event.
+      validation_end: all of train and validation is before it, likewise.
       end: time of the log's last event.
       source: where the log came from.
       license: the publisher's terms.
+      protocol: "time": train is time < train_end, validation train_end <= time < validation_end,
+        test the rest. "leave_one_out": of a user with three events or more, the last one is test
+        and the one before it validation; all else is train. Under both a user's events of train
+        come first, then those of validation, then those of test.
     """
 
     name: str
@@ -103,6 +111,7 @@ class Schema:
     end: int
     source: str = ""
     license: str = ""
+    protocol: Protocol = "time"
 
     @property
     def event_dtype(self) -> np.dtype:
@@ -124,7 +133,7 @@ class Schema:
         """Reads what `to_json` wrote; `where` names the file in messages.
 
         Raises:
-          UserError: another format version, a missing or an unknown entry.
+          UserError: another format version, a missing or an unknown entry or protocol.
         """
         version = meta.get("format_version")
         if version != FORMAT_VERSION:
@@ -139,6 +148,8 @@ class Schema:
                 raise UserError(f"{where}: unknown entry {key!r}{suggestion(key, names)}")
         if missing := names - set(entries):
             raise UserError(f"{where}: no entry {sorted(missing)[0]!r}; prepare the log again")
+        if entries["protocol"] not in get_args(Protocol):
+            raise UserError(f"{where}: unknown protocol {entries['protocol']!r}")
         entries["categorical"] = tuple(Categorical(**c) for c in entries["categorical"])
         for group in ("dense", "context", "actions"):
             entries[group] = tuple(Dense(**d) for d in entries[group])

@@ -1,0 +1,37 @@
+"""Foursquare check-ins in New York City (April 2012 to February 2013): which venue is next?
+
+    python experiments/prepare.py --config=configs/data/foursquare_nyc.py \
+        --input=$SIREN_ROPE_DATA/foursquare_nyc/NYC.npy --output=runs/data/foursquare_nyc
+
+147,938 check-ins of 1,083 users at 5,135 venues take two seconds. The file, from the repository
+yingtaoluo/Spatial-Temporal-Attention-Network-for-POI-Recommendation on GitHub, is made of
+dataset_TSMC2014_NYC, from which venues of few check-ins were removed: int32 [user, venue, minute],
+not sorted. The publisher of the original offers no plain link to it.
+
+Minutes count from 2012-04-03 18:00 UTC, which the source does not state; it fits the original.
+Local time is taken as UTC-4, daylight saving time, for all; from November to March it was UTC-5.
+A minute is all there is, so a user's two rows of one venue and minute (458 of them) may be two
+check-ins: they are kept.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.data.prepare_config import config_dict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of `experiments/prepare.py`."""
+    return config_dict(
+        name="foursquare_nyc",
+        user="user",
+        item="venue",
+        time="minute",
+        time_unit="min",
+        time_origin="2012-04-03T18:00:00",
+        drop_duplicates=False,
+        utc_offset="-4 * 3600",
+        formats={"npy": {"pattern": "*.npy", "columns": ("user", "venue", "minute")}},
+        min_count=1,
+        source="Foursquare NYC, D. Yang et al., doi:10.1109/TSMC.2014.2327053",
+        license="not stated by the publisher, who asks for citation",
+    )

@@ -1,0 +1,39 @@
+"""Globo.com news clicks (October 2017), for retrieval: which article is clicked next?
+
+    python experiments/prepare.py --config=configs/data/globo_next.py \
+        --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz \
+        --output=runs/data/globo_next
+
+Three million clicks take about half a minute and 1 GiB on two cores.
+
+The file is that of configs/data/globo.py. The publisher stamps the final click of every session
+exactly 30 s after the one before it, so its time is made up: the task `timed` is 1 for all other
+clicks, and only those may be what a model has to find (a third of all clicks is final). The final
+clicks stay in the histories.
+
+Every article that train has seen can be found. Articles live hours to days, so most clicks of test
+are on an article that train has not seen. Local time is taken as UTC-3, Brasilia's, for everyone.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.data.prepare_config import config_dict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of `experiments/prepare.py`."""
+    return config_dict(
+        name="globo_next",
+        user="user_id",
+        item="click_article_id",
+        time="click_timestamp",
+        time_unit="ms",
+        utc_offset="-3 * 3600",
+        tasks={
+            "timed": "lead(row) OVER (PARTITION BY user_id, session_id "
+            "ORDER BY click_timestamp, row) IS NOT NULL"
+        },
+        min_count=1,
+        source="Globo.com news portal user interactions, G. Moreira et al., arXiv:1904.10367",
+        license="academic use only, not commercial; cite arXiv:1904.10367",
+    )

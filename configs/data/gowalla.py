@@ -1,0 +1,50 @@
+"""Gowalla check-ins all over the world (2009 and 2010): which place is next?
+
+    python experiments/prepare.py --config=configs/data/gowalla.py \
+        --download --output=runs/data/gowalla
+
+fetches https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz (100 MB, 6.4 million
+check-ins of 107,000 users at 1.3 million places); --input names one that is there already. Lines
+are `user time latitude longitude place`, with tabs and no header, each user's newest first; they
+are sorted.
+
+Times are UTC. Local time is that of the 15 degrees of longitude around the user's last check-in
+before, so that the local time of a request does not tell where the next place lies; the user's
+first check-in, which is never to be found, takes its own.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.data.prepare_config import config_dict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of `experiments/prepare.py`."""
+    return config_dict(
+        name="gowalla",
+        user="user_id",
+        item="place",
+        time="checked_in",
+        time_unit="iso",
+        derived={
+            # Clipped, so that no false longitude makes an offset of more than a day.
+            "hours_east": "round(greatest(-180, least(180, longitude)) / 15)",
+            "hours_before": "lag(hours_east) OVER (PARTITION BY user_id ORDER BY time, row)",
+        },
+        utc_offset="3600 * coalesce(hours_before, hours_east)",
+        formats={
+            "snap": {
+                "pattern": "*.txt",
+                "delimiter": "\t",
+                "columns": ("user_id", "checked_in", "latitude", "longitude", "place"),
+            }
+        },
+        min_count=1,
+        download={
+            "url": "https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz",
+            # Not the publisher's: as the catalogue of the DataRec library states it.
+            "checksum": "md5:8ebd5ed2dd376d8982987c49429cb9f9",
+        },
+        source="Gowalla, E. Cho et al., doi:10.1145/2020408.2020579; SNAP",
+        license="not stated by the publisher, who asks for citation",
+    )

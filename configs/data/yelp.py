@@ -1,0 +1,38 @@
+"""Yelp reviews of 2019 (5-core): which business is reviewed next?
+
+    python experiments/prepare.py --config=configs/data/yelp.py \
+        --input=$SIREN_ROPE_DATA/yelp_5core/Yelp-A_item_org_rank.txt --output=runs/data/yelp
+
+316,354 reviews of 30,431 users on 20,033 businesses take three seconds. The files, from the
+repository KingGugu/TiCoSeRec on GitHub, hold a user a line, `user item item ...`, oldest first;
+--input names the one of items, and `Yelp-A_time_org_rank.txt` beside it, `user time time ...` in
+Unix seconds, is found by its name. The publisher of the original, Yelp, offers no plain link.
+
+Times are UTC. Users live in several North American time zones; who in which is not known.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.data.prepare_config import config_dict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of `experiments/prepare.py`."""
+    return config_dict(
+        name="yelp",
+        user="user",
+        item="item",
+        time="time",
+        time_unit="s",
+        formats={
+            "rank": {
+                "pattern": "*_item_*.txt",
+                "kind": "sequences",
+                "columns": ("user", "item", "time"),
+                "companion": ("_item_", "_time_"),
+            }
+        },
+        min_count=1,
+        source="Yelp Open Dataset, as prepared for TiCoSeRec, Y. Dang et al., arXiv:2212.08262",
+        license="Yelp's dataset terms: academic use, no redistribution",
+    )
