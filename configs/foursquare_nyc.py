@@ -5,7 +5,10 @@
     python experiments/train.py --config=configs/foursquare_nyc.py:siren_rope \
         --workdir=runs/foursquare_nyc
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py).
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Four of
+five check-ins are at a venue where the user has been before, so the model can name one again
+(`model.repeat`). About a minute and a half on two cores; test NDCG@10 of siren_rope about .506, of
+ordinal .449.
 """
 
 from ml_collections import ConfigDict
@@ -25,16 +28,17 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "path": "runs/data/foursquare_nyc",
                 "length": 100,
                 "stride": 50,
-                "batch_size": 32,
+                "batch_size": 8,
             },
             "model": {
                 "width": 64,
                 "heads": 2,
                 "layers": 2,
                 "dropout": 0.3,
+                "repeat": True,
                 **retrieval_variant(name),
             },
             "optimizer": {"learning_rate": 2e-3},
-            "training": {"epochs": 20.0, "evaluations_per_epoch": 1, "patience": 5},
+            "training": {"epochs": 6.0, "evaluations_per_epoch": 1, "patience": 3},
         },
     )

@@ -1,5 +1,7 @@
 """Causal multi-head attention over rotated queries and keys."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -130,3 +132,37 @@ class PointwiseAttention(nn.Module):
         pooled = jnp.einsum("bhij,bjhk->bihk", weight, v_BxLxHxK).reshape(x.shape)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled)
         return nn.Dense(width, dtype=self.dtype, name="output")(normed * u)
+
+
+class RepeatAttention(nn.Module):
+    """Only the weights of an attention over the history: which of its items will be had again?
+
+    Attributes:
+      heads: H; divides the width.
+      dtype: of the projections; parameters are float32, rotation and softmax run in float32.
+    """
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        rotation: QueryKeyRotation,
+        mask: Bool[Array, "B 1 L L"],
+        bias: Float[Array, "B #H L L"] | None = None,
+    ) -> Float[Array, "B L L"]:
+        """Softmax weights of every query over the keys it sees, a mean over the heads."""
+        width = x.shape[-1]
+
+        def project(name: str) -> Array:
+            y = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(x)
+            return y.reshape(*y.shape[:-1], self.heads, width // self.heads).astype(jnp.float32)
+
+        q_BxLxHxK, k_BxLxHxK = rotation.query(project("query")), rotation.key(project("key"))
+        logits_BxHxLxL = jnp.einsum("bihk,bjhk->bhij", q_BxLxHxK, k_BxLxHxK)
+        logits_BxHxLxL = logits_BxHxLxL / math.sqrt(width // self.heads)
+        if bias is not None:
+            logits_BxHxLxL = logits_BxHxLxL + bias
+        return jax.nn.softmax(logits_BxHxLxL, axis=-1, where=mask).mean(axis=1)

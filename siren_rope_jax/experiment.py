@@ -81,6 +81,15 @@ class RetrievalExperiment(ExperimentConfig):
     filter_seen: bool = False
     task: Literal["retrieval"] = "retrieval"
 
+    def __post_init__(self) -> None:
+        plain = self.loss.kind == "full_softmax" and self.loss.label_smoothing == 0
+        check(
+            plain or not self.model.repeat,
+            "loss.kind",
+            "full_softmax, without label_smoothing, where model.repeat is set: the two shares of "
+            "an item's probability are learnt together",
+        )
+
 
 _KINDS: dict[str, type[ExperimentConfig]] = {
     "ranking": RankingExperiment,

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from siren_rope_jax.batch import Inputs
+from siren_rope_jax.batch import Inputs, NextItemBatch
 from siren_rope_jax.data.assemble import next_item_batch, ranking_batch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import Batches
@@ -22,8 +22,8 @@ from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
 from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, RetrievalExperiment
 from siren_rope_jax.losses import ranking_loss
 from siren_rope_jax.recommender import Ranker
-from siren_rope_jax.retrieval import Retriever
-from siren_rope_jax.retrieval_losses import retrieval_loss
+from siren_rope_jax.retrieval import Repeat, Retriever
+from siren_rope_jax.retrieval_losses import TargetRepeat, retrieval_loss
 from siren_rope_jax.retrieving import Ranked, RankScorer
 from siren_rope_jax.scoring import Scored, Scorer
 from siren_rope_jax.sharding import replicated
@@ -93,6 +93,13 @@ def _batches(config: ExperimentConfig, log: PreparedLog, next_item: bool) -> Bat
     return Batches(log, config.data, next_item, jax.process_index(), jax.process_count())
 
 
+def target_repeat(repeat: Repeat, batch: NextItemBatch) -> TargetRepeat:
+    """What the history says of every slot's target."""
+    same_BxLxL = batch.target[..., :, None] == batch.categorical[..., None, :, 0]
+    named_BxL = jnp.where(same_BxLxL, repeat.weight, 0.0).sum(axis=-1)
+    return TargetRepeat(named_BxL.reshape(-1), repeat.explore.reshape(-1))
+
+
 class RankingObjective:
     """Engagement labels of every event; the criterion is the mean NE of the tasks."""
 
@@ -151,15 +158,15 @@ class RetrievalObjective:
         result: Any = self.model.apply(
             {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
-        query_BxLxD, item_VxD = result
         return retrieval_loss(
             self._loss,
-            query_BxLxD.reshape(-1, query_BxLxD.shape[-1]),
-            item_VxD,
+            result.query.reshape(-1, result.query.shape[-1]),
+            result.item,
             batch.target.reshape(-1),
             ((batch.event >= 0) & (batch.target > 0)).reshape(-1),
             self._item_counts if self._loss.needs_item_counts else None,
             negatives_key,
+            target_repeat(result.repeat, batch) if result.repeat else None,
         )
 
     @cached_property

@@ -13,6 +13,7 @@ from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
 from siren_rope_jax.ranks import top_items
+from siren_rope_jax.retrieving import named
 from siren_rope_jax.trained import TrainedRun
 
 
@@ -57,13 +58,13 @@ def recommend(
         seen.append(item.known_ids(past[f"categorical/{item.name}"]))
     batch = next_item_batch(schema, pieces, (len(users), length))
     result: Any = jax.jit(run.model.apply)({"params": run.params}, batch)
-    queries, items = result
-    last = np.array([piece.stop - 2 for piece in pieces])
+    asked = np.arange(len(users)), np.array([piece.stop - 2 for piece in pieces])
     most = max(map(len, seen)) if run.config.filter_seen else 0
     excluded = np.stack([np.pad(s, (0, most))[:most] for s in seen])
-    ids, scores = jax.device_get(
-        top_items(queries[np.arange(len(users)), last], items, excluded, k)
-    )
+    mixed = None
+    if result.repeat is not None:
+        mixed = jax.tree.map(lambda x: x[asked], named(result.repeat, batch))
+    ids, scores = jax.device_get(top_items(result.query[asked], result.item, excluded, k, mixed))
     found = np.argwhere(ids > 0)
     raw = run.log.vocabulary(item.name)["value"]
     return pd.DataFrame(

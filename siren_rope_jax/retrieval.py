@@ -7,16 +7,17 @@ their events: `query_time = request`. The item that follows the request is never
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals, check_encoding
-from siren_rope_jax.attention import causal_mask
+from siren_rope_jax.attention import RepeatAttention, causal_mask
 from siren_rope_jax.batch import Inputs, NextItemBatch
 from siren_rope_jax.biases import BiasKind, LogitBias
 from siren_rope_jax.errors import check
@@ -39,6 +40,8 @@ class RetrieverConfig:
       heads, layers: of the trunk.
       mlp_ratio: hidden width of the softmax block's feed-forward part, in widths.
       feature_width: of the tables of categorical features besides the item.
+      repeat: adds a way to name an item of the history again (`Repeat`): a last attention with its
+        own angles, after RepeatNet (Ren et al. 2019).
       learned_positions: adds a learned vector per position to the tokens.
       input_time_features: features of the event's time, and where `query_time` is the request's of
         that one too, added to the tokens ("time in the embedding").
@@ -57,6 +60,7 @@ class RetrieverConfig:
     layers: int = 2
     mlp_ratio: int = 4
     feature_width: int = 16
+    repeat: bool = False
     learned_positions: bool = False
     input_time_features: tuple[TimeFeature, ...] = ()
     normalize: bool = False
@@ -84,6 +88,34 @@ class RetrieverConfig:
 def _item_init(key: Array, shape: tuple[int, int], dtype: DTypeLike) -> Array:
     """Row 0, the unknown item, starts (and, where training has none, stays) at zero."""
     return (jax.random.normal(key, shape, dtype) * 0.02).at[0].set(0.0)
+
+
+@flax.struct.dataclass
+class Repeat:
+    """The share of the probability that goes to items of the history by name.
+
+    Attributes:
+      weight: what slot i gives to the item of slot j; 0 for later and foreign ones. It sums to
+        1 - explore over j.
+      explore: the share that is left for the softmax over all items.
+    """
+
+    weight: Float[Array, "B L L"]
+    explore: Float[Array, "B L"]
+
+
+class Retrieved(NamedTuple):
+    """What a model says of a batch.
+
+    Attributes:
+      query: of all slots; those of padding hold no meaning.
+      item: what queries are compared with; row 0 is the unknown item, no candidate.
+      repeat: None: probabilities are the softmax of the inner products.
+    """
+
+    query: Float[Array, "B L D"]
+    item: Float[Array, "V D"]
+    repeat: Repeat | None
 
 
 class Retriever(nn.Module):
@@ -118,14 +150,18 @@ class Retriever(nn.Module):
             scale=self.inputs.scale,
             category_sizes=self.inputs.categories,
             context_length=self.inputs.context_length,
+            final=c.repeat,
         )
         if c.biases:
             self.logit_biases = [
                 LogitBias(c.biases, c.heads, self.inputs.context_length, name=f"bias_{i}")
-                for i in range(c.layers)
+                for i in range(c.layers + c.repeat)
             ]
         self.blocks = [self._block(i) for i in range(c.layers)]
         self.output_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
+        if c.repeat:
+            self.repeat_attention = RepeatAttention(c.heads, dtype)
+            self.explore = nn.Dense(1, dtype=dtype)
 
     def _block(self, i: int) -> SoftmaxBlock | HstuBlock:
         c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
@@ -135,23 +171,25 @@ class Retriever(nn.Module):
             c.heads, c.mlp_ratio, empty=False, dropout=c.dropout, dtype=dtype, name=name
         )
 
-    def __call__(
-        self, batch: NextItemBatch, *, deterministic: bool = True
-    ) -> tuple[Float[Array, "B L D"], Float[Array, "V D"]]:
-        """Returns the queries of all slots and the items' vectors; their products are the scores.
-
-        Queries of padding hold no meaning; row 0 of the items is the unknown one, no candidate.
-        """
+    def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
+        """The queries of all slots, and all that they are compared with."""
         query_time = self.query_time(batch)
         mask = causal_mask(batch.segment)
         x = self.token_dropout(self.tokens(batch), deterministic=deterministic)
         rotations = self.encoding.rotations(*self.signals(batch))
-        for i, (block, rotation) in enumerate(zip(self.blocks, rotations, strict=True)):
-            bias = None
-            if self.config.biases:
-                bias = self.logit_biases[i](batch.position, query_time, batch.time)
+        biases: list[Array | None] = [None] * len(rotations)
+        if self.config.biases:
+            biases = [bias(batch.position, query_time, batch.time) for bias in self.logit_biases]
+        for block, rotation, bias in zip(self.blocks, rotations, biases, strict=False):
             x = block(x, rotation, mask, bias=bias, deterministic=deterministic)
-        return self.scaled(self.output_norm(x)) / self.config.temperature, self.item_vectors()
+        x = self.output_norm(x)
+        repeat = None
+        if self.config.repeat:
+            weight_BxLxL = self.repeat_attention(x, rotations[-1], mask, biases[-1])
+            logit_BxL = self.explore(x)[..., 0].astype(jnp.float32)
+            named_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
+            repeat = Repeat(named_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
+        return Retrieved(self.scaled(x) / self.config.temperature, self.item_vectors(), repeat)
 
     def item_vectors(self) -> Float[Array, "V D"]:
         """What queries are compared with."""

@@ -88,6 +88,24 @@ class LossConfig:
         return self.kind == "sampled_softmax" and self.sampler == "in_batch" and self.log_q
 
 
+class TargetRepeat(NamedTuple):
+    """A target's probability by name, beside that by the softmax over all items.
+
+    Attributes:
+      named: the probability that the target gets as an item of the history; 0 if it is none.
+      explore: the share of the softmax.
+    """
+
+    named: Float[Array, " N"]
+    explore: Float[Array, " N"]
+
+    def mixed(self, nll_N: Float[Array, " N"]) -> Float[Array, " N"]:
+        """-log(named + explore p) of a target whose softmax gives it p = exp(-nll)."""
+        tiny = float(np.finfo(np.float32).tiny)
+        named_N, explore_N = (jnp.log(jnp.maximum(x, tiny)) for x in self)
+        return -jnp.logaddexp(named_N, explore_N - nll_N)
+
+
 def retrieval_loss(
     config: LossConfig,
     q_NxD: Float[Array, "N D"],
@@ -96,6 +114,7 @@ def retrieval_loss(
     mask_N: Bool[AnyArray, " N"],
     item_counts: Float[AnyArray, " V"] | None = None,
     key: Key[Array, ""] | None = None,
+    repeat: TargetRepeat | None = None,
 ) -> Float[Array, ""]:
     """Mean loss in nats over the positions that count; 0 if there are none.
 
@@ -108,6 +127,7 @@ def retrieval_loss(
       item_counts: how often each item occurs as a target in training (row 0 is ignored, an item
         counts at least once); for in-batch sampling with log-Q correction only.
       key: for kinds that draw negatives.
+      repeat: what else the target's probability is made of, beside the full softmax.
 
     Raises:
       ValueError: item_counts or key is missing and needed.
@@ -123,6 +143,8 @@ def retrieval_loss(
     positive_N = _rowwise(q_NxD, table_VxD[target_N])
     if config.kind == "full_softmax":
         loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N)
+        if repeat is not None:
+            loss_N = repeat.mixed(loss_N)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
         loss_N = _in_batch_softmax(config, q_NxD, table_VxD, target_N, positive_N, mask_N, counts_V)

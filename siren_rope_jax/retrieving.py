@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.ranks import rank_targets
-from siren_rope_jax.retrieval import Retriever
+from siren_rope_jax.ranks import Named, rank_targets
+from siren_rope_jax.retrieval import Repeat, Retriever
 from siren_rope_jax.sharding import on_host_one_late, place_batch, replicated
 
 QUERIES_AT_ONCE = 1024
@@ -40,8 +40,10 @@ class RankScorer:
         self._mesh, self._log, self._filter_seen = mesh, log, filter_seen
 
         def queries(params: Any, batch: NextItemBatch) -> tuple[Any, ...]:
-            query, _ = model.apply({"params": params}, batch)
-            return jnp.asarray(batch.event), jnp.asarray(batch.target), query.astype(jnp.float32)
+            result: Any = model.apply({"params": params}, batch)
+            repeat = () if result.repeat is None else named(result.repeat, batch)
+            query = result.query.astype(jnp.float32)
+            return jax.tree.map(jnp.asarray, (batch.event, batch.target, query, *repeat))
 
         def items(params: Any) -> Any:
             vectors: Any = model.apply({"params": params}, method=Retriever.item_vectors)
@@ -58,12 +60,14 @@ class RankScorer:
         dispatched = (self._queries(params, place_batch(batch, self._mesh)) for batch in batches)
         targets = (_targets(*slots) for slots in on_host_one_late(dispatched))
         events, ranks, nlls = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0)]
-        for event, target, query in _regrouped(targets, QUERIES_AT_ONCE):
+        for event, *slots in _regrouped(targets, QUERIES_AT_ONCE):
             # Filled up to one size, so that it compiles once.
             missing = QUERIES_AT_ONCE - len(event)
-            query = np.pad(query, [(0, missing), (0, 0)])
-            seen = np.pad(self._seen(event), [(0, missing), (0, 0)])
-            rank, nll = self._rank(query, items, np.pad(target, (0, missing)), seen)
+            target, query, seen, *repeat = (
+                np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
+                for column in (*slots[:2], self._seen(event), *slots[2:])
+            )
+            rank, nll = self._rank(query, items, target, seen, Named(*repeat) if repeat else None)
             events.append(event)
             ranks.append(np.asarray(rank)[: len(event)])
             nlls.append(np.asarray(nll)[: len(event)])
@@ -85,10 +89,16 @@ class RankScorer:
         return np.stack([np.pad(ids, (0, width - len(ids))) for ids in own])
 
 
-def _targets(event: np.ndarray, target: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, ...]:
+def named(repeat: Repeat, batch: NextItemBatch) -> Named:
+    """The items that every slot of a batch names, [B, L] of `Named`."""
+    item = batch.categorical[..., None, :, 0]
+    return Named(jnp.broadcast_to(item, repeat.weight.shape), repeat.weight, repeat.explore)
+
+
+def _targets(event: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
     """Those slots of a batch that ask for something."""
     asks = event >= 0
-    return event[asks].astype(np.int64), target[asks], query[asks]
+    return (event[asks].astype(np.int64), *(column[asks] for column in columns))
 
 
 def _regrouped(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.ranks import rank_targets, top_items
+from siren_rope_jax.ranks import Named, rank_targets, top_items
 from siren_rope_jax.sharding import by_row, make_mesh
 
 
@@ -25,9 +25,28 @@ def cases(draw):
     return q, table, target, seen
 
 
-ranked = jax.jit(rank_targets, static_argnums=4)
-listed = jax.jit(top_items, static_argnums=(3, 4))
+ranked = jax.jit(rank_targets, static_argnames="block_elements")
+listed = jax.jit(top_items, static_argnames=("k", "block_elements"))
 blocks = st.sampled_from([1, 40, 10**6])
+
+
+def named_items(seed, positions, items):
+    """Three named items per position, twice the same perhaps, or none; the softmax has the rest."""
+    rng = np.random.default_rng(seed)
+    item = rng.integers(0, items, (positions, 3)).astype(np.int32)
+    share = rng.dirichlet(np.ones(4), positions).astype(np.float32)
+    return Named(item, share[:, :3], share[:, 3])
+
+
+def mixed(scores, named):
+    """Probabilities of all items, by loops; what goes to no item is shared out by all."""
+    exp = np.exp(scores.astype(np.float64))
+    exp[:, 0] = 0
+    p = exp / exp.sum(axis=1, keepdims=True) * named.explore[:, None]
+    for n, (ids, weights) in enumerate(zip(named.item, named.weight, strict=True)):
+        for item, weight in zip(ids, weights, strict=True):
+            p[n, item] += weight * (item > 0)
+    return p / p.sum(axis=1, keepdims=True)
 
 
 def rank_by_loop(scores, target, seen):
@@ -46,7 +65,7 @@ def nll_by_sum(scores, target):
 @given(cases(), blocks)
 def test_ranks_equal_brute_force(case, block):
     q, table, target, seen = case
-    rank, nll = ranked(*case, block)
+    rank, nll = ranked(*case, block_elements=block)
     scores = q @ table.T
     rows = range(len(q))
     assert rank.tolist() == [rank_by_loop(scores[n], target[n], seen[n]) for n in rows]
@@ -58,7 +77,7 @@ def test_ranks_equal_brute_force(case, block):
 @given(cases(), blocks, st.sampled_from([1, 7, 40]))
 def test_lists_equal_brute_force(case, block, k):
     q, table, _, seen = case
-    ids, scores = listed(q, table, seen, k, block)
+    ids, scores = listed(q, table, seen, k, block_elements=block)
     every = q @ table.T
     ids, scores = np.asarray(ids), np.asarray(scores)
     for n in range(len(q)):
@@ -75,8 +94,8 @@ def test_a_target_stands_in_the_list_where_its_rank_says(case):
     rng = np.random.default_rng(0)
     q, table = (x + rng.normal(size=x.shape).astype(np.float32) for x in (q, table))
     seen = np.where(seen == target[:, None], 0, seen)
-    rank, _ = ranked(q, table, target, seen, 40)
-    ids, _ = listed(q, table, seen, len(table), 40)
+    rank, _ = ranked(q, table, target, seen, block_elements=40)
+    ids, _ = listed(q, table, seen, len(table), block_elements=40)
     rank, ids = np.asarray(rank), np.asarray(ids)
     for n in np.flatnonzero(rank):
         assert ids[n, rank[n] - 1] == target[n]
@@ -94,12 +113,12 @@ def random_case(positions=16, items=50, width=24):
 def test_items_with_the_same_row_tie(block):
     q, table, target, seen = random_case()
     same = np.repeat(table, 2, axis=0)  # items 2 i and 2 i + 1 are equal; 1 equals the unknown one
-    rank, nll = rank_targets(q, same, 2 * target, seen[:, :0], block)
-    alone, single = rank_targets(q, table, target, seen[:, :0], block)
+    rank, nll = rank_targets(q, same, 2 * target, seen[:, :0], block_elements=block)
+    alone, single = rank_targets(q, table, target, seen[:, :0], block_elements=block)
     ahead = (q @ table[0] > (q * table[target]).sum(1)).astype(int)  # item 1
     np.testing.assert_array_equal(rank, 2 * np.asarray(alone) + ahead)
     assert np.all(nll > single)
-    twin, _ = rank_targets(q, same, 2 * target + 1, seen[:, :0], block)
+    twin, _ = rank_targets(q, same, 2 * target + 1, seen[:, :0], block_elements=block)
     np.testing.assert_array_equal(rank, twin)
 
 
@@ -136,9 +155,11 @@ def test_positions_dealt_over_devices_get_the_same_ranks(block):
     q, table, target, seen = random_case()
     dealt = jax.device_put((q, target, seen), by_row(make_mesh()))
     expected = rank_targets(q, table, target, seen)
-    for ours, theirs in zip(ranked(dealt[0], table, *dealt[1:], block), expected, strict=True):
+    for ours, theirs in zip(
+        ranked(dealt[0], table, *dealt[1:], block_elements=block), expected, strict=True
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    ids, _ = listed(dealt[0], table, dealt[2], 5, block)
+    ids, _ = listed(dealt[0], table, dealt[2], 5, block_elements=block)
     np.testing.assert_array_equal(ids, top_items(q, table, seen, 5)[0])
 
 
@@ -147,6 +168,36 @@ def test_memory_is_bounded_by_the_block():
         shapes = [(positions, 16), (20_000, 16), (positions,), (positions, 8)]
         dtypes = [jnp.float32, jnp.float32, jnp.int32, jnp.int32]
         arguments = [jax.ShapeDtypeStruct(s, d) for s, d in zip(shapes, dtypes, strict=True)]
-        return ranked.lower(*arguments, 2**18).compile().memory_analysis().temp_size_in_bytes
+        return (
+            ranked.lower(*arguments, block_elements=2**18)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     assert temporary(2048) - temporary(256) < 2e6  # a score of each would be 143 MB
+
+
+@given(cases(), blocks, st.integers(0, 99))
+def test_named_items_are_mixed_with_the_softmax(case, block, seed):
+    q, table, target, seen = case
+    named = named_items(seed, len(q), len(table))
+    rank, nll = ranked(*case, named, block_elements=block)
+    p = mixed(q @ table.T, named)
+    for n, t in enumerate(target):
+        if not 0 < t < len(table):
+            assert rank[n] == 0 and np.isnan(nll[n])
+            continue
+        np.testing.assert_allclose(nll[n], -np.log(p[n, t]), rtol=1e-4, atol=1e-4)
+        # Rounding may part equals.
+        expected = rank_by_loop(p[n], t, seen[n])
+        near = [j for j in range(1, len(table)) if abs(p[n, j] / p[n, t] - 1) < 1e-5 and j != t]
+        assert abs(int(rank[n]) - expected) <= len(near)
+
+
+def test_lists_hold_named_items_first():
+    q, table = jnp.zeros((1, 2)), jnp.ones((6, 2))
+    named = Named(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
+    ids, score = top_items(q, table, jnp.zeros((1, 0), jnp.int32), 3, named)
+    assert ids.tolist() == [[4, 2, 1]]
+    np.testing.assert_allclose(jnp.exp(score), [[0.46, 0.36, 0.06]], rtol=1e-5)

@@ -11,29 +11,45 @@ import pytest
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.biases import BUCKETS, LogitBias, time_bucket
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.objectives import target_repeat
+from siren_rope_jax.ranks import rank_targets
 from siren_rope_jax.retrieval import Retriever
 from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.retrieving import named
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
 
-BLOCKS = ("softmax", "hstu")
+BLOCKS = ("softmax", "hstu", "softmax, repeat")
 SOME = ("none", "learned_positions", "to_rope_split_head", "siren_rope_hstu_bias")
-FORMS = [(name, "softmax") for name in RETRIEVAL_VARIANTS] + [(name, "hstu") for name in SOME]
+FORMS = [(name, "softmax") for name in RETRIEVAL_VARIANTS] + [
+    (name, b) for name in SOME for b in BLOCKS[1:]
+]
+
+
+def retriever(name: str, block: str) -> tuple[Retriever, Any]:
+    """A small model with one of `BLOCKS`."""
+    kind, _, repeat = block.partition(", ")
+    return small_retriever(name, block=kind, repeat=bool(repeat))
 
 
 def queries(model: Retriever, params: Any, batch: NextItemBatch) -> jax.Array:
-    return model.apply({"params": params}, batch)[0]
+    """All that the model says of every slot, side by side."""
+    query, _, repeat = model.apply({"params": params}, batch)
+    if repeat is None:
+        return query
+    return jnp.concatenate([query, repeat.weight, repeat.explore[..., None]], axis=-1)
 
 
 @pytest.mark.parametrize(("name", "block"), FORMS)
 def test_causality_by_gradients(name: str, block: str) -> None:
     """d query_i / d input_j: features of events reach j <= i, and nothing of j > i."""
-    model, params = small_retriever(name, block=block)
+    model, params = retriever(name, block)
     batch = random_next_items(rows=1)
 
     def summed(dense: jax.Array) -> jax.Array:
-        return queries(model, params, batch.replace(dense=dense))[0] @ jnp.arange(16.0)
+        said = queries(model, params, batch.replace(dense=dense))[0]
+        return said @ jnp.arange(1.0 * said.shape[-1])
 
     jacobian = jax.jacrev(summed)(jnp.asarray(batch.dense))
     reach = np.abs(jacobian[:, 0]).sum(-1) > 0
@@ -43,7 +59,7 @@ def test_causality_by_gradients(name: str, block: str) -> None:
 @pytest.mark.parametrize(("name", "block"), FORMS)
 def test_the_item_to_be_predicted_never_leaks(name: str, block: str) -> None:
     """Swapping the target item, in the target and as the next event, leaves the query alone."""
-    model, params = small_retriever(name, block=block)
+    model, params = retriever(name, block)
     batch, slot = random_next_items(), 6
     categorical, target = batch.categorical.copy(), batch.target.copy()
     categorical[:, slot + 1 :, :] = (categorical[:, slot + 1 :, :] + 1) % 5
@@ -54,11 +70,40 @@ def test_the_item_to_be_predicted_never_leaks(name: str, block: str) -> None:
     assert not np.allclose(before[:, slot + 1 :], after[:, slot + 1 :])
 
 
+def test_repeats_are_shares_of_the_history() -> None:
+    """What is named lies in the same history, not later, and is what exploring leaves."""
+    model, params = small_retriever("siren_rope", repeat=True)
+    batch = random_next_items()
+    segment = np.where(np.arange(12) < 5, 1, 2) * np.ones_like(batch.segment)
+    segment[1, 9:] = 0
+    repeat = model.apply({"params": params}, batch.replace(segment=segment)).repeat
+    allowed = np.tri(12, dtype=bool) & (segment[:, :, None] == segment[:, None, :])
+    assert (np.asarray(repeat.weight)[~allowed] == 0).all()
+    assert (np.asarray(repeat.weight) >= 0).all()
+    total = np.asarray(repeat.weight).sum(-1) + repeat.explore
+    np.testing.assert_allclose(total[segment > 0], 1, rtol=1e-5)
+
+
+def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
+    """The training loss is the mean NLL that the evaluation measures."""
+    model, params = small_retriever("siren_rope", repeat=True)
+    batch = random_next_items()
+    batch = batch.replace(categorical=np.maximum(batch.categorical, 1))
+    result = model.apply({"params": params}, batch)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), named(result.repeat, batch))
+    query, target = result.query.reshape(-1, 16), batch.target.reshape(-1)
+    _, nll = rank_targets(query, result.item, target, np.zeros((len(target), 0), np.int32), flat)
+    repeat = target_repeat(result.repeat, batch)
+    loss = retrieval_loss(LossConfig(), query, result.item, target, target > 0, repeat=repeat)
+    assert float(repeat.named.max()) > 0.01
+    np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)
+
+
 @pytest.mark.parametrize("event", ["", "_event"])
 @pytest.mark.parametrize(("name", "block"), FORMS)
 def test_the_time_of_the_request_matters_where_it_is_to(name: str, block: str, event: str) -> None:
     """A later request changes its own query alone, and only where queries have its time."""
-    model, params = small_retriever(name + event, block=block)
+    model, params = retriever(name + event, block)
     batch = random_next_items()
     day, second = batch.request_time.day.copy(), batch.request_time.second.copy()
     day[:, -1] += 3
@@ -86,7 +131,7 @@ def test_times_that_come_later_change_nothing_earlier(name: str) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_packed_histories_do_not_see_each_other(block: str) -> None:
-    model, params = small_retriever("siren_rope_hstu_bias", block=block)
+    model, params = retriever("siren_rope_hstu_bias", block)
     batch = random_next_items()
     segment = np.where(np.arange(12) < 5, 1, 2) * np.ones_like(batch.segment)
     other = batch.categorical.copy()
@@ -117,7 +162,7 @@ def test_times_may_be_absent() -> None:
 
 def test_cosine_scores_over_a_temperature() -> None:
     model, params = small_retriever("ordinal", normalize=True, temperature=0.05)
-    query, items = model.apply({"params": params}, random_next_items())
+    query, items, _ = model.apply({"params": params}, random_next_items())
     np.testing.assert_allclose(jnp.linalg.norm(query, axis=-1), 20, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(items[1:], axis=-1), 1, rtol=1e-5)
     assert float(jnp.abs(items[0]).max()) == 0
@@ -161,7 +206,7 @@ def test_biases_depend_on_differences_alone() -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_learns_what_follows_what(block: str) -> None:
     """Items that follow each other in a fixed cycle: the loss goes towards zero."""
-    model, params = small_retriever("siren_rope", block=block)
+    model, params = retriever("siren_rope", block)
     batch = random_next_items(rows=8)
     item = (np.arange(12) + np.arange(8)[:, None]) % 19 + 1
     categorical = np.stack([item, item % 5], axis=-1).astype(np.int32)
@@ -170,10 +215,11 @@ def test_learns_what_follows_what(block: str) -> None:
     optimizer = optax.adam(1e-2)
 
     def loss_of(params: Any) -> jax.Array:
-        query, items = model.apply({"params": params}, batch)
+        query, items, repeat = model.apply({"params": params}, batch)
         asked = jnp.ones(target.size, bool)
+        mixed = None if repeat is None else target_repeat(repeat, batch)
         flat = query.reshape(-1, query.shape[-1])
-        return retrieval_loss(LossConfig(), flat, items, target.reshape(-1), asked)
+        return retrieval_loss(LossConfig(), flat, items, target.reshape(-1), asked, repeat=mixed)
 
     @jax.jit
     def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:

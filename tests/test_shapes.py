@@ -48,7 +48,7 @@ for name, changes in (
 ):
     model, params = small_retriever(name, **changes)
     batch = jax.device_put(random_next_items())
-    query, items = model.apply({"params": params}, batch)
+    query, items, _ = model.apply({"params": params}, batch)
     query, target = query.reshape(-1, query.shape[-1]), batch.target.reshape(-1)
     for loss in losses:
         counts = jnp.ones(len(items))

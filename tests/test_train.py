@@ -272,7 +272,7 @@ def test_items_had_before_are_no_candidates_where_filtered(feed: Path) -> None:
     item = log.schema.categorical[0]
     ids = item.known_ids(log.events().rows["categorical/item"])
     for batch in objective.batches.evaluation("test"):
-        query, table = objective.model.apply({"params": params}, batch)
+        query, table, _ = objective.model.apply({"params": params}, batch)
         for row, slot in np.argwhere(batch.event >= 0)[::7]:
             event, target = batch.event[row, slot], batch.target[row, slot]
             score = np.asarray(table @ query[row, slot])

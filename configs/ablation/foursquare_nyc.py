@@ -1,0 +1,71 @@
+"""Every encoding on Foursquare's check-ins in New York: the next venue, at the request's time.
+
+    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
+        --config=configs/ablation/foursquare_nyc.py --workdir=runs/foursquare_nyc_ablation
+
+FOLDER holds foursquare_nyc/. About two hours on two cores. With `:plain` after the config's name
+the models cannot name a venue of the history again (`model.repeat`), and need 20 epochs: about six
+hours.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = (
+    "none",
+    "learned_positions",
+    "ordinal",
+    "time_in_embedding",
+    "time_in_embedding_event",
+    "time_ladder",
+    "to_rope",
+    "to_rope_hours",
+    "to_rope_split_dim",
+    "to_rope_split_head",
+    "linear",
+    "time2vec",
+    "semantic",
+    "hstu_bias",
+    "hstu_bias_only",
+    "fuxi_bias",
+    "siren_only",
+    "dnn_only",
+    "siren_rope",
+    "siren_rope_event",
+    "siren_rope_hstu_bias",
+)
+HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
+
+
+def get_config(form: str = "repeat") -> ConfigDict:
+    """The variants, the seeds and the data; `form` is `repeat` or `plain`."""
+    plain = {"model.repeat": False, "training.epochs": 20.0}
+    return ConfigDict(
+        {
+            "name": "Encodings on Foursquare NYC"
+            + (", models that can repeat" if form == "repeat" else ", plain models"),
+            "variants": (
+                *({"name": name} for name in VARIANTS),
+                *(
+                    {
+                        "name": f"{name}_hstu_block",
+                        "argument": name,
+                        "overrides": {"model.block": "hstu"},
+                    }
+                    for name in HSTU
+                ),
+            ),
+            "datasets": (
+                {
+                    "name": "foursquare_nyc",
+                    "base": "configs/foursquare_nyc.py",
+                    "config": "configs/data/foursquare_nyc.py",
+                    "input": "foursquare_nyc/NYC.npy",
+                    "overrides": {} if form == "repeat" else plain,
+                },
+            ),
+            "seeds": (0, 1, 2, 3, 4),
+            "baseline": "ordinal",
+            "champion": "siren_rope",
+            "jobs": 2,
+        }
+    )
