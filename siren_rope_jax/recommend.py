@@ -16,6 +16,8 @@ from siren_rope_jax.ranks import top_items
 from siren_rope_jax.retrieving import named
 from siren_rope_jax.trained import TrainedRun
 
+_top_items = jax.jit(top_items, static_argnames="k")
+
 
 def recommend(
     run: TrainedRun,
@@ -24,7 +26,7 @@ def recommend(
     k: int = 10,
     utc_offset: int | None = None,
 ) -> pd.DataFrame:
-    """The k best items for each user, from all the user's events up to the request.
+    """The k best items for each user, from all the user's events before the request.
 
     Args:
       run: of a retrieval experiment.
@@ -37,7 +39,7 @@ def recommend(
       columns user, place (1 is best), item (raw id), score; list after list.
 
     Raises:
-      UserError: another kind of run, an unknown user, or one without an event up to the request.
+      UserError: another kind of run, an unknown user, or one without an event before the request.
     """
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
@@ -46,9 +48,9 @@ def recommend(
     numbers = _user_numbers(run, users)
     pieces, seen = [], []
     for row, (user, history) in enumerate(zip(users, run.log.histories_of(numbers), strict=True)):
-        past = history[(history["time"] <= request_time) | (history["time"] == NO_TIME)]
+        past = history[(history["time"] < request_time) | (history["time"] == NO_TIME)]
         if not len(past):
-            raise UserError(f"user {user!r} has no event up to {request_time} (Unix seconds)")
+            raise UserError(f"user {user!r} has no event before {request_time} (Unix seconds)")
         # The request is one more event: its time is known, its item (0) is what is asked for.
         request = np.zeros(1, schema.event_dtype)
         request["time"] = request_time
@@ -57,14 +59,14 @@ def recommend(
         pieces.append(Piece(row, 1, 0, events, 0, 0, len(events), len(events)))
         seen.append(item.known_ids(past[f"categorical/{item.name}"]))
     batch = next_item_batch(schema, pieces, (len(users), length))
-    result: Any = jax.jit(run.model.apply)({"params": run.params}, batch)
+    result = run.apply({"params": run.params}, batch)
     asked = np.arange(len(users)), np.array([piece.stop - 2 for piece in pieces])
     most = max(map(len, seen)) if run.config.filter_seen else 0
     excluded = np.stack([np.pad(s, (0, most))[:most] for s in seen])
     mixed = None
     if result.repeat is not None:
         mixed = jax.tree.map(lambda x: x[asked], named(result.repeat, batch))
-    ids, scores = jax.device_get(top_items(result.query[asked], result.item, excluded, k, mixed))
+    ids, scores = jax.device_get(_top_items(result.query[asked], result.item, excluded, k, mixed))
     found = np.argwhere(ids > 0)
     raw = run.log.vocabulary(item.name)["value"]
     return pd.DataFrame(

@@ -1,6 +1,8 @@
 """A trained run, opened again: its model, best parameters and data."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,11 @@ class TrainedRun:
     def model(self) -> Any:
         """The module."""
         return self.objective.model
+
+    @cached_property
+    def apply(self) -> Callable[..., Any]:
+        """The module's compiled `apply`."""
+        return jax.jit(self.model.apply)
 
     def score(self, split: Split) -> Scored | Ranked:
         """What the model says of every event of a split."""

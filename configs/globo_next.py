@@ -1,0 +1,38 @@
+"""Retrieving the next article of Globo's news clicks.
+
+    python experiments/prepare.py --config=configs/data/globo_next.py \
+        --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo_next
+    python experiments/train.py --config=configs/globo_next.py:siren_rope --workdir=runs/globo_next
+
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). A
+session's final click is never a target, since its time is made up. Most test clicks are on articles
+that train has not seen, which no model of ids can find.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {
+                "path": "runs/data/globo_next",
+                "length": 50,
+                "stride": 25,
+                "batch_size": 64,
+                "target_task": "timed",
+            },
+            "model": {"dropout": 0.1, **retrieval_variant(name)},
+            "loss": {"kind": "sampled_softmax", "sampler": "in_batch"},
+            "filter_seen": True,
+            "optimizer": {"learning_rate": 1e-3},
+            "training": {"epochs": 1.0, "evaluations_per_epoch": 2, "patience": 3},
+        },
+    )

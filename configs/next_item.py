@@ -1,0 +1,34 @@
+"""Retrieving the next item of any prepared log: a small model that trains in minutes on a laptop.
+
+    python experiments/prepare.py --config=configs/data/table.py --input=FILE \
+        --output=runs/data/mine --config.min_count=1 \
+        --config.user=... --config.item=... --config.time=...
+    python experiments/train.py --config=configs/next_item.py:siren_rope \
+        --config.data.path=runs/data/mine --workdir=runs/mine_next
+
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Keep
+model.repeat where users come back to items (check-ins, music, shops); where they do not (films,
+news), set it to False, and filter_seen to True. With more than some 100,000 items
+loss.kind=sampled_softmax is faster (without model.repeat). For a large log raise model.width,
+model.layers, data.length and data.batch_size; for a small one model.dropout.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {"path": "runs/data/mine", "length": 100, "stride": 50, "batch_size": 8},
+            "model": {"dropout": 0.2, "repeat": True, **retrieval_variant(name)},
+            "optimizer": {"learning_rate": 1e-3},
+            "training": {"epochs": 10.0, "evaluations_per_epoch": 1, "patience": 3},
+        },
+    )

@@ -1,0 +1,87 @@
+"""Lists for users: those of the evaluation, at the time that is asked for."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.pipeline import DataConfig
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.experiment import RankingExperiment, RetrievalExperiment, TrainingConfig
+from siren_rope_jax.objectives import make_objective
+from siren_rope_jax.recommend import recommend
+from siren_rope_jax.train import fit
+from siren_rope_jax.trained import TrainedRun
+from tests.batches import small_config, small_retriever_config
+from tests.made_up import make_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
+    return make_log(tmp_path_factory.mktemp("data") / "log", min_count=1)
+
+
+@pytest.fixture(scope="module")
+def run(log: PreparedLog, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    config = RetrievalExperiment(
+        variant="siren_rope",
+        data=DataConfig(str(log.path), length=40, stride=1, batch_size=8),
+        model=small_retriever_config("siren_rope_hstu_bias", repeat=True),
+        training=TrainingConfig(epochs=1.0),
+    )
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    fit(config, workdir)
+    return TrainedRun.open(workdir)
+
+
+@pytest.mark.parametrize("filter_seen", [False, True])
+def test_a_list_places_an_item_where_the_evaluation_ranks_it(
+    log: PreparedLog, run: TrainedRun, filter_seen: bool
+) -> None:
+    config = dataclasses.replace(run.config, filter_seen=filter_seen)
+    objective = make_objective(config, log, run.mesh)
+    run = dataclasses.replace(run, config=config, objective=objective)
+    ranked = run.score("test")
+    everything, raw = log.events(), log.users().to_pylist()
+    items = log.vocabulary("item")["value"].to_pylist()
+    known = log.schema.categorical[0].known
+    for event, rank in list(zip(ranked.event, ranked.rank, strict=True))[::25]:
+        user, row = raw[everything.user[event]], everything.rows[event]
+        given = recommend(run, [user], int(row["time"]), known, int(row["utc_offset"]))
+        place = given.set_index("item")["place"]
+        item = items[row["categorical/item"] - 1]
+        if item in place.index:
+            assert abs(place[item] - rank) <= 1  # rounding may part ties
+        else:
+            assert filter_seen or rank == 0
+        assert given["score"].is_monotonic_decreasing
+
+
+def test_lists_follow_the_time_of_the_request(log: PreparedLog, run: TrainedRun) -> None:
+    users, end = ["user 3", "user 8"], log.schema.end + 1
+    now, later = (recommend(run, users, end + hours * 3600, k=5) for hours in (0, 11))
+    assert now["user"].tolist() == ["user 3"] * 5 + ["user 8"] * 5
+    assert now["place"].tolist() == [1, 2, 3, 4, 5] * 2
+    assert not np.allclose(now["score"], later["score"])
+
+
+def test_what_cannot_be_recommended_is_said(
+    log: PreparedLog, run: TrainedRun, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="'user 33' is not in the log; did you mean"):
+        recommend(run, ["user 33"], log.schema.end)
+    with pytest.raises(UserError, match=r"user 'user 1' has no event before 100 "):
+        recommend(run, ["user 1"], 100)
+    with pytest.raises(UserError, match="there are none"):
+        recommend(run, [], log.schema.end)
+    ranking = RankingExperiment(
+        variant="ordinal",
+        data=DataConfig(str(log.path), length=24, stride=12, batch_size=8),
+        model=small_config("ordinal"),
+        training=TrainingConfig(epochs=0.1),
+    )
+    fit(ranking, tmp_path / "ranking")
+    with pytest.raises(UserError, match="not a retrieval run"):
+        recommend(TrainedRun.open(tmp_path / "ranking"), ["user 1"], log.schema.end)
