@@ -46,14 +46,14 @@ def rank_targets(
       q_NxD: queries; a score is the dot product with an item's row, in float32.
       table_VxD: one row per item.
       target_N: the item that followed.
-      seen_NxS: items that do not compete, 0 fills up, in any order; the target always competes.
+      seen_NxS: items that no list shows, 0 fills up, in any order.
       named: mixes the softmax with probabilities of certain items; None: none.
       block_elements: scores held at once, at most (but one position's at least).
 
     Returns:
       int32 ranks: 1 + the number of other competing items whose score is not below the target's,
       so that ties count against the model; V - 1, the worst, where the target's score is not
-      finite; 0 for a target without a rank (0, or V and above).
+      finite; 0 for a target that no list can show: 0, V and above, or seen.
       float32 NLL in nats under the softmax over all items, seen ones included; NaN for a target
       without a rank, +inf where a score is not finite.
     """
@@ -62,6 +62,7 @@ def rank_targets(
     def block(q_RxD: Array, target_R: Array, seen_RxS: Array, *named: Array) -> tuple[Array, Array]:
         score_RxV = _scores(q_RxD, table_VxD, *named)
         known_R = (target_R > 0) & (target_R < items)
+        known_R &= (seen_RxS != target_R[:, None]).all(axis=1)
         at_Rx1 = jnp.where(known_R, target_R, 0)[:, None]
         target_score_Rx1 = jnp.take_along_axis(score_RxV, at_Rx1, 1)
         # Not `>=`: an item without a proper score counts against the model too.

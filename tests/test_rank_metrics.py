@@ -28,13 +28,18 @@ def ranked(scores, target, seen):
     return rank_targets(jnp.eye(len(scores)), scores.T, target, seen)
 
 
+def can_be_listed(target, seen):
+    """Which targets are known and not filtered."""
+    return (target > 0) & (target[:, None] != seen).all(axis=1)
+
+
 def by_lists(scores, target, seen):
     """Every metric from the ranked list itself, in which the target comes last of its equals."""
     sums = dict.fromkeys(RANK_METRICS, 0.0)
     for score, t, own in zip(scores.astype(np.float64), target, seen, strict=True):
-        if t == 0:
+        if t == 0 or t in own:
             continue
-        allowed = [j for j in range(1, len(score)) if j == t or j not in own]
+        allowed = [j for j in range(1, len(score)) if j not in own]
         listed = sorted(allowed, key=lambda j: (-score[j], j == t))
         gains = [1.0 if j == t else 0.0 for j in listed]
         sums["nll"] += -np.log(np.exp(score[t]) / np.exp(score[1:]).sum())
@@ -43,7 +48,7 @@ def by_lists(scores, target, seen):
             sums[f"hr@{k}"] += sum(gains[:k])
             discounts = 1 / np.log2(np.arange(2, len(gains) + 2))
             sums[f"ndcg@{k}"] += float(np.sum((discounts * gains)[:k]))
-    ranked = int(np.sum(target > 0))
+    ranked = int(np.sum(can_be_listed(target, seen)))
     counts = {name: ranked if name == "nll" else len(target) for name in sums}
     return {name: sums[name] / counts[name] if counts[name] else None for name in sums}
 
@@ -54,7 +59,9 @@ def test_metrics_equal_those_of_the_ranked_lists(data):
     values = ranking_metrics(*map(np.asarray, ranked(*data)))
     expected = by_lists(*data)
     assert tuple(values) == (*RANK_METRICS, "count", "unranked")
-    assert values["count"] == len(target) and values["unranked"] == np.sum(target == 0)
+    assert values["count"] == len(target) and values["unranked"] == np.sum(
+        ~can_be_listed(*data[1:])
+    )
     for name in RANK_METRICS:
         assert values[name] == (
             None if expected[name] is None else pytest.approx(expected[name], rel=1e-5)

@@ -50,14 +50,14 @@ def mixed(scores, named):
 
 
 def rank_by_loop(scores, target, seen):
-    if not 0 < target < len(scores):
+    if not 0 < target < len(scores) or target in seen:
         return 0
     others = set(range(1, len(scores))) - {target} - set(seen.tolist())
     return 1 + sum(scores[j] >= scores[target] for j in others)
 
 
-def nll_by_sum(scores, target):
-    if not 0 < target < len(scores):
+def nll_by_sum(scores, target, seen):
+    if not 0 < target < len(scores) or target in seen:
         return np.nan
     return np.log(np.exp(scores[1:].astype(np.float64)).sum()) - scores[target]
 
@@ -69,7 +69,7 @@ def test_ranks_equal_brute_force(case, block):
     scores = q @ table.T
     rows = range(len(q))
     assert rank.tolist() == [rank_by_loop(scores[n], target[n], seen[n]) for n in rows]
-    expected = [nll_by_sum(scores[n], target[n]) for n in rows]
+    expected = [nll_by_sum(scores[n], target[n], seen[n]) for n in rows]
     np.testing.assert_allclose(nll, expected, rtol=1e-5, atol=1e-5)
     assert (rank.dtype, nll.dtype) == (jnp.int32, jnp.float32)
 
@@ -93,7 +93,6 @@ def test_a_target_stands_in_the_list_where_its_rank_says(case):
     q, table, target, seen = case
     rng = np.random.default_rng(0)
     q, table = (x + rng.normal(size=x.shape).astype(np.float32) for x in (q, table))
-    seen = np.where(seen == target[:, None], 0, seen)
     rank, _ = ranked(q, table, target, seen, block_elements=40)
     ids, _ = listed(q, table, seen, len(table), block_elements=40)
     rank, ids = np.asarray(rank), np.asarray(ids)
@@ -106,7 +105,8 @@ def random_case(positions=16, items=50, width=24):
     q = rng.normal(size=(positions, width)).astype(np.float32)
     table = rng.normal(size=(items, width)).astype(np.float32)
     target = rng.integers(1, items, positions).astype(np.int32)
-    return q, table, target, rng.integers(0, items, (positions, 4)).astype(np.int32)
+    seen = rng.integers(0, items, (positions, 4)).astype(np.int32)
+    return q, table, target, np.where(seen == target[:, None], 0, seen)
 
 
 @pytest.mark.parametrize("block", [1, 400, 10**6])
@@ -185,7 +185,7 @@ def test_named_items_are_mixed_with_the_softmax(case, block, seed):
     rank, nll = ranked(*case, named, block_elements=block)
     p = mixed(q @ table.T, named)
     for n, t in enumerate(target):
-        if not 0 < t < len(table):
+        if not 0 < t < len(table) or t in seen[n]:
             assert rank[n] == 0 and np.isnan(nll[n])
             continue
         np.testing.assert_allclose(nll[n], -np.log(p[n, t]), rtol=1e-4, atol=1e-4)

@@ -1,5 +1,9 @@
 """The next-item model: causality with the request's time, biases, blocks, learning."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -242,3 +246,53 @@ def test_wrong_sizes_and_names_are_refused() -> None:
         retrieval_variant("hstu_bais")
     with pytest.raises(UserError, match="is unknown"):
         retrieval_variant("siren_rope_interleaved")
+
+
+MILLION = """
+import json
+from functools import partial
+import jax, jax.numpy as jnp
+from siren_rope_jax.batch import Inputs
+from siren_rope_jax.objectives import target_repeat
+from siren_rope_jax.optim import OptimizerConfig, make_optimizer
+from siren_rope_jax.retrieval import Retriever
+from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.train import TrainState, train_step
+from tests.batches import random_next_items, small_retriever_config
+
+items = 1_000_001
+config = small_retriever_config("siren_rope", width=64, repeat=True)
+model = Retriever(config, Inputs({"item": items, "topic": 5}, (), 100))
+batch = random_next_items(rows=20, length=100)
+batch = jax.device_put(batch.replace(target=batch.target * 45_000 + 1))
+
+def loss_of(params, batch, key):
+    query, item, repeat = model.apply({"params": params}, batch)
+    query, target = query.reshape(-1, 64), batch.target.reshape(-1)
+    mixed = target_repeat(repeat, batch)
+    return retrieval_loss(LossConfig(), query, item, target, target > 0, repeat=mixed)
+
+optimizer = make_optimizer(OptimizerConfig(weight_decay=0.01), 10)
+params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
+state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
+step = jax.jit(partial(train_step, loss_of=loss_of, optimizer=optimizer))
+for _ in range(2):
+    state, metrics = step(state, batch, jax.random.key(0))
+with open("/proc/self/status") as file:
+    status = dict(line.split(":", 1) for line in file)
+peak = int(status["VmHWM"].split()[0]) / 2**20
+print(json.dumps({"loss": float(metrics["loss"]), "gib": peak}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
+def test_training_on_a_million_items_stays_small() -> None:
+    """Two whole steps of 2,000 slots with AdamW, nothing donated: well below 6 GiB."""
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", MILLION], cwd=root, capture_output=True, text=True, check=True
+    )
+    result = json.loads(done.stdout)
+    assert 11 < result["loss"] < 16
+    assert result["gib"] < 6

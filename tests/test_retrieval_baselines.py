@@ -22,7 +22,7 @@ def logs(draw):
 
 def literal_rank(scores, target, allowed):
     """1 + the other allowed items whose score is not below the target's; 0 for an unknown one."""
-    if not 1 <= target < len(scores):
+    if target not in allowed:
         return 0
     others = (i for i in range(1, len(scores)) if i != target and i in allowed)
     return 1 + sum(scores[i] >= scores[target] for i in others)

@@ -1,10 +1,6 @@
 """The retrieval losses against their definitions, in blocks or not, sampled or not."""
 
-import json
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
@@ -23,8 +19,6 @@ from siren_rope_jax.retrieval_losses import (
     retrieval_loss,
 )
 from siren_rope_jax.sharding import by_row, make_mesh, replicated
-
-ROOT = Path(__file__).parent.parent
 
 KINDS = {
     "full": LossConfig(block_elements=64),
@@ -345,42 +339,6 @@ def test_memory_does_not_grow_with_positions_times_items():
     small, large = temporary(20_000), temporary(80_000)
     assert large - small < 2 * 60_000 * 16 * 4  # tables, where logits would be 512 * 4 per item
     assert large < 20e6
-
-
-MILLION = """
-import json, jax, jax.numpy as jnp, optax
-from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
-
-key, items, positions, width = jax.random.key(0), 1_000_001, 2048, 64
-q = jax.random.normal(key, (positions, width))
-target = jax.random.randint(key, (positions,), 1, items)
-optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.01))
-
-def step(table, state, q):
-    def loss_of(table, q):
-        return retrieval_loss(LossConfig(), q, table, target, target > 0)
-    loss, (gradient, _) = jax.value_and_grad(loss_of, (0, 1))(table, q)
-    updates, state = optimizer.update(gradient, state, table)
-    return optax.apply_updates(table, updates), state, loss
-
-table = jax.jit(lambda: 0.1 * jax.random.normal(key, (items, width)))()
-table, state, loss = jax.jit(step)(table, optimizer.init(table), q)
-with open("/proc/self/status") as file:
-    status = dict(line.split(":", 1) for line in file)
-print(json.dumps({"loss": float(loss), "gib": int(status["VmHWM"].split()[0]) / 2**20}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
-def test_a_training_step_on_a_million_items_stays_small():
-    """Nothing is donated, so the table and its optimiser state are there twice."""
-    done = subprocess.run(
-        [sys.executable, "-c", MILLION], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    result = json.loads(done.stdout)
-    assert 13 < result["loss"] < 16
-    assert result["gib"] < 4
 
 
 @pytest.mark.parametrize(

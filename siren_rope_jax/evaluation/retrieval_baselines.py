@@ -1,7 +1,7 @@
 """Two simple recommenders that stand beside every retriever: popular items and known ones.
 
 Both rank all items a model can rank, exactly and by its rules: ties count against the target, and
-where items seen before are filtered, the target itself is allowed all the same.
+where items that a user had before are filtered, a target among them has no rank.
 
 Letters: E events of a log, N evaluated ones, V items that can be ranked.
 """
@@ -48,10 +48,12 @@ def simple_rankings(
     rankable = (items > 0) & (items < len(counts))
     target = items[evaluated]
     known = rankable[evaluated]
+    visits = past.earlier_visits(users, items)
+    if filter_seen:
+        known &= visits[evaluated] == 0
     popularity = counts[np.where(rankable, items, 0)]
     own = popularity[evaluated]
     at_least = len(train_counts) - np.searchsorted(np.sort(train_counts), own)
-    visits = past.earlier_visits(users, items)
     had_as_popular, had_rather = np.zeros_like(own), np.zeros_like(own)
     following = past.next_visit(users, items)
     for part, row, earlier in _pairs(evaluated, past.earlier_events(users)[evaluated]):

@@ -96,11 +96,13 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 def ranking_rule(numbers: Mapping[str, Any]) -> str:
     """What was ranked against what, from a result's numbers."""
     metrics = numbers["ranking"]
-    repeats = "are left out" if numbers["filter_seen"] else "may come again"
+    repeats, misses = "may come again", "an item never seen in training"
+    if numbers["filter_seen"]:
+        repeats, misses = "are left out", f"{misses} or had before"
     events = f"{metrics['unranked']:,} of {metrics['count']:,} {numbers['split']} events"
     return (
         f"full ranking over {numbers['catalogue']:,} items, ties against the model; items a user "
-        f"had before {repeats}; {events} have an item never seen in training and count as misses"
+        f"had before {repeats}; {events} have {misses} and count as misses"
     )
 
 
