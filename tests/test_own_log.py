@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from siren_rope_jax.recommend import recommend
+from siren_rope_jax.trained import TrainedRun
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,3 +87,40 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     assert json.loads((run / "result.json").read_text())["split"] == "validation"
     assert "shifted by" in script("analyze.py", f"--workdir={run}")
     assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
+
+
+@pytest.mark.slow
+def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
+    """The same without labels, for retrieval, to lists for users."""
+    log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
+    write_log(log)
+    script(
+        "prepare.py",
+        f"--config={ROOT}/configs/data/table.py",
+        f"--input={log}",
+        f"--output={data}",
+        "--config.min_count=1",
+        "--config.name=clicks",
+        "--config.user=uid",
+        "--config.item=article",
+        "--config.time=at",
+        "--config.time_unit=iso",
+    )
+    train = (
+        "train.py",
+        f"--config={ROOT}/configs/next_item.py:siren_rope",
+        f"--config.data.path={data}",
+        f"--workdir={run}",
+        "--config.training.epochs=2",
+    )
+    said = script(*train)
+    assert "one global time split" in said and "revisit" in said
+    result = json.loads((run / "result.json").read_text())
+    assert (result["protocol"], result["query_time"]) == ("time", "request")
+    assert {"nll", "mrr", "hr@10", "ndcg@10", "count"} <= set(result["ranking"])
+    predictions = pq.read_table(run / "predictions.parquet")
+    assert {"event", "user", "item", "time", "rank", "nll"} <= set(predictions.column_names)
+    assert predictions.num_rows == result["events"] == result["ranking"]["count"]
+    assert len(list((run / "plots").glob("*.png"))) >= 5
+    lists = recommend(TrainedRun.open(run), ["u1", "u2"], request_time=1_717_000_000, k=7)
+    assert lists["item"].str.startswith("a").all() and len(lists) == 14
