@@ -19,7 +19,7 @@ from siren_rope_jax.angles import AngleSource, Gate, Ladder, Network
 from siren_rope_jax.batch import Inputs
 from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.recommender import RankerConfig
+from siren_rope_jax.ranking.model import RankerConfig
 from siren_rope_jax.rotary import interleaved_to_half_split
 from siren_rope_jax.time_features import TimeScale
 

@@ -13,9 +13,9 @@ from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.errors import UserError, check, suggestion
 from siren_rope_jax.files import write_json
 from siren_rope_jax.optim import OptimizerConfig
-from siren_rope_jax.recommender import RankerConfig
-from siren_rope_jax.retrieval import RetrieverConfig
-from siren_rope_jax.retrieval_losses import LossConfig
+from siren_rope_jax.ranking.model import RankerConfig
+from siren_rope_jax.retrieval.losses import LossConfig
+from siren_rope_jax.retrieval.model import RetrieverConfig
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
 from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, RetrievalExperiment
-from siren_rope_jax.losses import ranking_loss
-from siren_rope_jax.recommender import Ranker
-from siren_rope_jax.retrieval import Repeat, Retriever
-from siren_rope_jax.retrieval_losses import TargetRepeat, retrieval_loss
-from siren_rope_jax.retrieving import Ranked, RankScorer
-from siren_rope_jax.scoring import Scored, Scorer
+from siren_rope_jax.ranking.losses import ranking_loss
+from siren_rope_jax.ranking.model import Ranker
+from siren_rope_jax.ranking.scoring import Scored, Scorer
+from siren_rope_jax.retrieval.losses import TargetRepeat, retrieval_loss
+from siren_rope_jax.retrieval.model import Repeat, Retriever
+from siren_rope_jax.retrieval.scoring import Ranked, RankScorer
 from siren_rope_jax.sharding import replicated
 from siren_rope_jax.time_features import TimeScale
 

@@ -14,8 +14,8 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.experiment import ExperimentConfig, check_data, load_config
 from siren_rope_jax.objectives import Objective, make_objective
-from siren_rope_jax.retrieving import Ranked
-from siren_rope_jax.scoring import Scored
+from siren_rope_jax.ranking.scoring import Scored
+from siren_rope_jax.retrieval.scoring import Ranked
 from siren_rope_jax.sharding import make_mesh, replicated
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from siren_rope_jax.angles import AngleSource
 from siren_rope_jax.batch import Batch, Inputs, NextItemBatch
 from siren_rope_jax.config import from_config_dict
-from siren_rope_jax.recommender import Ranker, RankerConfig
-from siren_rope_jax.retrieval import Retriever, RetrieverConfig
+from siren_rope_jax.ranking.model import Ranker, RankerConfig
+from siren_rope_jax.retrieval.model import Retriever, RetrieverConfig
 from siren_rope_jax.time_features import Time, TimeScale
 from siren_rope_jax.variants import retrieval_variant, variant
 

@@ -11,8 +11,8 @@ from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
-from siren_rope_jax.retrieving import Ranked
-from siren_rope_jax.scoring import Scored
+from siren_rope_jax.ranking.scoring import Scored
+from siren_rope_jax.retrieval.scoring import Ranked
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")

@@ -14,8 +14,8 @@ import pytest
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.demo_weights import demo_config, from_demo
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.losses import ranking_loss
-from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.ranking.losses import ranking_loss
+from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.time_features import Time
 
 # A constant added to all angles changes nothing (E6): the exact gradient of f_phi's output biases

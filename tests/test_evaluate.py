@@ -12,7 +12,7 @@ from siren_rope_jax.evaluation import ranking_baselines as baselines
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
 from siren_rope_jax.pictures import charts, plots
-from siren_rope_jax.scoring import Scored
+from siren_rope_jax.ranking.scoring import Scored
 from tests.made_up import TASKS, make_log, make_run
 
 

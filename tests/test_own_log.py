@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from siren_rope_jax.recommend import recommend
+from siren_rope_jax.retrieval.recommend import recommend
 from siren_rope_jax.trained import TrainedRun
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.evaluation.rank_metrics import CUTOFFS, RANK_METRICS, per_event, ranking_metrics
-from siren_rope_jax.ranks import rank_targets
+from siren_rope_jax.retrieval.ranks import rank_targets
 
 
 @st.composite

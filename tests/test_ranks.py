@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.ranks import Named, rank_targets, top_items
+from siren_rope_jax.retrieval.ranks import Named, rank_targets, top_items
 from siren_rope_jax.sharding import by_row, make_mesh
 
 

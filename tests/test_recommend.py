@@ -11,7 +11,7 @@ from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import RankingExperiment, RetrievalExperiment, TrainingConfig
 from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.recommend import recommend
+from siren_rope_jax.retrieval.recommend import recommend
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config

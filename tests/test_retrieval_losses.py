@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.retrieval_losses import (
+from siren_rope_jax.retrieval.losses import (
     LossConfig,
     gathered_scores,
     gbce_beta,

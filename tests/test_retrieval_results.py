@@ -10,7 +10,7 @@ from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, ranking_metrics
 from siren_rope_jax.pictures import plots
-from siren_rope_jax.retrieving import Ranked
+from siren_rope_jax.retrieval.scoring import Ranked
 from tests.made_up import make_log, make_retrieval_run
 
 CONFIG = {"task": "retrieval", "variant": "siren_rope", "seed": 3, "filter_seen": False,

@@ -12,16 +12,16 @@ HOOK = """
 from jaxtyping import install_import_hook
 
 modules = [
-    "rotary", "time_features", "siren", "angles", "attention", "biases", "layers", "recommender",
-    "losses", "retrieval", "retrieval_losses", "ranks",
+    "rotary", "time_features", "siren", "angles", "attention", "biases", "layers",
+    "ranking.model", "ranking.losses", "retrieval.model", "retrieval.losses", "retrieval.ranks",
 ]
 with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.beartype"):
     import jax
     import jax.numpy as jnp
     from tests.batches import random_batch, random_next_items, small_model, small_retriever
-    from siren_rope_jax.losses import ranking_loss
-    from siren_rope_jax.ranks import rank_targets, top_items
-    from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+    from siren_rope_jax.ranking.losses import ranking_loss
+    from siren_rope_jax.retrieval.ranks import rank_targets, top_items
+    from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 """
 
 RANKER = """

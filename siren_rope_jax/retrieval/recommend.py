@@ -12,8 +12,8 @@ from siren_rope_jax.data.assemble import Piece, next_item_batch
 from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.ranks import top_items
-from siren_rope_jax.retrieving import named
+from siren_rope_jax.retrieval.ranks import top_items
+from siren_rope_jax.retrieval.scoring import named
 from siren_rope_jax.trained import TrainedRun
 
 _top_items = jax.jit(top_items, static_argnames="k")

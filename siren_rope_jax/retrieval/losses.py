@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from siren_rope_jax.errors import check
-from siren_rope_jax.losses import masked_mean
+from siren_rope_jax.ranking.losses import masked_mean
 from siren_rope_jax.time_features import AnyArray
 
 _LOWEST = float(np.finfo(np.float32).min)

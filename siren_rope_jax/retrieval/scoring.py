@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.ranks import Named, rank_targets
-from siren_rope_jax.retrieval import Repeat, Retriever
+from siren_rope_jax.retrieval.model import Repeat, Retriever
+from siren_rope_jax.retrieval.ranks import Named, rank_targets
 from siren_rope_jax.sharding import on_host_one_late, place_batch, replicated
 
 QUERIES_AT_ONCE = 1024

@@ -16,10 +16,10 @@ from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.biases import BUCKETS, LogitBias, time_bucket
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.objectives import target_repeat
-from siren_rope_jax.ranks import rank_targets
-from siren_rope_jax.retrieval import Retriever
-from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
-from siren_rope_jax.retrieving import named
+from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
+from siren_rope_jax.retrieval.model import Retriever
+from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.retrieval.scoring import named
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
@@ -255,8 +255,8 @@ import jax, jax.numpy as jnp
 from siren_rope_jax.batch import Inputs
 from siren_rope_jax.objectives import target_repeat
 from siren_rope_jax.optim import OptimizerConfig, make_optimizer
-from siren_rope_jax.retrieval import Retriever
-from siren_rope_jax.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.retrieval.model import Retriever
+from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.train import TrainState, train_step
 from tests.batches import random_next_items, small_retriever_config
 

@@ -10,8 +10,8 @@ import pytest
 
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.losses import ranking_loss
-from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.ranking.losses import ranking_loss
+from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.variants import VARIANTS
 from tests.batches import INPUTS, random_batch, small_config, small_model
 

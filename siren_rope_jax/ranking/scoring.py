@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import Batch
 from siren_rope_jax.evaluation.metrics import normalized_entropy
-from siren_rope_jax.recommender import Ranker
+from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.sharding import on_host_one_late, place_batch, replicated
 
 

@@ -1,0 +1,1 @@
+"""The ranker: the engagement labels of every event."""

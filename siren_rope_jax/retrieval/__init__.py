@@ -1,0 +1,1 @@
+"""The retriever: the item of the next event, among all items."""
