@@ -22,8 +22,16 @@ lint: $(BIN)/.installed  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebook: $(BIN)/.installed  ## executes the quickstart from beginning to end
+CHECKINS := $(wildcard $(SIREN_ROPE_DATA)/foursquare_nyc/NYC.npy)
+
+notebook: $(BIN)/.installed  ## executes the notebooks; the one on check-ins where it finds them
 	$(BIN)/jupyter-execute --timeout=900 notebooks/quickstart.ipynb
+ifdef CHECKINS
+	SIREN_ROPE_DATA=$(abspath $(SIREN_ROPE_DATA)) \
+		$(BIN)/jupyter-execute --timeout=900 notebooks/checkins.ipynb
+else
+	@echo 'skipped notebooks/checkins.ipynb: no foursquare_nyc/NYC.npy below SIREN_ROPE_DATA'
+endif
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,37 +1,65 @@
 """Shows what the rotation of a trained run learned about time.
 
-    python experiments/analyze.py --workdir=DIR
+    python experiments/analyze.py --workdir=DIR [--attention=trunk|last]
 
 Writes analysis.json and plots/rotation.png into DIR: the angles over a week, which hours they tell
 apart, the periods they follow, and how far they are from depending on time differences alone.
+
+A retriever that names items of the history again (model.repeat) does so by a last attention with a
+rotation of its own, which is the one looked at unless --attention says otherwise. For it there is
+also plots/attended_hours.png: at a request at some hour, the past events of which hours does the
+attention choose, and to which did the users return?
 """
 
 from pathlib import Path
+from typing import cast, get_args
 
 from absl import flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.analysis import analyze, draw
+from siren_rope_jax.analysis import Attention, analyze, draw
+from siren_rope_jax.attended_hours import attended_hours, draw_attended_hours
 from siren_rope_jax.files import write_json
+from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.trained import TrainedRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_ATTENTION = flags.DEFINE_enum(
+    "attention", None, get_args(Attention), "Whose rotation; see above for the default."
+)
 
 
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
     run = TrainedRun.open(workdir)
-    analysis = analyze(run)
+    analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
     numbers = analysis.numbers()
-    write_json(workdir / "analysis.json", numbers)
-    title = f"{run.log.schema.name}: rotation of {run.config.variant}, seed {run.config.seed}"
-    print(draw(workdir / "plots" / "rotation.png", analysis, title))
+    plots = workdir / "plots"
+    of_last = ", last attention" if analysis.attention == "last" else ""
+    title = f"{run.log.schema.name}: rotation of {run.config.variant}{of_last}, seed"
+    print(draw(plots / "rotation.png", analysis, f"{title} {run.config.seed}"))
     for entry in numbers["spectrum"]:
         print(f"period {entry['hours']:7.1f} h: {entry['share']:.1%} of the angles' variance")
     for entry in numbers["departure"]:
         shift, change = entry["shift_hours"], entry["change"]
         print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
+    if analysis.attention == "last" and isinstance(run.model, Retriever):
+        numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
+    write_json(workdir / "analysis.json", numbers)
+
+
+def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
+    """Draws and prints where the last attention goes; returns the numbers."""
+    hours = attended_hours(run)
+    rows = {"the users' returns": hours.users, run.config.variant: hours.model}
+    title = f"{run.log.schema.name}: which past events are chosen, validation split, seed"
+    title = f"{title} {run.config.seed}"
+    print(draw_attended_hours(path, rows, title, run.log.schema.has_utc_offset))
+    for name, sums in rows.items():
+        for pairs, (share, even) in sums.shares().items():
+            print(f"{name}: {share:.1%} on {pairs} (of all past events: {even:.1%})")
+    return hours.numbers()
 
 
 if __name__ == "__main__":
