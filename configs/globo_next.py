@@ -31,7 +31,6 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             },
             "model": {"dropout": 0.1, **retrieval_variant(name)},
             "loss": {"kind": "sampled_softmax", "sampler": "in_batch"},
-            "filter_seen": True,
             "optimizer": {"learning_rate": 1e-3},
             "training": {"epochs": 1.0, "evaluations_per_epoch": 2, "patience": 3},
         },

@@ -89,6 +89,8 @@ class RetrievalExperiment(ExperimentConfig):
             "full_softmax, without label_smoothing, where model.repeat is set: the two shares of "
             "an item's probability are learnt together",
         )
+        filtered = self.filter_seen and self.model.repeat
+        check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")
 
 
 _KINDS: dict[str, type[ExperimentConfig]] = {

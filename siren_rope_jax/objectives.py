@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from siren_rope_jax.batch import Inputs, NextItemBatch
+from siren_rope_jax.batch import Inputs
 from siren_rope_jax.data.assemble import next_item_batch, ranking_batch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import Batches
@@ -23,10 +23,10 @@ from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, Retri
 from siren_rope_jax.ranking.losses import ranking_loss
 from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.ranking.scoring import Scored, Scorer
-from siren_rope_jax.retrieval.losses import TargetRepeat, retrieval_loss
-from siren_rope_jax.retrieval.model import Repeat, Retriever
+from siren_rope_jax.retrieval.losses import retrieval_loss
+from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.scoring import Ranked, RankScorer
-from siren_rope_jax.sharding import replicated
+from siren_rope_jax.sharding import check_batch_size, replicated
 from siren_rope_jax.time_features import TimeScale
 
 
@@ -60,8 +60,9 @@ def make_objective(config: ExperimentConfig, log: PreparedLog, mesh: Mesh) -> Ob
     """The objective of an experiment's kind.
 
     Raises:
-      UserError: the config does not fit the log or the number of processes.
+      UserError: the config does not fit the log, the devices or the number of processes.
     """
+    check_batch_size(config.data.batch_size, mesh)
     if isinstance(config, RetrievalExperiment):
         return RetrievalObjective(config, log, mesh)
     assert isinstance(config, RankingExperiment)
@@ -91,13 +92,6 @@ def _init(model: Any, padding: Any, seed: int, mesh: Mesh) -> Any:
 
 def _batches(config: ExperimentConfig, log: PreparedLog, next_item: bool) -> Batches:
     return Batches(log, config.data, next_item, jax.process_index(), jax.process_count())
-
-
-def target_repeat(repeat: Repeat, batch: NextItemBatch) -> TargetRepeat:
-    """What the history says of every slot's target."""
-    same_BxLxL = batch.target[..., :, None] == batch.categorical[..., None, :, 0]
-    named_BxL = jnp.where(same_BxLxL, repeat.weight, 0.0).sum(axis=-1)
-    return TargetRepeat(named_BxL.reshape(-1), repeat.explore.reshape(-1))
 
 
 class RankingObjective:
@@ -158,24 +152,22 @@ class RetrievalObjective:
         result: Any = self.model.apply(
             {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
-        return retrieval_loss(
-            self._loss,
-            result.query.reshape(-1, result.query.shape[-1]),
-            result.item,
-            batch.target.reshape(-1),
-            ((batch.event >= 0) & (batch.target > 0)).reshape(-1),
-            self._item_counts if self._loss.needs_item_counts else None,
-            negatives_key,
-            target_repeat(result.repeat, batch) if result.repeat else None,
-        )
+        slots = (result.query, batch.target, (batch.event >= 0) & (batch.target > 0), result.repeat)
+        query, target, asked, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+        counts = self._target_counts if self._loss.needs_item_counts else None
+        item = result.item
+        return retrieval_loss(self._loss, query, item, target, asked, counts, negatives_key, repeat)
 
     @cached_property
-    def _item_counts(self) -> Array:
-        """How often each known item is an event of the train split; 0 for the unknown row."""
-        log = self.batches.log
-        item = log.schema.categorical[0]
-        counts = log.vocabulary(item.name)["train_count"].to_numpy()[: item.known]
-        return jnp.asarray(np.r_[0, counts], jnp.float32)
+    def _target_counts(self) -> Array:
+        """How often training asks for each known item; 0 for the unknown row."""
+        log, task = self.batches.log, self.batches.config.target_task
+        events, item = log.events("train"), log.schema.categorical[0]
+        asked = ~np.isin(events.event, log.offsets)  # nothing precedes a user's first event
+        if task:
+            asked &= events.rows[f"task/{task}"] == 1
+        ids = item.known_ids(events.rows[f"categorical/{item.name}"][asked])
+        return jnp.asarray(np.bincount(ids, minlength=item.rows) * (np.arange(item.rows) > 0.0))
 
     def score(self, params: Any, split: Split) -> Ranked:
         """The rank of every target."""

@@ -25,7 +25,7 @@ from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
 from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import make_optimizer
 from siren_rope_jax.run_log import RunLog
-from siren_rope_jax.sharding import check_batch_size, is_main, make_mesh, place_batch, replicated
+from siren_rope_jax.sharding import is_main, make_mesh, place_batch, replicated
 
 
 @flax.struct.dataclass
@@ -101,7 +101,6 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
       UserError: of the config, the log or the work directory; or the loss is not finite.
     """
     log, mesh = PreparedLog.open(config.data.path), make_mesh()
-    check_batch_size(config.data.batch_size, mesh)
     objective = make_objective(config, log, mesh)
     batches, epoch = objective.batches.train(config.seed)
     steps = max(round(config.training.epochs * epoch), 1)

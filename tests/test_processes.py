@@ -38,6 +38,7 @@ def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> 
 
 RETRIEVAL = (
     "--config.filter_seen",
+    "--config.model.repeat=False",
     "--config.data.length=20",
     "--config.data.stride=10",
     "--config.model.dropout=0.0",  # rows lie in another order, and dropout goes by places

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.retrieval.ranks import Named, rank_targets, top_items
+from siren_rope_jax.retrieval.ranks import rank_targets, top_items
+from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.sharding import by_row, make_mesh
 
 
@@ -30,20 +31,20 @@ listed = jax.jit(top_items, static_argnames=("k", "block_elements"))
 blocks = st.sampled_from([1, 40, 10**6])
 
 
-def named_items(seed, positions, items):
+def repeated_items(seed, positions, items):
     """Three named items per position, twice the same perhaps, or none; the softmax has the rest."""
     rng = np.random.default_rng(seed)
     item = rng.integers(0, items, (positions, 3)).astype(np.int32)
     share = rng.dirichlet(np.ones(4), positions).astype(np.float32)
-    return Named(item, share[:, :3], share[:, 3])
+    return Repeat(item, share[:, :3], share[:, 3])
 
 
-def mixed(scores, named):
+def mixed(scores, repeat):
     """Probabilities of all items, by loops; what goes to no item is shared out by all."""
     exp = np.exp(scores.astype(np.float64))
     exp[:, 0] = 0
-    p = exp / exp.sum(axis=1, keepdims=True) * named.explore[:, None]
-    for n, (ids, weights) in enumerate(zip(named.item, named.weight, strict=True)):
+    p = exp / exp.sum(axis=1, keepdims=True) * repeat.explore[:, None]
+    for n, (ids, weights) in enumerate(zip(repeat.item, repeat.weight, strict=True)):
         for item, weight in zip(ids, weights, strict=True):
             p[n, item] += weight * (item > 0)
     return p / p.sum(axis=1, keepdims=True)
@@ -179,11 +180,11 @@ def test_memory_is_bounded_by_the_block():
 
 
 @given(cases(), blocks, st.integers(0, 99))
-def test_named_items_are_mixed_with_the_softmax(case, block, seed):
+def test_repeated_items_are_mixed_with_the_softmax(case, block, seed):
     q, table, target, seen = case
-    named = named_items(seed, len(q), len(table))
-    rank, nll = ranked(*case, named, block_elements=block)
-    p = mixed(q @ table.T, named)
+    repeat = repeated_items(seed, len(q), len(table))
+    rank, nll = ranked(*case, repeat, block_elements=block)
+    p = mixed(q @ table.T, repeat)
     for n, t in enumerate(target):
         if not 0 < t < len(table) or t in seen[n]:
             assert rank[n] == 0 and np.isnan(nll[n])
@@ -195,9 +196,9 @@ def test_named_items_are_mixed_with_the_softmax(case, block, seed):
         assert abs(int(rank[n]) - expected) <= len(near)
 
 
-def test_lists_hold_named_items_first():
+def test_lists_hold_repeated_items_first():
     q, table = jnp.zeros((1, 2)), jnp.ones((6, 2))
-    named = Named(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
-    ids, score = top_items(q, table, jnp.zeros((1, 0), jnp.int32), 3, named)
+    repeat = Repeat(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
+    ids, score = top_items(q, table, jnp.zeros((1, 0), jnp.int32), 3, repeat)
     assert ids.tolist() == [[4, 2, 1]]
     np.testing.assert_allclose(jnp.exp(score), [[0.46, 0.36, 0.06]], rtol=1e-5)

@@ -8,10 +8,11 @@ import pytest
 
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
+from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import RankingExperiment, RetrievalExperiment, TrainingConfig
 from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.retrieval.recommend import recommend
+from siren_rope_jax.retrieval.recommend import before, recommend
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
@@ -40,9 +41,12 @@ def run(log: PreparedLog, tmp_path_factory: pytest.TempPathFactory) -> TrainedRu
 def test_a_list_places_an_item_where_the_evaluation_ranks_it(
     log: PreparedLog, run: TrainedRun, filter_seen: bool
 ) -> None:
-    config = dataclasses.replace(run.config, filter_seen=filter_seen)
-    objective = make_objective(config, log, run.mesh)
-    run = dataclasses.replace(run, config=config, objective=objective)
+    if filter_seen:
+        model = small_retriever_config("siren_rope_hstu_bias")
+        config = dataclasses.replace(run.config, model=model, filter_seen=True)
+        objective = make_objective(config, log, run.mesh)
+        params = objective.init_params(0)
+        run = dataclasses.replace(run, config=config, objective=objective, params=params)
     ranked = run.score("test")
     everything, raw = log.events(), log.users().to_pylist()
     items = log.vocabulary("item")["value"].to_pylist()
@@ -57,6 +61,12 @@ def test_a_list_places_an_item_where_the_evaluation_ranks_it(
         else:
             assert filter_seen or rank == 0
         assert given["score"].is_monotonic_decreasing
+
+
+def test_events_without_a_time_are_past_up_to_the_first_that_is_late(log: PreparedLog) -> None:
+    history = np.zeros(6, log.schema.event_dtype)
+    history["time"] = [NO_TIME, 100, NO_TIME, 200, NO_TIME, 300]
+    assert [len(before(history, t)) for t in (50, 100, 101, 201, 300, 301)] == [1, 1, 3, 5, 5, 6]
 
 
 def test_lists_follow_the_time_of_the_request(log: PreparedLog, run: TrainedRun) -> None:
@@ -76,6 +86,8 @@ def test_what_cannot_be_recommended_is_said(
         recommend(run, ["user 1"], 100)
     with pytest.raises(UserError, match="there are none"):
         recommend(run, [], log.schema.end)
+    with pytest.raises(UserError, match="user 7 is not in the log; its users are of type str"):
+        recommend(run, [7], log.schema.end)
     ranking = RankingExperiment(
         variant="ordinal",
         data=DataConfig(str(log.path), length=24, stride=12, batch_size=8),

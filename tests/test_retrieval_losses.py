@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.retrieval.losses import (
-    LossConfig,
-    gathered_scores,
-    gbce_beta,
-    log_partition,
-    retrieval_loss,
-)
+from siren_rope_jax.retrieval.blocks import gathered_scores, log_partition
+from siren_rope_jax.retrieval.losses import LossConfig, gbce_beta, retrieval_loss
 from siren_rope_jax.sharding import by_row, make_mesh, replicated
 
 KINDS = {

@@ -15,11 +15,9 @@ import pytest
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.biases import BUCKETS, LogitBias, time_bucket
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.objectives import target_repeat
 from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.ranks import rank_targets
-from siren_rope_jax.retrieval.scoring import named
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
@@ -92,14 +90,13 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
     """The training loss is the mean NLL that the evaluation measures."""
     model, params = small_retriever("siren_rope", repeat=True)
     batch = random_next_items()
-    batch = batch.replace(categorical=np.maximum(batch.categorical, 1))
     result = model.apply({"params": params}, batch)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), named(result.repeat, batch))
-    query, target = result.query.reshape(-1, 16), batch.target.reshape(-1)
-    _, nll = rank_targets(query, result.item, target, np.zeros((len(target), 0), np.int32), flat)
-    repeat = target_repeat(result.repeat, batch)
+    slots = (result.query, batch.target, result.repeat)
+    query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+    _, nll = rank_targets(query, result.item, target, np.zeros((len(target), 0), np.int32), repeat)
     loss = retrieval_loss(LossConfig(), query, result.item, target, target > 0, repeat=repeat)
-    assert float(repeat.named.max()) > 0.01
+    again = repeat.mixed_nll(target, jnp.full(len(target), jnp.inf))
+    assert float(again.min()) < 5  # some have been had before
     np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)
 
 
@@ -221,9 +218,9 @@ def test_learns_what_follows_what(block: str) -> None:
     def loss_of(params: Any) -> jax.Array:
         query, items, repeat = model.apply({"params": params}, batch)
         asked = jnp.ones(target.size, bool)
-        mixed = None if repeat is None else target_repeat(repeat, batch)
-        flat = query.reshape(-1, query.shape[-1])
-        return retrieval_loss(LossConfig(), flat, items, target.reshape(-1), asked, repeat=mixed)
+        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        query, repeat = jax.tree.map(flat, (query, repeat))
+        return retrieval_loss(LossConfig(), query, items, target.ravel(), asked, repeat=repeat)
 
     @jax.jit
     def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
@@ -253,7 +250,6 @@ import json
 from functools import partial
 import jax, jax.numpy as jnp
 from siren_rope_jax.batch import Inputs
-from siren_rope_jax.objectives import target_repeat
 from siren_rope_jax.optim import OptimizerConfig, make_optimizer
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
@@ -268,9 +264,9 @@ batch = jax.device_put(batch.replace(target=batch.target * 45_000 + 1))
 
 def loss_of(params, batch, key):
     query, item, repeat = model.apply({"params": params}, batch)
-    query, target = query.reshape(-1, 64), batch.target.reshape(-1)
-    mixed = target_repeat(repeat, batch)
-    return retrieval_loss(LossConfig(), query, item, target, target > 0, repeat=mixed)
+    slots = (query, batch.target, repeat)
+    query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+    return retrieval_loss(LossConfig(), query, item, target, target > 0, repeat=repeat)
 
 optimizer = make_optimizer(OptimizerConfig(weight_decay=0.01), 10)
 params = jax.jit(model.init)(jax.random.key(0), batch)["params"]

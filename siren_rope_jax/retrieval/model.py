@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -22,6 +21,7 @@ from siren_rope_jax.batch import Inputs, NextItemBatch
 from siren_rope_jax.biases import BiasKind, LogitBias
 from siren_rope_jax.errors import check
 from siren_rope_jax.layers import BlockKind, HstuBlock, SoftmaxBlock
+from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.time_features import Time, TimeFeature, time_features
 
 
@@ -40,8 +40,8 @@ class RetrieverConfig:
       heads, layers: of the trunk.
       mlp_ratio: hidden width of the softmax block's feed-forward part, in widths.
       feature_width: of the tables of categorical features besides the item.
-      repeat: adds a way to name an item of the history again (`Repeat`): a last attention with its
-        own angles, after RepeatNet (Ren et al. 2019).
+      repeat: adds a way to name an item of the history again (`repeat.py`): a last attention with
+        its own angles.
       learned_positions: adds a learned vector per position to the tokens.
       input_time_features: features of the event's time, and where `query_time` is the request's of
         that one too, added to the tokens ("time in the embedding").
@@ -73,6 +73,8 @@ class RetrieverConfig:
             check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
         check(self.temperature > 0, "model.temperature", "above 0")
+        default = self.block == "softmax" or self.mlp_ratio == 4
+        check(default, "model.mlp_ratio", "left at 4: HSTU's block has no feed-forward part")
         check_encoding(self.encoding, self.width, self.heads)
 
     @property
@@ -90,27 +92,13 @@ def _item_init(key: Array, shape: tuple[int, int], dtype: DTypeLike) -> Array:
     return (jax.random.normal(key, shape, dtype) * 0.02).at[0].set(0.0)
 
 
-@flax.struct.dataclass
-class Repeat:
-    """The share of the probability that goes to items of the history by name.
-
-    Attributes:
-      weight: what slot i gives to the item of slot j; 0 for later and foreign ones. It sums to
-        1 - explore over j.
-      explore: the share that is left for the softmax over all items.
-    """
-
-    weight: Float[Array, "B L L"]
-    explore: Float[Array, "B L"]
-
-
 class Retrieved(NamedTuple):
     """What a model says of a batch.
 
     Attributes:
       query: of all slots; those of padding hold no meaning.
       item: what queries are compared with; row 0 is the unknown item, no candidate.
-      repeat: None: probabilities are the softmax of the inner products.
+      repeat: of every slot, [B, L, L]; None: probabilities are the softmax of the inner products.
     """
 
     query: Float[Array, "B L D"]
@@ -187,8 +175,9 @@ class Retriever(nn.Module):
         if self.config.repeat:
             weight_BxLxL = self.repeat_attention(x, rotations[-1], mask, biases[-1])
             logit_BxL = self.explore(x)[..., 0].astype(jnp.float32)
-            named_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
-            repeat = Repeat(named_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
+            item_BxLxL = jnp.broadcast_to(batch.categorical[..., None, :, 0], weight_BxLxL.shape)
+            share_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
+            repeat = Repeat(item_BxLxL, share_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
         return Retrieved(self.scaled(x) / self.config.temperature, self.item_vectors(), repeat)
 
     def item_vectors(self) -> Float[Array, "V D"]:

@@ -5,31 +5,17 @@ S items seen before, filled up with 0.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.time_features import AnyArray
 
 BLOCK_ELEMENTS = 2**22
 """Scores held at once; on a CPU, blocks that stay near its caches are also the fastest."""
-
-
-class Named(NamedTuple):
-    """Probability given to items by name, beside the softmax over all of them.
-
-    Attributes:
-      item: L ids per position, each possibly several times; 0 is none, and what it is given is
-        shared out by all in proportion.
-      weight: the probability given to each.
-      explore: the share of the softmax.
-    """
-
-    item: Int[AnyArray, "N L"]
-    weight: Float[AnyArray, "N L"]
-    explore: Float[AnyArray, " N"]
 
 
 def rank_targets(
@@ -37,7 +23,7 @@ def rank_targets(
     table_VxD: Float[AnyArray, "V D"],
     target_N: Int[AnyArray, " N"],
     seen_NxS: Int[AnyArray, "N S"],
-    named: Named | None = None,
+    repeat: Repeat | None = None,
     block_elements: int = BLOCK_ELEMENTS,
 ) -> tuple[Int[Array, " N"], Float[Array, " N"]]:
     """The rank and the negative log-likelihood of every target among all items.
@@ -47,7 +33,7 @@ def rank_targets(
       table_VxD: one row per item.
       target_N: the item that followed.
       seen_NxS: items that no list shows, 0 fills up, in any order.
-      named: mixes the softmax with probabilities of certain items; None: none.
+      repeat: of the positions, [N, L]: mixed with the softmax; None: none.
       block_elements: scores held at once, at most (but one position's at least).
 
     Returns:
@@ -59,8 +45,10 @@ def rank_targets(
     """
     items = table_VxD.shape[0]
 
-    def block(q_RxD: Array, target_R: Array, seen_RxS: Array, *named: Array) -> tuple[Array, Array]:
-        score_RxV = _scores(q_RxD, table_VxD, *named)
+    def block(
+        q_RxD: Array, target_R: Array, seen_RxS: Array, *repeat: Array
+    ) -> tuple[Array, Array]:
+        score_RxV = _scores(q_RxD, table_VxD, *repeat)
         known_R = (target_R > 0) & (target_R < items)
         known_R &= (seen_RxS != target_R[:, None]).all(axis=1)
         at_Rx1 = jnp.where(known_R, target_R, 0)[:, None]
@@ -80,7 +68,7 @@ def rank_targets(
         return jnp.where(known_R, rank_R, 0), jnp.where(known_R, nll_R, jnp.nan)
 
     return _map_blocks(
-        block, block_elements // max(items, 1), q_NxD, target_N, seen_NxS, *(named or ())
+        block, block_elements // max(items, 1), q_NxD, target_N, seen_NxS, *_columns(repeat)
     )
 
 
@@ -89,7 +77,7 @@ def top_items(
     table_VxD: Float[AnyArray, "V D"],
     seen_NxS: Int[AnyArray, "N S"],
     k: int,
-    named: Named | None = None,
+    repeat: Repeat | None = None,
     block_elements: int = BLOCK_ELEMENTS,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The k items of highest score, best first, without those seen; of equals the lower id first.
@@ -99,7 +87,7 @@ def top_items(
       table_VxD: one row per item.
       seen_NxS: items to leave out, 0 fills up.
       k: length of the list.
-      named: as in `rank_targets`; the scores are log-probabilities then.
+      repeat: as in `rank_targets`; the scores are log-probabilities then.
       block_elements: scores held at once, at most (but one position's at least).
 
     Returns:
@@ -108,8 +96,8 @@ def top_items(
     """
     items = table_VxD.shape[0]
 
-    def block(q_RxD: Array, seen_RxS: Array, *named: Array) -> tuple[Array, Array]:
-        score_RxV = _scores(q_RxD, table_VxD, *named)
+    def block(q_RxD: Array, seen_RxS: Array, *repeat: Array) -> tuple[Array, Array]:
+        score_RxV = _scores(q_RxD, table_VxD, *repeat)
         score_RxV = jnp.where(jnp.isnan(score_RxV), -jnp.inf, score_RxV).at[:, 0].set(-jnp.inf)
         row_Rx1 = jnp.arange(len(q_RxD))[:, None]
         score_RxV = score_RxV.at[row_Rx1, seen_RxS].set(-jnp.inf, mode="drop")
@@ -121,11 +109,15 @@ def top_items(
             jnp.pad(score_Rxk, missing, constant_values=-jnp.inf),
         )
 
-    return _map_blocks(block, block_elements // max(items, 1), q_NxD, seen_NxS, *(named or ()))
+    return _map_blocks(block, block_elements // max(items, 1), q_NxD, seen_NxS, *_columns(repeat))
 
 
-def _scores(q_RxD: Array, table_VxD: AnyArray, *named: Array) -> Float[Array, "R V"]:
-    """Dot products; with `Named`'s three arrays, the log-probabilities of the mixture."""
+def _columns(repeat: Repeat | None) -> tuple[AnyArray, ...]:
+    return () if repeat is None else (repeat.item, repeat.weight, repeat.explore)
+
+
+def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "R V"]:
+    """Dot products; with `Repeat`'s three arrays, the log-probabilities of the mixture."""
     # At full precision: an accelerator's short float32 products would reorder close items.
     score_RxV = jnp.einsum(
         "rd,vd->rv",
@@ -134,15 +126,15 @@ def _scores(q_RxD: Array, table_VxD: AnyArray, *named: Array) -> Float[Array, "R
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    if named:
-        item_RxL, weight_RxL, explore_R = named
+    if repeat:
+        item_RxL, weight_RxL, explore_R = repeat
         candidate_V = jnp.arange(score_RxV.shape[1]) > 0
         row_Rx1 = jnp.arange(len(q_RxD))[:, None]
-        named_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
+        again_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
         # In logs, or items far behind would all be lost below float32's least number, and tie.
         total_Rx1 = jax.nn.logsumexp(score_RxV, axis=1, where=candidate_V, keepdims=True)
         share_RxV = score_RxV - total_Rx1 + jnp.log(explore_R)[:, None]
-        score_RxV = jnp.logaddexp(share_RxV, jnp.log(named_RxV))
+        score_RxV = jnp.logaddexp(share_RxV, jnp.log(again_RxV))
     # One result for the target's score and all it is compared with: ties must be exact, so the
     # compiler may not compute the product a second time in another way.
     return jax.lax.optimization_barrier(score_RxV)

@@ -1,6 +1,6 @@
 """Ranking all items for every event of a split with a retriever, exactly and in blocks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.retrieval.model import Repeat, Retriever
-from siren_rope_jax.retrieval.ranks import Named, rank_targets
-from siren_rope_jax.sharding import on_host_one_late, place_batch, replicated
+from siren_rope_jax.retrieval.model import Retriever
+from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.retrieval.repeat import Repeat
+from siren_rope_jax.sharding import by_row, on_host_one_late, place_batch, replicated
 
 QUERIES_AT_ONCE = 1024
 
@@ -38,84 +39,106 @@ class RankScorer:
     def __init__(self, model: Retriever, log: PreparedLog, filter_seen: bool, mesh: Mesh) -> None:
         """Ranks among all known items, or, with `filter_seen`, those new to the user."""
         self._mesh, self._log, self._filter_seen = mesh, log, filter_seen
+        self._at_once = -(-QUERIES_AT_ONCE // mesh.size) * mesh.size
 
-        def queries(params: Any, batch: NextItemBatch) -> tuple[Any, ...]:
+        def slots(params: Any, batch: NextItemBatch) -> "_Slots":
             result: Any = model.apply({"params": params}, batch)
-            repeat = () if result.repeat is None else named(result.repeat, batch)
             query = result.query.astype(jnp.float32)
-            return jax.tree.map(jnp.asarray, (batch.event, batch.target, query, *repeat))
+            asked = (jnp.asarray(batch.event), jnp.asarray(batch.target))
+            return _Slots(*asked, query, result.repeat)
 
         def items(params: Any) -> Any:
             vectors: Any = model.apply({"params": params}, method=Retriever.item_vectors)
             return vectors.astype(jnp.float32)
 
         # Replicated, so that every process sees the events of all.
-        self._queries = jax.jit(queries, out_shardings=replicated(mesh))
+        self._slots = jax.jit(slots, out_shardings=replicated(mesh))
         self._items = jax.jit(items, out_shardings=replicated(mesh))
         self._rank = jax.jit(rank_targets, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
         """Ranks the targets of the batches, in the order in which they come."""
         items = self._items(params)
-        dispatched = (self._queries(params, place_batch(batch, self._mesh)) for batch in batches)
-        targets = (_targets(*slots) for slots in on_host_one_late(dispatched))
-        events, ranks, nlls = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0)]
-        for event, *slots in _regrouped(targets, QUERIES_AT_ONCE):
-            # Filled up to one size, so that it compiles once.
-            missing = QUERIES_AT_ONCE - len(event)
-            target, query, seen, *repeat = (
-                np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
-                for column in (*slots[:2], self._seen(event), *slots[2:])
+        dispatched = (self._slots(params, place_batch(batch, self._mesh)) for batch in batches)
+        asked = (slots.asked() for slots in on_host_one_late(dispatched))
+        parts = [Ranked(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
+        for slots in _regrouped(asked, self._at_once):
+            count = len(slots.event)
+            seen = seen_items(self._log, slots.event) if self._filter_seen else _none(count)
+            # Filled up to one size, so that it compiles once; dealt to the devices.
+            target, query, seen, repeat = jax.device_put(
+                _filled((slots.target, slots.query, seen, slots.repeat), self._at_once),
+                by_row(self._mesh),
             )
-            rank, nll = self._rank(query, items, target, seen, Named(*repeat) if repeat else None)
-            events.append(event)
-            ranks.append(np.asarray(rank)[: len(event)])
-            nlls.append(np.asarray(nll)[: len(event)])
-        return Ranked(np.concatenate(events), np.concatenate(ranks), np.concatenate(nlls))
-
-    def _seen(self, event: np.ndarray) -> Int[np.ndarray, "N S"]:
-        """The known items of every event's user before it; 0 fills up."""
-        if not self._filter_seen:
-            return np.zeros((len(event), 0), np.int32)
-        item = self._log.schema.categorical[0]
-        user = np.searchsorted(self._log.offsets, event, side="right") - 1
-        distinct, which = np.unique(user, return_inverse=True)
-        histories = self._log.histories_of(distinct)
-        before = event - self._log.offsets[user]
-        column = f"categorical/{item.name}"
-        own = [item.known_ids(histories[w][column][:n]) for w, n in zip(which, before, strict=True)]
-        longest = max(map(len, own), default=0)
-        width = 1 << max(longest - 1, 0).bit_length()  # few sizes, few compilations
-        return np.stack([np.pad(ids, (0, width - len(ids))) for ids in own])
+            rank, nll = jax.device_get(self._rank(query, items, target, seen, repeat))
+            parts.append(Ranked(slots.event.astype(np.int64), rank[:count], nll[:count]))
+        return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def named(repeat: Repeat, batch: NextItemBatch) -> Named:
-    """The items that every slot of a batch names, [B, L] of `Named`."""
-    item = batch.categorical[..., None, :, 0]
-    return Named(jnp.broadcast_to(item, repeat.weight.shape), repeat.weight, repeat.explore)
+def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N S"]:
+    """The known items that each event's user had before it, once each; 0 fills up."""
+    item = log.schema.categorical[0]
+    user = np.searchsorted(log.offsets, event, side="right") - 1
+    distinct, which = np.unique(user, return_inverse=True)
+    ids = [
+        item.known_ids(history[f"categorical/{item.name}"])
+        for history in log.histories_of(distinct)
+    ]
+    before = event - log.offsets[user]
+    return side_by_side([np.unique(ids[w][:n]) for w, n in zip(which, before, strict=True)])
 
 
-def _targets(event: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Those slots of a batch that ask for something."""
-    asks = event >= 0
-    return (event[asks].astype(np.int64), *(column[asks] for column in columns))
+def side_by_side(lists: Sequence[np.ndarray]) -> Int[np.ndarray, "N S"]:
+    """Lists of ids as rows; 0 fills up to a width of few sizes, so that few are compiled."""
+    longest = max(map(len, lists), default=0)
+    width = 1 << max(longest - 1, 0).bit_length()
+    return np.stack([np.pad(ids, (0, width - len(ids))) for ids in lists]).astype(np.int32)
 
 
-def _regrouped(
-    parts: Iterable[tuple[np.ndarray, ...]], size: int
-) -> Iterator[tuple[np.ndarray, ...]]:
+def _none(count: int) -> Int[np.ndarray, "N 0"]:
+    return np.zeros((count, 0), np.int32)
+
+
+class _Slots(NamedTuple):
+    """What is asked at the slots of a batch, and what the model says; then of those that ask."""
+
+    event: Any
+    target: Any
+    query: Any
+    repeat: Repeat | None
+
+    def asked(self) -> "_Slots":
+        """The slots that ask for something, one after the other."""
+        asks = np.asarray(self.event) >= 0
+        return jax.tree.map(lambda column: column[asks], self)
+
+
+def _filled(columns: Any, size: int) -> Any:
+    """The columns with zeros up to `size` rows."""
+
+    def fill(column: np.ndarray) -> np.ndarray:
+        return np.pad(column, [(0, size - len(column))] + [(0, 0)] * (column.ndim - 1))
+
+    return jax.tree.map(fill, columns)
+
+
+def _regrouped(parts: Iterable[_Slots], size: int) -> Iterator[_Slots]:
     """The same rows in parts of `size`, the last one smaller."""
-    held: list[tuple[np.ndarray, ...]] = []
+    held: list[_Slots] = []
     count = 0
     for part in parts:
         held.append(part)
-        count += len(part[0])
+        count += len(part.event)
         if count >= size:
-            whole = tuple(np.concatenate(column) for column in zip(*held, strict=True))
+            whole = _joined(held)
             full = count - count % size
             for start in range(0, full, size):
-                yield tuple(column[start : start + size] for column in whole)
-            held = [tuple(column[full:] for column in whole)]
+                yield jax.tree.map(lambda column: column[start : start + size], whole)  # noqa: B023
+            held = [jax.tree.map(lambda column: column[full:], whole)]  # noqa: B023
             count -= full
     if count:
-        yield tuple(np.concatenate(column) for column in zip(*held, strict=True))
+        yield _joined(held)
+
+
+def _joined(parts: Sequence[_Slots]) -> _Slots:
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)

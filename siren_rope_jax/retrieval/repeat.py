@@ -1,0 +1,37 @@
+"""Naming an item of the history again, beside the softmax over all items (RepeatNet, Ren 2019)."""
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from siren_rope_jax.time_features import AnyArray
+
+
+@flax.struct.dataclass
+class Repeat:
+    """How the probability of an item is mixed of two shares, per position.
+
+    Attributes:
+      item: the L items of the history, each possibly several times; 0 is the unknown one, and
+        what it is given is shared out by all in proportion.
+      weight: the probability given to each of them.
+      explore: the share of the softmax over all items; with the weights it sums to 1.
+    """
+
+    item: Int[AnyArray, "*S L"]
+    weight: Float[AnyArray, "*S L"]
+    explore: Float[AnyArray, "*S"]
+
+    def mixed_nll(
+        self, target: Int[Array, "*S"], softmax_nll: Float[Array, "*S"]
+    ) -> Float[Array, "*S"]:
+        """-log of a target's probability in the mixture, given that of the softmax alone."""
+        again = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
+        known = jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore
+        return _log(known) - jnp.logaddexp(_log(again), _log(self.explore) - softmax_nll)
+
+
+def _log(x: AnyArray) -> Array:
+    """Finite at 0, and so is its gradient."""
+    return jnp.log(jnp.maximum(x, float(np.finfo(np.float32).tiny)))
