@@ -107,9 +107,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     every = max(epoch // config.training.evaluations_per_epoch, 1)
     optimizer = make_optimizer(config.optimizer, steps)
     params = objective.init_params(config.seed)
-    if is_main():
-        claim_workdir(workdir, config, log.fingerprint)
-    multihost_utils.sync_global_devices("the work directory is claimed")
+    _claim_for_all(workdir, config, log.fingerprint)
 
     init = jax.jit(
         lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
@@ -159,6 +157,21 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                     state, metrics = step_fn(state, batch, key)
                 run_log.step(step + 1, metrics)
     return progress
+
+
+def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
+    """The main process claims the directory; where it is refused, no other waits in vain."""
+    refusal: UserError | None = None
+    if is_main():
+        try:
+            claim_workdir(workdir, config, fingerprint)
+        except UserError as error:
+            refusal = error
+    refused = multihost_utils.broadcast_one_to_all(jnp.array(refusal is not None))
+    if refusal is not None:
+        raise refusal
+    if refused:
+        raise UserError(f"{workdir}: the main process was refused this work directory")
 
 
 def gate_values(params: Any) -> dict[str, float]:

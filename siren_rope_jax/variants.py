@@ -13,7 +13,8 @@ from siren_rope_jax.errors import UserError, suggestion
 
 _OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
 _LAMBDA = {"init": 1.0}  # lambda of (E2)
-_ALL_FEATURES = ("day", "week", "long_range")
+_CYCLIC_FEATURES = ("day", "week")
+_ALL_FEATURES = (*_CYCLIC_FEATURES, "long_range")
 _INTERLEAVED = {"interleaved": True, "mixed_value": False, "late_fusion": False}
 _RAW_FEATURES = ("day_fraction", "week_fraction", "long_range")
 
@@ -63,6 +64,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "dnn_only": _with_order(_network(("dnn",))),
         "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
         "siren_rope_no_order": {"time": _network()},
+        "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
         "siren_rope_long_range": _with_order(_network(features=("long_range",))),
         "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
         "siren_rope_raw": _with_order(_network(features=_RAW_FEATURES)),
@@ -74,7 +76,10 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
 
 # Variants that change more than the encoding: its name, and the other overrides.
 _Others = dict[str, tuple[str, dict[str, Any]]]
-_COMMON: _Others = {"time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES})}
+_COMMON: _Others = {
+    "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
+    "time_in_embedding_cyclic": ("ordinal", {"input_time_features": _CYCLIC_FEATURES}),
+}
 _RANKING: _Others = {
     **_COMMON,
     "ordinal_interleaved": ("ordinal", dict(_INTERLEAVED)),

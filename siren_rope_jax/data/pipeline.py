@@ -115,6 +115,8 @@ class Batches:
                 f"config.data.batch_size: {self.config.batch_size} rows cannot be dealt evenly to "
                 f"{self.processes} processes"
             )
+        if self.log.offsets[-1] >= 2**31:
+            raise UserError(f"{self.log.path}: a batch numbers events in 31 bits; the log has more")
 
     def train(self, seed: int) -> tuple[grain.IterDataset, int]:
         """Endless batches of the train split, and the number of them in an epoch.

@@ -1,0 +1,38 @@
+"""HSTU's published recipe (arXiv 2402.17152) on any prepared log.
+
+    python experiments/train.py --config=configs/hstu.py \
+        --config.data.path=runs/data/mine --workdir=runs/hstu
+
+Its block, its biases for order and time beside learned positions and no rotation, and its loss:
+cosines over a temperature of 0.05, a sampled softmax with 128 uniform negatives. The part after the
+colon, such as `:siren_rope`, puts another variant in the place of its biases.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "hstu_bias_only") -> ConfigDict:
+    """The experiment, with the encoding of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {"path": "runs/data/mine", "length": 200, "stride": 100, "batch_size": 32},
+            "model": {
+                "block": "hstu",
+                "normalize": True,
+                "temperature": 0.05,
+                "learned_positions": name == "hstu_bias_only",
+                "dropout": 0.2,
+                **retrieval_variant(name),
+            },
+            "loss": {"kind": "sampled_softmax", "negatives": 128, "log_q": False},
+            "filter_seen": True,
+            "optimizer": {"learning_rate": 1e-3},
+            "training": {"epochs": 20.0, "evaluations_per_epoch": 1, "patience": 3},
+        },
+    )
