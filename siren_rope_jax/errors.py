@@ -3,18 +3,27 @@
 import difflib
 from collections.abc import Iterable
 
+LISTED = 20
+"""At most so many names stand in a message."""
+
 
 class UserError(ValueError):
     """Bad input: its one message says what is wrong, where, and what would be right."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the nearest known name, or the list of all known names."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+def suggestion(name: object, known: Iterable[object]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest known name, or a list of the known names.
+
+    Names may be of any type, and are compared as texts; of many only `LISTED` are named.
+    """
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    if not names:
+        return ""
+    more = f", ... and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"; known: {', '.join(names[:LISTED])}{more}"
 
 
 def check(holds: bool, key: str, right: str) -> None:

@@ -1,7 +1,8 @@
-"""Time, exact to the second: integers up to the moment they become bounded features (E5).
+"""Time as integers, exact to the second, up to the moment they become features (E5).
 
 Unix seconds need more bits than float32 has, so a time travels as a pair of int32, day and second
-of day (UTC), and becomes a float only after the integer remainder or difference is taken.
+of day (UTC), and becomes a float only after the integer remainder or difference is taken. Phases
+are exact to the second and bounded; T~ is affine, so it goes on beyond 1 after the training span.
 """
 
 import math

@@ -292,15 +292,18 @@ def test_the_report_holds_the_paired_difference_to_the_baseline(finished):
              for v in ("siren_rope", "ordinal")}  # fmt: skip
     a, b = (ranking_bootstrap.read_scores(files[v], "like") for v in ("siren_rope", "ordinal"))
     a, b = (ranking_bootstrap.resample(s.labels, s.users, s.scores)["ne"] for s in (a, b))
-    want = bootstrap.difference(a, b)
+    want, sd = bootstrap.difference(a, b), bootstrap.seed_deviation(a, b)
     numbers = json.loads((out / "report.json").read_text())
     variants = numbers["datasets"]["made_up"]["variants"]
     got = variants["siren_rope"]["tasks"]["like"]["difference"]["ne"]
     assert (got["difference"], got["low"], got["high"]) == pytest.approx(want)
+    ne = {v: table["tasks"]["like"]["ne"]["values"] for v, table in variants.items()}
+    pairs = zip(ne["siren_rope"], ne["ordinal"], strict=True)
+    assert got["sd"] == pytest.approx(np.std([x - y for x, y in pairs], ddof=1)) == sd
     assert got["high"] < 0  # less noise is better, beyond doubt
     assert variants["ordinal"]["tasks"]["like"]["difference"] is None
     assert (
-        f"**{want.difference:+.4f} [{want.low:+.4f}, {want.high:+.4f}]**"
+        f"**{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]**"
         in (out / "report.md").read_text()
     )
 

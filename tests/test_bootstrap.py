@@ -49,6 +49,23 @@ def test_the_value_is_the_metric_of_the_data_itself():
     np.testing.assert_allclose(got["ne"].value, want)
 
 
+def test_seeds_are_paired():
+    """What a seed does to both models alike is no part of the deviation of their difference."""
+    labels, users, scores = made_up(seeds=3)
+    others = np.clip(scores + np.array([[0.02], [0.02], [0.05]]) * (labels - 0.5), 0.01, 0.99)
+    a, b = (ranking_bootstrap.resample(labels, users, s, resamples=2, auc_resamples=2)
+            for s in (others, scores))  # fmt: skip
+    for name, metric in (("ne", metrics.normalized_entropy), ("auc", metrics.auc)):
+        by_seed = [
+            metric(labels, x) - metric(labels, y) for x, y in zip(others, scores, strict=True)
+        ]
+        assert bootstrap.seed_deviation(a[name], b[name]) == pytest.approx(np.std(by_seed, ddof=1))
+        assert bootstrap.difference(a[name], b[name]).difference == pytest.approx(np.mean(by_seed))
+    assert bootstrap.seed_deviation(a["ne"], a["ne"]) == 0
+    one = bootstrap.Resampled(np.array([0.5]), np.zeros(2))
+    assert np.isnan(bootstrap.seed_deviation(one, one))
+
+
 def test_a_model_does_not_differ_from_itself():
     labels, users, scores = made_up()
     for interval in paired(labels, users, scores, scores).values():

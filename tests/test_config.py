@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from siren_rope_jax.config import complete, from_config_dict, to_dict
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, suggestion
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,14 @@ def test_complete_shows_every_key() -> None:
 def test_what_is_refused(config: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_config_dict(Outer, config)
+
+
+def test_a_suggestion_is_the_nearest_name_or_a_short_list() -> None:
+    assert suggestion("tset", ["train", "test"]) == "; did you mean 'test'?"
+    assert suggestion("x", ["train", "test"]) == "; known: test, train"
+    assert suggestion("x", []) == ""
+    assert suggestion(1234567, [1234568, 42]) == "; did you mean '1234568'?"
+    assert suggestion(None, range(3)) == "; known: 0, 1, 2"
+    few, many = ([f"item_{i:03d}" for i in range(n)] for n in (20, 200))
+    assert suggestion("x", few) == f"; known: {', '.join(few)}"
+    assert suggestion("x", many) == f"; known: {', '.join(few)}, ... and 180 more"

@@ -1,5 +1,7 @@
 """A prepared log is written complete or not at all, and read back as it was written."""
 
+import dataclasses
+import hashlib
 import json
 import pickle
 
@@ -52,7 +54,7 @@ def write(path, rows=None, **changes) -> None:
 def test_what_is_written_is_read(tmp_path):
     write(tmp_path / "log")
     log = PreparedLog.open(tmp_path / "log")
-    assert log.schema == SCHEMA and log.report == {"rows_read": 7}
+    assert log.schema == SCHEMA and log.report["rows_read"] == 7
     made = histories()
     for user, rows in enumerate(made):
         assert log.history(user).tobytes() == rows.tobytes()
@@ -61,6 +63,50 @@ def test_what_is_written_is_read(tmp_path):
     assert log.baselines() is None
     np.testing.assert_array_equal(log.index[:, 0], LENGTHS)
     np.testing.assert_array_equal(log.offsets, [0, 1, 5, 7])
+
+
+def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
+    other_event, other_borders = histories(), histories()
+    other_event[1]["utc_offset"][2] += 1
+    other_borders[0], other_borders[1] = np.split(np.concatenate(other_borders[:2]), [2])
+    renamed = {"item": vocabulary(["a", "b", "d"], np.array([3, 2, 0]))}
+    counted = {"item": vocabulary(["a", "b", "c"], np.array([3, 2, 1]))}
+    other = {
+        "an event": {"rows": other_event},
+        "where a history ends": {"rows": other_borders},
+        "a user": {"users": ["ann", "bob", "di"]},
+        "an item": {"vocabularies": renamed},
+        "a count": {"vocabularies": counted},
+    }
+    same = {
+        "nothing": {},
+        "the report": {"report": {"rows_read": 7, "seconds": 3.5}},
+        "how Arrow holds it": {"users": pa.chunked_array([["ann"], [], ["bob", "cy"]])},
+    }
+    found = {}
+    for changed, changes in (other | same).items():
+        write(tmp_path / changed, **changes)
+        found[changed] = PreparedLog.open(tmp_path / changed).fingerprint
+    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 1)
+    write(tmp_path / "in shards")
+    assert {found[changed] for changed in same} == {found["nothing"]}
+    assert PreparedLog.open(tmp_path / "in shards").fingerprint == found["nothing"]
+    assert len(set(found.values())) == 1 + len(other)
+    renamed_log = dataclasses.replace(SCHEMA, name="large")
+    log = PreparedLog.open(tmp_path / "nothing")
+    assert dataclasses.replace(log, schema=renamed_log).fingerprint != found["nothing"]
+
+
+def test_a_log_prepared_before_there_was_a_hash_of_its_content_keeps_its_fingerprint(tmp_path):
+    write(tmp_path / "log", report={"rows_read": 7, "seconds": 3.5})
+    path = tmp_path / "log" / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["report"]["content"]
+    path.write_text(json.dumps(meta))
+    log = PreparedLog.open(tmp_path / "log")
+    text = json.dumps([SCHEMA.to_json(), {"rows_read": 7}], sort_keys=True)
+    index = hashlib.sha256(log.index.tobytes()).hexdigest()
+    assert log.fingerprint == hashlib.sha256((text + index).encode()).hexdigest()
 
 
 def test_events_are_numbered_by_user_then_time(tmp_path):

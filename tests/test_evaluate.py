@@ -1,6 +1,7 @@
 """Predictions, results, slices and the simple baselines on a small prepared log."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,12 @@ def make_result(log, event, scores, split="test"):
         evaluated(log, event, scores), config, split=split, step=10, parameters=123,
         train_seconds=4.5,
     )  # fmt: skip
+
+
+def test_what_is_measured_needs_nothing_of_what_is_compared():
+    sources = list(Path(evaluate.__file__).parent.glob("*.py"))
+    assert len(sources) > 5
+    assert not [path.name for path in sources if "siren_rope_jax.comparison" in path.read_text()]
 
 
 def test_predictions_hold_raw_ids_labels_and_scores_by_event(log, tmp_path):

@@ -61,6 +61,32 @@ def test_every_value_comes_back(tmp_path):
         np.testing.assert_array_equal(found[column], values, err_msg=column)
 
 
+def test_a_log_prepared_twice_has_one_fingerprint_and_one_with_other_offsets_another(tmp_path):
+    raw = raw_log()
+    log = prepared(tmp_path, raw, **FEATURES)
+    again = prepared(tmp_path, raw, "again.csv.gz", **FEATURES | {"threads": 2})
+    moved = prepared(tmp_path, raw, **FEATURES | {"utc_offset": "-3600 * (tab + 1)"})
+    assert log.fingerprint == again.fingerprint != moved.fingerprint
+    assert log.schema == moved.schema and np.array_equal(log.index, moved.index)
+    assert PrepareConfig.load(moved.report["config"]) == config(
+        **FEATURES | {"utc_offset": "-3600 * (tab + 1)"}
+    )
+
+
+def test_an_offset_of_the_event_before_is_known_at_the_request(tmp_path):
+    """As configs/data/table.py words it."""
+    raw = raw_log().rename(columns={"tab": "zone"})
+    log = prepared(
+        tmp_path,
+        raw,
+        derived={"before": "lag(zone) OVER (PARTITION BY user ORDER BY time, row)"},
+        utc_offset="3600 * coalesce(before, zone)",
+    )
+    ordered = raw.sort_values(["uid", "at", "serial"])
+    before = ordered.groupby("uid")["zone"].shift().fillna(ordered["zone"])
+    np.testing.assert_array_equal(decoded(log)["utc_offset"], 3600 * before)
+
+
 def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):
     raw = raw_log()
     log = prepared(tmp_path, raw, **FEATURES)

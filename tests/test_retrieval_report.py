@@ -126,8 +126,9 @@ def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(fi
         )
         for metric, cell in zip(retrieval_bootstrap.COMPARED, rows[variant][1:], strict=True):
             want = bootstrap.difference(a[metric], b[metric])
-            assert tuple(got[metric].values()) == pytest.approx(want)
-            shown = f"{want.difference:+.4f} [{want.low:+.4f}, {want.high:+.4f}]"
+            sd = np.std(a[metric].by_seed - b[metric].by_seed, ddof=1)
+            assert tuple(got[metric].values()) == pytest.approx((*want, sd))
+            shown = f"{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]"
             assert cell == (f"**{shown}**" if want.low > 0 or want.high < 0 else shown)
     better = numbers["variants"]["siren_rope"]["difference"]
     assert better["nll"]["high"] < 0 < better["ndcg@10"]["low"]
@@ -143,7 +144,7 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(finis
         "events have an item never seen in training and count as misses.*"
     )
     parts = text.split("\n### ")[1:]
-    assert len(parts) == 7 and unranked > 0
+    assert len(parts) == 8 and unranked > 0
     assert all(note in part for part in parts if not part.startswith("Cost"))
 
 
@@ -154,9 +155,28 @@ def test_slices_are_means_over_seeds_and_their_shares_stand_in_the_head(finished
     assert f"{want:.4f}" in table(text, "New items and repeated ones")["siren_rope"]
     counts = {g: v["count"] for g, v in results[0]["popularity"].items() if g != "0"}
     total = runs[0].result()["events"]
+    gaps = {g: v for g, v in results[0]["gap"].items() if v["count"]}
+    rows = table(text, "Time since the user's last event")
+    assert rows["variant"] == [
+        f"NDCG@10, {g} ({100 * v['count'] / total:.1f} %)" for g, v in gaps.items()
+    ]
+    want = [np.mean([r["gap"][g]["ndcg@10"] for r in results]) for g in gaps]
+    assert rows["siren_rope"] == [f"{value:.4f}" for value in want] and len(gaps) > 3
     assert table(text, "Training events of the item")["variant"][: len(counts)] == [
         f"NDCG@10, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()
     ]
+
+
+def test_the_report_says_which_events_are_targets(finished, tmp_path):
+    runs, _, _, text = finished
+    count, log = runs[0].result()["events"], PreparedLog.open(runs[0].log.path)
+    size = log.index[:, 3].sum()
+    told = f"Targets: {count:,} of the split's {size:,} events. A user's first event is none"
+    assert f"\n{told}.\n" in text
+    spec, runs = make_plan(tmp_path, seeds=(0,), overrides={"data.target_task": "like"})
+    jobs.execute(runs, 1, train)
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    assert f"{told}, and no event is that is not a positive of like (`data.target_task`)." in text
 
 
 def test_the_report_shows_its_pictures(finished):
@@ -175,10 +195,20 @@ def test_a_line_of_progress_names_the_main_metrics(tmp_path, capsys):
     assert want in capsys.readouterr().out
 
 
-def test_variants_that_are_not_evaluated_alike_are_refused_before_anything_runs(tmp_path):
-    variants = ({"name": "ordinal"}, {"name": "siren_rope", "overrides": {"filter_seen": True}})
-    with pytest.raises(UserError, match=r"filter_seen is True of variant 'siren_rope' and False"):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("filter_seen", True, "config.filter_seen is True of variant 'siren_rope' and False of"),
+        ("data.target_task", "like", "config.data.target_task is 'like' of variant 'siren_rope'"),
+    ],
+)
+def test_variants_that_are_not_evaluated_alike_are_refused_before_anything_runs(
+    tmp_path, key, value, message
+):
+    variants = ({"name": "ordinal"}, {"name": "siren_rope", "overrides": {key: value}})
+    with pytest.raises(UserError, match=message):
         make_plan(tmp_path, variants=variants)
+    make_plan(tmp_path, overrides={key: value})  # of all alike
     assert not (tmp_path / "out").exists()
 
 

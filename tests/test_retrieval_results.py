@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from siren_rope_jax.config import to_dict
 from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, ranking_metrics
 from siren_rope_jax.pictures import plots
 from siren_rope_jax.retrieval.scoring import Ranked
+from tests.batches import small_retriever_config
 from tests.made_up import make_log, make_retrieval_run
 
 CONFIG = {"task": "retrieval", "variant": "siren_rope", "seed": 3, "filter_seen": False,
@@ -76,6 +78,16 @@ def test_a_result_names_its_protocol_and_survives_json(log):
     assert set(outcome["baselines"]) == {"popular", "revisit"}
     for values in outcome["baselines"].values():  # over the very same events
         assert [values[k] == outcome["ranking"][k] for k in ("count", "unranked")] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("variant", "query_time"),
+    [("ordinal", None), ("none", None), ("siren_rope", "request"), ("siren_rope_event", "event"),
+     ("hstu_bias", "request"), ("time_in_embedding", "request")],
+)  # fmt: skip
+def test_a_model_that_sees_no_time_has_no_time_of_the_query(log, variant, query_time):
+    model = json.loads(json.dumps(to_dict(small_retriever_config(variant))))
+    assert make_result(log, make_ranked(log), model=model)["query_time"] == query_time
 
 
 def test_the_order_of_the_events_does_not_matter(log):

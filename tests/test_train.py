@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from jax.sharding import Mesh
 
@@ -25,7 +26,9 @@ from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import Batches, DataConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+from siren_rope_jax.data.writer import write_log
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.evaluation.evaluate import train_and_evaluate
 from siren_rope_jax.experiment import (
     ExperimentConfig,
     RankingExperiment,
@@ -41,8 +44,10 @@ from siren_rope_jax.sharding import make_mesh, place_batch, replicated
 from siren_rope_jax.train import TrainState, fit, train_step
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
+from tests.made_up import make_log
 
 ROOT = Path(__file__).parent.parent
+LONELY = "one event"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,18 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "feed"
     generate(SyntheticConfig(num_users=300, events_per_user=20, num_items=30), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with test items that train has never seen, and amid its users one of a single event."""
+    place = tmp_path_factory.mktemp("data")
+    log = make_log(place / "made_up", items=400, min_count=1)
+    histories, users = log.histories_of(range(len(log.index))), log.users().to_pylist()
+    histories.insert(7, histories[7][-1:])
+    users.insert(7, LONELY)
+    write_log(place / "rare", log.schema, histories, users, {"item": log.vocabulary("item")}, {})
+    return place / "rare"
 
 
 def experiment(feed: Path, **training: Any) -> RankingExperiment:
@@ -242,10 +259,35 @@ def test_evaluation_scores_every_event_of_its_split_once(feed: Path, make: Make)
     np.testing.assert_array_equal(scored.event[order], expected.event)
     if make is experiment:
         np.testing.assert_array_equal(scored.label[order, 1], expected.rows["task/like"])
-    else:
-        known = log.schema.categorical[0].known_ids(expected.rows["categorical/item"]) > 0
-        np.testing.assert_array_equal(scored.rank[order] > 0, known)
-        np.testing.assert_array_equal(np.isfinite(scored.nll[order]), known)
+
+
+def test_a_target_that_train_has_never_seen_has_no_rank(rare: Path) -> None:
+    log = PreparedLog.open(rare)
+    objective = make_objective(next_item_experiment(rare), log, make_mesh())
+    ranked: Any = objective.score(objective.init_params(0), "test")
+    item = log.schema.categorical[0]
+    known = item.known_ids(log.events().rows["categorical/item"][ranked.event]) > 0
+    assert 0 < known.sum() < len(known)
+    np.testing.assert_array_equal(ranked.rank > 0, known)
+    assert ranked.rank.max() <= item.known
+    np.testing.assert_array_equal(np.isfinite(ranked.nll), known)
+
+
+@pytest.mark.parametrize("filter_seen", [False, True])
+def test_a_user_of_one_event_is_never_asked_for(
+    rare: Path, tmp_path: Path, filter_seen: bool
+) -> None:
+    """From training to the files: all targets of the others are there, and finite."""
+    log, config = PreparedLog.open(rare), next_item_experiment(rare)
+    outcome = train_and_evaluate(dataclasses.replace(config, filter_seen=filter_seen), tmp_path)
+    test = log.events("test").event
+    expected = _but_first(log, test)
+    frame = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert frame["event"].tolist() == expected.tolist() and len(expected) == len(test) - 1
+    assert LONELY in log.users().to_pylist() and LONELY not in set(frame["user"])
+    assert outcome["events"] == outcome["ranking"]["count"] == len(expected)
+    assert 0 < outcome["ranking"]["unranked"] < len(expected)
+    assert np.isfinite([outcome["ranking"][metric] for metric in ("nll", "mrr", "ndcg@10")]).all()
 
 
 @EXPERIMENTS

@@ -20,7 +20,16 @@ User, item and time are columns; all else is SQL over the log's columns, `user`,
     dense        real-valued features of the event: nothing that happens after it
     context      real-valued features of the request
     derived      steps for use in the others; window functions are fine, break their ties by `row`
-    utc_offset   one expression: local time minus UTC, in seconds
+    utc_offset   one expression: local time minus UTC, in seconds, known before the item is
+
+A UTC offset is part of the request, as its time is. Taken from the item's own place it would tell a
+model where the next item lies; take that of the user's event before:
+
+    --config.derived='before=lag(zone) OVER (PARTITION BY user ORDER BY time, row)' \
+    --config.utc_offset='3600 * coalesce(before, zone)'
+
+for a log with a column `zone`, hours east of UTC (configs/data/gowalla.py finds them from
+longitudes). A zone that belongs to the user alone needs no such care.
 
 time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps). The file is
 text (comma; tab for *.tsv), Parquet, JSON lines (*.jsonl) or an array of integers (*.npy), lines

@@ -23,8 +23,8 @@ from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import ExperimentConfig, identity, read_experiment
 from siren_rope_jax.files import write_json
 
-EVALUATION_KEYS = ("task", "filter_seen")
-"""Of an experiment: what decides how it is evaluated, where it has such keys."""
+EVALUATION_KEYS = ("task", "filter_seen", "data.target_task")
+"""Of an experiment, dotted: what decides how it is evaluated, where it has such keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,12 +235,20 @@ def _check_comparable(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:
         for key in EVALUATION_KEYS:
-            ours, theirs = (to_dict(r.config).get(key) for r in (run, first))
+            ours, theirs = (_value(to_dict(r.config), key) for r in (run, first))
             if ours != theirs:
                 raise UserError(
                     f"data set {run.dataset!r}: config.{key} is {ours!r} of variant "
                     f"{run.variant!r} and {theirs!r} of {first.variant!r}; they cannot be compared"
                 )
+
+
+def _value(config: Mapping[str, Any], dotted: str) -> Any:
+    """What a config says at a dotted key; None where it has none."""
+    *groups, key = dotted.split(".")
+    for group in groups:
+        config = config.get(group, {})
+    return config.get(key)
 
 
 def prepare_logs(ablation: Ablation, workdir: Path) -> None:

@@ -21,10 +21,20 @@ RESAMPLES = 1000
 
 
 class Resampled(NamedTuple):
-    """A metric on the data itself, and on every resample; a mean over training seeds."""
+    """A metric on the data itself, and on every resample.
 
-    value: float
+    Attributes:
+      by_seed: on the data, of every training seed.
+      samples: on the resamples, a mean over training seeds.
+    """
+
+    by_seed: Float[np.ndarray, " S"]
     samples: Float[np.ndarray, " R"]
+
+    @property
+    def value(self) -> float:
+        """On the data, a mean over training seeds."""
+        return float(np.mean(self.by_seed))
 
 
 class Interval(NamedTuple):
@@ -59,19 +69,21 @@ def resample_means(
       seed: of the draws; two models resampled with one seed are paired.
 
     Returns:
-      name -> value and samples; nan where none of the drawn users has a part in it.
+      name -> values and samples; nan where none of the drawn users has a part in it.
     """
     distinct, user = np.unique(users, return_inverse=True)
     means = [np.mean(v, axis=0, dtype=np.float64) for v in values.values()]
     part = [~np.isnan(m) for m in means]
+    sums = [np.where(p, v, 0.0).sum(axis=1) for p, v in zip(part, values.values(), strict=True)]
     columns = [np.where(p, m, 0.0) for p, m in zip(part, means, strict=True)] + part
     per_user = np.stack([np.bincount(user, column, len(distinct)) for column in columns])
     draws = user_draws(len(distinct), resamples, seed)
     # With the users last, a product with floats is a hundred times faster.
-    totals = np.stack([per_user.sum(axis=1), *(per_user @ d.astype(np.float64) for d in draws)])
+    totals = np.stack([per_user @ d.astype(np.float64) for d in draws])
     with np.errstate(invalid="ignore"):
-        result = totals[:, : len(values)] / totals[:, len(values) :]
-    return {name: Resampled(float(result[0, i]), result[1:, i]) for i, name in enumerate(values)}
+        samples = totals[:, : len(values)] / totals[:, len(values) :]
+        by_seed = [total / p.sum() for total, p in zip(sums, part, strict=True)]
+    return {name: Resampled(by_seed[i], samples[:, i]) for i, name in enumerate(values)}
 
 
 def difference(a: Resampled, b: Resampled) -> Interval:
@@ -82,6 +94,12 @@ def difference(a: Resampled, b: Resampled) -> Interval:
         return Interval(a.value - b.value, float("nan"), float("nan"))
     low, high = np.percentile(samples, [2.5, 97.5])
     return Interval(a.value - b.value, float(low), float(high))
+
+
+def seed_deviation(a: Resampled, b: Resampled) -> float:
+    """Standard deviation over training seeds, the same of both, of a - b; nan of a single one."""
+    differences = a.by_seed - b.by_seed
+    return float(differences.std(ddof=1)) if len(differences) > 1 else float("nan")
 
 
 def read_predictions(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from siren_rope_jax.comparison.ablation import Run
-from siren_rope_jax.comparison.bootstrap import Resampled, difference
+from siren_rope_jax.comparison.bootstrap import Resampled, difference, seed_deviation
 
 Resample = Callable[[Sequence[Path], Path], Mapping[str, Resampled]]
 
@@ -37,18 +37,22 @@ class Differences:
         self._resampled = resampled
 
     def between(self, variant: str, other: str) -> dict[str, Any] | None:
-        """The variant minus another: "seeds", and metric -> "difference", "low", "high".
+        """The variant minus another: "seeds", and metric -> "difference", "low", "high", "sd".
 
-        None where it is itself, or they have no seed in common.
+        The interval from low to high says how the users drawn move the difference, its standard
+        deviation over the seeds (None of a single one) how the seeds do. None where it is itself,
+        or they have no seed in common.
         """
         theirs = self._paths.get(other, {})
         seeds = tuple(seed for seed in self._paths[variant] if seed in theirs)
         if variant == other or not seeds:
             return None
         a, b = self._resampled(variant, seeds), self._resampled(other, seeds)
-        intervals = {m: difference(a[m], b[m])._asdict() for m in a}
+        numbers = {
+            m: difference(a[m], b[m])._asdict() | {"sd": seed_deviation(a[m], b[m])} for m in a
+        }
         return {"seeds": list(seeds)} | {
-            m: {k: _finite(v) for k, v in interval.items()} for m, interval in intervals.items()
+            m: {k: _finite(v) for k, v in values.items()} for m, values in numbers.items()
         }
 
 

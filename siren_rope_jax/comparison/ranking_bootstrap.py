@@ -76,7 +76,7 @@ def resample(
       seed: of the draws; two models resampled with one seed are paired.
 
     Returns:
-      "ne", "auc", "gauc" -> value and samples; nan where a resample leaves a metric undefined.
+      "ne", "auc", "gauc" -> values and samples; nan where a resample leaves a metric undefined.
     """
     distinct, user = np.unique(users, return_inverse=True)
     count = len(distinct)
@@ -112,7 +112,7 @@ def resample(
         "gauc": [gauc(labels, s, user) for s in scores],
     }
     samples = {"ne": ne, "auc": area, "gauc": grouped}
-    return {m: Resampled(float(np.mean(values[m])), samples[m]) for m in samples}
+    return {m: Resampled(np.asarray(values[m]), samples[m]) for m in samples}
 
 
 class TaskScores(NamedTuple):

@@ -13,8 +13,9 @@ from siren_rope_jax.comparison.ablation import Run
 from siren_rope_jax.comparison.bootstrap import Resampled
 from siren_rope_jax.comparison.differences import Differences, common, mean, spread
 from siren_rope_jax.comparison.ranking_bootstrap import AUC_RESAMPLES, read_scores, resample
-from siren_rope_jax.comparison.tables import differences, fewer, interval, number, plus_minus, table
+from siren_rope_jax.comparison.tables import differences, fewer, plus_minus, table
 from siren_rope_jax.evaluation.metrics import CALIBRATION_BINS, METRICS
+from siren_rope_jax.evaluation.text import number
 
 IDEAL = "ideal"
 COMPARED = ("ne", "auc")
@@ -106,7 +107,7 @@ def _overview(data: Mapping[str, Any], baseline: str, seeds: int) -> list[str]:
             if gap:
                 row.append(plus_minus(closed, 1, " %", 100) + fewer(closed, seeds))
             else:
-                row.append(interval(delta["ne"]) + fewer(delta, seeds) if delta else "")
+                row += differences(delta, ("ne",), seeds)
         rows.append(row)
     what = f"of the gap from {baseline} to ideal closed" if gap else f"Δ NE to {baseline}"
     header = ["variant", *(f"{task}: NE" for task in tasks), *(f"{task}: {what}" for task in tasks)]

@@ -127,10 +127,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f" ({summary['jobs']} {'run' if summary['jobs'] == 1 else 'runs'} at a time).",
         "",
         "Numbers are mean ± standard deviation over seeds, n of them where not all. "
-        f"Δ: difference to {' or '.join(others)}, mean over the seeds of both, with its 95 % "
-        "interval by paired bootstrap over users on the same events "
-        f"({summary['resamples']} resamples), bold where it excludes zero; it says how the users "
-        "drawn move the result, the standard deviation how the seeds do.",
+        f"Δ: difference to {' or '.join(others)}, taken seed by seed: mean ± standard deviation "
+        "over the seeds of both, which says how the seeds move it, and the 95 % interval of the "
+        "mean by paired bootstrap over users on the same events, which says how the users drawn "
+        f"do, the seeds held fixed ({summary['resamples']} resamples). Bold where the interval "
+        "excludes zero and, of three seeds or more, the mean exceeds two of its standard errors "
+        "over the seeds, sd / √n.",
         "",
         *(line for text in glossary.values() for line in (text, "")),
     ]

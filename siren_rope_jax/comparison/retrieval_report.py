@@ -6,29 +6,59 @@ counts as a miss, since such numbers mean little without.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from siren_rope_jax.comparison.ablation import Run
 from siren_rope_jax.comparison.bootstrap import Resampled
 from siren_rope_jax.comparison.differences import Differences, common, mean, spread
 from siren_rope_jax.comparison.retrieval_bootstrap import COMPARED, read_ranks, resample
-from siren_rope_jax.comparison.tables import differences, fewer, number, plus_minus, table
+from siren_rope_jax.comparison.tables import differences, fewer, plus_minus, table
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS
 from siren_rope_jax.evaluation.retrieval_results import SLICE_METRICS, ranking_rule
-from siren_rope_jax.evaluation.slices import POPULARITIES
+from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS, POPULARITIES
+from siren_rope_jax.evaluation.text import number
 from siren_rope_jax.experiment import RetrievalExperiment
 
 OVERVIEW = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
-SLICES = {"revisit": ("new", "again"), "popularity": tuple(POPULARITIES)[1:]}  # "0": all misses
 GLOSSARY = (
-    "NLL: mean negative log-likelihood, in nats, of the item that came, among all that are ranked, "
-    "over the events whose item is one of them (lower is better). HR@k: the share of events whose "
-    "item is among the first k. NDCG@k: the mean of 1/log2(1 + rank) of those, 0 for the others. "
-    "MRR: the mean of 1/rank. Query's time: whether the query knows the time of the request, which "
-    "is that of the event to come, or only that of the last event. *popular*: by the number of "
-    "training events; *revisit*: first by how often the user had the item before."
+    "NLL: mean negative log-likelihood, in nats, of the item that came, among all items seen in "
+    "training (those that a filter leaves out of the ranking included), over the events whose item "
+    "has a rank (lower is better). HR@k: the share of events whose item is among the first k. "
+    "NDCG@k: the mean of 1/log2(1 + rank) of those, 0 for the others. MRR: the mean of 1/rank. "
+    "Query's time: whether the query knows the time of the request, which is that of the event to "
+    "come, or only that of the last event. *popular*: by the number of training events; *revisit*: "
+    "first by how often the user had the item before."
 )
+
+
+class Slicing(NamedTuple):
+    """A table of groups of events.
+
+    Attributes:
+      title: above it.
+      groups: their names in a result, in order; those without events are left out.
+      metrics: of each group.
+    """
+
+    title: str
+    groups: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+SLICES = {
+    "gap": Slicing(
+        "Time since the user's last event",
+        (*(name for name, _ in GAPS), FIRST_EVENT),
+        ("ndcg@10",),
+    ),
+    "revisit": Slicing("New items and repeated ones", ("new", "again"), ("ndcg@10", "nll")),
+    "popularity": Slicing(
+        "Training events of the item",
+        tuple(POPULARITIES)[1:],  # "0": all misses
+        ("ndcg@10", "nll"),
+    ),
+}
 
 
 def summarize(
@@ -37,14 +67,11 @@ def summarize(
     """All numbers of one data set's finished runs.
 
     Returns:
-      "filter_seen", "catalogue" and "baselines" (as in result.json), "ranking": "count" and
-      "unranked", and "variants": name -> what `comparison.common` says, "query_time" (None where
-      the model sees no time), "ranking": metric -> {"mean", "sd", "values"}; "difference" and
-      "to_champion" as of `Differences.between` the baseline and the champion; "slices": slicing ->
-      group -> metric, means over seeds.
-
-    Raises:
-      UserError: runs that were evaluated on different events.
+      "filter_seen", "catalogue" and "baselines" (as in result.json), "target_task" (of the data
+      config), "ranking": "count" and "unranked", and "variants": name -> what `comparison.common`
+      says, "query_time" (None where the model sees no time), "ranking": metric -> {"mean", "sd",
+      "values"}; "difference" and "to_champion" as of `Differences.between` the baseline and the
+      champion; "slices": slicing -> group -> metric, means over seeds.
     """
     results = {v: [run.result() for run in runs] for v, runs in by_variant.items()}
     first = next(iter(results.values()))[0]
@@ -63,13 +90,14 @@ def summarize(
                         m: mean(g[name].get(group, {}).get(m) for g in groups)
                         for m in ("count", *SLICE_METRICS)
                     }
-                    for group in members
+                    for group in slicing.groups
                 }
-                for name, members in SLICES.items()
+                for name, slicing in SLICES.items()
             },
         }
     return {
         "filter_seen": first["filter_seen"],
+        "target_task": first["config"]["data"]["target_task"],
         "catalogue": first["catalogue"],
         "ranking": {key: first["ranking"][key] for key in ("count", "unranked")},
         "baselines": first["baselines"],
@@ -81,16 +109,24 @@ def section(data: Mapping[str, Any], baseline: str, champion: str, seeds: int) -
     """The tables of one data set."""
     rule = f"{PROTOCOLS[data['data']['protocol']].name}; {ranking_rule(data)}."
     note = ["", f"*{rule[0].upper()}{rule[1:]}*", ""]
-    lines = ["### Overview", *note, *_metric_table(data, OVERVIEW, seeds)]
+    lines = [_targets(data), "", "### Overview", *note, *_metric_table(data, OVERVIEW, seeds)]
     for key, other in (("difference", baseline), ("to_champion", champion)):
         if other in data["variants"]:
             title = f"### Difference to {other}"
             lines += [title, *note, *_difference_table(data["variants"], key, other, seeds)]
     lines += ["### All cut-offs", *note, *_metric_table(data, RANK_METRICS, seeds)]
-    titles = {"revisit": "New items and repeated ones", "popularity": "Training events of the item"}
-    for name, title in titles.items():
-        lines += [f"### {title}", *note, *_slice_table(data, name)]
+    for name, slicing in SLICES.items():
+        lines += [f"### {slicing.title}", *note, *_slice_table(data, name)]
     return lines
+
+
+def _targets(data: Mapping[str, Any]) -> str:
+    """Why fewer events are asked for than the split has."""
+    count, size = data["ranking"]["count"], data["data"]["events"][data["split"]]
+    text = f"Targets: {count:,} of the split's {size:,} events. A user's first event is none"
+    if task := data["target_task"]:
+        text += f", and no event is that is not a positive of {task} (`data.target_task`)"
+    return text + "."
 
 
 def _query_time(run: Run) -> str | None:
@@ -127,15 +163,15 @@ def _difference_table(variants: Mapping[str, Any], key: str, other: str, seeds: 
 
 
 def _slice_table(data: Mapping[str, Any], name: str) -> list[str]:
-    """NDCG@10 and NLL of the groups that have events; in the head their share of all."""
-    variants, total = data["variants"], data["ranking"]["count"]
+    """The metrics of the groups that have events; with the first one their share of all."""
+    variants, total, metrics = data["variants"], data["ranking"]["count"], SLICES[name].metrics
     some = next(iter(variants.values()))["slices"][name]
     counts = {group: values["count"] for group, values in some.items() if values["count"]}
-    header = ["variant"]
-    header += [f"NDCG@10, {group} ({100 * n / total:.1f} %)" for group, n in counts.items()]
-    header += [f"NLL, {group}" for group in counts]
+    first, *others = (metric.upper() for metric in metrics)
+    header = ["variant", *(f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items())]
+    header += [f"{metric}, {group}" for metric in others for group in counts]
     rows = []
     for variant, own in variants.items():
         groups = [own["slices"][name][group] for group in counts]
-        rows.append([variant, *(number(g[m], 4) for m in ("ndcg@10", "nll") for g in groups)])
+        rows.append([variant, *(number(g[m], 4) for m in metrics for g in groups)])
     return table(header, rows)

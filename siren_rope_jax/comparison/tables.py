@@ -1,7 +1,10 @@
 """Markdown tables of numbers with a spread, from the dicts of report.json."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from siren_rope_jax.evaluation.text import number
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -13,11 +16,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def fewer(of: Mapping[str, Any] | None, planned: int) -> str:
     """How many seeds something is made of, where those are not all."""
     return f" (n = {len(of['seeds'])})" if of and len(of["seeds"]) < planned else ""
-
-
-def number(value: float | None, digits: int, factor: float = 1) -> str:
-    """A number, or a dash."""
-    return "–" if value is None else f"{value * factor:.{digits}f}"
 
 
 def plus_minus(
@@ -32,19 +30,32 @@ def plus_minus(
     return text + unit
 
 
-def interval(delta: Mapping[str, float | None]) -> str:
-    """A difference with its interval, bold where that excludes zero."""
+def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
+    """A difference with its interval, bold where it is beyond doubt.
+
+    That is where the interval excludes zero and, of three seeds or more, the difference exceeds two
+    standard errors of its values by seed.
+
+    Args:
+      delta: "difference", "low" and "high"; of several seeds also "sd", of its values by seed.
+      seeds: how many have one.
+    """
     difference, low, high = delta["difference"], delta["low"], delta["high"]
     if difference is None:
         return "–"
+    sd = delta["sd"] if seeds > 1 else None
+    text = f"{difference:+.4f}" + ("" if sd is None else f" ± {sd:.4f}")
     if low is None or high is None:
-        return f"{difference:+.4f}"
-    text = f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
-    return f"**{text}**" if low > 0 or high < 0 else text
+        return text
+    sure = low > 0 or high < 0
+    if sd is not None and seeds > 2:
+        sure = sure and abs(difference) > 2 * sd / math.sqrt(seeds)
+    text += f" [{low:+.4f}, {high:+.4f}]"
+    return f"**{text}**" if sure else text
 
 
 def differences(of: Mapping[str, Any] | None, metrics: Sequence[str], planned: int) -> list[str]:
     """The intervals of several metrics; empty cells where there is nothing to compare."""
     if of is None:
         return [""] * len(metrics)
-    return [interval(of[metric]) + fewer(of, planned) for metric in metrics]
+    return [interval(of[metric], len(of["seeds"])) + fewer(of, planned) for metric in metrics]

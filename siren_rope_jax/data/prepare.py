@@ -16,6 +16,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 
+from siren_rope_jax.config import to_dict
 from siren_rope_jax.data import checks, events, readers
 from siren_rope_jax.data.histories import Histories
 from siren_rope_jax.data.prepare_config import PrepareConfig
@@ -47,7 +48,8 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
       output: must not exist, or be empty.
 
     Returns:
-      the report, as also written to meta.json: counts of rows, users, items, events and labels.
+      the report, as also written to meta.json: counts of rows, users, items, events and labels, the
+      config, and "content" (`write_description`).
 
     Raises:
       UserError: the input, the config or the output is not as it should be.
@@ -125,8 +127,8 @@ def _prepare(
     users = con.create_table("users", _numbered(table.select("user").distinct(), "user"))
     schema = _schema(config, vocabularies, bounds)
     stream = Histories(_encode(con, table, users, schema), schema)
-    index = write_histories(directory, schema.event_dtype, stream)
-    schema = stream.fitted()
+    written = write_histories(directory, schema.event_dtype, stream)
+    index, schema = written.counts, stream.fitted()
     report = {
         "files": [path.name for path in files],
         "rows_read": rows_read,
@@ -149,10 +151,10 @@ def _prepare(
     if schema.protocol == "leave_one_out":
         report["users_only_train"] = int((index[:, 0] < 3).sum())
     report["warnings"] = _warnings(report)
+    report["config"] = to_dict(config)
     report["seconds"] = round(time.monotonic() - begin, 2)
     raw_users = users.order_by("number").to_pyarrow()["user"]
-    write_description(directory, schema, index, raw_users, vocabularies, report)
-    return report
+    return write_description(directory, schema, written, raw_users, vocabularies, report)
 
 
 def _check_values(

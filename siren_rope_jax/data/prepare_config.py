@@ -131,7 +131,10 @@ class PrepareConfig:
       time_origin: of a number: the date it counts from instead, as in `SplitRule`. Empty: 1970.
       drop_duplicates: whether of rows that are identical in every column only the first counts.
       allow_missing_time: whether an event may have no time.
-      utc_offset: expression: local time minus UTC in seconds. Empty: unknown.
+      utc_offset: expression: local time minus UTC in seconds. Empty: unknown. It is part of the
+        request, so it must be known then, before the item is: taken from the item's own place it
+        tells a model where the next item lies. Take that of the event before, with
+        `lag(...) OVER (PARTITION BY user ORDER BY time, row)`, as configs/data/gowalla.py does.
       formats: how to read files, by their names; of patterns that fit, the longest counts.
       derived: named expressions for use in the other ones, in any order.
       categorical: named expressions; the item itself is always there and first.

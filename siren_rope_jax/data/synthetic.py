@@ -302,8 +302,7 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     report["seconds"] = round(time.monotonic() - began, 2)
     rows = _rows(schema.event_dtype, columns)
     users = np.arange(config.num_users)
-    write_log(output, schema, rows, users, vocabularies, report, pa.table(baselines))
-    return report
+    return write_log(output, schema, rows, users, vocabularies, report, pa.table(baselines))
 
 
 def _report(

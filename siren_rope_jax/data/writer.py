@@ -1,12 +1,13 @@
 """Writes a prepared log, the same way for every source: complete, or not at all."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,18 @@ from siren_rope_jax.errors import UserError
 
 SHARD_BYTES = 1 << 28
 """A new histories file begins once the last one holds this many bytes of rows."""
+
+
+class Written(NamedTuple):
+    """What was written of the histories.
+
+    Attributes:
+      counts: int64 [U, 4], as in index.npy.
+      sha256: of all records, one after the other.
+    """
+
+    counts: np.ndarray
+    sha256: str
 
 
 @contextlib.contextmanager
@@ -86,7 +99,7 @@ def write_log(
     vocabularies: Mapping[str, pa.Table],
     report: Mapping[str, Any],
     baselines: pa.Table | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Writes a prepared log to `output`, which appears only when it is complete.
 
     Args:
@@ -99,31 +112,39 @@ def write_log(
       report: what to tell the reader of meta.json; JSON values only.
       baselines: optional table with `event` and one column per "<baseline>/<task>".
 
+    Returns:
+      the report as written: with "content", as `write_description` adds it.
+
     Raises:
       UserError: `output` exists and is not empty.
       ValueError: the arguments do not fit together.
     """
     with new_directory(output) as directory:
-        index = write_histories(directory, schema.event_dtype, histories)
-        write_description(directory, schema, index, users, vocabularies, report, baselines)
+        written = write_histories(directory, schema.event_dtype, histories)
+        return write_description(directory, schema, written, users, vocabularies, report, baselines)
 
 
 def write_description(
     directory: Path,
     schema: Schema,
-    index: np.ndarray,
+    written: Written,
     users: Sequence[Any] | np.ndarray | pa.Array,
     vocabularies: Mapping[str, pa.Table],
     report: Mapping[str, Any],
     baselines: pa.Table | None = None,
-) -> None:
-    """Writes all of a prepared log but its histories, whose index it takes; meta.json last."""
+) -> dict[str, Any]:
+    """Writes all of a prepared log but its histories, of which it takes `written`; meta.json last.
+
+    Returns:
+      the report, with "content": SHA-256 of histories, users and vocabularies, the same for the
+      same ones. A log's fingerprint is made of it.
+    """
     names = [categorical.name for categorical in schema.categorical]
     if sorted(names) != sorted(vocabularies):
         raise ValueError(f"vocabularies of {sorted(vocabularies)}, but features {sorted(names)}")
-    if len(index) != len(users):
-        raise ValueError(f"{len(index)} histories, but {len(users)} users")
-    np.save(directory / "index.npy", index, allow_pickle=False)
+    if len(written.counts) != len(users):
+        raise ValueError(f"{len(written.counts)} histories, but {len(users)} users")
+    np.save(directory / "index.npy", written.counts, allow_pickle=False)
     user_table = pa.table(
         {
             "user": np.arange(len(users), dtype=np.int32),
@@ -136,15 +157,29 @@ def write_description(
         pq.write_table(table, directory / "vocabulary" / f"{name}.parquet")
     if baselines is not None:
         pq.write_table(baselines, directory / "baselines.parquet")
-    meta = schema.to_json() | {"report": dict(report)}
+    tables = {"users": user_table, **{name: vocabularies[name] for name in names}}
+    complete = dict(report) | {"content": _content(written, tables)}
+    meta = schema.to_json() | {"report": complete}
     text = json.dumps(meta, indent=2, allow_nan=False)
     (directory / "meta.json").write_text(text + "\n", encoding="utf-8")
+    return complete
 
 
-def write_histories(
-    directory: Path, dtype: np.dtype, histories: Iterable[np.ndarray]
-) -> np.ndarray:
-    """Writes one record per history and returns the index, int64 [U, 4]."""
+def _content(written: Written, tables: Mapping[str, pa.Table]) -> str:
+    """SHA-256 of the records and of the tables' values, however Arrow holds them."""
+    digest = hashlib.sha256(written.sha256.encode())
+    for name, table in tables.items():
+        for column in table.column_names:
+            digest.update(f"{name}/{column}\n".encode())
+            for chunk in table[column].chunks:
+                lines = (f"{value!r}\n" for value in chunk.to_pylist())
+                digest.update("".join(lines).encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def write_histories(directory: Path, dtype: np.dtype, histories: Iterable[np.ndarray]) -> Written:
+    """Writes one record per history."""
+    digest = hashlib.sha256()
     counts: list[np.ndarray] = []
     shards: list[Path] = []
     writer, room = None, 0
@@ -161,6 +196,7 @@ def write_histories(
                 room = SHARD_BYTES
             record = rows.tobytes()
             writer.write(record)
+            digest.update(record)
             room -= len(record)
             counts.append(np.bincount(rows["split"], minlength=len(SPLITS)))
     finally:
@@ -169,4 +205,5 @@ def write_histories(
     for number, shard in enumerate(shards):
         shard.rename(directory / f"histories-{number:05d}-of-{len(shards):05d}.arrayrecord")
     splits = np.asarray(counts, np.int64).reshape(-1, len(SPLITS))
-    return np.concatenate([splits.sum(axis=1, keepdims=True), splits], axis=1)
+    index = np.concatenate([splits.sum(axis=1, keepdims=True), splits], axis=1)
+    return Written(index, digest.hexdigest())

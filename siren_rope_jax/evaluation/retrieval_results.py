@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from siren_rope_jax.comparison.tables import number
+from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
 from siren_rope_jax.evaluation.retrieval_baselines import simple_rankings
+from siren_rope_jax.evaluation.text import number
+from siren_rope_jax.retrieval.model import RetrieverConfig
 
 SLICE_METRICS = ("nll", "mrr", "hr@10", "ndcg@10")
 _SHOWN = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
@@ -39,8 +41,8 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     the item before.
 
     Returns:
-      "filter_seen", "query_time", "catalogue" (items that are ranked), "ranking", "baselines",
-      "slices".
+      "filter_seen", "query_time" (None: the model sees no time), "catalogue" (items that are
+      ranked), "ranking", "baselines", "slices".
     """
     log, everything, events = evaluated.log, evaluated.everything, evaluated.events
     _, rank, nll = evaluated.scored
@@ -62,7 +64,7 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "filter_seen": config["filter_seen"],
-        "query_time": config["model"]["query_time"],
+        "query_time": _query_time(config["model"]),
         "catalogue": item.known,
         "ranking": ranking_metrics(rank, nll),
         "baselines": {name: ranking_metrics(*ranks) for name, ranks in baselines.items()},
@@ -71,6 +73,14 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
             for name, members in groups.items()
         },
     }
+
+
+def _query_time(model: Mapping[str, Any]) -> str | None:
+    """Whose time a model's queries have."""
+    # A foreign model, which has no encoding of ours, says itself.
+    if "encoding" in model and not from_config_dict(RetrieverConfig, model).uses_time:
+        return None
+    return model["query_time"]
 
 
 def slice_metrics(
