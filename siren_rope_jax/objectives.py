@@ -18,7 +18,7 @@ from siren_rope_jax.data.assemble import next_item_batch, ranking_batch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.windows import Split
-from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
+from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
 from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, RetrievalExperiment
 from siren_rope_jax.ranking.losses import ranking_loss
 from siren_rope_jax.ranking.model import Ranker
@@ -176,6 +176,6 @@ class RetrievalObjective:
     def validate(self, params: Any) -> dict[str, float]:
         """The chief metrics of the ranks: "nll", "mrr", "hr@10" and "ndcg@10"."""
         ranked = self.score(params, "validation")
-        values = ranking_metrics(ranked.rank, ranked.nll)
+        values = metrics_of_ranks(ranked.rank, ranked.nll)
         chosen = {name: values[name] for name in ("nll", "mrr", "hr@10", "ndcg@10")}
         return {name: np.nan if value is None else value for name, value in chosen.items()}

@@ -75,7 +75,12 @@ def files(folder) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("checksum", [MD5, "sha256:" + hashlib.sha256(ARCHIVE).hexdigest(), ""])
+# Named, since the archive's own date is in the checksums, and differs from process to process.
+@pytest.mark.parametrize(
+    "checksum",
+    [MD5, "sha256:" + hashlib.sha256(ARCHIVE).hexdigest(), ""],
+    ids=["md5", "sha256", "none"],
+)
 def test_fetches_checks_and_unpacks(tmp_path, server, capsys, checksum):
     address, bodies, asked = server
     bodies["/d/ml-1m.zip"] = ARCHIVE
@@ -142,7 +147,9 @@ def test_failures_leave_nothing_and_say_what_to_do(tmp_path, server, case):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("body", [b"plain text", gzip.compress(RATINGS)[:-5]])
+@pytest.mark.parametrize(
+    "body", [b"plain text", gzip.compress(RATINGS)[:-5]], ids=["no gzip", "cut short"]
+)
 def test_a_damaged_gzip_file(tmp_path, server, body):
     address, bodies, _ = server
     bodies["/x.gz"] = body

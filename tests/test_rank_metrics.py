@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.evaluation.rank_metrics import CUTOFFS, RANK_METRICS, per_event, ranking_metrics
+from siren_rope_jax.evaluation.rank_metrics import (
+    CUTOFFS,
+    RANK_METRICS,
+    metrics_of_ranks,
+    per_event,
+)
 from siren_rope_jax.retrieval.ranks import rank_targets
 
 
@@ -56,7 +61,7 @@ def by_lists(scores, target, seen):
 @given(scored_events())
 def test_metrics_equal_those_of_the_ranked_lists(data):
     target = data[1]
-    values = ranking_metrics(*map(np.asarray, ranked(*data)))
+    values = metrics_of_ranks(*map(np.asarray, ranked(*data)))
     expected = by_lists(*data)
     assert tuple(values) == (*RANK_METRICS, "count", "unranked")
     assert values["count"] == len(target) and values["unranked"] == np.sum(
@@ -71,7 +76,7 @@ def test_metrics_equal_those_of_the_ranked_lists(data):
 @given(scored_events())
 def test_a_metric_is_the_mean_over_events(data):
     rank, nll = map(np.asarray, ranked(*data))
-    values, totals = per_event(rank, nll), ranking_metrics(rank, nll)
+    values, totals = per_event(rank, nll), metrics_of_ranks(rank, nll)
     assert tuple(values) == RANK_METRICS
     np.testing.assert_array_equal(np.isnan(values["nll"]), rank == 0)
     for name, value in values.items():
@@ -81,7 +86,7 @@ def test_a_metric_is_the_mean_over_events(data):
 
 def test_known_ranks_give_known_values():
     rank, nll = np.array([1, 2, 6, 201, 0]), np.array([0.5, 1.0, 2.0, 4.5, np.nan])
-    values = ranking_metrics(rank, nll)
+    values = metrics_of_ranks(rank, nll)
     assert values["nll"] == pytest.approx(2.0)
     assert values["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 6 + 1 / 201) / 5)
     assert [values[f"hr@{k}"] for k in CUTOFFS] == pytest.approx([0.2, 0.4, 0.6, 0.6, 0.6])
@@ -91,8 +96,8 @@ def test_known_ranks_give_known_values():
 
 
 def test_what_is_undefined_is_none():
-    nothing = ranking_metrics(np.zeros(0, int), np.zeros(0))
+    nothing = metrics_of_ranks(np.zeros(0, int), np.zeros(0))
     assert all(nothing[name] is None for name in RANK_METRICS) and nothing["count"] == 0
-    unranked = ranking_metrics(np.zeros(3, int), np.full(3, np.nan))
+    unranked = metrics_of_ranks(np.zeros(3, int), np.full(3, np.nan))
     assert unranked["nll"] is None and unranked["mrr"] == 0 and unranked["unranked"] == 3
-    assert ranking_metrics(np.array([1, 7]), np.array([1.0, np.inf]))["nll"] is None
+    assert metrics_of_ranks(np.array([1, 7]), np.array([1.0, np.inf]))["nll"] is None

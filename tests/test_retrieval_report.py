@@ -15,7 +15,7 @@ from siren_rope_jax.comparison import ablation, bootstrap, jobs, report, retriev
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, ranking_metrics
+from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.experiment import claim_workdir
 from tests.made_up import make_log, make_retrieval_run
 
@@ -238,10 +238,10 @@ def test_every_resample_equals_the_metrics_of_the_literally_repeated_events():
     got = retrieval_bootstrap.resample(ranks, resamples=5, seed=3)
     for r, draws in enumerate(bootstrap.user_draws(40, 5, seed=3)):
         rows = np.repeat(np.arange(len(ranks.users)), draws[ranks.users])
-        want = [ranking_metrics(a[rows], b[rows]) for a, b in zip(*ranks[1:], strict=True)]
+        want = [metrics_of_ranks(a[rows], b[rows]) for a, b in zip(*ranks[1:], strict=True)]
         for name, resampled in got.items():
             np.testing.assert_allclose(resampled.samples[r], np.mean([w[name] for w in want]))
-    want = [ranking_metrics(a, b) for a, b in zip(*ranks[1:], strict=True)]
+    want = [metrics_of_ranks(a, b) for a, b in zip(*ranks[1:], strict=True)]
     for name, resampled in got.items():
         np.testing.assert_allclose(resampled.value, np.mean([w[name] for w in want]))
 

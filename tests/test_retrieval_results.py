@@ -9,7 +9,7 @@ import pytest
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, ranking_metrics
+from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.pictures import plots
 from siren_rope_jax.retrieval.scoring import Ranked
 from tests.batches import small_retriever_config
@@ -62,7 +62,7 @@ def test_metrics_can_be_computed_again_from_the_predictions(log, tmp_path):
     evaluated = Evaluated.of(log, make_ranked(log))
     frame = pd.read_parquet(evaluate.write_predictions(tmp_path, evaluated, "retrieval"))
     rank, nll = frame["rank"].fillna(0).to_numpy(int), frame["nll"].to_numpy(float)
-    assert make_result(log, make_ranked(log))["ranking"] == ranking_metrics(rank, nll)
+    assert make_result(log, make_ranked(log))["ranking"] == metrics_of_ranks(rank, nll)
 
 
 def test_a_result_names_its_protocol_and_survives_json(log):
@@ -124,7 +124,7 @@ def test_slices_hold_the_metrics_of_the_events_they_name(log):
     for slicing, members in groups.items():
         assert set(outcome["slices"][slicing]) == set(members)
         for name, rows in members.items():
-            want = ranking_metrics(ranked.rank[rows], ranked.nll[rows])
+            want = metrics_of_ranks(ranked.rank[rows], ranked.nll[rows])
             got = outcome["slices"][slicing][name]
             assert list(got) == ["count", "nll", "mrr", "hr@10", "ndcg@10"]
             for metric, value in got.items():

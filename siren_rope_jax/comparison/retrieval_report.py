@@ -15,7 +15,7 @@ from siren_rope_jax.comparison.retrieval_bootstrap import COMPARED, read_ranks, 
 from siren_rope_jax.comparison.tables import differences, fewer, plus_minus, table
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS
-from siren_rope_jax.evaluation.retrieval_results import SLICE_METRICS, ranking_rule
+from siren_rope_jax.evaluation.retrieval_results import SLICE_METRICS, rule_of_ranks
 from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS, POPULARITIES
 from siren_rope_jax.evaluation.text import number
 from siren_rope_jax.experiment import RetrievalExperiment
@@ -107,7 +107,7 @@ def summarize(
 
 def section(data: Mapping[str, Any], baseline: str, champion: str, seeds: int) -> list[str]:
     """The tables of one data set."""
-    rule = f"{PROTOCOLS[data['data']['protocol']].name}; {ranking_rule(data)}."
+    rule = f"{PROTOCOLS[data['data']['protocol']].name}; {rule_of_ranks(data)}."
     note = ["", f"*{rule[0].upper()}{rule[1:]}*", ""]
     lines = [_targets(data), "", "### Overview", *note, *_metric_table(data, OVERVIEW, seeds)]
     for key, other in (("difference", baseline), ("to_champion", champion)):

@@ -39,7 +39,7 @@ def per_event(
     return {name: values[name] for name in RANK_METRICS}
 
 
-def ranking_metrics(
+def metrics_of_ranks(
     rank: Int[np.ndarray, " N"], nll: Float[np.ndarray, " N"]
 ) -> dict[str, float | int | None]:
     """All metrics of these events.

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation.rank_metrics import ranking_metrics
+from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
 from siren_rope_jax.evaluation.retrieval_baselines import simple_rankings
 from siren_rope_jax.evaluation.text import number
 from siren_rope_jax.retrieval.model import RetrieverConfig
@@ -66,8 +66,8 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
         "filter_seen": config["filter_seen"],
         "query_time": _query_time(config["model"]),
         "catalogue": item.known,
-        "ranking": ranking_metrics(rank, nll),
-        "baselines": {name: ranking_metrics(*ranks) for name, ranks in baselines.items()},
+        "ranking": metrics_of_ranks(rank, nll),
+        "baselines": {name: metrics_of_ranks(*ranks) for name, ranks in baselines.items()},
         "slices": {
             name: {group: slice_metrics(rank[rows], nll[rows]) for group, rows in members.items()}
             for name, members in groups.items()
@@ -87,7 +87,7 @@ def slice_metrics(
     rank: Int[np.ndarray, " N"], nll: Float[np.ndarray, " N"]
 ) -> dict[str, float | int | None]:
     """The main metrics to six digits, and the number of events."""
-    values = ranking_metrics(rank, nll)
+    values = metrics_of_ranks(rank, nll)
     rounded = {m: None if (v := values[m]) is None else round(v, 6) for m in SLICE_METRICS}
     return {"count": values["count"], **rounded}
 
@@ -96,14 +96,14 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     """The protocol and the metrics for the terminal."""
     rows = {outcome["variant"]: outcome["ranking"], **outcome["baselines"]}
     width = max(map(len, rows))
-    text = [ranking_rule(outcome), "  " + " " * width + "".join(f"{m.upper():>9}" for m in _SHOWN)]
+    text = [rule_of_ranks(outcome), "  " + " " * width + "".join(f"{m.upper():>9}" for m in _SHOWN)]
     for name, values in rows.items():
         cells = (f"{number(values[m], 4):>9}" for m in _SHOWN)
         text.append(f"  {name:{width}}{''.join(cells)}")
     return text
 
 
-def ranking_rule(numbers: Mapping[str, Any]) -> str:
+def rule_of_ranks(numbers: Mapping[str, Any]) -> str:
     """What was ranked against what, from a result's numbers."""
     metrics = numbers["ranking"]
     repeats, misses = "may come again", "an item never seen in training"
