@@ -32,6 +32,7 @@ def get_config(name: str = "hstu_bias_only") -> ConfigDict:
             },
             "loss": {"kind": "sampled_softmax", "negatives": 128, "log_q": False},
             "filter_seen": True,
+            "criterion": "ndcg@10",
             "optimizer": {"learning_rate": 1e-3},
             "training": {"epochs": 20.0, "evaluations_per_epoch": 1, "patience": 3},
         },

@@ -15,8 +15,8 @@ class Checkpoints:
     """The latest and the best checkpoint of a run, below `workdir/checkpoints`.
 
     A checkpoint appears only when it is complete. It holds `params`, `rest` (all else of the
-    state: step and optimiser) and `data` (the iterator's position), with the validation's criterion
-    as its metric and the run's `progress` (JSON) beside them.
+    state: step and optimiser) and `data` (the iterator's position), with the validation's cost as
+    its metric and the run's `progress` (JSON) beside them.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False) -> None:
@@ -34,7 +34,7 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(1),
-                    # Sorted by falling criterion, the last one is the best.
+                    # Sorted by falling cost, the last one is the best.
                     policies.BestN(get_metric_fn=lambda m: m[_METRIC], reverse=True, n=1),
                 ]
             ),
@@ -47,14 +47,12 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._checkpointer.close()
 
-    def save(
-        self, step: int, state: Any, data: Any, criterion: float, progress: dict[str, Any]
-    ) -> None:
+    def save(self, step: int, state: Any, data: Any, cost: float, progress: dict[str, Any]) -> None:
         """Saves a `TrainState` in the background; returns once it is copied off the devices."""
         self._checkpointer.save_checkpointables_async(
             step,
             {"params": state.params, "rest": state.replace(params=None), "data": data},
-            metrics={_METRIC: criterion},
+            metrics={_METRIC: cost},
             custom_metadata=progress,
             overwrite=True,
             force=True,  # else Orbax skips it while the last one is still being written
@@ -76,7 +74,7 @@ class Checkpoints:
         return items["rest"].replace(params=items["params"]), dict(progress or {})
 
     def best(self, params: Any) -> tuple[Any, int]:
-        """Restores the parameters with the lowest criterion, and their step.
+        """Restores the parameters with the lowest cost, and their step.
 
         Raises:
           UserError: nothing is saved yet.

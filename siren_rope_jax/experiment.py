@@ -74,11 +74,15 @@ class RetrievalExperiment(ExperimentConfig):
     Attributes:
       loss: of the training.
       filter_seen: whether items that the user has had before are no candidates in the evaluation.
+      criterion: the validation's metric that chooses the best checkpoint. A loss that does not
+        estimate probabilities (cosines, in-batch negatives without log-Q, BCE) makes the NLL a bad
+        one.
     """
 
     model: RetrieverConfig
     loss: LossConfig = field(default_factory=LossConfig)
     filter_seen: bool = False
+    criterion: Literal["nll", "mrr", "hr@10", "ndcg@10"] = "nll"
     task: Literal["retrieval"] = "retrieval"
 
     def __post_init__(self) -> None:

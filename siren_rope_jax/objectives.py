@@ -1,11 +1,11 @@
 """What the training loop needs to know of a model: the two objectives, ranking and retrieval.
 
 Both have the same face: batches of a log, a loss to descend, and metrics of a split, one of which
-(`criterion`, the lower the better) chooses the best checkpoint.
+(`criterion`) chooses the best checkpoint.
 """
 
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +34,14 @@ class Objective(Protocol):
     """A model on a log, and what it is to do.
 
     Attributes:
-      criterion: the metric of `validate` that chooses the best checkpoint; lower is better.
+      criterion: the metric of `validate` that chooses the best checkpoint, and
+      higher_is_better: which way.
       model: the module; its parameters are those of `init_params`.
       batches: of the log, for this process.
     """
 
-    criterion: ClassVar[str]
+    criterion: str
+    higher_is_better: bool
     model: Any
     batches: Batches
 
@@ -97,7 +99,8 @@ def _batches(config: ExperimentConfig, log: PreparedLog, next_item: bool) -> Bat
 class RankingObjective:
     """Engagement labels of every event; the criterion is the mean NE of the tasks."""
 
-    criterion: ClassVar[str] = "ne"
+    criterion = "ne"
+    higher_is_better = False
 
     def __init__(self, config: RankingExperiment, log: PreparedLog, mesh: Mesh) -> None:
         self.batches = _batches(config, log, next_item=False)
@@ -130,13 +133,13 @@ class RankingObjective:
 
 
 class RetrievalObjective:
-    """The item of every next event; the criterion is its NLL among all items."""
-
-    criterion: ClassVar[str] = "nll"
+    """The item of every next event; the criterion is in the config."""
 
     def __init__(self, config: RetrievalExperiment, log: PreparedLog, mesh: Mesh) -> None:
         self.batches = _batches(config, log, next_item=True)
         self.model = Retriever(config.model, model_inputs(log, config.data.length))
+        self.criterion: str = config.criterion
+        self.higher_is_better = config.criterion != "nll"
         self._loss = config.loss
         self._mesh = mesh
         self._scorer = RankScorer(self.model, log, config.filter_seen, mesh)

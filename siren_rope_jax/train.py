@@ -43,7 +43,8 @@ class Progress:
 
     Attributes:
       step: batches trained on.
-      best: the lowest criterion of a validation so far, and
+      best: the lowest cost of a validation so far (its criterion, negated where higher is
+        better), and
       best_step: when it was reached.
       stale: validations since.
       seconds: spent in training steps.
@@ -55,13 +56,13 @@ class Progress:
     stale: int = 0
     seconds: float = 0.0
 
-    def update(self, step: int, criterion: float, seconds: float) -> bool:
+    def update(self, step: int, cost: float, seconds: float) -> bool:
         """Notes a validation; returns whether it is the best."""
-        better = criterion < self.best
+        better = cost < self.best
         self.step, self.seconds = step, seconds
         self.stale = 0 if better else self.stale + 1
         if better:
-            self.best, self.best_step = criterion, step
+            self.best, self.best_step = cost, step
         return better
 
 
@@ -136,19 +137,19 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                 if step > progress.step and (step % every == 0 or step == steps):
                     run_log.pause_clock()
                     values = objective.validate(state.params)
-                    criterion = values[objective.criterion]
-                    if not math.isfinite(criterion):
+                    cost = values[objective.criterion] * (-1 if objective.higher_is_better else 1)
+                    if not math.isfinite(cost):
                         raise UserError(
                             f"the validation's metrics are {values} at step {step}: the parameters "
                             "are no longer finite (lower config.optimizer.learning_rate), or there "
                             "is nothing to measure (a task has only one class there, no item is "
                             "known from training)"
                         )
-                    best = progress.update(step, criterion, run_log.seconds)
+                    best = progress.update(step, cost, run_log.seconds)
                     values |= gate_values(state.params)
                     run_log.validation(step, values, objective.criterion, best)
                     saved = dataclasses.asdict(progress)
-                    checkpoints.save(step, state, iterator, criterion, saved)
+                    checkpoints.save(step, state, iterator, cost, saved)
                     run_log.resume_clock()
                 if step == steps or progress.stale >= config.training.patience:
                     break

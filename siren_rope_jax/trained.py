@@ -27,7 +27,7 @@ class TrainedRun:
       config: the experiment.
       log: its data.
       objective: its model and what it does.
-      params: of the checkpoint with the lowest criterion, on `mesh`; apply the model to
+      params: of the best checkpoint, on `mesh`; apply the model to
         {"params": params}.
       step: of that checkpoint.
       mesh: all devices.

@@ -115,6 +115,16 @@ def test_metrics_are_written_and_the_best_checkpoint_is_kept(
     assert list((tmp_path / "run/tensorboard").iterdir())
 
 
+def test_another_criterion_chooses_the_checkpoint(feed: Path, tmp_path: Path) -> None:
+    config = next_item_experiment(feed, evaluations_per_epoch=6)
+    config = dataclasses.replace(config, criterion="mrr")
+    progress = fit(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    best = max((x for x in lines if x["kind"] == "validation"), key=lambda line: line["mrr"])
+    assert (progress.best_step, -progress.best) == (best["step"], best["mrr"])
+    assert TrainedRun.open(tmp_path / "run").step == best["step"]
+
+
 def test_early_stopping(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
     flat = OptimizerConfig(learning_rate=0.0)
