@@ -16,7 +16,12 @@ from siren_rope_jax.variants import VARIANTS, variant
 from tests.batches import SPAN, START, source
 
 HEADS, PLANES, LENGTH = 2, 4, 6
-OTHERS = {"time_in_embedding", "ordinal_interleaved", "siren_rope_interleaved"}
+OTHERS = {
+    "time_in_embedding",
+    "time_in_embedding_cyclic",
+    "ordinal_interleaved",
+    "siren_rope_interleaved",
+}
 ENCODINGS = [v for v in VARIANTS if v not in OTHERS]
 SCALE = TimeScale.fit(START, START + SPAN)
 

@@ -2,24 +2,28 @@
 
     python rectools_sasrec.py DIR
 
-`peer.py` starts it so, since RecTools and JAX need different versions of numpy: nothing of this
-package is imported. The model is RecTools' throughout (data loading, loss, optimiser, the history
-it reads); the only thing added is which epoch is kept: the one of the best NDCG@10 on the
-validation events, among all items that are new to the user.
+`peer.py` starts it so, because RecTools and JAX need different versions of numpy; nothing of this
+package is imported. The model is RecTools' throughout: its batches, loss and optimiser, and what
+it reads of a history. Only this is added: the parameters kept are those of the epoch with the best
+NDCG@10 on the validation events, among all items new to the user.
 
-DIR/events.npz: `user`, `item` (0: never seen in training) and `split` (0 train, 1 validation, 2
-test) of all N events of a log, a user's oldest first; every user has at most one event of
-validation and of test. DIR/settings.json: `model`, arguments of SASRecModel; `epochs`, `patience`,
-`seed`.
+DIR/settings.json: `model`, arguments of SASRecModel; `epochs`, at most; `patience`, epochs without
+a better one before stopping; `seed`.
 
-DIR/vectors.npz: the items' vectors by id, `items` [V, D], row 0 zeros; a `validation` and a `test`
-query [n, D] for each event of these splits, in their order. A score is the inner product.
-DIR/fit.json: seconds, epochs, versions.
+DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
+never seen in training; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
+validation and of test.
+
+DIR/vectors.npz: `items` [V, D] by id, row 0 meaningless; `validation` and `test` [n, D], a query
+for each event of the split, in their order. Scores are inner products.
+
+DIR/fit.json: `train_seconds`, `epochs`, `best_epoch`, `parameters`, `versions`.
 """
 
 import json
 import sys
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,156 +41,149 @@ _QUERIES_AT_ONCE = 1024
 _NEVER = -1e9  # the score of an item that RecTools does not know
 
 
-def main(directory: Path) -> None:
-    """Trains on the events in `directory` and writes the vectors there."""
-    with np.load(directory / "events.npz") as file:
-        events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
-    settings = json.loads((directory / "settings.json").read_text())
-    torch.set_float32_matmul_precision("highest")
-    seed_everything(settings["seed"], verbose=False)
-    keeper = KeepBest(events, settings["patience"])
-    model = SASRecModel(
-        **settings["model"],
-        get_trainer_func=lambda: Trainer(
-            max_epochs=settings["epochs"],
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[keeper],
-        ),
-    )
-    train = events[events["split"] == 0]
-    model.fit(Dataset.construct(interactions(train)))
-    (keeper,) = (c for c in model.fit_trainer.callbacks if isinstance(c, KeepBest))  # a copy of it
-    model.torch_model.load_state_dict(keeper.state)
-    asked = {split: queries(model, *histories(events, split)) for split in _SPLITS}
-    np.savez(directory / "vectors.npz", items=item_vectors(model, events), **asked)
-    fitted = {
-        "train_seconds": keeper.seconds,
-        "epochs": model.fit_trainer.current_epoch,
-        "best_epoch": keeper.best_epoch,
-        "parameters": sum(p.numel() for p in model.torch_model.parameters()),
-        "versions": {name: version(name) for name in ("rectools", "torch", "pytorch-lightning")},
-    }
-    (directory / "fit.json").write_text(json.dumps(fitted))
-
-
 class KeepBest(Callback):
-    """Keeps the parameters of the epoch of the best validation NDCG@10, and stops without one.
+    """Keeps the parameters of the best epoch; stops when it is long past.
 
     Attributes:
-      state: those parameters.
-      best_epoch: their epoch, from 1.
+      state: the parameters.
+      best_epoch: theirs, from 1.
       seconds: spent in training, without what is done here.
     """
 
     def __init__(self, events: pd.DataFrame, patience: int) -> None:
-        self._events, self._patience = events, patience
-        self._best = -1.0
+        self._patience, self._best, self._started = patience, -1.0, 0.0
+        self._targets, self._past = targets_and_past(events, "validation")
+        self._items = int(events["item"].max())
         self.state: dict[str, torch.Tensor] = {}
-        self.best_epoch = 0
-        self.seconds = 0.0
+        self.best_epoch, self.seconds = 0, 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Starts the clock."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Stops the clock and looks at the validation."""
+        """Stops the clock, and looks how good the epoch is."""
         self.seconds += time.perf_counter() - self._started
-        epoch = trainer.current_epoch + 1
-        score = self._ndcg(module)
-        loss = float(trainer.callback_metrics["train_loss"])
-        print(
-            f"epoch {epoch}: {self.seconds:.0f} s, loss {loss:.4f}, validation NDCG@10 {score:.4f}",
-            flush=True,
+        epoch, loss = trainer.current_epoch + 1, float(trainer.callback_metrics["train_loss"])
+        ndcg = validation_ndcg(module, self._items, self._targets, self._past)
+        module.train()
+        told = (
+            f"epoch {epoch}: {self.seconds:.0f} s, loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}"
         )
-        if score > self._best:
-            self._best, self.best_epoch = score, epoch
-            self.state = {k: v.detach().clone() for k, v in module.torch_model.state_dict().items()}
+        print(told, flush=True)
+        if ndcg > self._best:
+            self._best, self.best_epoch = ndcg, epoch
+            parameters = module.torch_model.state_dict()
+            self.state = {name: value.detach().clone() for name, value in parameters.items()}
         elif epoch - self.best_epoch >= self._patience:
             trainer.should_stop = True
 
-    def _ndcg(self, module: Any) -> float:
-        targets, past = histories(self._events, "validation")
-        table = torch.from_numpy(vectors_by_id(module, module.data_preparator, self._events))
-        query = torch.from_numpy(encode(module, module.data_preparator, targets, past))
-        module.train()
-        row_of = pd.Series(np.arange(len(targets)), targets["user"].to_numpy())
-        seen_row = torch.from_numpy(row_of[past["user"]].to_numpy())
-        seen_item = torch.from_numpy(past["item"].to_numpy(np.int64))
-        target = torch.from_numpy(targets["item"].to_numpy(np.int64))
-        gains = []
-        for start in range(0, len(query), _QUERIES_AT_ONCE):
-            part = slice(start, start + _QUERIES_AT_ONCE)
-            scores = query[part] @ table.T
-            own = scores.gather(1, target[part, None])
-            here = (seen_row >= start) & (seen_row < start + len(scores))
-            scores[seen_row[here] - start, seen_item[here]] = -torch.inf
-            scores[:, 0] = -torch.inf
-            scores.scatter_(1, target[part, None], -torch.inf)
-            rank = 1 + (scores >= own).sum(1)
-            hit = (rank <= 10) & (target[part] > 0)
-            gains.append(torch.where(hit, 1 / torch.log2(1 + rank), 0.0))
-        return float(torch.cat(gains).mean())
 
-
-def interactions(events: pd.DataFrame) -> pd.DataFrame:
-    """Events as RecTools takes them; the order alone counts, so its times are places in it."""
-    return pd.DataFrame(
-        {
-            Columns.User: events["user"],
-            Columns.Item: events["item"],
-            Columns.Weight: 1,
-            Columns.Datetime: pd.to_datetime(events.index.to_numpy(), unit="s"),
-        }
-    )
-
-
-def histories(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def targets_and_past(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The events of a split, and all earlier ones of their users."""
     number = _SPLITS[split]
     targets = events[events["split"] == number]
-    earlier = events["split"] < number
-    return targets, events[earlier & events["user"].isin(targets["user"])]
+    earlier = (events["split"] < number) & events["user"].isin(targets["user"])
+    return targets, events[earlier]
 
 
-def queries(model: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
-    """[n, D]: what the model makes of each target's earlier events."""
-    return encode(model.lightning_model, model.data_preparator, targets, past)
+def dataset_of(events: pd.DataFrame) -> Dataset:
+    """Events as RecTools takes them. It sorts by time: here the place in the log."""
+    columns = {
+        Columns.User: events["user"],
+        Columns.Item: events["item"],
+        Columns.Weight: 1,
+        Columns.Datetime: pd.to_datetime(events.index.to_numpy(), unit="s"),
+    }
+    return Dataset.construct(pd.DataFrame(columns))
 
 
-def encode(module: Any, preparator: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
-    """As `queries`, by the parts of a model that exist while it is fitted."""
-    users = targets["user"].to_numpy()
-    dataset = preparator.transform_dataset_u2i(Dataset.construct(interactions(past)), users)
-    loader = preparator.get_dataloader_recommend(dataset, 256)
-    encoded, _ = module._get_user_item_embeddings(loader, None)
-    encoded = encoded.numpy()[dataset.user_id_map.convert_to_internal(users)]
-    return np.pad(encoded, [(0, 0), (0, 1)], constant_values=1)
+def queries(module: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
+    """[n, D]: what the model makes of the events before each target; the last component is 1."""
+    users, preparator = targets["user"].to_numpy(), module.data_preparator
+    dataset = preparator.transform_dataset_u2i(dataset_of(past), users)
+    loader = preparator.get_dataloader_recommend(dataset, _QUERIES_AT_ONCE)
+    vectors, _ = module._get_user_item_embeddings(loader, None)
+    rows = vectors.numpy()[dataset.user_id_map.convert_to_internal(users)]
+    return np.pad(rows, [(0, 0), (0, 1)], constant_values=1)
 
 
-def item_vectors(model: Any, events: pd.DataFrame) -> np.ndarray:
-    """[V, D]: the items' vectors by our id."""
-    return vectors_by_id(model.lightning_model, model.data_preparator, events)
+def item_vectors(module: Any, items: int) -> np.ndarray:
+    """[items + 1, D] by the log's id; the last component is added to the score.
 
-
-def vectors_by_id(module: Any, preparator: Any, events: pd.DataFrame) -> np.ndarray:
-    """As `item_vectors`, by the parts of a model that exist while it is fitted."""
+    RecTools reads the last events of a user only, and knows no item that occurs only before them.
+    """
     with torch.no_grad():
         vectors = module.torch_model.item_model.get_all_embeddings().cpu().numpy()
-    ids = np.arange(1, events["item"].max() + 1)
-    internal, known = preparator.item_id_map.convert_to_internal(
-        ids, strict=False, return_missing=True
-    )
-    table = np.zeros((len(ids) + 1, vectors.shape[1] + 1), np.float32)
+    known = module.data_preparator.get_known_item_ids().astype(np.int64)
+    internal = module.data_preparator.get_known_items_sorted_internal_ids()
+    table = np.zeros((items + 1, vectors.shape[1] + 1), np.float32)
     table[:, -1] = _NEVER
-    table[1:][np.isin(ids, known, invert=True)] = np.pad(vectors[internal], [(0, 0), (0, 1)])
+    table[known] = np.pad(vectors[internal], [(0, 0), (0, 1)])
     return table
 
 
+def validation_ndcg(module: Any, items: int, targets: pd.DataFrame, past: pd.DataFrame) -> float:
+    """NDCG@10 of the targets among all items that their users have not had."""
+    query = torch.from_numpy(queries(module, targets, past))
+    target = torch.from_numpy(targets["item"].to_numpy(np.int64))
+    seen_item = torch.from_numpy(past["item"].to_numpy(np.int64))
+    row = pd.Series(np.arange(len(targets)), targets["user"].to_numpy())
+    seen_row = torch.from_numpy(row[past["user"]].to_numpy())
+    table = torch.from_numpy(item_vectors(module, items))
+    gains = []
+    for start in range(0, len(query), _QUERIES_AT_ONCE):
+        part = slice(start, start + _QUERIES_AT_ONCE)
+        scores, own = query[part] @ table.T, target[part, None]
+        own_score = scores.gather(1, own)
+        here = (seen_row >= start) & (seen_row < start + len(scores))
+        scores[seen_row[here] - start, seen_item[here]] = -torch.inf
+        scores.scatter_(1, own, -torch.inf)[:, 0] = -torch.inf
+        rank = 1 + (scores >= own_score).sum(1)
+        hit = (rank <= 10) & (own[:, 0] > 0)
+        gains.append(torch.where(hit, 1 / torch.log2(1 + rank), 0.0))
+    return float(torch.cat(gains).mean())
+
+
+def main(directory: Path) -> None:
+    """Trains on the events in `directory`, and writes what it found there."""
+    settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+    with np.load(directory / "events.npz") as file:
+        events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
+    seed_everything(settings["seed"], verbose=False)
+
+    def trainer() -> Trainer:
+        return Trainer(
+            max_epochs=settings["epochs"],
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[KeepBest(events, settings["patience"])],
+        )
+
+    model = SASRecModel(**settings["model"], get_trainer_func=trainer)
+    model.fit(dataset_of(events[events["split"] == 0]))
+    module = model.lightning_model
+    (best,) = (c for c in model.fit_trainer.callbacks if isinstance(c, KeepBest))
+    module.torch_model.load_state_dict(best.state)
+    np.savez(
+        directory / "vectors.npz",
+        items=item_vectors(module, int(events["item"].max())),
+        validation=queries(module, *targets_and_past(events, "validation")),
+        test=queries(module, *targets_and_past(events, "test")),
+    )
+    fitted = {
+        "train_seconds": best.seconds,
+        "epochs": model.fit_trainer.current_epoch,
+        "best_epoch": best.best_epoch,
+        "parameters": sum(p.numel() for p in module.torch_model.parameters()),
+        "versions": {name: version(name) for name in ("rectools", "torch", "pytorch-lightning")},
+    }
+    (directory / "fit.json").write_text(json.dumps(fitted), encoding="utf-8")
+
+
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # RecTools' own, of its dependencies
     main(Path(sys.argv[1]))

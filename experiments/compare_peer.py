@@ -1,0 +1,51 @@
+"""Trains another library's SASRec (RecTools') on a prepared log, and measures it as a run of ours.
+
+    python -m venv peer && peer/bin/pip install 'rectools[torch]'
+    python experiments/compare_peer.py --config=configs/peer/NAME.py --python=peer/bin/python \
+        --workdir=DIR [--ours=RUN[,RUN...]] [--config.key=value ...]
+
+The log is one prepared with --config.split.kind=leave_one_out. Same events, same length of history,
+same ranking of the same items by the same code; the model, its batches, loss and optimiser are
+RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
+runs of experiments/train.py on the same log, also the differences. The same command again does not
+train again.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from siren_rope_jax import cli
+from siren_rope_jax.comparison.peer import PeerConfig, compare, difference_to
+from siren_rope_jax.comparison.tables import interval
+from siren_rope_jax.config import from_config_dict
+from siren_rope_jax.evaluation.evaluate import as_text
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="The peer, and its log.")
+_PYTHON = flags.DEFINE_string("python", sys.executable, "An interpreter that has RecTools.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the peer's run.", required=True)
+_OURS = flags.DEFINE_list("ours", [], "Directories of our runs, one per seed.")
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    workdir = Path(_WORKDIR.value)
+    outcome = compare(from_config_dict(PeerConfig, _CONFIG.value), _PYTHON.value, workdir)
+    print(as_text(outcome))
+    fitted = outcome["peer"]
+    print(
+        f"{fitted['train_seconds']:.0f} s of training, {fitted['epochs']} epochs, best the "
+        f"{fitted['best_epoch']}., validation NDCG@10 {outcome['validation']['ndcg@10']:.4f}; "
+        + ", ".join(f"{name} {version}" for name, version in fitted["versions"].items())
+    )
+    if _OURS.value:
+        better = difference_to([Path(path) for path in _OURS.value], workdir)
+        for metric, found in better.items():
+            print(f"ours minus the peer's {metric.upper()}: {interval(found._asdict())}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

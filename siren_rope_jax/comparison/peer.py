@@ -1,0 +1,250 @@
+"""Another library's SASRec on a prepared log, measured as a run of this one.
+
+RecTools trains in a Python of its own (`rectools_sasrec.py` says why) and hands over the vectors
+of items and queries; ranks, metrics and files then come from the same code as a run's.
+"""
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from siren_rope_jax.comparison.bootstrap import Interval, difference
+from siren_rope_jax.comparison.retrieval_bootstrap import read_ranks, resample
+from siren_rope_jax.config import to_dict
+from siren_rope_jax.data.dataset import Events, PreparedLog
+from siren_rope_jax.errors import UserError, check
+from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
+from siren_rope_jax.files import write_json
+from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.retrieval.scoring import QUERIES_AT_ONCE, Ranked
+
+_SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
+_NEEDED = ("rectools", "pytorch_lightning", "torch")
+
+
+@dataclass(frozen=True)
+class SasRecConfig:
+    """Arguments of RecTools' SASRecModel, by its names and with its defaults.
+
+    Attributes:
+      n_blocks, n_heads, n_factors, dropout_rate: of the model.
+      session_max_len: events of a history.
+      loss: over all items ("softmax"), or over the target and `n_negatives` others.
+      n_negatives, gbce_t: of the sampled losses.
+      lr, batch_size: of the training; a row of a batch is one user.
+    """
+
+    n_blocks: int = 2
+    n_heads: int = 4
+    n_factors: int = 256
+    dropout_rate: float = 0.2
+    session_max_len: int = 100
+    loss: Literal["softmax", "BCE", "gBCE", "sampled_softmax"] = "softmax"
+    n_negatives: int = 1
+    gbce_t: float = 0.2
+    lr: float = 0.001
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """RecTools' SASRec on a log.
+
+    Attributes:
+      log: directory of a prepared log, split by leaving one out.
+      model: of RecTools.
+      epochs: at most; the one of the best validation NDCG@10 is kept.
+      patience: epochs without a better one before stopping.
+      seed: of everything random.
+      filter_seen: whether items that a user has had before are no candidates in the evaluation.
+    """
+
+    log: str
+    model: SasRecConfig = field(default_factory=SasRecConfig)
+    epochs: int = 100
+    patience: int = 10
+    seed: int = 0
+    filter_seen: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.epochs >= 1, "epochs", "at least 1")
+        check(self.patience >= 1, "patience", "at least 1")
+
+
+def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
+    """Trains the peer, unless `workdir` holds what came of it, and evaluates it as a run.
+
+    Args:
+      config: what to train on what.
+      python: an interpreter that has RecTools.
+      workdir: gets predictions.parquet and result.json of the test split, as a run's are.
+
+    Returns:
+      what result.json holds: as a run's, and "validation", the metrics of that split, and "peer",
+      what RecTools says of the training. There is no NLL: scores need not be log-probabilities.
+
+    Raises:
+      UserError: the log is not split by leaving one out, there is no RecTools, its training
+        failed, or `workdir` belongs to another one.
+    """
+    log = PreparedLog.open(config.log)
+    if log.schema.protocol != "leave_one_out":
+        raise UserError(
+            f"{config.log}: is split by time; the peer takes a log that was prepared with "
+            "--config.split.kind=leave_one_out"
+        )
+    events = log.events()
+    _train(config, log, events, python, Path(workdir))
+    fitted = json.loads((workdir / "fit.json").read_text(encoding="utf-8"))
+    with np.load(workdir / "vectors.npz") as file:
+        vectors = dict(file)
+    ranked = {
+        split: rank(log, events, split, vectors[split], vectors["items"], config.filter_seen)
+        for split in ("validation", "test")
+    }
+    evaluated = Evaluated.of(log, ranked["test"])
+    told = {
+        "task": "retrieval",
+        "variant": "rectools_sasrec",
+        "seed": config.seed,
+        "filter_seen": config.filter_seen,
+        "model": {"query_time": "event", **asdict(config.model)},
+        "epochs": config.epochs,
+        "patience": config.patience,
+    }
+    outcome = result(
+        evaluated,
+        told,
+        split="test",
+        step=fitted["best_epoch"],
+        parameters=fitted["parameters"],
+        train_seconds=fitted["train_seconds"],
+    )
+    outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
+    outcome["peer"] = fitted
+    write_predictions(workdir, evaluated, "retrieval")
+    write_json(workdir / "result.json", outcome)
+    return outcome
+
+
+def write_events(path: Path, log: PreparedLog, events: Events) -> None:
+    """Writes what RecTools learns from and is asked about (see `rectools_sasrec.py`)."""
+    item = log.schema.categorical[0]
+    ids = item.known_ids(events.rows[f"categorical/{item.name}"])
+    np.savez(path, user=events.user, item=ids, split=events.rows["split"])
+
+
+def rank(
+    log: PreparedLog,
+    events: Events,
+    split: str,
+    query: Float[np.ndarray, "N D"],
+    items: Float[np.ndarray, "V D"],
+    filter_seen: bool,
+) -> Ranked:
+    """Ranks the items of a split's events as `RankScorer` does, by given vectors.
+
+    Args:
+      log: the log.
+      events: all of its.
+      split: which of them to rank.
+      query: one per event of the split, in order.
+      items: by id; row 0 is not ranked.
+      filter_seen: leaves out items that the user had before.
+
+    Returns:
+      NaN for every NLL.
+
+    Raises:
+      ValueError: shapes that do not fit the log.
+    """
+    item = log.schema.categorical[0]
+    ids = item.known_ids(events.rows[f"categorical/{item.name}"])
+    asked = log.events(split)
+    first = log.offsets[asked.user]
+    if len(query) != len(asked.event) or len(items) != item.rows:
+        raise ValueError(
+            f"{len(query)} queries and {len(items)} rows of items, but {len(asked.event)} events "
+            f"of the {split} split and {item.rows} rows"
+        )
+    longest = int((asked.event - first).max(initial=0)) if filter_seen else 0
+    ranks = [np.zeros(0, np.int32)]
+    rank_of = jax.jit(rank_targets)
+    for start in range(0, len(query), QUERIES_AT_ONCE):
+        part = slice(start, start + QUERIES_AT_ONCE)
+        seen = np.zeros((len(query[part]), longest), np.int32)
+        if filter_seen:
+            for row, begin, end in zip(seen, first[part], asked.event[part], strict=True):
+                row[: end - begin] = ids[begin:end]
+        ranks.append(np.asarray(rank_of(query[part], items, ids[asked.event[part]], seen)[0]))
+    return Ranked(asked.event, np.concatenate(ranks), np.full(len(query), np.nan))
+
+
+def difference_to(ours: list[Path], peer: Path) -> dict[str, Interval]:
+    """By how much runs of this library are better, a mean over them, with paired 95 % intervals.
+
+    Args:
+      ours: directories of finished runs, one per seed.
+      peer: directory of the peer.
+
+    Raises:
+      UserError: there are no predictions, or not of the same events.
+    """
+    paths = [path / "predictions.parquet" for path in ours]
+    other = peer / "predictions.parquet"
+    a, b = resample(read_ranks(paths, other)), resample(read_ranks([other], paths[0]))
+    return {metric: difference(a[metric], b[metric]) for metric in a if metric != "nll"}
+
+
+def _train(
+    config: PeerConfig, log: PreparedLog, events: Events, python: str, workdir: Path
+) -> None:
+    """Lets RecTools write fit.json and vectors.npz."""
+    settings = {
+        "model": to_dict(config.model),
+        "epochs": config.epochs,
+        "patience": config.patience,
+        "seed": config.seed,
+        "log": log.fingerprint,
+    }
+    path = workdir / "settings.json"
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise UserError(
+                f"{workdir} belongs to a peer with other settings or on other data; "
+                "choose another --workdir, or remove this one"
+            )
+        if (workdir / "fit.json").is_file():
+            return
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty, and no peer's; choose another --workdir")
+    _check_python(python)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_events(workdir / "events.npz", log, events)
+    write_json(path, settings)
+    done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
+    if done.returncode:
+        raise UserError(f"RecTools' training ended with status {done.returncode}; see above")
+
+
+def _check_python(python: str) -> None:
+    find = f"import importlib.util as u; print(*[m for m in {_NEEDED} if u.find_spec(m) is None])"
+    try:
+        done = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True)
+        missing = done.stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"--python={python} cannot be run: {error}") from error
+    if missing:
+        raise UserError(
+            f"--python={python} has no {', '.join(missing)}; RecTools wants an environment of its "
+            "own (python -m venv peer && peer/bin/pip install 'rectools[torch]'), then "
+            "--python=peer/bin/python"
+        )

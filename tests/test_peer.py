@@ -1,0 +1,192 @@
+"""The other library: what it is given, what its vectors are worth, and what it is not told.
+
+SIREN_ROPE_PEER names a Python that has RecTools; without, the tests that train it are skipped.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from siren_rope_jax.comparison import peer
+from siren_rope_jax.comparison.peer import PeerConfig, SasRecConfig, compare
+from siren_rope_jax.errors import UserError
+from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
+from tests.raw_logs import ROOT, decoded, prepared, raw_log
+
+SMALL = SasRecConfig(n_factors=8, n_heads=1, n_blocks=1, session_max_len=6, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """Repeats, users of one event and of two, and items that only validation and test have."""
+    raw = raw_log(300)
+    few = pd.DataFrame({"uid": [90, 91, 91], "iid": ["i1", "i2", "alone"], "at": raw["at"].max()})
+    late = pd.DataFrame({"uid": [0, 1, 1], "iid": ["a", "b", "i3"], "at": raw["at"].max() + 9})
+    raw = pd.concat([raw, few, late], ignore_index=True)
+    return prepared(
+        tmp_path_factory.mktemp("log"), raw, tasks={}, min_count=1, split={"kind": "leave_one_out"}
+    )
+
+
+@pytest.fixture
+def python():
+    """A Python with RecTools."""
+    path = os.environ.get("SIREN_ROPE_PEER")
+    if not path:
+        pytest.skip("SIREN_ROPE_PEER names no Python that has RecTools")
+    return path
+
+
+def written(log, path):
+    """What the peer reads of the log."""
+    peer.write_events(path, log, log.events())
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("filter_seen", [True, False])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_ranks_of_given_vectors_against_plain_python(log, split, filter_seen):
+    rng = np.random.default_rng(0)
+    events, item = log.events(), log.schema.categorical[0]
+    asked = log.events(split)
+    query = rng.integers(-2, 3, (len(asked.event), 3)).astype(np.float32)  # with many ties
+    items = rng.integers(-2, 3, (item.rows, 3)).astype(np.float32)
+    found = peer.rank(log, events, split, query, items, filter_seen)
+    np.testing.assert_array_equal(found.event, asked.event)
+    ids = events.rows["categorical/item"]
+    expected = []
+    for row, event in enumerate(asked.event):
+        had = set(ids[log.offsets[asked.user[row]] : event]) if filter_seen else set()
+        rivals = set(range(1, item.rows)) - had - {ids[event]}
+        scores = items @ query[row]
+        known = ids[event] <= item.known and ids[event] not in had
+        at_least = sum(scores[r] >= scores[ids[event]] for r in rivals) if known else -1
+        expected.append(1 + at_least)
+    np.testing.assert_array_equal(found.rank, expected)
+    assert 0 in expected and metrics_of_ranks(found.rank, found.nll)["nll"] is None
+
+
+def test_vectors_of_other_events_are_refused(log):
+    items = np.zeros((log.schema.categorical[0].rows, 2), np.float32)
+    query = np.zeros((len(log.events("test").event), 2), np.float32)
+    peer.rank(log, log.events(), "test", query, items, True)
+    for rows, table in ((query[1:], items), (query, items[1:])):
+        with pytest.raises(ValueError, match="rows of items, but"):
+            peer.rank(log, log.events(), "test", rows, table, True)
+
+
+def test_what_the_peer_reads_are_the_events_in_order(log, tmp_path):
+    found, expected = written(log, tmp_path / "events.npz"), decoded(log)
+    vocabulary = log.vocabulary("item").to_pandas()
+    known = vocabulary[vocabulary["train_count"] > 0]
+    ids = dict(zip(known["value"], known["id"], strict=True))
+    assert found["item"].tolist() == [ids.get(v, 0) for v in expected["categorical/item"]]
+    assert 0 in found["item"] and found["item"].max() == len(known)
+    np.testing.assert_array_equal(found["split"], expected["split"])
+    assert (np.diff(found["user"]) >= 0).all()
+    users = log.users().to_pandas().to_numpy()
+    np.testing.assert_array_equal(users[found["user"]], expected["user"])
+
+
+def test_errors_say_what_would_be_right(log, tmp_path):
+    config = PeerConfig(log=str(log.path))
+    with pytest.raises(UserError, match="cannot be run"):
+        compare(config, str(tmp_path / "no-python"), tmp_path / "peer")
+    by_time = prepared(tmp_path, raw_log())
+    with pytest.raises(UserError, match=r"--config\.split\.kind=leave_one_out"):
+        compare(PeerConfig(log=str(by_time.path)), sys.executable, tmp_path / "peer")
+    with pytest.raises(UserError, match="is not empty, and no peer's"):
+        compare(config, sys.executable, tmp_path)
+    with pytest.raises(UserError, match=r"config\.patience: must be at least 1"):
+        PeerConfig(log="x", patience=0)
+    assert not (tmp_path / "peer").exists()
+
+
+def test_the_script_says_how_to_install_the_peer(log, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    command = [
+        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens.py",
+        f"--config.log={log.path}", f"--python={bare / 'bin/python'}", f"--workdir={tmp_path}/run",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and "has no rectools" in line
+    assert "pip install 'rectools[torch]'" in line and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_trained_peer_is_a_run_like_ours(log, tmp_path, python):
+    config = PeerConfig(log=str(log.path), model=SMALL, epochs=3)
+    outcome = compare(config, python, tmp_path / "peer")
+    frame = pd.read_parquet(tmp_path / "peer/predictions.parquet")
+    assert frame["event"].tolist() == log.events("test").event.tolist()
+    metrics = metrics_of_ranks(frame["rank"].fillna(0).to_numpy(int), frame["nll"].to_numpy(float))
+    assert metrics == outcome["ranking"] and metrics["unranked"] == 1
+    assert json.loads((tmp_path / "peer/result.json").read_text()) == outcome
+    assert outcome["peer"]["versions"]["rectools"] and outcome["train_seconds"] > 0
+    # Again: nothing is trained (and no Python needed), and nothing differs.
+    assert compare(config, "no-python", tmp_path / "peer") == outcome
+    with pytest.raises(UserError, match="belongs to a peer with other settings"):
+        compare(PeerConfig(log=str(log.path), model=SMALL, epochs=4), python, tmp_path / "peer")
+    same = peer.difference_to([tmp_path / "peer"], tmp_path / "peer")
+    assert all(found == (0, 0, 0) for found in same.values()) and "ndcg@10" in same
+
+
+@pytest.mark.slow
+def test_the_peer_is_not_told_what_it_is_asked(log, tmp_path, python):
+    """Other test items change nothing; other validation items only the queries of the test."""
+    events = written(log, tmp_path / "events.npz")
+    found = {}
+    for changed in ("", "validation", "test"):
+        directory = tmp_path / f"changed-{changed}"
+        directory.mkdir()
+        items = events["item"].copy()
+        rows = np.flatnonzero(events["split"] == ["", "validation", "test"].index(changed))
+        if changed:
+            items[rows] = np.roll(np.maximum(items[rows], 1), 1)
+        np.savez(directory / "events.npz", **events | {"item": items})
+        settings = {"model": vars(SMALL), "epochs": 1, "patience": 1, "seed": 0}
+        (directory / "settings.json").write_text(json.dumps(settings))
+        subprocess.run([python, str(peer._SCRIPT), str(directory)], check=True)
+        with np.load(directory / "vectors.npz") as file:
+            found[changed] = dict(file)
+    for split in ("validation", "test", "items"):
+        np.testing.assert_array_equal(found["test"][split], found[""][split])
+    for split in ("validation", "items"):
+        np.testing.assert_array_equal(found["validation"][split], found[""][split])
+    assert not np.array_equal(found["validation"]["test"], found[""]["test"])
+
+
+@pytest.mark.slow
+def test_the_vectors_say_what_rectools_recommends(log, tmp_path, python):
+    written(log, tmp_path / "events.npz")
+    program = f"""
+import sys, numpy as np, pandas as pd
+sys.path.insert(0, {str(Path(peer._SCRIPT).parent)!r})
+from rectools_sasrec import *
+with np.load({str(tmp_path / "events.npz")!r}) as file:
+    events = pd.DataFrame(dict(file))
+model = SASRecModel(**{vars(SMALL)!r}, epochs=2).fit(dataset_of(events[events["split"] == 0]))
+targets, past = targets_and_past(events, "test")
+told = model.recommend(targets["user"].to_numpy(), dataset_of(past), k=5, filter_viewed=True)
+scores = queries(model.lightning_model, targets, past) @ item_vectors(
+    model.lightning_model, int(events["item"].max())
+).T
+for row, user in enumerate(targets["user"]):
+    had = past["item"][past["user"] == user]
+    scores[row, had] = scores[row, 0] = -np.inf
+    mine = told[told["user_id"] == user]
+    best = np.sort(scores[row])[::-1][:5]
+    np.testing.assert_allclose(mine["score"], best, rtol=1e-5)
+    np.testing.assert_allclose(scores[row, mine["item_id"].astype(int)], best, rtol=1e-5)
+"""
+    subprocess.run([python, "-c", program], check=True)
