@@ -32,6 +32,7 @@ VARIANTS = (
     "siren_rope",
     "siren_rope_event",
     "siren_rope_hstu_bias",
+    "siren_rope_time_in_embedding",
 )
 HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
 

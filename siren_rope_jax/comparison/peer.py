@@ -116,7 +116,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
         "variant": "rectools_sasrec",
         "seed": config.seed,
         "filter_seen": config.filter_seen,
-        "model": {"query_time": "event", **asdict(config.model)},
+        "model": {"query_time": None, **asdict(config.model)},
         "epochs": config.epochs,
         "patience": config.patience,
     }

@@ -1,0 +1,38 @@
+"""Retrieving the next product of Amazon's reviews of beauty products.
+
+    python experiments/prepare.py --config=configs/data/amazon_beauty.py \
+        --input=$SIREN_ROPE_DATA/amazon_beauty_5core/Beauty_item_org_rank.txt \
+        --output=runs/data/amazon_beauty
+    python experiments/train.py --config=configs/amazon_beauty.py:siren_rope \
+        --workdir=runs/amazon_beauty
+
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
+reviews a product twice, so products that the user has reviewed are no candidates. Users have nine
+reviews on average: one layer is enough, and half of everything is dropped.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {
+                "path": "runs/data/amazon_beauty",
+                "length": 50,
+                "stride": 25,
+                "batch_size": 8,
+            },
+            "model": {"layers": 1, "heads": 1, "dropout": 0.5, **retrieval_variant(name)},
+            "training": {"epochs": 25.0, "patience": 4},
+            "filter_seen": True,
+            "criterion": "ndcg@10",
+        },
+    )

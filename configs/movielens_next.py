@@ -1,0 +1,37 @@
+"""Retrieving the next film of MovieLens-100K's ratings.
+
+    python experiments/prepare.py --config=configs/data/movielens_next.py \
+        --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens_next
+    python experiments/train.py --config=configs/movielens_next.py:siren_rope \
+        --workdir=runs/movielens_next
+
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
+rates a film twice, so films that the user has rated are no candidates.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.config import complete
+from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.variants import retrieval_variant
+
+
+def get_config(name: str = "siren_rope") -> ConfigDict:
+    """The experiment, with the model of the named variant."""
+    return complete(
+        RetrievalExperiment,
+        {
+            "variant": name,
+            "data": {
+                "path": "runs/data/movielens_next",
+                "length": 200,
+                "stride": 100,
+                "batch_size": 8,
+            },
+            "model": {"dropout": 0.2, **retrieval_variant(name)},
+            "optimizer": {"learning_rate": 2e-3},
+            "training": {"epochs": 20.0, "patience": 4},
+            "filter_seen": True,
+            "criterion": "ndcg@10",
+        },
+    )
