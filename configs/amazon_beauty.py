@@ -9,6 +9,8 @@
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
 reviews a product twice, so products that the user has reviewed are no candidates. Users have nine
 reviews on average: one layer is enough, and half of everything is dropped.
+
+configs/peer/amazon_beauty.py sets it beside another library's SASRec, leaving one out.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,11 @@
 
 Its block, its biases for order and time beside learned positions and no rotation, and its loss:
 cosines over a temperature of 0.05, a sampled softmax with 128 uniform negatives. The part after the
-colon, such as `:siren_rope`, puts another variant in the place of its biases.
+colon, such as `:siren_rope`, puts another variant in the place of its biases and positions.
+
+Items that the user has had are no candidates (`filter_seen`), which fits ratings and reviews. In a
+log whose items come again, such as check-ins, every repeat would count as a miss: there add
+--config.filter_seen=False.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +30,7 @@ def get_config(name: str = "hstu_bias_only") -> ConfigDict:
                 "block": "hstu",
                 "normalize": True,
                 "temperature": 0.05,
-                "learned_positions": name == "hstu_bias_only",
+                "learned_positions": name.removesuffix("_event") == "hstu_bias_only",
                 "dropout": 0.2,
                 **retrieval_variant(name),
             },

@@ -7,6 +7,8 @@
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
 rates a film twice, so films that the user has rated are no candidates.
+
+configs/peer/movielens_next.py sets it beside another library's SASRec, leaving one out.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,8 @@
 The log is one prepared with --config.split.kind=leave_one_out. Same events, same length of history,
 same ranking of the same items by the same code; the model, its batches, loss and optimiser are
 RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
-runs of experiments/train.py on the same log, also the differences. The same command again does not
-train again.
+runs of experiments/train.py on the same log and evaluated alike, also the differences. The same
+command again does not train again.
 """
 
 import sys
@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.comparison.peer import PeerConfig, compare, difference_to
+from siren_rope_jax.comparison.peer import PeerConfig, check_comparable, compare, difference_to
 from siren_rope_jax.comparison.tables import interval
 from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.evaluation.evaluate import as_text
@@ -32,8 +32,10 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Runs what the flags describe."""
-    workdir = Path(_WORKDIR.value)
-    outcome = compare(from_config_dict(PeerConfig, _CONFIG.value), _PYTHON.value, workdir)
+    config = from_config_dict(PeerConfig, _CONFIG.value)
+    workdir, ours = Path(_WORKDIR.value), [Path(path) for path in _OURS.value]
+    check_comparable(ours, config)  # now, because training takes long
+    outcome = compare(config, _PYTHON.value, workdir)
     print(as_text(outcome))
     fitted = outcome["peer"]
     print(
@@ -41,8 +43,8 @@ def main() -> None:
         f"{fitted['best_epoch']}., validation NDCG@10 {outcome['validation']['ndcg@10']:.4f}; "
         + ", ".join(f"{name} {version}" for name, version in fitted["versions"].items())
     )
-    if _OURS.value:
-        better = difference_to([Path(path) for path in _OURS.value], workdir)
+    if ours:
+        better = difference_to(ours, workdir)
         for metric, found in better.items():
             print(f"ours minus the peer's {metric.upper()}: {interval(found._asdict())}")
 

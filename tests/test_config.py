@@ -6,8 +6,11 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
+from siren_rope_jax.comparison.ablation import load_config
 from siren_rope_jax.config import complete, from_config_dict, to_dict
 from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
+from tests.raw_logs import ROOT
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,20 @@ def test_a_suggestion_is_the_nearest_name_or_a_short_list() -> None:
     few, many = ([f"item_{i:03d}" for i in range(n)] for n in (20, 200))
     assert suggestion("x", few) == f"; known: {', '.join(few)}"
     assert suggestion("x", many) == f"; known: {', '.join(few)}, ... and 180 more"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_every_experiment_of_the_repository_is_read(path) -> None:
+    assert read_experiment(load_config(path, {})).data.path.startswith("runs/data/")
+    assert f"--config=configs/{path.name}" in path.read_text()
+
+
+def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases() -> None:
+    for name, positions in (
+        ("hstu_bias_only", True), ("hstu_bias_only_event", True), ("siren_rope", False),
+        ("siren_rope_event", False), ("learned_positions_event", True),
+    ):  # fmt: skip
+        config = read_experiment(load_config(ROOT / "configs" / "hstu.py", {}, name))
+        assert isinstance(config, RetrievalExperiment)
+        assert config.model.learned_positions == positions, name
+        assert config.model.query_time == ("event" if name.endswith("_event") else "request")

@@ -5,6 +5,7 @@ SIREN_ROPE_PEER names a Python that has RecTools; without, the tests that train 
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,14 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.comparison import peer
+from siren_rope_jax.comparison.ablation import load_config
 from siren_rope_jax.comparison.peer import PeerConfig, SasRecConfig, compare
+from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
+from siren_rope_jax.experiment import read_experiment
+from siren_rope_jax.files import write_json
+from tests.made_up import make_retrieval_run
 from tests.raw_logs import ROOT, decoded, prepared, raw_log
 
 SMALL = SasRecConfig(n_factors=8, n_heads=1, n_blocks=1, session_max_len=6, batch_size=4)
@@ -45,7 +51,7 @@ def python():
 
 def written(log, path):
     """What the peer reads of the log."""
-    peer.write_events(path, log, log.events())
+    peer.write_events(path, log)
     with np.load(path) as file:
         return dict(file)
 
@@ -58,7 +64,7 @@ def test_ranks_of_given_vectors_against_plain_python(log, split, filter_seen):
     asked = log.events(split)
     query = rng.integers(-2, 3, (len(asked.event), 3)).astype(np.float32)  # with many ties
     items = rng.integers(-2, 3, (item.rows, 3)).astype(np.float32)
-    found = peer.rank(log, events, split, query, items, filter_seen)
+    found = peer.rank(log, split, query, items, filter_seen)
     np.testing.assert_array_equal(found.event, asked.event)
     ids = events.rows["categorical/item"]
     expected = []
@@ -76,10 +82,10 @@ def test_ranks_of_given_vectors_against_plain_python(log, split, filter_seen):
 def test_vectors_of_other_events_are_refused(log):
     items = np.zeros((log.schema.categorical[0].rows, 2), np.float32)
     query = np.zeros((len(log.events("test").event), 2), np.float32)
-    peer.rank(log, log.events(), "test", query, items, True)
+    peer.rank(log, "test", query, items, True)
     for rows, table in ((query[1:], items), (query, items[1:])):
         with pytest.raises(ValueError, match="rows of items, but"):
-            peer.rank(log, log.events(), "test", rows, table, True)
+            peer.rank(log, "test", rows, table, True)
 
 
 def test_what_the_peer_reads_are_the_events_in_order(log, tmp_path):
@@ -113,14 +119,93 @@ def test_the_script_says_how_to_install_the_peer(log, tmp_path):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     command = [
-        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens.py",
+        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens_next.py",
         f"--config.log={log.path}", f"--python={bare / 'bin/python'}", f"--workdir={tmp_path}/run",
     ]  # fmt: skip
+    line = complaint(command)
+    assert "has no rectools" in line
+    assert "pip install 'rectools[torch]'" in line and not (tmp_path / "run").exists()
+
+
+def complaint(command):
+    """The one line that a script says before it ends with status 2."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2 and "has no rectools" in line
-    assert "pip install 'rectools[torch]'" in line and not (tmp_path / "run").exists()
+    return line
+
+
+def finished_run(workdir, log):
+    """Made-up files of a run that was evaluated as the peer is."""
+    config = {"filter_seen": True, "data": {"path": str(log.path), "target_task": ""}}
+    make_retrieval_run(workdir, log, config)
+    write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
+    return workdir
+
+
+def test_runs_that_were_evaluated_alike_are_compared(log, tmp_path):
+    ours = [finished_run(tmp_path / f"seed_{seed}", log) for seed in range(2)]
+    peer.check_comparable(ours, PeerConfig(log=str(log.path)))
+    found = peer.difference_to(ours, finished_run(tmp_path / "peer", log))
+    assert all(interval == (0, 0, 0) for interval in found.values()) and "ndcg@10" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "ours"),
+    [
+        ("config.task", "ranking"),
+        ("config.filter_seen", False),
+        ("config.data.target_task", "like"),
+        ("split", "validation"),
+        ("protocol", "time"),
+        ("catalogue", 5),
+        ("log.fingerprint", "123"),
+    ],
+)
+def test_runs_that_were_evaluated_otherwise_are_refused(log, tmp_path, key, ours):
+    other, run = (finished_run(tmp_path / name, log) for name in ("peer", "run"))
+    path = run / ("data.json" if key == "log.fingerprint" else "result.json")
+    values = json.loads(path.read_text())
+    *groups, name = key.removeprefix("log.").split(".")
+    place = values
+    for group in groups:
+        place = place[group]
+    theirs, place[name] = place[name], ours
+    write_json(path, values)
+    message = re.escape(f"{key} is {ours!r} of {run} and {theirs!r} of ")
+    with pytest.raises(UserError, match=message):
+        peer.check_comparable([run], PeerConfig(log=str(log.path)))
+    with pytest.raises(UserError, match=message):
+        peer.difference_to([run], other)
+
+
+def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
+    ours = finished_run(tmp_path / "ours", log)
+    command = [
+        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens_next.py",
+        f"--config.log={log.path}", f"--workdir={tmp_path}/run",
+    ]  # fmt: skip
+    line = complaint([*command, f"--ours={ours}", "--config.filter_seen=False"])
+    assert f"config.filter_seen is True of {ours} and False of the peer" in line
+    line = complaint([*command, f"--ours={ours},{tmp_path}/none"])
+    assert f"{tmp_path}/none: no result.json; this is not the directory of a finished run" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/peer").glob("*.py")), ids=lambda p: p.stem)
+def test_a_config_of_the_peer_has_its_commands_and_reads_as_much_as_ours(path):
+    config = from_config_dict(PeerConfig, load_config(path, {}))
+    text = path.read_text()
+    for command in (
+        f"prepare.py --config=configs/data/{path.name}", f"--output={config.log}\n",
+        f"train.py --config=configs/{path.name}:learned_positions",
+        f"--config.data.path={config.log} ", f"--config=configs/peer/{path.name}",
+    ):  # fmt: skip
+        assert command in text
+    ours = read_experiment(load_config(ROOT / "configs" / path.name, {}, "learned_positions"))
+    assert ours.data.length == config.model.session_max_len
+    assert ours.filter_seen == config.filter_seen
 
 
 @pytest.mark.slow
@@ -130,7 +215,11 @@ def test_a_trained_peer_is_a_run_like_ours(log, tmp_path, python):
     frame = pd.read_parquet(tmp_path / "peer/predictions.parquet")
     assert frame["event"].tolist() == log.events("test").event.tolist()
     metrics = metrics_of_ranks(frame["rank"].fillna(0).to_numpy(int), frame["nll"].to_numpy(float))
-    assert metrics == outcome["ranking"] and metrics["unranked"] == 1
+    item, events, asked = log.schema.categorical[0], log.events(), log.events("test")
+    ids = item.known_ids(events.rows["categorical/item"])
+    starts = log.offsets[asked.user]
+    out = [ids[e] in (0, *ids[s:e]) for s, e in zip(starts, asked.event, strict=True)]
+    assert metrics == outcome["ranking"] and metrics["unranked"] == sum(out)
     assert json.loads((tmp_path / "peer/result.json").read_text()) == outcome
     assert outcome["peer"]["versions"]["rectools"] and outcome["train_seconds"] > 0
     # Again: nothing is trained (and no Python needed), and nothing differs.

@@ -16,6 +16,7 @@ from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
+from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS
 from siren_rope_jax.experiment import claim_workdir
 from tests.made_up import make_log, make_retrieval_run
 
@@ -139,13 +140,42 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(finis
     result = runs[0].result()
     unranked = result["ranking"]["unranked"]
     note = (
-        f"*One global time split; full ranking over {result['catalogue']} items, ties against the "
-        f"model; items a user had before may come again; {unranked} of {result['events']} test "
-        "events have an item never seen in training and count as misses.*"
+        f"*One global time split; full ranking over the catalogue of {result['catalogue']} items, "
+        "ties against the model; items a user had before may come again; "
+        f"{unranked} of {result['events']} test events have an item outside the catalogue (seen "
+        "too rarely in training, or never) and count as misses.*"
     )
     parts = text.split("\n### ")[1:]
     assert len(parts) == 8 and unranked > 0
     assert all(note in part for part in parts if not part.startswith("Cost"))
+
+
+def test_the_baselines_are_those_that_every_result_has(tmp_path):
+    """Results of an earlier day lack some, or have some that are no more told apart."""
+    spec, runs = make_plan(tmp_path, seeds=(0,))
+    jobs.execute(runs, 1, train)
+
+    def shown():
+        text = report.write_report(spec, tmp_path / "out", runs).read_text()
+        (told,) = [line for line in text.splitlines() if line.startswith("Baselines rank ")]
+        names = [row.strip("*") for row in table(text, "Overview") if row.startswith("*")]
+        assert [name for name in MEANINGS if f"*{name}* {MEANINGS[name]}" in told] == names
+        return names
+
+    assert shown() == list(MEANINGS)
+    path = runs[-1].workdir / "result.json"
+    old = json.loads(path.read_text())
+    del old["baselines"]["revisit_hour"]
+    path.write_text(json.dumps(old))
+    assert shown() == ["popular", "revisit"]
+    spec, runs = make_plan(tmp_path, seeds=(1,), overrides={"filter_seen": True})
+    jobs.execute(runs, 1, train)
+    assert shown() == ["popular"]
+    for path in (run.workdir / "result.json" for run in runs):
+        told = json.loads(path.read_text())
+        told["baselines"]["revisit"] = told["baselines"]["popular"]
+        path.write_text(json.dumps(told))
+    assert shown() == ["popular"]
 
 
 def test_slices_are_means_over_seeds_and_their_shares_stand_in_the_head(finished):

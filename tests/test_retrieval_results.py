@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.config import to_dict
-from siren_rope_jax.evaluation import evaluate, slices
+from siren_rope_jax.evaluation import evaluate, retrieval_results, slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.pictures import plots
@@ -75,7 +75,7 @@ def test_a_result_names_its_protocol_and_survives_json(log):
     ]  # fmt: skip
     assert (outcome["protocol"], outcome["query_time"]) == ("time", "request")
     assert set(outcome["ranking"]) == {*RANK_METRICS, "count", "unranked"}
-    assert set(outcome["baselines"]) == {"popular", "revisit"}
+    assert list(outcome["baselines"]) == ["popular", "revisit", "revisit_hour"]
     for values in outcome["baselines"].values():  # over the very same events
         assert [values[k] == outcome["ranking"][k] for k in ("count", "unranked")] == [True, True]
 
@@ -99,7 +99,26 @@ def test_the_order_of_the_events_does_not_matter(log):
 def test_the_filter_reaches_the_baselines(log):
     free, filtered = (make_result(log, make_ranked(log), filter_seen=f) for f in (False, True))
     assert filtered["filter_seen"] and not free["filter_seen"]
-    assert filtered["baselines"]["revisit"]["mrr"] < free["baselines"]["revisit"]["mrr"]
+    missed = [outcome["baselines"]["popular"]["unranked"] for outcome in (free, filtered)]
+    assert missed[0] < missed[1]
+    # Without the items that the user had there is nothing that these know.
+    assert list(filtered["baselines"]) == ["popular"]
+    assert "revisit" not in "\n".join(retrieval_results.lines(filtered))
+
+
+@pytest.mark.parametrize("filter_seen", [False, True])
+def test_misses_are_of_items_outside_the_catalogue_though_train_may_have_them(
+    tmp_path, filter_seen
+):
+    log = make_log(tmp_path / "log", items=400, min_count=3)
+    item = log.schema.categorical[0]
+    counts = log.vocabulary("item")["train_count"].to_numpy()
+    assert 0 < counts[item.known] < 3  # the first one outside
+    outcome = make_result(log, make_ranked(log), filter_seen=filter_seen)
+    rule = retrieval_results.rule_of_ranks(outcome)
+    assert f"over the catalogue of {item.known} items" in rule
+    misses = "an item outside the catalogue (seen too rarely in training, or never)"
+    assert f"have {misses}{' or one had before' * filter_seen} and count as misses" in rule
 
 
 def test_slices_hold_the_metrics_of_the_events_they_name(log):
@@ -158,11 +177,12 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     assert lines[0] == about
     unranked = outcome["ranking"]["unranked"]
     assert f"{unranked} of {outcome['events']} test events" in lines[1] and unranked > 0
-    assert f"full ranking over {outcome['catalogue']} items" in lines[1]
+    assert f"full ranking over the catalogue of {outcome['catalogue']} items" in lines[1]
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:]}
     metrics = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
     assert rows["siren_rope"] == [f"{outcome['ranking'][m]:.4f}" for m in metrics]
-    assert set(rows) == {"siren_rope", "popular", "revisit"} and rows["revisit"][0] == "–"
+    assert list(rows) == ["siren_rope", "popular", "revisit", "revisit_hour"]
+    assert rows["revisit"][0] == rows["revisit_hour"][0] == "–"
     ndcg = outcome["ranking"]["ndcg@10"]
     assert evaluate.headline(outcome).endswith(f"NDCG@10 {ndcg:.4f}")
 

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from siren_rope_jax.comparison.tables import differences, interval
 
@@ -19,22 +21,30 @@ def delta(difference=0.02, low=0.01, high=0.03, sd=0.001):
         ({"sd": 0.05}, 3, "+0.0200 ± 0.0500 [+0.0100, +0.0300]"),  # the seeds disagree
         ({"sd": 0.05}, 2, "**+0.0200 ± 0.0500 [+0.0100, +0.0300]**"),  # too few to say so
         ({"sd": None}, 1, "**+0.0200 [+0.0100, +0.0300]**"),
-        ({"difference": -0.02, "low": -0.03, "high": -0.01, "sd": 0.02}, 5,
-         "**-0.0200 ± 0.0200 [-0.0300, -0.0100]**"),
+        ({"difference": -0.02, "low": -0.03, "high": -0.01, "sd": 0.016}, 5,
+         "**-0.0200 ± 0.0160 [-0.0300, -0.0100]**"),
         ({"sd": 0.0}, 4, "**+0.0200 ± 0.0000 [+0.0100, +0.0300]**"),
         ({"low": None, "high": None}, 3, "+0.0200 ± 0.0010"),
         ({"difference": None, "sd": None}, 3, "–"),
     ],
 )  # fmt: skip
-def test_a_difference_is_bold_where_neither_users_nor_seeds_leave_a_doubt(changes, seeds, cell):
+def test_a_difference_is_bold_where_the_intervals_exclude_zero(changes, seeds, cell):
     assert interval(delta(**changes), seeds) == cell
 
 
-def test_two_standard_errors_are_the_border():
-    for seeds in (3, 5, 10):
-        border = 0.02 / 2 * math.sqrt(seeds)
-        assert interval(delta(sd=border * 0.99), seeds).startswith("**")
-        assert not interval(delta(sd=border * 1.01), seeds).startswith("**")
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_border_is_that_of_a_t_test_of_the_values_by_seed(seeds):
+    values = np.arange(seeds) / seeds
+    for mean in np.linspace(0.01, 1, 100):
+        by_seed = values - values.mean() + mean
+        cell = interval(delta(mean, 0.5 * mean, 2 * mean, by_seed.std(ddof=1)), seeds)
+        assert cell.startswith("**") == (ttest_1samp(by_seed, 0).pvalue < 0.05)
+
+
+def test_the_t_interval_of_three_seeds_is_wider_than_two_standard_errors():
+    border = 0.02 / 4.3027 * math.sqrt(3)
+    assert interval(delta(sd=border * 0.99), 3).startswith("**")
+    assert not interval(delta(sd=border * 1.01), 3).startswith("**")
 
 
 def test_an_interval_alone_needs_no_deviation():

@@ -9,22 +9,20 @@ import dataclasses
 import json
 import os
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from siren_rope_jax.comparison.comparable import CONFIG_KEYS, check_alike
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.make import make_log, read_config
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import ExperimentConfig, identity, read_experiment
 from siren_rope_jax.files import write_json
-
-EVALUATION_KEYS = ("task", "filter_seen", "data.target_task")
-"""Of an experiment, dotted: what decides how it is evaluated, where it has such keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,29 +224,13 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
                 config = read_experiment(values)
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
                 runs.append(Run(dataset.name, variant.name, seed, place, log, config))
-        _check_comparable([run for run in runs if run.dataset == dataset.name])
+        of_variant = {
+            f"variant {run.variant!r}": {"config": to_dict(run.config)}
+            for run in runs
+            if run.dataset == dataset.name
+        }
+        check_alike(of_variant, CONFIG_KEYS, f"data set {dataset.name!r}: ")
     return runs
-
-
-def _check_comparable(runs: Sequence[Run]) -> None:
-    """Refuses variants that would not be evaluated alike."""
-    first = runs[0]
-    for run in runs:
-        for key in EVALUATION_KEYS:
-            ours, theirs = (_value(to_dict(r.config), key) for r in (run, first))
-            if ours != theirs:
-                raise UserError(
-                    f"data set {run.dataset!r}: config.{key} is {ours!r} of variant "
-                    f"{run.variant!r} and {theirs!r} of {first.variant!r}; they cannot be compared"
-                )
-
-
-def _value(config: Mapping[str, Any], dotted: str) -> Any:
-    """What a config says at a dotted key; None where it has none."""
-    *groups, key = dotted.split(".")
-    for group in groups:
-        config = config.get(group, {})
-    return config.get(key)
 
 
 def prepare_logs(ablation: Ablation, workdir: Path) -> None:

@@ -6,6 +6,7 @@ of items and queries; ranks, metrics and files then come from the same code as a
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +16,17 @@ import numpy as np
 from jaxtyping import Float
 
 from siren_rope_jax.comparison.bootstrap import Interval, difference
+from siren_rope_jax.comparison.comparable import RUN_KEYS, check_alike, finished_run
 from siren_rope_jax.comparison.retrieval_bootstrap import read_ranks, resample
 from siren_rope_jax.config import to_dict
-from siren_rope_jax.data.dataset import Events, PreparedLog
+from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
 from siren_rope_jax.files import write_json
 from siren_rope_jax.retrieval.ranks import rank_targets
-from siren_rope_jax.retrieval.scoring import QUERIES_AT_ONCE, Ranked
+from siren_rope_jax.retrieval.scoring import QUERIES_AT_ONCE, Ranked, seen_items
 
 _SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
 _NEEDED = ("rectools", "pytorch_lightning", "torch")
@@ -85,7 +87,8 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
     Args:
       config: what to train on what.
       python: an interpreter that has RecTools.
-      workdir: gets predictions.parquet and result.json of the test split, as a run's are.
+      workdir: gets predictions.parquet and result.json of the test split, and data.json, as a
+        run's are.
 
     Returns:
       what result.json holds: as a run's, and "validation", the metrics of that split, and "peer",
@@ -95,34 +98,19 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
       UserError: the log is not split by leaving one out, there is no RecTools, its training
         failed, or `workdir` belongs to another one.
     """
-    log = PreparedLog.open(config.log)
-    if log.schema.protocol != "leave_one_out":
-        raise UserError(
-            f"{config.log}: is split by time; the peer takes a log that was prepared with "
-            "--config.split.kind=leave_one_out"
-        )
-    events = log.events()
-    _train(config, log, events, python, Path(workdir))
+    log = _open_log(config)
+    _train(config, log, python, workdir)
     fitted = json.loads((workdir / "fit.json").read_text(encoding="utf-8"))
     with np.load(workdir / "vectors.npz") as file:
         vectors = dict(file)
     ranked = {
-        split: rank(log, events, split, vectors[split], vectors["items"], config.filter_seen)
+        split: rank(log, split, vectors[split], vectors["items"], config.filter_seen)
         for split in ("validation", "test")
     }
     evaluated = Evaluated.of(log, ranked["test"])
-    told = {
-        "task": "retrieval",
-        "variant": "rectools_sasrec",
-        "seed": config.seed,
-        "filter_seen": config.filter_seen,
-        "model": {"query_time": None, **asdict(config.model)},
-        "epochs": config.epochs,
-        "patience": config.patience,
-    }
     outcome = result(
         evaluated,
-        told,
+        _as_experiment(config),
         split="test",
         step=fitted["best_epoch"],
         parameters=fitted["parameters"],
@@ -131,20 +119,44 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
     outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
     outcome["peer"] = fitted
     write_predictions(workdir, evaluated, "retrieval")
+    write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     write_json(workdir / "result.json", outcome)
     return outcome
 
 
-def write_events(path: Path, log: PreparedLog, events: Events) -> None:
+def _open_log(config: PeerConfig) -> PreparedLog:
+    log = PreparedLog.open(config.log)
+    if log.schema.protocol != "leave_one_out":
+        raise UserError(
+            f"{config.log}: is split by time; the peer takes a log that was prepared with "
+            "--config.split.kind=leave_one_out"
+        )
+    return log
+
+
+def _as_experiment(config: PeerConfig) -> dict[str, Any]:
+    """The config as a run's result.json holds it."""
+    return {
+        "task": "retrieval",
+        "variant": "rectools_sasrec",
+        "seed": config.seed,
+        "filter_seen": config.filter_seen,
+        "data": {"path": config.log, "target_task": ""},
+        "model": {"query_time": None, **asdict(config.model)},
+        "epochs": config.epochs,
+        "patience": config.patience,
+    }
+
+
+def write_events(path: Path, log: PreparedLog) -> None:
     """Writes what RecTools learns from and is asked about (see `rectools_sasrec.py`)."""
-    item = log.schema.categorical[0]
+    item, events = log.schema.categorical[0], log.events()
     ids = item.known_ids(events.rows[f"categorical/{item.name}"])
     np.savez(path, user=events.user, item=ids, split=events.rows["split"])
 
 
 def rank(
     log: PreparedLog,
-    events: Events,
     split: str,
     query: Float[np.ndarray, "N D"],
     items: Float[np.ndarray, "V D"],
@@ -154,8 +166,7 @@ def rank(
 
     Args:
       log: the log.
-      events: all of its.
-      split: which of them to rank.
+      split: which of its events to rank.
       query: one per event of the split, in order.
       items: by id; row 0 is not ranked.
       filter_seen: leaves out items that the user had before.
@@ -166,29 +177,46 @@ def rank(
     Raises:
       ValueError: shapes that do not fit the log.
     """
-    item = log.schema.categorical[0]
-    ids = item.known_ids(events.rows[f"categorical/{item.name}"])
-    asked = log.events(split)
-    first = log.offsets[asked.user]
+    item, asked = log.schema.categorical[0], log.events(split)
+    target = item.known_ids(asked.rows[f"categorical/{item.name}"])
     if len(query) != len(asked.event) or len(items) != item.rows:
         raise ValueError(
             f"{len(query)} queries and {len(items)} rows of items, but {len(asked.event)} events "
             f"of the {split} split and {item.rows} rows"
         )
-    longest = int((asked.event - first).max(initial=0)) if filter_seen else 0
     ranks = [np.zeros(0, np.int32)]
     rank_of = jax.jit(rank_targets)
     for start in range(0, len(query), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        seen = np.zeros((len(query[part]), longest), np.int32)
-        if filter_seen:
-            for row, begin, end in zip(seen, first[part], asked.event[part], strict=True):
-                row[: end - begin] = ids[begin:end]
-        ranks.append(np.asarray(rank_of(query[part], items, ids[asked.event[part]], seen)[0]))
+        nothing = np.zeros((len(query[part]), 0), np.int32)
+        seen = seen_items(log, asked.event[part]) if filter_seen else nothing
+        ranks.append(np.asarray(rank_of(query[part], items, target[part], seen)[0]))
     return Ranked(asked.event, np.concatenate(ranks), np.full(len(query), np.nan))
 
 
-def difference_to(ours: list[Path], peer: Path) -> dict[str, Interval]:
+def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
+    """Refuses runs that the peer cannot be compared with; it need not have trained yet.
+
+    Args:
+      ours: directories of finished runs.
+      config: of the peer.
+
+    Raises:
+      UserError: one is not finished, or was evaluated otherwise or on another log; or as `compare`
+        of the log.
+    """
+    log = _open_log(config)
+    peer = {
+        "config": _as_experiment(config),
+        "split": "test",
+        "protocol": log.schema.protocol,
+        "catalogue": log.schema.categorical[0].known,
+        "log": {"fingerprint": log.fingerprint},
+    }
+    check_alike({"the peer": peer} | {str(run): finished_run(run) for run in ours}, RUN_KEYS)
+
+
+def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
     """By how much runs of this library are better, a mean over them, with paired 95 % intervals.
 
     Args:
@@ -196,17 +224,16 @@ def difference_to(ours: list[Path], peer: Path) -> dict[str, Interval]:
       peer: directory of the peer.
 
     Raises:
-      UserError: there are no predictions, or not of the same events.
+      UserError: one is not finished, or they were evaluated otherwise or on other events.
     """
+    check_alike({str(run): finished_run(run) for run in (peer, *ours)}, RUN_KEYS)
     paths = [path / "predictions.parquet" for path in ours]
     other = peer / "predictions.parquet"
     a, b = resample(read_ranks(paths, other)), resample(read_ranks([other], paths[0]))
     return {metric: difference(a[metric], b[metric]) for metric in a if metric != "nll"}
 
 
-def _train(
-    config: PeerConfig, log: PreparedLog, events: Events, python: str, workdir: Path
-) -> None:
+def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:
     """Lets RecTools write fit.json and vectors.npz."""
     settings = {
         "model": to_dict(config.model),
@@ -228,7 +255,7 @@ def _train(
         raise UserError(f"{workdir} is not empty, and no peer's; choose another --workdir")
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_events(workdir / "events.npz", log, events)
+    write_events(workdir / "events.npz", log)
     write_json(path, settings)
     done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
     if done.returncode:

@@ -32,7 +32,7 @@ def summarize(
     """All numbers of one data set's finished runs.
 
     Returns:
-      "baselines" (as in result.json) and "variants": name -> what `comparison.common` says, and
+      "baselines" (as in result.json) and "variants": name -> what `differences.common` says, and
       "tasks": task -> metric -> {"mean", "sd", "values"}; "difference" and "to_champion" as of
       `Differences.between` the baseline and the champion; "gap_closed" {"seeds", "mean", "sd",
       "values"}, the share of the distance between the baseline's NE and the ideal observer's, per

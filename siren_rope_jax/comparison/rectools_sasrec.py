@@ -11,7 +11,7 @@ DIR/settings.json: `model`, arguments of SASRecModel; `epochs`, at most; `patien
 a better one before stopping; `seed`.
 
 DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
-never seen in training; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
+outside the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
 validation and of test.
 
 DIR/vectors.npz: `items` [V, D] by id, row 0 meaningless; `validation` and `test` [n, D], a query

@@ -130,9 +130,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"Δ: difference to {' or '.join(others)}, taken seed by seed: mean ± standard deviation "
         "over the seeds of both, which says how the seeds move it, and the 95 % interval of the "
         "mean by paired bootstrap over users on the same events, which says how the users drawn "
-        f"do, the seeds held fixed ({summary['resamples']} resamples). Bold where the interval "
-        "excludes zero and, of three seeds or more, the mean exceeds two of its standard errors "
-        "over the seeds, sd / √n.",
+        f"do, the seeds held fixed ({summary['resamples']} resamples). Bold where this interval "
+        "excludes zero and, of three seeds or more, the 95 % t-interval of the mean over the seeds "
+        "does too; of fewer, bold says nothing of the seeds.",
         "",
         *(line for text in glossary.values() for line in (text, "")),
     ]

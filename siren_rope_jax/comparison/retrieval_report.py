@@ -15,6 +15,7 @@ from siren_rope_jax.comparison.retrieval_bootstrap import COMPARED, read_ranks, 
 from siren_rope_jax.comparison.tables import differences, fewer, plus_minus, table
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS
+from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_names
 from siren_rope_jax.evaluation.retrieval_results import SLICE_METRICS, rule_of_ranks
 from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS, POPULARITIES
 from siren_rope_jax.evaluation.text import number
@@ -22,13 +23,12 @@ from siren_rope_jax.experiment import RetrievalExperiment
 
 OVERVIEW = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
 GLOSSARY = (
-    "NLL: mean negative log-likelihood, in nats, of the item that came, among all items seen in "
-    "training (those that a filter leaves out of the ranking included), over the events whose item "
-    "has a rank (lower is better). HR@k: the share of events whose item is among the first k. "
-    "NDCG@k: the mean of 1/log2(1 + rank) of those, 0 for the others. MRR: the mean of 1/rank. "
-    "Query's time: whether the query knows the time of the request, which is that of the event to "
-    "come, or only that of the last event. *popular*: by the number of training events; *revisit*: "
-    "first by how often the user had the item before."
+    "NLL: mean negative log-likelihood, in nats, of the item that came, among all of the catalogue "
+    "(those that a filter leaves out of the ranking included), over the events whose item has a "
+    "rank (lower is better). HR@k: the share of events whose item is among the first k. NDCG@k: "
+    "the mean of 1/log2(1 + rank) of those, 0 for the others. MRR: the mean of 1/rank. Query's "
+    "time: whether the query knows the time of the request, which is that of the event to come, or "
+    "only that of the last event."
 )
 
 
@@ -67,11 +67,12 @@ def summarize(
     """All numbers of one data set's finished runs.
 
     Returns:
-      "filter_seen", "catalogue" and "baselines" (as in result.json), "target_task" (of the data
-      config), "ranking": "count" and "unranked", and "variants": name -> what `comparison.common`
-      says, "query_time" (None where the model sees no time), "ranking": metric -> {"mean", "sd",
-      "values"}; "difference" and "to_champion" as of `Differences.between` the baseline and the
-      champion; "slices": slicing -> group -> metric, means over seeds.
+      "filter_seen" and "catalogue" (as in result.json), "target_task" (of the data config),
+      "ranking": "count" and "unranked", "baselines": those that every result has, in the order of
+      `MEANINGS`, and "variants": name -> what `differences.common` says, "query_time" (None where
+      the model sees no time), "ranking": metric -> {"mean", "sd", "values"}; "difference" and
+      "to_champion" as of `Differences.between` the baseline and the champion; "slices": slicing ->
+      group -> metric, means over seeds.
     """
     results = {v: [run.result() for run in runs] for v, runs in by_variant.items()}
     first = next(iter(results.values()))[0]
@@ -100,7 +101,11 @@ def summarize(
         "target_task": first["config"]["data"]["target_task"],
         "catalogue": first["catalogue"],
         "ranking": {key: first["ranking"][key] for key in ("count", "unranked")},
-        "baselines": first["baselines"],
+        "baselines": {
+            name: first["baselines"][name]
+            for name in baseline_names(first["filter_seen"])
+            if all(name in result["baselines"] for own in results.values() for result in own)
+        },
         "variants": variants,
     }
 
@@ -109,7 +114,8 @@ def section(data: Mapping[str, Any], baseline: str, champion: str, seeds: int) -
     """The tables of one data set."""
     rule = f"{PROTOCOLS[data['data']['protocol']].name}; {rule_of_ranks(data)}."
     note = ["", f"*{rule[0].upper()}{rule[1:]}*", ""]
-    lines = [_targets(data), "", "### Overview", *note, *_metric_table(data, OVERVIEW, seeds)]
+    lines = [_targets(data), "", _rules_of_baselines(data), ""]
+    lines += ["### Overview", *note, *_metric_table(data, OVERVIEW, seeds)]
     for key, other in (("difference", baseline), ("to_champion", champion)):
         if other in data["variants"]:
             title = f"### Difference to {other}"
@@ -127,6 +133,11 @@ def _targets(data: Mapping[str, Any]) -> str:
     if task := data["target_task"]:
         text += f", and no event is that is not a positive of {task} (`data.target_task`)"
     return text + "."
+
+
+def _rules_of_baselines(data: Mapping[str, Any]) -> str:
+    rules = "; ".join(f"*{name}* {MEANINGS[name]}" for name in data["baselines"])
+    return f"Baselines rank the items: {rules}."
 
 
 def _query_time(run: Run) -> str | None:

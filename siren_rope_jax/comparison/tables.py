@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scipy.stats import t as student_t
+
 from siren_rope_jax.evaluation.text import number
 
 
@@ -31,10 +33,11 @@ def plus_minus(
 
 
 def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
-    """A difference with its interval, bold where it is beyond doubt.
+    """A difference with its bootstrap interval over users, bold where that excludes zero.
 
-    That is where the interval excludes zero and, of three seeds or more, the difference exceeds two
-    standard errors of its values by seed.
+    Of three seeds or more, the 95 % t-interval of the mean over seeds must exclude it too. Of two
+    that one reaches 12.7 standard errors to either side and would exclude next to nothing, so that
+    bold says nothing of the seeds, as with a single one.
 
     Args:
       delta: "difference", "low" and "high"; of several seeds also "sd", of its values by seed.
@@ -49,7 +52,7 @@ def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
         return text
     sure = low > 0 or high < 0
     if sd is not None and seeds > 2:
-        sure = sure and abs(difference) > 2 * sd / math.sqrt(seeds)
+        sure = sure and abs(difference) > student_t.ppf(0.975, seeds - 1) * sd / math.sqrt(seeds)
     text += f" [{low:+.4f}, {high:+.4f}]"
     return f"**{text}**" if sure else text
 

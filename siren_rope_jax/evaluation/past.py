@@ -37,13 +37,14 @@ def earlier_visits(
     return visits
 
 
-def next_visit(users: Int[np.ndarray, " N"], items: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """The position of the same user's next event with the same item; N where there is none."""
+def first_visit(
+    users: Int[np.ndarray, " N"], items: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, " N"]:
+    """The position of the same user's first event with the same item: its own, if it is that."""
     order, first = _by_pair(users, items)
-    following = np.full(len(users), len(users), np.int64)
-    again = ~first[1:]
-    following[order[:-1][again]] = order[1:][again]
-    return following
+    start = np.empty(len(users), np.int64)
+    start[order] = order[first][np.cumsum(first) - 1]
+    return start
 
 
 def _by_pair(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

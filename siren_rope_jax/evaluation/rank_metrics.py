@@ -1,8 +1,8 @@
 """Metrics of ranked items: NLL, MRR, hit rate and NDCG at several lengths of the list.
 
 Every event has one relevant item, the one that followed, so all metrics follow from its rank (1 is
-best; 0: no list can show it, as one never seen in training: a miss) and its NLL. Everything runs
-on the host in float64. N is the number of events.
+best; 0: no list can show it, as one outside the catalogue: a miss) and its NLL. Everything runs on
+the host in float64. N is the number of events.
 """
 
 import numpy as np

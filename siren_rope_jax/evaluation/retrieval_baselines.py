@@ -1,6 +1,6 @@
-"""Two simple recommenders that stand beside every retriever: popular items and known ones.
+"""Simple recommenders that stand beside every retriever: popular items and known ones.
 
-Both rank all items a model can rank, exactly and by its rules: ties count against the target, and
+All rank all items a model can rank, exactly and by its rules: ties count against the target, and
 where items that a user had before are filtered, a target among them has no rank.
 
 Letters: E events of a log, N evaluated ones, V items that can be ranked.
@@ -12,9 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from siren_rope_jax.data.dataset import Events
+from siren_rope_jax.data.schema import DAY, HOUR, NO_TIME
 from siren_rope_jax.evaluation import past
 
-_PAIRS = 1 << 22  # pairs of an event and an earlier one that are compared at a time
+MEANINGS = {
+    "popular": "by the number of training events",
+    "revisit": "first by how often the user had them before, then as *popular*",
+    "revisit_hour": "first by how often the user had them within an hour of the request's time of "
+    "day, then as *revisit*",
+}
+"""How each baseline ranks, in the order of every table."""
+
+_NO_CLOCK = -1
+_PAIRS = 1 << 21  # pairs of an event and an earlier one that are compared at a time
 
 
 class Ranks(NamedTuple):
@@ -24,58 +35,114 @@ class Ranks(NamedTuple):
     nll: Float[np.ndarray, " N"]
 
 
+def baseline_names(filter_seen: bool) -> tuple[str, ...]:
+    """The names of those that differ: where known items are left out, all rank as "popular"."""
+    return ("popular",) if filter_seen else tuple(MEANINGS)
+
+
+def time_of_day(events: Events) -> Int[np.ndarray, " E"]:
+    """Seconds since midnight, local where the log has UTC offsets; -1 where there is no time."""
+    time = events.rows["time"]
+    return np.where(time == NO_TIME, _NO_CLOCK, (time + events.rows["utc_offset"]) % DAY)
+
+
 def simple_rankings(
     users: Int[np.ndarray, " E"],
     items: Int[np.ndarray, " E"],
+    clock: Int[np.ndarray, " E"],
     train_counts: Int[np.ndarray, " V"],
     evaluated: Int[np.ndarray, " N"],
     filter_seen: bool,
 ) -> dict[str, Ranks]:
-    """Ranks of the targets of evaluated events by the baselines "popular" and "revisit".
+    """Ranks of the targets of evaluated events by the baselines of `baseline_names`.
 
     popular: by how often an item occurs in training; its NLL is that of these frequencies. revisit:
-    by how often the user had the item before the event, in whatever split, then by popularity; it
-    gives no probabilities, so its NLL is NaN.
+    by how often the user had the item before the event, in whatever split, then by popularity.
+    revisit_hour: by how many of those times were, by the clock of whatever day, within an hour of
+    the event's own time, then as revisit. These two give no probabilities, so their NLL is NaN.
 
     Args:
       users: of all events of a log, in global order.
       items: of all events; ids 1..V can be ranked.
+      clock: of all events, as `time_of_day`; one without a time is near no other.
       train_counts: of the items that can be ranked, by id - 1.
       evaluated: global indices of the evaluated events.
       filter_seen: whether items that the user had before are left out.
     """
     counts = np.concatenate([[0], train_counts])
     rankable = (items > 0) & (items < len(counts))
-    target = items[evaluated]
-    known = rankable[evaluated]
-    visits = past.earlier_visits(users, items)
-    if filter_seen:
-        known &= visits[evaluated] == 0
     popularity = counts[np.where(rankable, items, 0)]
     own = popularity[evaluated]
-    at_least = len(train_counts) - np.searchsorted(np.sort(train_counts), own)
-    had_as_popular, had_rather = np.zeros_like(own), np.zeros_like(own)
-    following = past.next_visit(users, items)
+    is_new = past.earlier_visits(users, items)[evaluated] == 0
+    known = rankable[evaluated] & (is_new | (not filter_seen))
+    had = _had_before(users, items, clock, rankable, popularity, evaluated)
+    # How many other items are no less popular, and how many of these are new to the user.
+    as_popular = len(train_counts) - np.searchsorted(np.sort(train_counts), own) - 1
+    new = as_popular - had["popular"]
+    # New items rank below all that the user has had: only a new target has rivals among them.
+    rivals = {name: had[name] + np.where(is_new, new, 0) for name in MEANINGS}
+    rivals["popular"] = new if filter_seen else as_popular
+    with np.errstate(divide="ignore"):
+        nll = np.where(known, np.log(train_counts.sum()) - np.log(own), np.nan)
+    unknown = np.full(len(own), np.nan)
+    return {
+        name: Ranks(np.where(known, 1 + rivals[name], 0), nll if name == "popular" else unknown)
+        for name in baseline_names(filter_seen)
+    }
+
+
+def _had_before(
+    users: Int[np.ndarray, " E"],
+    items: Int[np.ndarray, " E"],
+    clock: Int[np.ndarray, " E"],
+    rankable: Bool[np.ndarray, " E"],
+    popularity: Int[np.ndarray, " E"],
+    evaluated: Int[np.ndarray, " N"],
+) -> dict[str, Int[np.ndarray, " N"]]:
+    """How many other items that the user had before each baseline ranks no lower than the target.
+
+    Args:
+      users: as the other arguments, those of `simple_rankings`.
+      items: of all events.
+      clock: of all events.
+      rankable: whether their items can be ranked.
+      popularity: how often their items occur in training.
+      evaluated: global indices of the evaluated events.
+    """
+    had = {name: np.zeros(len(evaluated), np.int64) for name in MEANINGS}
+    first = past.first_visit(users, items)
     for part, row, earlier in _pairs(evaluated, past.earlier_events(users)[evaluated]):
         event = evaluated[part][row]
-        # Of several earlier visits of one item the last counts; before it were visits[earlier].
-        other = rankable[earlier] & (following[earlier] >= event) & (items[earlier] != items[event])
+        is_target = items[earlier] == items[event]
+        is_near = _within_an_hour(clock[earlier], clock[event])
+        # The visits of an item are counted at the pair of the first one, which stands for the item.
+        at = np.arange(len(row)) - (earlier - first[earlier])
+        visits = np.bincount(at, minlength=len(row))
+        near = np.bincount(at[is_near], minlength=len(row))
+        own_visits = _count(row, is_target, part)[row]
+        own_near = _count(row, is_target & is_near, part)[row]
         as_popular = popularity[earlier] >= popularity[event]
-        times, needed = visits[earlier] + 1, visits[event]
-        rather = (times > needed) | ((times == needed) & as_popular)
-        had_as_popular[part] = _count(row, other & as_popular, part)
-        had_rather[part] = _count(row, other & rather, part)
-    others = at_least - 1  # as popular as the target
-    not_had = np.where(visits[evaluated] == 0, others - had_as_popular, 0)
-    popular = 1 + others - (had_as_popular if filter_seen else 0)
-    revisit = 1 + not_had + (0 if filter_seen else had_rather)
-    with np.errstate(divide="ignore"):
-        nll = np.log(train_counts.sum()) - np.log(own)
-    unknown = np.full(len(target), np.nan)
-    return {
-        "popular": Ranks(np.where(known, popular, 0), np.where(known, nll, np.nan)),
-        "revisit": Ranks(np.where(known, revisit, 0), unknown),
-    }
+        as_often = _no_lower(visits, own_visits, as_popular)
+        as_often_near = _no_lower(near, own_near, as_often)
+        other = (earlier == first[earlier]) & rankable[earlier] & ~is_target
+        for name, which in zip(MEANINGS, (as_popular, as_often, as_often_near), strict=True):
+            had[name][part] = _count(row, other & which, part)
+    return had
+
+
+def _within_an_hour(
+    clock: Int[np.ndarray, " P"], other: Int[np.ndarray, " P"]
+) -> Bool[np.ndarray, " P"]:
+    """Whether two times of day are, around the clock; not where one is unknown."""
+    apart = np.abs(clock - other)
+    known = (clock != _NO_CLOCK) & (other != _NO_CLOCK)
+    return known & (np.minimum(apart, DAY - apart) <= HOUR)
+
+
+def _no_lower(
+    values: Int[np.ndarray, " P"], target: Int[np.ndarray, " P"], if_equal: Bool[np.ndarray, " P"]
+) -> Bool[np.ndarray, " P"]:
+    return (values > target) | ((values == target) & if_equal)
 
 
 def _pairs(

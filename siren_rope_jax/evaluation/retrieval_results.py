@@ -14,7 +14,7 @@ from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
-from siren_rope_jax.evaluation.retrieval_baselines import simple_rankings
+from siren_rope_jax.evaluation.retrieval_baselines import simple_rankings, time_of_day
 from siren_rope_jax.evaluation.text import number
 from siren_rope_jax.retrieval.model import RetrieverConfig
 
@@ -35,14 +35,14 @@ def columns(evaluated: Evaluated) -> dict[str, pa.Array]:
 def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of the targets' ranks.
 
-    Beside the model's stand those of `baselines` on the same events and of `slices` of the events:
-    by hour of day and by time since the user's last event (both of the request), by the number of
-    the user's earlier events, by the item's number of training events, and by whether the user had
-    the item before.
+    Beside the model's stand those of `simple_rankings` on the same events, and of `slices` of the
+    events: by hour of day and by time since the user's last event (both of the request), by the
+    number of the user's earlier events, by the item's number of training events, and by whether the
+    user had the item before.
 
     Returns:
-      "filter_seen", "query_time" (None: the model sees no time), "catalogue" (items that are
-      ranked), "ranking", "baselines", "slices".
+      "filter_seen", "query_time" (None: the model sees no time), "catalogue" (how many items are
+      ranked: those seen often enough in training), "ranking", "baselines", "slices".
     """
     log, everything, events = evaluated.log, evaluated.everything, evaluated.events
     _, rank, nll = evaluated.scored
@@ -51,6 +51,7 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     baselines = simple_rankings(
         everything.user,
         everything.rows[f"categorical/{item.name}"],
+        time_of_day(everything),
         counts[: item.known],
         events.event,
         config["filter_seen"],
@@ -106,13 +107,14 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 def rule_of_ranks(numbers: Mapping[str, Any]) -> str:
     """What was ranked against what, from a result's numbers."""
     metrics = numbers["ranking"]
-    repeats, misses = "may come again", "an item never seen in training"
+    repeats = "may come again"
+    misses = "an item outside the catalogue (seen too rarely in training, or never)"
     if numbers["filter_seen"]:
-        repeats, misses = "are left out", f"{misses} or had before"
+        repeats, misses = "are left out", f"{misses} or one had before"
     events = f"{metrics['unranked']:,} of {metrics['count']:,} {numbers['split']} events"
     return (
-        f"full ranking over {numbers['catalogue']:,} items, ties against the model; items a user "
-        f"had before {repeats}; {events} have {misses} and count as misses"
+        f"full ranking over the catalogue of {numbers['catalogue']:,} items, ties against the "
+        f"model; items a user had before {repeats}; {events} have {misses} and count as misses"
     )
 
 

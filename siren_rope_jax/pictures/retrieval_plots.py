@@ -25,7 +25,7 @@ _CURVES = (
     Curve("validation, NLL", "NLL (nats)", "nll"),
     Curve("validation, NDCG@10", "NDCG@10", "ndcg@10"),
 )
-# A user's first event is not predicted, and an item never seen in training ("0") not found.
+# A user's first event is not predicted, and an item without events in training ("0") not found.
 _GAP = charts.BY_GAP._replace(groups=charts.BY_GAP.groups[:-1])
 _HISTORY = Slicing("history", tuple(HISTORIES)[1:], "earlier events of the user")
 _POPULARITY = Slicing("popularity", tuple(POPULARITIES)[1:], "training events of the item")

@@ -1,0 +1,38 @@
+"""RecTools' SASRec on Amazon's reviews of beauty products, leaving one out, beside ours.
+
+    python experiments/prepare.py --config=configs/data/amazon_beauty.py \
+        --config.split.kind=leave_one_out \
+        --input=$SIREN_ROPE_DATA/amazon_beauty_5core/Beauty_item_org_rank.txt \
+        --output=runs/data/amazon_beauty_loo
+    python experiments/train.py --config=configs/amazon_beauty.py:learned_positions \
+        --config.data.path=runs/data/amazon_beauty_loo --workdir=runs/amazon_beauty_loo
+    python experiments/compare_peer.py --config=configs/peer/amazon_beauty.py \
+        --python=peer/bin/python --workdir=runs/amazon_beauty_peer --ours=runs/amazon_beauty_loo
+
+peer/ is a virtual environment with RecTools: see experiments/compare_peer.py.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.comparison.peer import PeerConfig
+from siren_rope_jax.config import complete
+
+
+def get_config() -> ConfigDict:
+    """The peer, and its log."""
+    return complete(
+        PeerConfig,
+        {
+            "log": "runs/data/amazon_beauty_loo",
+            "model": {
+                "n_blocks": 1,
+                "n_heads": 1,
+                "n_factors": 64,
+                "dropout_rate": 0.5,
+                "session_max_len": 50,
+                "loss": "sampled_softmax",
+                "n_negatives": 256,
+                "batch_size": 128,
+            },
+        },
+    )

@@ -1,0 +1,34 @@
+"""RecTools' SASRec on MovieLens-100K, leaving one out, beside ours.
+
+    python experiments/prepare.py --config=configs/data/movielens_next.py \
+        --config.split.kind=leave_one_out \
+        --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens_loo
+    python experiments/train.py --config=configs/movielens_next.py:learned_positions \
+        --config.data.path=runs/data/movielens_loo --workdir=runs/movielens_loo
+    python experiments/compare_peer.py --config=configs/peer/movielens_next.py \
+        --python=peer/bin/python --workdir=runs/movielens_peer --ours=runs/movielens_loo
+
+peer/ is a virtual environment with RecTools: see experiments/compare_peer.py.
+"""
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.comparison.peer import PeerConfig
+from siren_rope_jax.config import complete
+
+
+def get_config() -> ConfigDict:
+    """The peer, and its log."""
+    return complete(
+        PeerConfig,
+        {
+            "log": "runs/data/movielens_loo",
+            "model": {
+                "n_blocks": 2,
+                "n_heads": 1,
+                "n_factors": 64,
+                "dropout_rate": 0.1,
+                "session_max_len": 200,
+            },
+        },
+    )
