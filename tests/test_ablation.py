@@ -27,6 +27,7 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.experiment import claim_workdir
+from siren_rope_jax.pictures import charts, ranking_plots
 from tests.made_up import make_log, make_run
 
 ROOT = Path(__file__).parents[1]
@@ -386,6 +387,22 @@ def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_picture
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_pictures_show_lines_of_the_chosen_variants_only(finished, tmp_path, monkeypatch):
+    spec, runs, _ = finished
+    seen = set()
+
+    def band(axes, x, seeds, label, style):
+        seen.add(label.removeprefix("mean score, "))
+
+    for module in (charts, ranking_plots):
+        monkeypatch.setattr(module, "band", band)
+    everyone = {variant.name for variant in spec.variants}
+    for lines, shown in (((), everyone), (("siren_rope",), {"siren_rope"})):
+        seen.clear()
+        report.write_report(dataclasses.replace(spec, lines=lines), tmp_path, runs)
+        assert seen == shown
+
+
 def test_a_single_seed_has_no_deviation(tmp_path):
     spec, runs = make_plan(tmp_path, seeds=(0,), variants=({"name": "ordinal"},))
     jobs.execute(runs, 1, train)
@@ -398,6 +415,7 @@ def test_a_single_seed_has_no_deviation(tmp_path):
     [
         ({"baseline": "sirne_rope"}, "did you mean 'siren_rope'"),
         ({"champion": "midle"}, "config.champion: 'midle' is no variant; did you mean 'middle'"),
+        ({"lines": ("ordinal", "midle")}, "config.lines: 'midle' is no variant; did you mean"),
         ({"champion": "ordinal"}, "config.champion: 'ordinal' is the baseline already"),
         ({"seeds": ()}, "config.seeds: is empty"),
         ({"seeds": (1, 1)}, "1 stands there twice"),

@@ -35,6 +35,16 @@ VARIANTS = (
     "siren_rope_time_in_embedding",
 )
 HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
+LINES = (
+    "ordinal",
+    "time_in_embedding",
+    "to_rope_hours",
+    "hstu_bias",
+    "dnn_only",
+    "siren_rope",
+    "siren_rope_event",
+    "siren_rope_hstu_bias",
+)
 
 
 def get_config(form: str = "repeat") -> ConfigDict:
@@ -67,6 +77,7 @@ def get_config(form: str = "repeat") -> ConfigDict:
             "seeds": (0, 1, 2, 3, 4),
             "baseline": "ordinal",
             "champion": "siren_rope",
+            "lines": LINES,
             "jobs": 2,
         }
     )

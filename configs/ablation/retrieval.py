@@ -56,7 +56,7 @@ def get_config(dataset: str = "") -> ConfigDict:
                 }
                 for name, own in chosen.items()
             ),
-            "seeds": (0, 1, 2, 3, 4),
+            "seeds": (0, 1, 2),
             "baseline": "ordinal",
             "champion": "siren_rope",
             "jobs": 2,

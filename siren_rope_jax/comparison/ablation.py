@@ -83,6 +83,7 @@ class Ablation:
       baseline: name of the variant that the others are compared with.
       champion: name of another one that they are compared with too, in tables of their own; empty:
         none.
+      lines: names of the variants that pictures with a line for each show; none: all.
       jobs: runs at a time; each gets its share of the CPU cores.
     """
 
@@ -92,6 +93,7 @@ class Ablation:
     seeds: tuple[int, ...]
     baseline: str
     champion: str = ""
+    lines: tuple[str, ...] = ()
     jobs: int = 1
 
     def __post_init__(self) -> None:
@@ -107,8 +109,11 @@ class Ablation:
             double = next((v for v in values if values.count(v) > 1), None)
             if double is not None:
                 raise UserError(f"config.{what}: {double!r} stands there twice")
-        for key, name in (("baseline", self.baseline), ("champion", self.champion)):
-            if name not in names and (name or key == "baseline"):
+        chosen = [("baseline", self.baseline), *(("lines", name) for name in self.lines)]
+        if self.champion:
+            chosen.append(("champion", self.champion))
+        for key, name in chosen:
+            if name not in names:
                 raise UserError(f"config.{key}: {name!r} is no variant{suggestion(name, names)}")
         if self.champion == self.baseline:
             raise UserError(f"config.champion: {self.champion!r} is the baseline already")

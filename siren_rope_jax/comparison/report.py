@@ -79,7 +79,9 @@ def _dataset(
     first = some.result()
     task = first["config"]["task"]
     places = {variant: [run.workdir for run in own] for variant, own in by_variant.items()}
-    pictures = plots.draw_models(workdir, f"{name}-", name, places, ablation.baseline)
+    pictures = plots.draw_models(
+        workdir, f"{name}-", name, places, ablation.baseline, ablation.lines
+    )
     return {
         "task": task,
         "split": first["split"],

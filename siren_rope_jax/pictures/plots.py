@@ -18,9 +18,22 @@ class Kind(Protocol):
         """Those that make sense for one run alone."""
 
     def draw_models(
-        self, album: Album, models: Models, logs: Mapping[str, Sequence[Metrics]], baseline: str
+        self,
+        album: Album,
+        models: Models,
+        lined: Models,
+        logs: Mapping[str, Sequence[Metrics]],
+        baseline: str,
     ) -> list[Path]:
-        """Those that compare models, or show one, from their results and their metrics.jsonl."""
+        """Those that compare models, or show one.
+
+        Args:
+          album: where to.
+          models: all of them.
+          lined: those that have a line where each has one.
+          logs: their metrics.jsonl.
+          baseline: as in `draw_models`.
+        """
 
 
 _KINDS: Mapping[str, Kind] = {"ranking": ranking_plots, "retrieval": retrieval_plots}
@@ -47,6 +60,7 @@ def draw_models(
     name: str,
     models: Mapping[str, Sequence[Path]],
     baseline: str = "",
+    lines: Sequence[str] = (),
 ) -> list[Path]:
     """All pictures that compare models (or show one), as DIRECTORY/STEM<what>.png.
 
@@ -56,12 +70,14 @@ def draw_models(
       name: the data set's, for titles.
       models: name -> work directories of its runs, which are finished.
       baseline: the model that differences are taken to; none if it is not one of them.
+      lines: the models to show where each is a line; none: all.
     """
     results = {model: [_result(run) for run in runs] for model, runs in models.items()}
-    logs = {m: [read_metrics(run / "metrics.jsonl") for run in runs] for m, runs in models.items()}
+    lined = {model: runs for model, runs in results.items() if model in (lines or results)}
+    logs = {m: [read_metrics(run / "metrics.jsonl") for run in models[m]] for m in lined}
     first = next(iter(results.values()))[0]
     album = Album(directory, stem, name, first["split"], max(map(len, models.values())))
-    pictures = _kind(first).draw_models(album, results, logs, baseline)
+    pictures = _kind(first).draw_models(album, results, lined, logs, baseline)
     title = album.title("gates over training", of_training=True)
     gates = charts.gates(album.path("gates"), logs, title)
     return [*pictures, *([gates] if gates else [])]

@@ -33,7 +33,11 @@ def draw_run(directory: Path, result: Result, predictions: pd.DataFrame) -> list
 
 
 def draw_models(
-    album: Album, models: Models, logs: Mapping[str, Sequence[Metrics]], baseline: str
+    album: Album,
+    models: Models,
+    lined: Models,
+    logs: Mapping[str, Sequence[Metrics]],
+    baseline: str,
 ) -> list[Path]:
     """Pictures that compare models, or show one."""
     tasks = list(next(iter(models.values()))[0]["tasks"])
@@ -47,9 +51,9 @@ def draw_models(
     return [
         charts.side_by_side(file("ne"), models, ne, title("models and baselines")),
         charts.side_by_side(file("auc"), models, auc, title("ranking")),
-        charts.by_group(file("hour"), models, within, *hours),
-        charts.by_group(file("gap"), models, within, *gaps),
-        by_day(file("day"), models, tasks, title("calibration by day")),
+        charts.by_group(file("hour"), lined, within, *hours),
+        charts.by_group(file("gap"), lined, within, *gaps),
+        by_day(file("day"), lined, tasks, title("calibration by day")),
         charts.learning_curves(file("learning"), logs, curves, title("learning curves", True)),
     ]
 

@@ -37,7 +37,11 @@ def draw_run(directory: Path, result: Result, predictions: pd.DataFrame) -> list
 
 
 def draw_models(
-    album: Album, models: Models, logs: Mapping[str, Sequence[Metrics]], baseline: str
+    album: Album,
+    models: Models,
+    lined: Models,
+    logs: Mapping[str, Sequence[Metrics]],
+    baseline: str,
 ) -> list[Path]:
     """Pictures that compare models, or show one."""
     file, title = album.path, album.title
@@ -52,7 +56,7 @@ def draw_models(
             file("models"), models, (_NLL, *_OTHERS), title("models and baselines")
         ),
         *(
-            charts.by_group(file(slicing.name), models, _WITHIN, slicing, title(what), baseline)
+            charts.by_group(file(slicing.name), lined, _WITHIN, slicing, title(what), baseline)
             for what, slicing in slicings.items()
         ),
         charts.learning_curves(file("learning"), logs, _CURVES, title("learning curves", True)),
