@@ -1,6 +1,6 @@
 """Shows what the rotation of a trained run learned about time.
 
-    python experiments/analyze.py --workdir=DIR [--attention=trunk|last]
+    python experiments/analyze.py --workdir=DIR [--attention=trunk|last] [--log=DIR]
 
 Writes analysis.json and plots/rotation.png into DIR: the angles over a week, which hours they tell
 apart, the periods they follow, and how far they are from depending on time differences alone.
@@ -24,6 +24,9 @@ from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.trained import TrainedRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_LOG = flags.DEFINE_string(
+    "log", None, "Directory of the run's prepared log, if it has moved since the training."
+)
 _ATTENTION = flags.DEFINE_enum(
     "attention", None, get_args(Attention), "Whose rotation; see above for the default."
 )
@@ -32,7 +35,7 @@ _ATTENTION = flags.DEFINE_enum(
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    run = TrainedRun.open(workdir)
+    run = TrainedRun.open(workdir, _LOG.value)
     analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
     numbers = analysis.numbers()
     plots = workdir / "plots"

@@ -1,9 +1,9 @@
 """Evaluates a trained run: its best checkpoint on one split.
 
-    python experiments/evaluate.py --workdir=DIR [--split=test]
+    python experiments/evaluate.py --workdir=DIR [--split=test] [--log=DIR]
 
 Writes result.json, predictions.parquet and plots/ into DIR, and prints the metrics beside those of
-the baselines.
+the baselines. A --log is noted in config.json, so that it is said only once.
 """
 
 from pathlib import Path
@@ -11,16 +11,23 @@ from pathlib import Path
 from absl import flags
 
 from siren_rope_jax import cli
+from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
+from siren_rope_jax.experiment import note_log
 from siren_rope_jax.pictures.plots import draw_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "Events to score: train, validation or test.")
+_LOG = flags.DEFINE_string(
+    "log", None, "Directory of the run's prepared log, if it has moved since the training."
+)
 
 
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
+    if _LOG.value:
+        note_log(workdir, _LOG.value, PreparedLog.open(_LOG.value).fingerprint)
     print(as_text(evaluate_run(workdir, _SPLIT.value)))
     draw_run(workdir)
 

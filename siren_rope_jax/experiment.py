@@ -24,7 +24,8 @@ class TrainingConfig:
 
     Attributes:
       epochs: passes over the train split, at most.
-      evaluations_per_epoch: validations (and checkpoints) in each.
+      evaluations_per_epoch: validations (and checkpoints) in each, evenly spread; one per step at
+        most.
       patience: validations without a better one before stopping.
       log_every: steps between two lines of training metrics.
       tensorboard: writes the metrics as TensorBoard events too.
@@ -120,7 +121,8 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
 
     Args:
       workdir: made if need be.
-      config: of the experiment; where its data lie does not matter, only what they are.
+      config: of the experiment; where its data lie does not matter, only what they are, and
+        config.json is kept up to date with it.
       fingerprint: of the prepared log.
 
     Raises:
@@ -134,7 +136,7 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
                 f"{workdir} belongs to another experiment: {difference}; choose another --workdir, "
                 "or remove this one"
             )
-        check_data(workdir, fingerprint)
+        note_log(workdir, config.data.path, fingerprint)
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
@@ -152,6 +154,24 @@ def identity(config: ExperimentConfig) -> Any:
     return values
 
 
+def note_log(workdir: Path, log: str | Path, fingerprint: str) -> None:
+    """Keeps in config.json where a run's prepared log lies now, for it may have moved.
+
+    Args:
+      workdir: of the run.
+      log: directory of the prepared log.
+      fingerprint: of that log.
+
+    Raises:
+      UserError: there is no run, or it was trained on other data.
+    """
+    check_data(workdir, fingerprint)
+    resolved, path = to_dict(load_config(workdir)), str(Path(log).absolute())
+    if resolved["data"]["path"] != path:
+        resolved["data"]["path"] = path
+        write_json(workdir / "config.json", resolved)
+
+
 def check_data(workdir: Path, fingerprint: str) -> None:
     """Refuses a prepared log that is not the one a run was trained on.
 
@@ -161,7 +181,7 @@ def check_data(workdir: Path, fingerprint: str) -> None:
     path = workdir / "data.json"
     if not path.is_file() or json.loads(path.read_text())["fingerprint"] != fingerprint:
         raise UserError(
-            f"{workdir} was trained on other data than its log now holds (prepared again since?); "
+            f"{workdir} was trained on other data than the log holds (prepared again since?); "
             "choose another --workdir, or restore the log"
         )
 

@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from siren_rope_jax.batch import Inputs
 from siren_rope_jax.data.assemble import next_item_batch, ranking_batch
@@ -25,8 +24,9 @@ from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.ranking.scoring import Scored, Scorer
 from siren_rope_jax.retrieval.losses import retrieval_loss
 from siren_rope_jax.retrieval.model import Retriever
+from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.retrieval.scoring import Ranked, RankScorer
-from siren_rope_jax.sharding import check_batch_size, replicated
+from siren_rope_jax.sharding import replicated
 from siren_rope_jax.time_features import TimeScale
 
 
@@ -62,9 +62,8 @@ def make_objective(config: ExperimentConfig, log: PreparedLog, mesh: Mesh) -> Ob
     """The objective of an experiment's kind.
 
     Raises:
-      UserError: the config does not fit the log, the devices or the number of processes.
+      UserError: the config does not fit the log.
     """
-    check_batch_size(config.data.batch_size, mesh)
     if isinstance(config, RetrievalExperiment):
         return RetrievalObjective(config, log, mesh)
     assert isinstance(config, RankingExperiment)
@@ -92,8 +91,10 @@ def _init(model: Any, padding: Any, seed: int, mesh: Mesh) -> Any:
     return init(jax.random.key(seed))
 
 
-def _batches(config: ExperimentConfig, log: PreparedLog, next_item: bool) -> Batches:
-    return Batches(log, config.data, next_item, jax.process_index(), jax.process_count())
+def _batches(config: ExperimentConfig, log: PreparedLog, mesh: Mesh, next_item: bool) -> Batches:
+    processes = jax.process_count()
+    devices = mesh.size // processes
+    return Batches(log, config.data, next_item, jax.process_index(), processes, devices)
 
 
 class RankingObjective:
@@ -103,7 +104,7 @@ class RankingObjective:
     higher_is_better = False
 
     def __init__(self, config: RankingExperiment, log: PreparedLog, mesh: Mesh) -> None:
-        self.batches = _batches(config, log, next_item=False)
+        self.batches = _batches(config, log, mesh, next_item=False)
         self.model = Ranker(config.model, model_inputs(log, config.data.length))
         self._mesh = mesh
         self._scorer = Scorer(self.model, mesh)
@@ -136,7 +137,7 @@ class RetrievalObjective:
     """The item of every next event; the criterion is in the config."""
 
     def __init__(self, config: RetrievalExperiment, log: PreparedLog, mesh: Mesh) -> None:
-        self.batches = _batches(config, log, next_item=True)
+        self.batches = _batches(config, log, mesh, next_item=True)
         self.model = Retriever(config.model, model_inputs(log, config.data.length))
         self.criterion: str = config.criterion
         self.higher_is_better = config.criterion != "nll"
@@ -155,22 +156,29 @@ class RetrievalObjective:
         result: Any = self.model.apply(
             {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
-        slots = (result.query, batch.target, (batch.event >= 0) & (batch.target > 0), result.repeat)
+        asked = (batch.event >= 0) & (batch.target > 0)
+        slots = (result.query, batch.target, asked, per_slot(result.repeat))
         query, target, asked, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
         counts = self._target_counts if self._loss.needs_item_counts else None
         item = result.item
         return retrieval_loss(self._loss, query, item, target, asked, counts, negatives_key, repeat)
 
     @cached_property
-    def _target_counts(self) -> Array:
-        """How often training asks for each known item; 0 for the unknown row."""
+    def _target_counts(self) -> Float[np.ndarray, " V"]:
+        """How often training asks for each known item; 0 for the unknown row.
+
+        On the host: `loss` may be what asks first, and an array made while it is traced would be
+        a tracer, dead for the next trace.
+        """
         log, task = self.batches.log, self.batches.config.target_task
         events, item = log.events("train"), log.schema.categorical[0]
         asked = ~np.isin(events.event, log.offsets)  # nothing precedes a user's first event
         if task:
             asked &= events.rows[f"task/{task}"] == 1
         ids = item.known_ids(events.rows[f"categorical/{item.name}"][asked])
-        return jnp.asarray(np.bincount(ids, minlength=item.rows) * (np.arange(item.rows) > 0.0))
+        counts = np.bincount(ids, minlength=item.rows).astype(np.float32)
+        counts[0] = 0
+        return counts
 
     def score(self, params: Any, split: Split) -> Ranked:
         """The rank of every target."""

@@ -50,18 +50,6 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def check_batch_size(rows: int, mesh: Mesh) -> None:
-    """Refuses a batch whose rows cannot be dealt evenly to the devices.
-
-    Raises:
-      UserError: naming the key.
-    """
-    if rows < 1 or rows % mesh.size:
-        raise UserError(
-            f"config.data.batch_size: {rows} rows cannot be dealt evenly to {mesh.size} devices"
-        )
-
-
 def place_batch(batch: Any, mesh: Mesh) -> Any:
     """Puts this process's rows on its devices as its part of the global batch."""
     sharding = by_row(mesh)

@@ -105,7 +105,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     objective = make_objective(config, log, mesh)
     batches, epoch = objective.batches.train(config.seed)
     steps = max(round(config.training.epochs * epoch), 1)
-    every = max(epoch // config.training.evaluations_per_epoch, 1)
+    validated = validation_steps(steps, epoch, config.training.evaluations_per_epoch)
     optimizer = make_optimizer(config.optimizer, steps)
     params = objective.init_params(config.seed)
     _claim_for_all(workdir, config, log.fingerprint)
@@ -134,7 +134,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
         )
         with run_log:
             for step in range(progress.step, steps + 1):
-                if step > progress.step and (step % every == 0 or step == steps):
+                if step > progress.step and step in validated:
                     run_log.pause_clock()
                     values = objective.validate(state.params)
                     cost = values[objective.criterion] * (-1 if objective.higher_is_better else 1)
@@ -158,6 +158,19 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                     state, metrics = step_fn(state, batch, key)
                 run_log.step(step + 1, metrics)
     return progress
+
+
+def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:
+    """The steps after which a run validates: `per_epoch` evenly in each epoch, and the last one.
+
+    Args:
+      steps: of the run.
+      epoch: steps in an epoch.
+      per_epoch: validations wanted; of more than there are steps, one at each step is left.
+    """
+    per_epoch = min(per_epoch, epoch)
+    even = (round(k * epoch / per_epoch) for k in range(1, steps * per_epoch // epoch + 2))
+    return frozenset(step for step in even if step < steps) | {steps}
 
 
 def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from siren_rope_jax.checkpoint import Checkpoints
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.windows import Split
+from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import ExperimentConfig, check_data, load_config
 from siren_rope_jax.objectives import Objective, make_objective
 from siren_rope_jax.ranking.scoring import Scored
@@ -41,29 +42,43 @@ class TrainedRun:
     mesh: Mesh
 
     @staticmethod
-    def open(workdir: str | Path) -> "TrainedRun":
+    def open(workdir: str | Path, log: str | Path | None = None) -> "TrainedRun":
         """Opens the run in `workdir`.
 
+        Args:
+          workdir: the run's directory.
+          log: directory of its prepared log; None: where config.json says.
+
         Raises:
-          UserError: no run there, no checkpoint yet, or its data are gone.
+          UserError: no run there, no checkpoint yet, or its data are gone or others.
         """
         config = load_config(Path(workdir))
-        log = PreparedLog.open(config.data.path)
-        check_data(Path(workdir), log.fingerprint)
+        path = Path(config.data.path if log is None else log)
+        if log is None and not path.exists():
+            raise UserError(
+                f"{workdir}: its prepared log is no longer at {path}; say where it is (--log)"
+            )
+        data = PreparedLog.open(path)
+        check_data(Path(workdir), data.fingerprint)
         mesh = make_mesh()
-        objective = make_objective(config, log, mesh)
+        objective = make_objective(config, data, mesh)
         shapes = jax.eval_shape(lambda: objective.init_params(config.seed))
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
         )
         with Checkpoints(Path(workdir), read_only=True) as checkpoints:
             params, step = checkpoints.best(wanted)
-        return TrainedRun(config, log, objective, params, step, mesh)
+        return TrainedRun(config, data, objective, params, step, mesh)
 
     @property
     def model(self) -> Any:
         """The module."""
         return self.objective.model
+
+    @cached_property
+    def user_numbers(self) -> dict[Any, int]:
+        """The index of every user in the log, by raw id."""
+        return {user: number for number, user in enumerate(self.log.users().to_pylist())}
 
     @cached_property
     def apply(self) -> Callable[..., Any]:

@@ -37,18 +37,21 @@ def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> 
 
 
 RETRIEVAL = (
-    "--config.filter_seen",
-    "--config.model.repeat=False",
     "--config.data.length=20",
     "--config.data.stride=10",
     "--config.model.dropout=0.0",  # rows lie in another order, and dropout goes by places
 )
+FILTERED = ("--config.filter_seen", "--config.model.repeat=False")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "more", "criterion", "column"),
-    [("synthetic", (), "ne", "like_score"), ("next_item", RETRIEVAL, "nll", "nll")],
+    [
+        ("synthetic", (), "ne", "like_score"),
+        ("next_item", RETRIEVAL, "nll", "nll"),
+        ("next_item", (*RETRIEVAL, *FILTERED), "nll", "nll"),
+    ],
 )
 def test_two_processes_equal_one(
     tmp_path: Path, config: str, more: tuple[str, ...], criterion: str, column: str

@@ -18,6 +18,7 @@ from siren_rope_jax.errors import UserError
 from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
@@ -79,6 +80,7 @@ def test_repeats_are_shares_of_the_history() -> None:
     segment = np.where(np.arange(12) < 5, 1, 2) * np.ones_like(batch.segment)
     segment[1, 9:] = 0
     repeat = model.apply({"params": params}, batch.replace(segment=segment)).repeat
+    assert repeat.item.shape == (2, 1, 12)
     allowed = np.tri(12, dtype=bool) & (segment[:, :, None] == segment[:, None, :])
     assert (np.asarray(repeat.weight)[~allowed] == 0).all()
     assert (np.asarray(repeat.weight) >= 0).all()
@@ -91,7 +93,7 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
     model, params = small_retriever("siren_rope", repeat=True)
     batch = random_next_items()
     result = model.apply({"params": params}, batch)
-    slots = (result.query, batch.target, result.repeat)
+    slots = (result.query, batch.target, per_slot(result.repeat))
     query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
     _, nll = rank_targets(query, result.item, target, np.zeros((len(target), 0), np.int32), repeat)
     loss = retrieval_loss(LossConfig(), query, result.item, target, target > 0, repeat=repeat)
@@ -219,7 +221,7 @@ def test_learns_what_follows_what(block: str) -> None:
         query, items, repeat = model.apply({"params": params}, batch)
         asked = jnp.ones(target.size, bool)
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        query, repeat = jax.tree.map(flat, (query, repeat))
+        query, repeat = jax.tree.map(flat, (query, per_slot(repeat)))
         return retrieval_loss(LossConfig(), query, items, target.ravel(), asked, repeat=repeat)
 
     @jax.jit
@@ -253,6 +255,7 @@ from siren_rope_jax.batch import Inputs
 from siren_rope_jax.optim import OptimizerConfig, make_optimizer
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
+from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.train import TrainState, train_step
 from tests.batches import random_next_items, small_retriever_config
 
@@ -264,7 +267,7 @@ batch = jax.device_put(batch.replace(target=batch.target * 45_000 + 1))
 
 def loss_of(params, batch, key):
     query, item, repeat = model.apply({"params": params}, batch)
-    slots = (query, batch.target, repeat)
+    slots = (query, batch.target, per_slot(repeat))
     query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
     return retrieval_loss(LossConfig(), query, item, target, target > 0, repeat=repeat)
 

@@ -23,6 +23,7 @@ with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.bea
     from siren_rope_jax.ranking.losses import ranking_loss
     from siren_rope_jax.retrieval.ranks import rank_targets, top_items
     from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
+    from siren_rope_jax.retrieval.repeat import per_slot
 """
 
 RANKER = """
@@ -56,6 +57,13 @@ for name, changes in (
         retrieval_loss(loss, query, items, target, target > 0, counts, jax.random.key(0))
     rank_targets(query, items, target, target[:, None])
     top_items(query, items, target[:, None], 3)
+model, params = small_retriever("siren_rope", repeat=True)
+query, items, repeat = model.apply({"params": params}, batch)
+slots = query, batch.target, per_slot(repeat)
+query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+retrieval_loss(LossConfig(), query, items, target, target > 0, repeat=repeat)
+rank_targets(query, items, target, target[:, None], repeat)
+top_items(query, items, target[:, None], 3, repeat)
 """
 
 

@@ -40,8 +40,9 @@ from siren_rope_jax.experiment import (
 )
 from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import OptimizerConfig
+from siren_rope_jax.retrieval.losses import LossConfig
 from siren_rope_jax.sharding import make_mesh, place_batch, replicated
-from siren_rope_jax.train import TrainState, fit, train_step
+from siren_rope_jax.train import TrainState, fit, train_step, validation_steps
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
@@ -123,6 +124,35 @@ def test_another_criterion_chooses_the_checkpoint(feed: Path, tmp_path: Path) ->
     best = max((x for x in lines if x["kind"] == "validation"), key=lambda line: line["mrr"])
     assert (progress.best_step, -progress.best) == (best["step"], best["mrr"])
     assert TrainedRun.open(tmp_path / "run").step == best["step"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "epoch", "per_epoch", "expected"),
+    [
+        (12, 5, 1, {5, 10, 12}),
+        (10, 5, 1, {5, 10}),
+        (695, 695, 2, {348, 695}),
+        (5, 5, 3, {2, 3, 5}),
+        (8, 5, 3, {2, 3, 5, 7, 8}),
+        (4, 3, 7, {1, 2, 3, 4}),
+        (2, 100, 3, {2}),
+        (1, 1, 1, {1}),
+    ],
+)
+def test_validations_are_spread_evenly(
+    steps: int, epoch: int, per_epoch: int, expected: set[int]
+) -> None:
+    assert validation_steps(steps, epoch, per_epoch) == expected
+
+
+def test_a_run_validates_when_it_should(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, evaluations_per_epoch=7, patience=100)
+    _, epoch = make_objective(config, PreparedLog.open(feed), make_mesh()).batches.train(0)
+    assert epoch % 7  # else any rule would do
+    fit(config, tmp_path)
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    steps = [line["step"] for line in lines if line["kind"] == "validation"]
+    assert steps == [round(k * epoch / 7) for k in range(1, 8)]
 
 
 def test_early_stopping(feed: Path, tmp_path: Path) -> None:
@@ -208,6 +238,23 @@ def test_processes_share_an_epoch(feed: Path, next_item: bool) -> None:
     one, two = events(0, 1), (events(0, 2), events(1, 2))
     np.testing.assert_array_equal(one[:, 0::2], two[0])
     np.testing.assert_array_equal(one[:, 1::2], two[1])
+
+
+@NEXT_ITEM
+def test_processes_share_an_evaluation(feed: Path, next_item: bool) -> None:
+    """Also where devices do not divide the batch: all get as many batches and rows of them."""
+    log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, batch_size=8)
+
+    def events(process: int, processes: int, devices: int) -> np.ndarray:
+        batches = Batches(log, config, next_item, process, processes, devices)
+        return np.stack([batch.event for batch in batches.evaluation("test")])
+
+    one, three = events(0, 1, 6), [events(process, 3, 2) for process in range(3)]
+    assert one.shape[1:] == (12, 24)  # 12 rows are the least that are 8 and 6 devices share
+    for process, own in enumerate(three):
+        np.testing.assert_array_equal(one[:, process::3], own)
+    expected = log.events("test").event
+    np.testing.assert_array_equal(np.sort(one[one >= 0]), expected)
 
 
 def _but_first(log: PreparedLog, events: np.ndarray) -> np.ndarray:
@@ -361,6 +408,52 @@ def test_eight_devices_equal_one(feed: Path, make: Make) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
 
 
+def test_a_loss_may_be_traced_again(feed: Path) -> None:
+    """What its first trace caches, the items' counts, is no tracer."""
+    loss = LossConfig(kind="sampled_softmax", sampler="in_batch")
+    config = dataclasses.replace(next_item_experiment(feed), loss=loss)
+    objective = make_objective(config, PreparedLog.open(feed), make_mesh())
+    params, key = objective.init_params(0), jax.random.key(0)
+    batch = next(iter(objective.batches.train(seed=0)[0]))
+    jax.eval_shape(objective.loss, params, batch, key)
+    assert np.isfinite(jax.jit(objective.loss)(params, batch, key))
+
+
+@pytest.mark.slow
+@EXPERIMENTS
+def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, make: Make) -> None:
+    """On three devices, which do not divide its batches, and with its log in another place."""
+    log, run = tmp_path / "log", tmp_path / "run"
+    shutil.copytree(feed, log)
+    config: Any = make(log, epochs=0.3)
+    if config.task == "retrieval":
+        model = dataclasses.replace(config.model, repeat=True)
+        config = dataclasses.replace(config, model=model)
+    fit(config, run)
+    one_device = Mesh(jax.devices()[:1], ("data",))
+    objective = make_objective(config, PreparedLog.open(log), one_device)
+    params = jax.device_get(TrainedRun.open(run).params)
+    here: Any = objective.score(params, "test")
+
+    moved = log.rename(tmp_path / "moved")
+    three_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    for script in ("analyze.py", "evaluate.py"):
+        command = [sys.executable, f"experiments/{script}", f"--workdir={run}", f"--log={moved}"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **three_devices}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    frame, order = pd.read_parquet(run / "predictions.parquet"), np.argsort(here.event)
+    assert frame["event"].tolist() == here.event[order].tolist()
+    if config.task == "ranking":
+        columns = [f"{task}_score" for task in objective.batches.log.schema.tasks]
+        np.testing.assert_allclose(frame[columns], here.score[order], atol=1e-6)
+    else:
+        np.testing.assert_allclose(frame["nll"], here.nll[order], atol=1e-5)
+        assert np.abs(frame["rank"] - here.rank[order]).max() <= 1  # rounding may part ties
+        assert "attended_hours" in json.loads((run / "analysis.json").read_text())
+    assert load_config(run).data.path == str(moved)
+
+
 def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
     from siren_rope_jax.optim import make_optimizer
 
@@ -397,8 +490,13 @@ def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> N
         claim_workdir(tmp_path / "run", experiment(feed, epochs=2.0), "data")
     with pytest.raises(UserError, match="other data"):
         claim_workdir(tmp_path / "run", config, "other data")
-    moved = dataclasses.replace(config, data=dataclasses.replace(config.data, path="elsewhere"))
+    data = dataclasses.replace(config.data, path=str(tmp_path / "elsewhere"))
+    moved = dataclasses.replace(config, data=data)
+    with pytest.raises(UserError, match="other data"):
+        claim_workdir(tmp_path / "run", moved, "other data")
+    assert load_config(tmp_path / "run") == config
     claim_workdir(tmp_path / "run", moved, "data")
+    assert load_config(tmp_path / "run") == moved
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").write_text("do not touch")
     with pytest.raises(UserError, match="not empty"):
@@ -411,8 +509,8 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
     with pytest.raises(UserError, match="8 devices"):
         fit(dataclasses.replace(config, data=odd), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # a refused start leaves nothing behind
-    with pytest.raises(UserError, match="2 processes"):
-        Batches(PreparedLog.open(feed), odd, process=0, processes=2)
+    with pytest.raises(UserError, match="6 devices"):
+        Batches(PreparedLog.open(feed), odd, process=0, processes=3, devices=2).train(seed=0)
 
 
 def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> None:
@@ -425,6 +523,27 @@ def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> N
     for use in (lambda: fit(config, tmp_path / "run"), lambda: TrainedRun.open(tmp_path / "run")):
         with pytest.raises(UserError, match="other data"):
             use()
+
+
+def test_a_log_may_move(feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open a run, its place is said; training notes it, so that the evaluation finds it."""
+    log, run = tmp_path / "log", tmp_path / "run"
+    shutil.copytree(feed, log)
+    config = experiment(log, epochs=0.3)
+    fit(config, run)
+    moved = log.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"no longer at .*/log; .*--log"):
+        TrainedRun.open(run)
+    opened = TrainedRun.open(run, moved)
+    assert opened.log.path == moved and load_config(run).data.path == str(log)
+    with pytest.raises(UserError, match="other data"):
+        TrainedRun.open(run, make_log(tmp_path / "other").path)
+
+    monkeypatch.chdir(tmp_path)
+    data = dataclasses.replace(config.data, path="moved")
+    outcome = train_and_evaluate(dataclasses.replace(config, data=data), run)
+    assert outcome["events"] == len(opened.log.events("test").event)
+    assert outcome["config"]["data"]["path"] == load_config(run).data.path == str(moved)
 
 
 def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import ibis
 
-from siren_rope_jax.data.schema import MAX_TIME, MIN_TIME, SPLITS
+from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, SPLITS
 from siren_rope_jax.errors import UserError, suggestion
 
 Where = Callable[[int], str]
@@ -26,7 +26,6 @@ _REFUSED = ibis.literal(2 * _FAR, "int64")  # a time that `check_times` refuses
 _MAX_INT64 = (1 << 63) - 1
 _END_OF_1970 = 365 * 86_400
 _MAX_FLOAT32 = 3.4028234e38
-_MAX_UTC_OFFSET = 18 * 3600
 
 
 def require_columns(table: ibis.Table, needed: Mapping[str, str], where: str) -> None:
@@ -168,7 +167,7 @@ def check_labels(table: ibis.Table, columns: Sequence[str], where: Where) -> Non
 def check_utc_offset(table: ibis.Table, where: Where) -> None:
     """Raises a UserError for the first offset absent or beyond 18 hours."""
     offset = table["utc_offset"]
-    row = _first(table, (offset.isnull() | (offset.abs() > _MAX_UTC_OFFSET)).fill_null(True))
+    row = _first(table, (offset.isnull() | (offset.abs() > MAX_UTC_OFFSET)).fill_null(True))
     if row is not None:
         raise UserError(
             f"{where(row)}: config.utc_offset is {_value(table, row, 'utc_offset')}; it must be "

@@ -23,7 +23,7 @@ class DataConfig:
       path: directory of the prepared log.
       length: events of a row; also the longest history a model sees.
       stride: most targets of an evaluation window that is not its user's first (`plan_windows`).
-      batch_size: rows of a batch, over all processes.
+      batch_size: rows of a batch, over all processes; training deals them evenly to all devices.
       pack: several short histories share a row.
       threads: that read and decode.
       target_task: of next-item retrieval: a task whose positives alone are targets, such as `like`;
@@ -94,6 +94,7 @@ class Batches:
       config: how it is cut.
       next_item: whether events ask for the item of the next one; else for their own labels.
       process, processes: which of how many this is.
+      devices: of each process; the rows of a batch are dealt evenly to all of them.
     """
 
     log: PreparedLog
@@ -101,6 +102,7 @@ class Batches:
     next_item: bool = False
     process: int = 0
     processes: int = 1
+    devices: int = 1
 
     def __post_init__(self) -> None:
         task, known = self.config.target_task, self.log.schema.tasks
@@ -110,11 +112,6 @@ class Batches:
             raise UserError("config.data.target_task: is for next-item retrieval; leave it empty")
         if task and task not in known:
             raise UserError(f"config.data.target_task: no task {task!r}{suggestion(task, known)}")
-        if self.config.batch_size % self.processes:
-            raise UserError(
-                f"config.data.batch_size: {self.config.batch_size} rows cannot be dealt evenly to "
-                f"{self.processes} processes"
-            )
         if self.log.offsets[-1] >= 2**31:
             raise UserError(f"{self.log.path}: a batch numbers events in 31 bits; the log has more")
 
@@ -125,25 +122,31 @@ class Batches:
         iterator's state can be saved and restored exactly.
 
         Raises:
-          UserError: the split is empty.
+          UserError: the split is empty, or a batch cannot be dealt evenly to the devices.
         """
+        size, devices = self.config.batch_size, self.processes * self.devices
+        if size % devices:
+            raise UserError(
+                f"config.data.batch_size: {size} rows cannot be dealt evenly to {devices} devices"
+            )
         rows = self._rows("train", self.config.length)
         dataset = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
         dataset = dataset.repeat(_EPOCHS)[self.process :: self.processes]
-        return self._read(dataset, rows), max(len(rows) // self.config.batch_size, 1)
+        return self._read(dataset, rows, size), max(len(rows) // size, 1)
 
     def evaluation(self, split: Split) -> grain.IterDataset:
         """All rows of a split once, in order, the last batch filled up with padding.
 
-        Every process gets the same number of batches.
+        Every process gets the same number of batches. They are of `batch_size` rows, or of the few
+        more that can be dealt evenly to the devices: a run is evaluated on any number of them.
 
         Raises:
           UserError: the split is empty.
         """
         rows = self._rows(split, self.config.stride)
-        batches = -(-len(rows) // self.config.batch_size)
-        dataset = grain.MapDataset.range(batches * self.config.batch_size)
-        return self._read(dataset[self.process :: self.processes], rows)
+        size = _rounded_up(self.config.batch_size, self.processes * self.devices)
+        dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
+        return self._read(dataset[self.process :: self.processes], rows, size)
 
     def _rows(self, split: Split, stride: int) -> Rows:
         shift = int(self.next_item)
@@ -153,14 +156,19 @@ class Batches:
             raise UserError(f"{self.log.path}: the {split} split has no events to predict")
         return rows
 
-    def _read(self, dataset: grain.MapDataset, rows: Rows) -> grain.IterDataset:
-        """Batches the numbers of rows, and reads the rows of each batch together."""
+    def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
+        """Batches the numbers of rows, `size` over all processes, and reads each batch at once."""
         make: Any = ranking_batch
         if self.next_item:
             make = functools.partial(next_item_batch, target_task=self.config.target_task)
         reader = RowReader(self.log, rows, self.config.length, int(self.next_item), make)
         threads = self.config.threads
-        batches = dataset.batch(self.config.batch_size // self.processes, batch_fn=reader)
+        batches = dataset.batch(size // self.processes, batch_fn=reader)
         return batches.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )
+
+
+def _rounded_up(number: int, divisor: int) -> int:
+    """To the next multiple."""
+    return -(-number // divisor) * divisor

@@ -38,6 +38,8 @@ NO_LABEL = -1
 
 MIN_TIME = int(datetime.datetime(1902, 1, 1, tzinfo=datetime.UTC).timestamp())
 MAX_TIME = int(datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC).timestamp())
+MAX_UTC_OFFSET = 18 * HOUR
+"""The largest `utc_offset`, either way."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 A score is the dot product of a query and an item's row of the table; a model normalises and
 divides by its temperature before. Row 0 is the unknown item: never a candidate, never a target.
-Scores, losses and sums over items are float32 whatever the dtype of the inputs.
+Scores, losses and sums over items are float32 whatever the dtype of the inputs; how exact the
+products are that make a score, an accelerator's default precision says (JAX's
+`jax_default_matmul_precision`).
 
 Letters: N positions, V rows of the table (0 included), D width, M negatives per position,
 C candidates that all positions share.

@@ -98,7 +98,8 @@ class Retrieved(NamedTuple):
     Attributes:
       query: of all slots; those of padding hold no meaning.
       item: what queries are compared with; row 0 is the unknown item, no candidate.
-      repeat: of every slot, [B, L, L]; None: probabilities are the softmax of the inner products.
+      repeat: of every slot; its items are [B, 1, L], those of the row (see `per_slot`). None:
+        probabilities are the softmax of the inner products.
     """
 
     query: Float[Array, "B L D"]
@@ -175,9 +176,9 @@ class Retriever(nn.Module):
         if self.config.repeat:
             weight_BxLxL = self.repeat_attention(x, rotations[-1], mask, biases[-1])
             logit_BxL = self.explore(x)[..., 0].astype(jnp.float32)
-            item_BxLxL = jnp.broadcast_to(batch.categorical[..., None, :, 0], weight_BxLxL.shape)
+            item_Bx1xL = batch.categorical[:, None, :, 0]
             share_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
-            repeat = Repeat(item_BxLxL, share_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
+            repeat = Repeat(item_Bx1xL, share_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
         return Retrieved(self.scaled(x) / self.config.temperature, self.item_vectors(), repeat)
 
     def item_vectors(self) -> Float[Array, "V D"]:

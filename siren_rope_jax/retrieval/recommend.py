@@ -1,29 +1,34 @@
 """Lists of items for users at a given time, from a trained retrieval run."""
 
-from collections.abc import Sequence
+import datetime
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from siren_rope_jax.data.assemble import Piece, next_item_batch
-from siren_rope_jax.data.schema import NO_TIME
+from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
+from siren_rope_jax.retrieval.model import Retrieved
 from siren_rope_jax.retrieval.ranks import top_items
+from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.retrieval.scoring import side_by_side
 from siren_rope_jax.trained import TrainedRun
 
-_top_items = jax.jit(top_items, static_argnames="k")
+_NAMED = 5  # at most so many users stand in a message
 
 
 def recommend(
     run: TrainedRun,
-    users: Sequence[Any],
-    request_time: int,
+    users: Iterable[Any],
+    request_time: float | datetime.datetime,
     k: int = 10,
     utc_offset: int | None = None,
 ) -> pd.DataFrame:
@@ -32,35 +37,50 @@ def recommend(
     Args:
       run: of a retrieval experiment.
       users: raw ids, as in the log.
-      request_time: when the lists are requested, in Unix seconds (UTC).
-      k: length of a list; shorter where no more items are left.
-      utc_offset: local time minus UTC at the request, in seconds; None: as at the last event.
+      request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (pandas'
+        `Timestamp` is one) with a time zone.
+      k: length of a list, at least 1; a list is shorter where no more items are left.
+      utc_offset: local time minus UTC at the request, in seconds; None: as at the user's last event
+        before it. The zone of a `datetime` does not matter.
 
     Returns:
       columns user, place (1 is best), item (raw id), score (the inner product; with `model.repeat`
       the log of the item's probability); list after list.
 
     Raises:
-      UserError: another kind of run, an unknown user, or one without an event before the request.
+      UserError: another kind of run, an unknown user, users without an event before the request,
+        or a time, offset or length that is none.
     """
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
+    second = _unix_seconds(request_time)
+    if utc_offset is not None and not abs(utc_offset) <= MAX_UTC_OFFSET:
+        raise UserError(
+            f"utc_offset is {utc_offset}; it must be seconds between {-MAX_UTC_OFFSET} and "
+            f"{MAX_UTC_OFFSET}"
+        )
+    if k < 1:
+        raise UserError(f"k is {k}; it must be at least 1")
+    if isinstance(users, str):
+        raise UserError(f"users: must be several; for one write [{users!r}]")
+    users = list(users)
+    indices = _user_indices(run, users)
     rows = run.config.data.batch_size
-    numbers = _user_numbers(run, users)
-    lists: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
+    lists: list[tuple[np.ndarray, np.ndarray]] = []
+    without: list[Any] = []
     for start in range(0, len(users), rows):
-        pasts = [
-            before(history, request_time)
-            for history in run.log.histories_of(numbers[start : start + rows])
-        ]
-        for user, past in zip(users[start:], pasts, strict=False):
-            if not len(past):
-                raise UserError(f"user {user!r} has no event before {request_time} (Unix seconds)")
-        ids, score = _lists(run, pasts, request_time, utc_offset, k)
-        lists.append(ids)
-        scores.append(score)
-    ids, score = np.concatenate(lists), np.concatenate(scores)
+        histories = run.log.histories_of(indices[start : start + rows])
+        pasts = [before(history, second) for history in histories]
+        without += [users[start + i] for i, past in enumerate(pasts) if not len(past)]
+        if not without:  # else there will be no lists: all that is left is to name the others
+            lists.append(_lists(run, pasts, second, utc_offset, k))
+    if without:
+        names = list(map(repr, dict.fromkeys(without)))
+        more = f", ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise UserError(
+            f"no event before {second} (Unix seconds) of users {', '.join(names[:_NAMED])}{more}"
+        )
+    ids, score = (np.concatenate(column) for column in zip(*lists, strict=True))
     found = np.argwhere(ids > 0)
     raw = run.log.vocabulary(run.log.schema.categorical[0].name)["value"]
     return pd.DataFrame(
@@ -77,6 +97,22 @@ def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.nd
     """The events of a history up to the first whose time is that of the request or later."""
     late = (history["time"] != NO_TIME) & (history["time"] >= request_time)
     return history[: np.argmax(late)] if late.any() else history
+
+
+def _unix_seconds(time: Any) -> int:
+    """A request's time in Unix seconds, rounded down as those of a log are.
+
+    Raises:
+      UserError: it is none.
+    """
+    aware = isinstance(time, datetime.datetime) and time.tzinfo is not None
+    second = time.timestamp() if aware else time
+    if isinstance(second, int | float | np.integer | np.floating) and MIN_TIME <= second < MAX_TIME:
+        return math.floor(second)
+    raise UserError(
+        f"request_time is {time!r}; it must be Unix seconds or a datetime with a time zone, from "
+        "1902 to 2100"
+    )
 
 
 def _lists(
@@ -101,18 +137,27 @@ def _lists(
         pieces.append(Piece(row, 1, 0, events, 0, 0, len(events), len(events)))
     result = run.apply({"params": run.params}, next_item_batch(schema, pieces, shape))
     asked = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
-    query, repeat = jax.tree.map(lambda x: x[asked], (result.query, result.repeat))
     seen = np.zeros((len(pasts), 0), np.int32)
     if run.config.filter_seen:
         seen = side_by_side([item.known_ids(p[f"categorical/{item.name}"]) for p in pasts])
-    return jax.device_get(_top_items(query, result.item, seen, k, repeat))
+    return jax.device_get(_top_items(result, asked, seen, k))
 
 
-def _user_numbers(run: TrainedRun, users: Sequence[Any]) -> list[int]:
+@partial(jax.jit, static_argnames="k")
+def _top_items(
+    result: Retrieved, asked: tuple[Array, Array], seen: Array, k: int
+) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
+    """The lists of the asked slots (rows, places) of a batch."""
+    slots = result.query, per_slot(result.repeat)
+    query, repeat = jax.tree.map(lambda x: x[asked], slots)
+    return top_items(query, result.item, seen, k, repeat)
+
+
+def _user_indices(run: TrainedRun, users: Sequence[Any]) -> list[int]:
     """The indices of these raw ids."""
-    if not len(users):
+    if not users:
         raise UserError("users: there are none")
-    known = {value: number for number, value in enumerate(run.log.users().to_pylist())}
+    known = run.user_numbers
     for user in users:
         if user not in known:
             kind = type(next(iter(known)))

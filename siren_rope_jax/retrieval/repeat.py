@@ -1,5 +1,7 @@
 """Naming an item of the history again, beside the softmax over all items (RepeatNet, Ren 2019)."""
 
+import dataclasses
+
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +16,13 @@ class Repeat:
 
     Attributes:
       item: the L items of the history, each possibly several times; 0 is the unknown one, and
-        what it is given is shared out by all in proportion.
+        what it is given is shared out by all in proportion. Positions may share them: of a
+        model they are [B, 1, L].
       weight: the probability given to each of them.
       explore: the share of the softmax over all items; with the weights it sums to 1.
     """
 
-    item: Int[AnyArray, "*S L"]
+    item: Int[AnyArray, "*#S L"]
     weight: Float[AnyArray, "*S L"]
     explore: Float[AnyArray, "*S"]
 
@@ -30,6 +33,17 @@ class Repeat:
         again = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
         known = jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore
         return _log(known) - jnp.logaddexp(_log(again), _log(self.explore) - softmax_nll)
+
+
+def per_slot(repeat: Repeat | None) -> Repeat | None:
+    """The same with items of its own for every position, so that all arrays are cut alike.
+
+    For use under `jit`, which reads the shared ones and never holds those it returns.
+    """
+    if repeat is None:
+        return None
+    item = jnp.broadcast_to(repeat.item, repeat.weight.shape)
+    return dataclasses.replace(repeat, item=item)
 
 
 def _log(x: AnyArray) -> Array:

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.ranks import rank_targets
-from siren_rope_jax.retrieval.repeat import Repeat
+from siren_rope_jax.retrieval.repeat import Repeat, per_slot
 from siren_rope_jax.sharding import by_row, on_host_one_late, place_batch, replicated
 
 QUERIES_AT_ONCE = 1024
@@ -51,15 +51,21 @@ class RankScorer:
             vectors: Any = model.apply({"params": params}, method=Retriever.item_vectors)
             return vectors.astype(jnp.float32)
 
+        def chosen(slots: "_Slots", at: tuple[Array, Array]) -> "_Slots":
+            slots = slots._replace(repeat=per_slot(slots.repeat))
+            return jax.tree.map(lambda column: column[at], slots)
+
+        self._slots = jax.jit(slots, out_shardings=by_row(mesh))
         # Replicated, so that every process sees the events of all.
-        self._slots = jax.jit(slots, out_shardings=replicated(mesh))
+        self._chosen = jax.jit(chosen, out_shardings=replicated(mesh))
+        self._everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
         self._items = jax.jit(items, out_shardings=replicated(mesh))
         self._rank = jax.jit(rank_targets, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
         """Ranks the targets of the batches, in the order in which they come."""
         items = self._items(params)
-        dispatched = (self._slots(params, place_batch(batch, self._mesh)) for batch in batches)
+        dispatched = (self._asking(params, place_batch(batch, self._mesh)) for batch in batches)
         asked = (slots.asked() for slots in on_host_one_late(dispatched))
         parts = [Ranked(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
         for slots in _regrouped(asked, self._at_once):
@@ -73,6 +79,15 @@ class RankScorer:
             rank, nll = jax.device_get(self._rank(query, items, target, seen, repeat))
             parts.append(Ranked(slots.event.astype(np.int64), rank[:count], nll[:count]))
         return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _asking(self, params: Any, batch: NextItemBatch) -> "_Slots":
+        """The slots of a placed batch that ask for something, and some that fill up their number.
+
+        Often they are few, and those that do not ask are never copied to the host.
+        """
+        asks = np.asarray(self._everywhere(batch.event)) >= 0
+        first = np.argsort(~asks, axis=None, kind="stable")[: _next_power_of_2(asks.sum())]
+        return self._chosen(self._slots(params, batch), np.unravel_index(first, asks.shape))
 
 
 def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N S"]:
@@ -91,8 +106,13 @@ def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray
 def side_by_side(lists: Sequence[np.ndarray]) -> Int[np.ndarray, "N S"]:
     """Lists of ids as rows; 0 fills up to a width of few sizes, so that few are compiled."""
     longest = max(map(len, lists), default=0)
-    width = 1 << max(longest - 1, 0).bit_length()
+    width = _next_power_of_2(longest)
     return np.stack([np.pad(ids, (0, width - len(ids))) for ids in lists]).astype(np.int32)
+
+
+def _next_power_of_2(size: int) -> int:
+    """At least `size`, and 1."""
+    return 1 << max(int(size) - 1, 0).bit_length()
 
 
 def _none(count: int) -> Int[np.ndarray, "N 0"]:
