@@ -15,6 +15,7 @@ VARIANTS = (
     "learned_positions",
     "ordinal",
     "time_in_embedding",
+    "time_in_embedding_cyclic",
     "time_in_embedding_event",
     "time_ladder",
     "to_rope",

@@ -20,6 +20,7 @@ from siren_rope_jax.errors import UserError, suggestion
 VARIANTS = (
     "ordinal",
     "time_in_embedding",
+    "time_in_embedding_cyclic",
     "to_rope",
     "to_rope_split_dim",
     "hstu_bias",

@@ -11,8 +11,11 @@ exactly 30 s after the one before it, so its time is made up: the task `timed` i
 clicks, and only those may be what a model has to find (a third of all clicks is final). The final
 clicks stay in the histories.
 
-Every article that train has seen can be found. Articles live hours to days, so most clicks of test
-are on an article that train has not seen. Local time is taken as UTC-3, Brasilia's, for everyone.
+Every article that train has seen can be found. Articles live hours to days: at the usual 80 and 90 %
+of the events, 79 % of the test clicks are on an article that train has not seen, and what is left is
+the old ones. So train ends at 96 % and validation at 98 %, four and a half hours apart, as of a
+model that is trained anew several times a day; 27 % of the test clicks are then on unseen articles.
+Local time is taken as UTC-3, Brasilia's, for everyone.
 """
 
 from ml_collections import ConfigDict
@@ -34,6 +37,7 @@ def get_config() -> ConfigDict:
             "ORDER BY click_timestamp, row) IS NOT NULL"
         },
         min_count=1,
+        split={"train_fraction": 0.96, "validation_fraction": 0.02},
         source="Globo.com news portal user interactions, G. Moreira et al., arXiv:1904.10367",
         license="academic use only, not commercial; cite arXiv:1904.10367",
     )
