@@ -11,10 +11,10 @@ exactly 30 s after the one before it, so its time is made up: the task `timed` i
 clicks, and only those may be what a model has to find (a third of all clicks is final). The final
 clicks stay in the histories.
 
-Every article that train has seen can be found. Articles live hours to days: at the usual 80 and 90 %
-of the events, 79 % of the test clicks are on an article that train has not seen, and what is left is
-the old ones. So train ends at 96 % and validation at 98 %, four and a half hours apart, as of a
-model that is trained anew several times a day; 27 % of the test clicks are then on unseen articles.
+Every article that train has seen can be found. Articles live hours to days: with the usual split,
+at 80 and 90 % of the events, 79 % of the test clicks are on an article that train has not seen, and
+the rest on old ones. So train ends at 96 % and validation at 98 %, four and a half hours later, as
+of a model that is trained several times a day; 27 % of the test clicks are then on unseen articles.
 Local time is taken as UTC-3, Brasilia's, for everyone.
 """
 
