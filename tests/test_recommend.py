@@ -109,6 +109,90 @@ def test_users_are_read_once(log: PreparedLog, run: TrainedRun) -> None:
     assert [numbers[user] for user in log.users().to_pylist()] == list(range(len(numbers)))
 
 
+def raw_events(log: PreparedLog, number: int, user: str) -> pd.DataFrame:
+    """The events of a user of the log as a raw table, under another name."""
+    history = log.history(number)
+    values = log.vocabulary("item")["value"].to_pandas()
+    return pd.DataFrame(
+        {
+            "user": user,
+            "item": values[history["categorical/item"] - 1].to_numpy(),
+            "time": history["time"],
+            "utc_offset": history["utc_offset"],
+            "liked": True,  # columns that the log has not do not count
+        }
+    )
+
+
+def fresh_event(user: str, time: int, item: str = "i7") -> pd.DataFrame:
+    return pd.DataFrame({"user": [user], "item": item, "time": time, "utc_offset": 0})
+
+
+def test_a_newcomer_with_a_users_events_gets_that_users_list(
+    log: PreparedLog, run: TrainedRun
+) -> None:
+    end = log.schema.end
+    events = raw_events(log, run.user_numbers["user 3"], "newcomer").sample(frac=1, random_state=0)
+    for time in (end - 5 * 86_400, end + 1):  # of fresh events too, only those before the request
+        theirs = recommend(run, ["user 3", "user 8"], time)
+        given = recommend(run, ["newcomer", "user 8"], time, events=events)
+        assert given["user"].tolist() == ["newcomer"] * 10 + ["user 8"] * 10
+        pd.testing.assert_frame_equal(given.drop(columns="user"), theirs.drop(columns="user"))
+
+
+def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) -> None:
+    time = log.schema.end + 60
+    later = fresh_event("user 3", time)
+    copy = raw_events(log, run.user_numbers["user 3"], "copy")
+    both = pd.concat([later, copy, fresh_event("copy", time)])
+    lists = recommend(run, ["user 3", "copy"], time + 1, events=both)
+    mine, theirs = (own.drop(columns="user").reset_index(drop=True) for _, own in
+                    lists.groupby("user", sort=False))  # fmt: skip
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert not np.allclose(mine["score"], recommend(run, ["user 3"], time + 1)["score"])
+    zoned = later.assign(time=pd.to_datetime(later["time"], unit="s", utc=True))
+    again = recommend(run, ["user 3"], time + 1, events=zoned)
+    pd.testing.assert_frame_equal(again.drop(columns="user"), mine)
+
+
+def test_items_that_the_log_has_not_are_all_one(log: PreparedLog, run: TrainedRun) -> None:
+    time = log.schema.end + 60
+    new, newer, known = (
+        recommend(run, ["user 3"], time + 1, events=fresh_event("user 3", time, item=item))["score"]
+        for item in ("never seen", "nor this", "i7")
+    )
+    pd.testing.assert_series_equal(new, newer)
+    assert not np.allclose(new, known)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"time": -1},
+            "the first of user 'user 3' is at -1, but the log holds that",
+        ),
+        ({"time": 10**12}, "time is 1000000000000 in row 0; it must be between"),
+        ({"time": "today"}, "time is of type .*; give numbers, or datetimes with a time zone"),
+        ({"item": None}, "item is missing in row 0"),
+        ({"item": 7}, "item is of type integer; in the log it is string"),
+        ({"utc_offset": -4 * 3600 * 1000}, "utc_offset is -14400000 in row 0"),
+    ],
+)
+def test_fresh_events_that_are_wrong_are_said(
+    log: PreparedLog, run: TrainedRun, change: dict[str, Any], message: str
+) -> None:
+    events = fresh_event("user 3", log.schema.end + 60).assign(**change)
+    with pytest.raises(UserError, match=f"events: {message}"):
+        recommend(run, ["user 3"], log.schema.end + 90, events=events)
+
+
+def test_fresh_events_without_a_column_are_said(log: PreparedLog, run: TrainedRun) -> None:
+    events = fresh_event("user 3", log.schema.end + 60).drop(columns="item")
+    with pytest.raises(UserError, match="events: no column 'item'; there are user, time, utc"):
+        recommend(run, ["user 3"], log.schema.end, events=events)
+
+
 def test_what_cannot_be_recommended_is_said(
     log: PreparedLog, run: TrainedRun, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Int, Shaped
 
 from siren_rope_jax.data.assemble import Piece, next_item_batch
+from siren_rope_jax.data.fresh_events import encode
 from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
@@ -31,17 +32,20 @@ def recommend(
     request_time: float | datetime.datetime,
     k: int = 10,
     utc_offset: int | None = None,
+    events: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The k best items for each user, from all the user's events before the request.
 
     Args:
       run: of a retrieval experiment.
-      users: raw ids, as in the log.
+      users: raw ids, as in the log; with `events` also those that are only there.
       request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (pandas'
         `Timestamp` is one) with a time zone.
       k: length of a list, at least 1; a list is shorter where no more items are left.
       utc_offset: local time minus UTC at the request, in seconds; None: as at the user's last event
         before it. The zone of a `datetime` does not matter.
+      events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
+        the log, events later than all that it holds.
 
     Returns:
       columns user, place (1 is best), item (raw id), score (the inner product; with `model.repeat`
@@ -49,7 +53,7 @@ def recommend(
 
     Raises:
       UserError: another kind of run, an unknown user, users without an event before the request,
-        or a time, offset or length that is none.
+        a time, offset or length that is none, or `events` that are wrong or in the log already.
     """
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
@@ -64,12 +68,13 @@ def recommend(
     if isinstance(users, str):
         raise UserError(f"users: must be several; for one write [{users!r}]")
     users = list(users)
-    indices = _user_indices(run, users)
+    fresh = {} if events is None else encode(run.log, events)
+    _check_known(run, users, fresh)
     rows = run.config.data.batch_size
     lists: list[tuple[np.ndarray, np.ndarray]] = []
     without: list[Any] = []
     for start in range(0, len(users), rows):
-        histories = run.log.histories_of(indices[start : start + rows])
+        histories = _histories(run, users[start : start + rows], fresh)
         pasts = [before(history, second) for history in histories]
         without += [users[start + i] for i, past in enumerate(pasts) if not len(past)]
         if not without:  # else there will be no lists: all that is left is to name the others
@@ -153,16 +158,33 @@ def _top_items(
     return top_items(query, result.item, seen, k, repeat)
 
 
-def _user_indices(run: TrainedRun, users: Sequence[Any]) -> list[int]:
-    """The indices of these raw ids."""
+def _histories(
+    run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]
+) -> list[np.ndarray]:
+    """All events of these users: those in the log, then the fresh ones."""
+    logged = [user for user in users if user in run.user_numbers]
+    numbers = [run.user_numbers[user] for user in logged]
+    old = dict(zip(logged, run.log.histories_of(numbers), strict=True)) if logged else {}
+    nothing = np.zeros(0, run.log.schema.event_dtype)
+    parts = [(user, old.get(user, nothing), fresh.get(user, nothing)) for user in users]
+    for user, past, new in parts:
+        if len(past) and len(new) and new["time"][0] <= (last := past["time"].max()):
+            raise UserError(
+                f"events: the first of user {user!r} is at {new['time'][0]}, but the log holds "
+                f"that user's events up to {last} (Unix seconds); give later ones only"
+            )
+    return [np.concatenate([past, new]) for _, past, new in parts]
+
+
+def _check_known(run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]) -> None:
+    """Refuses no users, and those of whom nothing is known."""
     if not users:
         raise UserError("users: there are none")
     known = run.user_numbers
     for user in users:
-        if user not in known:
+        if user not in known and user not in fresh:
             kind = type(next(iter(known)))
             hint = "" if isinstance(user, kind) else f"; its users are of type {kind.__name__}"
             if not hint and len(known) < 10_000:  # the search for a near name is slow
                 hint = suggestion(user, known)
             raise UserError(f"user {user!r} is not in the log{hint}")
-    return [known[user] for user in users]

@@ -1,0 +1,78 @@
+"""Events that are newer than a prepared log, such as today's, encoded as those in it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, TEST
+from siren_rope_jax.errors import UserError
+
+
+def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
+    """Each user's events, in the order of their times, as rows of `Schema.event_dtype`.
+
+    Args:
+      log: whose vocabularies count; a value that is in none of them is as one that was too rare.
+      events: columns `user` and the categorical features, raw as in the log (`item` first among
+        them); `time`, Unix seconds or datetimes with a time zone; `utc_offset` in seconds, where
+        the log has any; the dense features, as the log's config computes them. Others do not count.
+
+    Raises:
+      UserError: a column is missing or empty somewhere, of another type than the log's, or out of
+        range.
+    """
+    schema = log.schema
+    rows = np.zeros(len(events), schema.event_dtype)
+    rows["split"] = TEST  # later than all that was learnt from
+    rows["time"] = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
+    if schema.has_utc_offset:
+        offset = _column(events, "utc_offset")
+        rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET)
+    for categorical in schema.categorical:
+        values = log.vocabulary(categorical.name)["value"].to_pandas()
+        rows[f"categorical/{categorical.name}"] = _ids(_column(events, categorical.name), values)
+    for dense in schema.dense:
+        largest = float(np.finfo(np.float32).max)
+        rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
+    order = np.argsort(rows["time"], kind="stable")
+    users = _column(events, "user").iloc[order]
+    return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
+
+
+def _column(events: pd.DataFrame, name: str) -> pd.Series:
+    if name not in events:
+        raise UserError(f"events: no column {name!r}; there are {', '.join(map(str, events))}")
+    if (missing := events[name].isna()).any():
+        raise UserError(f"events: {name} is missing in row {int(missing.argmax())}")
+    return events[name]
+
+
+def _unix_seconds(times: pd.Series) -> pd.Series:
+    """Datetimes as Unix seconds; anything else as it is."""
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        return (times - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
+    return times
+
+
+def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        more = ", or datetimes with a time zone" if values.name == "time" else ""
+        raise UserError(f"events: {values.name} is of type {values.dtype}; give numbers{more}")
+    if (wrong := ~values.between(least, most)).any():
+        row = int(wrong.argmax())
+        raise UserError(
+            f"events: {values.name} is {values.iloc[row]} in row {row}; it must be between "
+            f"{least} and {most}"
+        )
+    return values.to_numpy()
+
+
+def _ids(raw: pd.Series, vocabulary: pd.Series) -> np.ndarray:
+    """Ids from 1 in the order of the vocabulary; 0 of what is not in it."""
+    ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, vocabulary))
+    if len(raw) and len(vocabulary) and ours != theirs:
+        raise UserError(f"events: {raw.name} is of type {ours}; in the log it is {theirs}")
+    return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
