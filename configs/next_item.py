@@ -8,9 +8,9 @@
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Keep
 model.repeat where users come back to items (check-ins, music, shops); where they do not (films,
-news), set it to False, and filter_seen to True. With more than some 100,000 items
-loss.kind=sampled_softmax is faster (without model.repeat). For a large log raise model.width,
-model.layers, data.length and data.batch_size; for a small one model.dropout.
+news), set it to False, and filter_seen to True. With more than some 10,000 items
+loss.kind=sampled_softmax is faster. For a large log raise model.width, model.layers, data.length
+and data.batch_size; for a small one model.dropout.
 """
 
 from ml_collections import ConfigDict

@@ -87,12 +87,11 @@ class RetrievalExperiment(ExperimentConfig):
     task: Literal["retrieval"] = "retrieval"
 
     def __post_init__(self) -> None:
-        plain = self.loss.kind == "full_softmax" and self.loss.label_smoothing == 0
         check(
-            plain or not self.model.repeat,
+            self.loss.is_nll or not self.model.repeat,
             "loss.kind",
-            "full_softmax, without label_smoothing, where model.repeat is set: the two shares of "
-            "an item's probability are learnt together",
+            "full_softmax without label_smoothing, or sampled_softmax with log_q, where "
+            "model.repeat is set: the two shares of an item's probability are learnt together",
         )
         filtered = self.filter_seen and self.model.repeat
         check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")

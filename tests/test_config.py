@@ -96,3 +96,27 @@ def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases(
         assert isinstance(config, RetrievalExperiment)
         assert config.model.learned_positions == positions, name
         assert config.model.query_time == ("event" if name.endswith("_event") else "request")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"loss.kind": "bce"},
+            "config.loss.kind: .* sampled_softmax with log_q, where model.repeat",
+        ),
+        ({"loss.label_smoothing": 0.1}, "full_softmax without label_smoothing"),
+        ({"filter_seen": True}, "config.model.repeat: .* where filter_seen leaves out"),
+    ],
+)
+def test_what_a_model_that_repeats_cannot_be_combined_with(overrides: dict, message: str) -> None:
+    config = load_config(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
+    with pytest.raises(UserError, match=message):
+        read_experiment(config)
+
+
+def test_a_model_that_repeats_may_learn_from_samples() -> None:
+    overrides = {"loss.kind": "sampled_softmax", "loss.sampler": "in_batch"}
+    config = load_config(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
+    experiment = read_experiment(config)
+    assert isinstance(experiment, RetrievalExperiment) and experiment.model.repeat

@@ -13,6 +13,7 @@ from hypothesis import given
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.retrieval.blocks import gathered_scores, log_partition
 from siren_rope_jax.retrieval.losses import LossConfig, gbce_beta, retrieval_loss
+from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.sharding import by_row, make_mesh, replicated
 
 KINDS = {
@@ -228,19 +229,44 @@ def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bi
     np.testing.assert_allclose(estimate, np.exp(scores[1:]).sum(), rtol=1e-4)
 
 
-def test_sampled_softmax_converges_to_the_full_one():
+@pytest.mark.parametrize("with_repeat", [False, True], ids=["plain", "repeat"])
+def test_sampled_softmax_converges_to_the_full_one(with_repeat):
     rng = np.random.default_rng(0)
     _, table, _, _, counts = made_up(scale=0.5)
     share = np.asarray(counts[1:], np.float64)
     target = jnp.asarray(rng.choice(len(share), 4000, p=share / share.sum()) + 1)
     q = jnp.asarray(rng.normal(size=(4000, table.shape[1])), jnp.float32)
-    arguments = (q, table, target, jnp.ones(4000, bool), counts, jax.random.key(0))
+    repeat = None
+    if with_repeat:  # half of it goes to one of ten items: one target in 20 is named
+        history = jnp.asarray(rng.integers(1, 11, (4000, 1)))
+        half = jnp.full(4000, 0.5)
+        repeat = Repeat(history, half[:, None], half)
+    arguments = (q, table, target, jnp.ones(4000, bool), counts, jax.random.key(0), repeat)
     full = retrieval_loss(LossConfig(), *arguments)
     uniform = retrieval_loss(LossConfig("sampled_softmax", negatives=2000), *arguments)
     in_batch = retrieval_loss(LossConfig("sampled_softmax", sampler="in_batch"), *arguments)
     np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # noise of one batch
-    plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
-    assert abs(retrieval_loss(plain, *arguments) - full) > 1
+    if not with_repeat:
+        plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
+        assert abs(retrieval_loss(plain, *arguments) - full) > 1
+
+
+@each_kind
+def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
+    q, table, target, mask, counts = made_up()
+    share = jnp.full(len(q), 0.5)
+    repeat = Repeat(target[:, None], share[:, None], share)
+    arguments = (q, table, target, mask, counts, jax.random.key(0))
+    smoothed, corrected = config.label_smoothing > 0, config.log_q
+    if config.kind in ("bce", "gbce") or smoothed or not corrected:
+        with pytest.raises(ValueError, match="no NLL"):
+            retrieval_loss(config, *arguments, repeat)
+    else:  # the repeat names every target with 1/2
+        assert (
+            retrieval_loss(config, *arguments, repeat)
+            < np.log(2)
+            < retrieval_loss(config, *arguments)
+        )
 
 
 @pytest.mark.parametrize("block", [3, 10**6])

@@ -88,6 +88,13 @@ class LossConfig:
         """Whether the items' frequencies are asked for."""
         return self.kind == "sampled_softmax" and self.sampler == "in_batch" and self.log_q
 
+    @property
+    def is_nll(self) -> bool:
+        """Whether the loss is the NLL among all items, or estimates it."""
+        if self.kind == "full_softmax":
+            return self.label_smoothing == 0
+        return self.kind == "sampled_softmax" and self.log_q
+
 
 def retrieval_loss(
     config: LossConfig,
@@ -110,11 +117,13 @@ def retrieval_loss(
       item_counts: how often each item occurs as a target in training (row 0 is ignored, an item
         counts at least once); for in-batch sampling with log-Q correction only.
       key: for kinds that draw negatives.
-      repeat: of the positions, mixed with the full softmax; None: none.
+      repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
 
     Raises:
-      ValueError: item_counts or key is missing and needed.
+      ValueError: item_counts or key is missing and needed, or there is a repeat but no NLL.
     """
+    if repeat is not None and not config.is_nll:
+        raise ValueError(f"a {config.kind} loss that is no NLL cannot be mixed with a repeat")
     if config.needs_key and key is None:
         raise ValueError(f"a {config.kind} loss with uniform negatives needs a key")
     if config.needs_item_counts and item_counts is None:
@@ -126,8 +135,6 @@ def retrieval_loss(
     positive_N = rowwise(q_NxD, table_VxD[target_N])
     if config.kind == "full_softmax":
         loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N)
-        if repeat is not None:
-            loss_N = repeat.mixed_nll(target_N, loss_N)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
         loss_N = _in_batch_softmax(config, q_NxD, table_VxD, target_N, positive_N, mask_N, counts_V)
@@ -140,6 +147,8 @@ def retrieval_loss(
             loss_N = _sampled_softmax(config, items, positive_N, score_NxM, hit_NxM)
         else:
             loss_N = _binary(config, items, positive_N, score_NxM, hit_NxM)
+    if repeat is not None:
+        loss_N = repeat.mixed_nll(target_N, loss_N)
     return masked_mean(loss_N, mask_N)
 
 
