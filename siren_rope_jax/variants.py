@@ -93,8 +93,12 @@ _RETRIEVAL: _Others = {
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
-    # both ways to know the request's time: what is told, and what past events it turns to
+    # both ways to know the request's time: being told, and turning to past events
     "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
+    "siren_rope_time_in_embedding_cyclic": (
+        "siren_rope",
+        {"input_time_features": _CYCLIC_FEATURES},
+    ),
 }
 _EVENT = "_event"  # ends the name of a variant whose queries have their last event's time
 

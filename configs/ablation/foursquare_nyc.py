@@ -34,11 +34,12 @@ VARIANTS = (
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
+    "siren_rope_time_in_embedding_cyclic",
 )
 HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
 LINES = (
     "ordinal",
-    "time_in_embedding",
+    "time_in_embedding_cyclic",
     "to_rope_hours",
     "hstu_bias",
     "dnn_only",

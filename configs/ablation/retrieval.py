@@ -30,6 +30,7 @@ VARIANTS = (
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
+    "siren_rope_time_in_embedding_cyclic",
 )
 DATASETS: dict[str, dict[str, Any]] = {
     "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},
