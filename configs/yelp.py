@@ -5,7 +5,9 @@
     python experiments/train.py --config=configs/yelp.py:siren_rope --workdir=runs/yelp
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). The loss
-is sampled, for 20,000 businesses; their log-Q correction keeps the NLL one over all of them.
+is sampled, for 20,000 businesses; the log-Q correction makes it an estimate of the NLL over all of
+them. One review in 27 is of a business that the user has reviewed before: few, but the easy ones,
+so the model can name one again (`model.repeat`).
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +24,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         {
             "variant": name,
             "data": {"path": "runs/data/yelp", "length": 50, "stride": 25, "batch_size": 16},
-            "model": {"dropout": 0.3, **retrieval_variant(name)},
+            "model": {"dropout": 0.3, "repeat": True, **retrieval_variant(name)},
             "loss": {"kind": "sampled_softmax", "sampler": "in_batch"},
             "optimizer": {"learning_rate": 2e-3},
             "training": {"epochs": 6.0, "evaluations_per_epoch": 1, "patience": 3},
