@@ -31,8 +31,10 @@ def get_config() -> ConfigDict:
                 "dropout_rate": 0.5,
                 "session_max_len": 50,
                 "loss": "sampled_softmax",
-                "n_negatives": 256,
-                "batch_size": 128,
+                "n_negatives": 64,
+                "batch_size": 64,
             },
+            "epochs": 60,
+            "patience": 6,
         },
     )

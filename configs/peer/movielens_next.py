@@ -8,7 +8,9 @@
     python experiments/compare_peer.py --config=configs/peer/movielens_next.py \
         --python=peer/bin/python --workdir=runs/movielens_peer --ours=runs/movielens_loo
 
-peer/ is a virtual environment with RecTools: see experiments/compare_peer.py.
+peer/ is a virtual environment with RecTools: see experiments/compare_peer.py. Of the peer's
+settings that were tried (dropout 0.1 and 0.3, width 64 and 128, one head and two) these have the
+best validation NDCG@10.
 """
 
 from ml_collections import ConfigDict
@@ -27,8 +29,11 @@ def get_config() -> ConfigDict:
                 "n_blocks": 2,
                 "n_heads": 1,
                 "n_factors": 64,
-                "dropout_rate": 0.1,
+                "dropout_rate": 0.3,
                 "session_max_len": 200,
+                "batch_size": 16,
             },
+            "epochs": 40,
+            "patience": 8,
         },
     )
