@@ -76,11 +76,6 @@ class TrainedRun:
         return self.objective.model
 
     @cached_property
-    def user_numbers(self) -> dict[Any, int]:
-        """The index of every user in the log, by raw id."""
-        return {user: number for number, user in enumerate(self.log.users().to_pylist())}
-
-    @cached_property
     def apply(self) -> Callable[..., Any]:
         """The module's compiled `apply`."""
         return jax.jit(self.model.apply)

@@ -103,9 +103,9 @@ def test_a_request_has_a_time_in_seconds_or_of_a_zone(log: PreparedLog, run: Tra
 
 
 def test_users_are_read_once(log: PreparedLog, run: TrainedRun) -> None:
-    numbers = run.user_numbers
+    numbers = run.log.user_numbers
     recommend(run, ["user 3"], log.schema.end)
-    assert run.user_numbers is numbers
+    assert run.log.user_numbers is numbers
     assert [numbers[user] for user in log.users().to_pylist()] == list(range(len(numbers)))
 
 
@@ -132,7 +132,9 @@ def test_a_newcomer_with_a_users_events_gets_that_users_list(
     log: PreparedLog, run: TrainedRun
 ) -> None:
     end = log.schema.end
-    events = raw_events(log, run.user_numbers["user 3"], "newcomer").sample(frac=1, random_state=0)
+    events = raw_events(log, run.log.user_numbers["user 3"], "newcomer").sample(
+        frac=1, random_state=0
+    )
     for time in (end - 5 * 86_400, end + 1):  # of fresh events too, only those before the request
         theirs = recommend(run, ["user 3", "user 8"], time)
         given = recommend(run, ["newcomer", "user 8"], time, events=events)
@@ -143,7 +145,7 @@ def test_a_newcomer_with_a_users_events_gets_that_users_list(
 def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) -> None:
     time = log.schema.end + 60
     later = fresh_event("user 3", time)
-    copy = raw_events(log, run.user_numbers["user 3"], "copy")
+    copy = raw_events(log, run.log.user_numbers["user 3"], "copy")
     both = pd.concat([later, copy, fresh_event("copy", time)])
     lists = recommend(run, ["user 3", "copy"], time + 1, events=both)
     mine, theirs = (own.drop(columns="user").reset_index(drop=True) for _, own in

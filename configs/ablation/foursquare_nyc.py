@@ -4,8 +4,8 @@
         --config=configs/ablation/foursquare_nyc.py --workdir=runs/foursquare_nyc_ablation
 
 FOLDER holds foursquare_nyc/. About two hours on two cores. With `:plain` after the config's name
-the models cannot name a venue of the history again (`model.repeat`), and need 20 epochs: about six
-hours.
+the models cannot name a venue of the history again (`model.repeat`), and need 20 epochs instead of
+6.
 """
 
 from ml_collections import ConfigDict

@@ -143,6 +143,11 @@ class PreparedLog:
         """Returns the users' raw ids, by user index."""
         return pq.read_table(self.path / "users.parquet")["value"]
 
+    @cached_property
+    def user_numbers(self) -> dict[Any, int]:
+        """The index of every user, by raw id."""
+        return {user: number for number, user in enumerate(self.users().to_pylist())}
+
     def vocabulary(self, name: str) -> pa.Table:
         """Returns the vocabulary of a categorical feature: id, value, train_count, by id.
 

@@ -34,8 +34,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     for categorical in schema.categorical:
         values = log.vocabulary(categorical.name)["value"].to_pandas()
         rows[f"categorical/{categorical.name}"] = _ids(_column(events, categorical.name), values)
+    largest = float(np.finfo(np.float32).max)
     for dense in schema.dense:
-        largest = float(np.finfo(np.float32).max)
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
     order = np.argsort(rows["time"], kind="stable")
     users = _column(events, "user").iloc[order]

@@ -162,8 +162,9 @@ def _histories(
     run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]
 ) -> list[np.ndarray]:
     """All events of these users: those in the log, then the fresh ones."""
-    logged = [user for user in users if user in run.user_numbers]
-    numbers = [run.user_numbers[user] for user in logged]
+    known = run.log.user_numbers
+    logged = [user for user in users if user in known]
+    numbers = [known[user] for user in logged]
     old = dict(zip(logged, run.log.histories_of(numbers), strict=True)) if logged else {}
     nothing = np.zeros(0, run.log.schema.event_dtype)
     parts = [(user, old.get(user, nothing), fresh.get(user, nothing)) for user in users]
@@ -180,7 +181,7 @@ def _check_known(run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.n
     """Refuses no users, and those of whom nothing is known."""
     if not users:
         raise UserError("users: there are none")
-    known = run.user_numbers
+    known = run.log.user_numbers
     for user in users:
         if user not in known and user not in fresh:
             kind = type(next(iter(known)))
