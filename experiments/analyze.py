@@ -9,6 +9,8 @@ A retriever that names items of the history again (model.repeat) does so by a la
 rotation of its own, which is the one looked at unless --attention says otherwise. For it there is
 also plots/attended_hours.png: at a request at some hour, the past events of which hours does the
 attention choose, and to which did the users return?
+
+A --log is noted in config.json, so that it is said only once.
 """
 
 from pathlib import Path
@@ -19,6 +21,8 @@ from absl import flags
 from siren_rope_jax import cli
 from siren_rope_jax.analysis import Attention, analyze, draw
 from siren_rope_jax.attended_hours import attended_hours, draw_attended_hours
+from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.experiment import note_log
 from siren_rope_jax.files import write_json
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.trained import TrainedRun
@@ -35,7 +39,9 @@ _ATTENTION = flags.DEFINE_enum(
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    run = TrainedRun.open(workdir, _LOG.value)
+    if _LOG.value:
+        note_log(workdir, _LOG.value, PreparedLog.open(_LOG.value).fingerprint)
+    run = TrainedRun.open(workdir)
     analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
     numbers = analysis.numbers()
     plots = workdir / "plots"

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +29,7 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.experiment import claim_workdir
+from siren_rope_jax.files import write_json
 from siren_rope_jax.pictures import charts, ranking_plots
 from tests.made_up import make_log, make_run
 
@@ -255,6 +258,24 @@ def test_worker_processes_share_the_memory_of_an_accelerator(tmp_path, monkeypat
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2")
     assert jobs.execute(runs[1:2], 2, train_where_jax_asks) == []
     assert [(r.workdir / "memory").read_text() for r in runs[:2]] == ["0.45", "0.2"]
+
+
+def train_with_a_compiled_program(config, workdir):
+    train(config, workdir)
+    jax.jit(lambda x: jnp.sort(x) @ x)(jnp.arange(8.0)).block_until_ready()
+    folder = Path(jax.config.values["jax_compilation_cache_dir"])
+    programs = sorted(file.name for file in folder.glob("*-cache"))
+    write_json(workdir / "compiled.json", {"folder": str(folder), "programs": programs})
+
+
+@pytest.mark.slow
+def test_worker_processes_compile_a_program_once(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    _, runs = make_plan(tmp_path, jobs=2)
+    assert jobs.execute(runs, 2, train_with_a_compiled_program) == []
+    notes = [json.loads((run.workdir / "compiled.json").read_text()) for run in runs]
+    assert notes[0]["programs"] and all(note == notes[0] for note in notes)
+    assert not Path(notes[0]["folder"]).exists()
 
 
 def test_worker_processes_share_the_cores(tmp_path):

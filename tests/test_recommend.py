@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.fresh_events import encode
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError
@@ -155,6 +156,14 @@ def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) ->
     zoned = later.assign(time=pd.to_datetime(later["time"], unit="s", utc=True))
     again = recommend(run, ["user 3"], time + 1, events=zoned)
     pd.testing.assert_frame_equal(again.drop(columns="user"), mine)
+
+
+@pytest.mark.parametrize("zoned", [False, True])
+def test_times_of_fresh_events_are_rounded_down(log: PreparedLog, zoned: bool) -> None:
+    events = fresh_event("new", 0).assign(time=-0.5)
+    if zoned:
+        events["time"] = pd.to_datetime(events["time"], unit="s", utc=True)
+    assert encode(log, events)["new"]["time"] == [-1]
 
 
 def test_items_that_the_log_has_not_are_all_one(log: PreparedLog, run: TrainedRun) -> None:

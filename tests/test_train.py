@@ -437,8 +437,8 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
 
     moved = log.rename(tmp_path / "moved")
     three_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
-    for script in ("analyze.py", "evaluate.py"):
-        command = [sys.executable, f"experiments/{script}", f"--workdir={run}", f"--log={moved}"]
+    for script, said in (("analyze.py", [f"--log={moved}"]), ("evaluate.py", [])):
+        command = [sys.executable, f"experiments/{script}", f"--workdir={run}", *said]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **three_devices}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -9,7 +9,10 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import jax
 
 from siren_rope_jax.comparison.ablation import Run
 from siren_rope_jax.errors import UserError
@@ -54,18 +57,18 @@ def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, st
         for run in todo:
             yield run, _train_one(run, train)
         return
-    shares: SimpleQueue[list[int]] = SimpleQueue()
-    for share in core_shares(jobs):
-        shares.put(share)
+    shares: SimpleQueue[tuple[list[int], int, str]] = SimpleQueue()
 
     def in_own_process(run: Run) -> str | None:
         share = shares.get()
         try:
-            return _train_in_process(run, train, share, jobs)
+            return _train_in_process(run, train, share)
         finally:
             shares.put(share)
 
-    with ThreadPoolExecutor(jobs) as threads:
+    with TemporaryDirectory() as compiled, ThreadPoolExecutor(jobs) as threads:
+        for cores in core_shares(jobs):
+            shares.put((cores, jobs, compiled))
         waiting = {threads.submit(in_own_process, run): run for run in todo}
         try:
             for future in as_completed(waiting):
@@ -75,10 +78,10 @@ def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, st
             raise
 
 
-def _train_in_process(run: Run, train: Train, cores: list[int], jobs: int) -> str | None:
+def _train_in_process(run: Run, train: Train, share: tuple[list[int], int, str]) -> str | None:
     context = multiprocessing.get_context("spawn")  # a fork of a process with JAX threads can hang
     try:
-        with ProcessPoolExecutor(1, context, _claim_share, (cores, jobs)) as process:
+        with ProcessPoolExecutor(1, context, _set_up_process, share) as process:
             return process.submit(_train_one, run, train).result()
     except BrokenProcessPool:
         message = "its process died; was it killed, or out of memory?"
@@ -98,12 +101,18 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _claim_share(cores: list[int], jobs: int) -> None:
-    """Limits a process to its share of the machine, before JAX looks at it."""
+def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
+    """Limits a process to its share of the machine, before JAX looks at it.
+
+    What it compiles it keeps in the folder `compiled` for the others: seeds share their programs.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     # Of a GPU's memory, of which JAX otherwise takes three quarters at once, for every process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(round(0.9 / jobs, 2)))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", compiled)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _train_one(run: Run, train: Train) -> str | None:
@@ -129,8 +138,6 @@ def _note_error(run: Run, message: str, text: str) -> str:
 
 def machine() -> str:
     """Kind of CPU, number of cores, and the accelerator if JAX uses one."""
-    import jax  # here, so that workers pin their cores before JAX looks at them
-
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

@@ -157,7 +157,15 @@ class PreparedLog:
         names = [categorical.name for categorical in self.schema.categorical]
         if name not in names:
             raise UserError(f"no categorical feature {name!r}{suggestion(name, names)}")
-        return pq.read_table(self.path / "vocabulary" / f"{name}.parquet")
+        if name not in self._vocabularies:
+            path = self.path / "vocabulary" / f"{name}.parquet"
+            self._vocabularies[name] = pq.read_table(path)
+        return self._vocabularies[name]
+
+    @cached_property
+    def _vocabularies(self) -> dict[str, pa.Table]:
+        """Those read so far."""
+        return {}
 
     def baselines(self) -> pd.DataFrame | None:
         """Returns the known floors beside the log (`event`, "<baseline>/<task>"), if it has any."""

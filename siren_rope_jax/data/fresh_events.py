@@ -27,7 +27,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     schema = log.schema
     rows = np.zeros(len(events), schema.event_dtype)
     rows["split"] = TEST  # later than all that was learnt from
-    rows["time"] = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
+    time = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
+    rows["time"] = np.floor(time)  # as those of the log, also before 1970
     if schema.has_utc_offset:
         offset = _column(events, "utc_offset")
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET)
