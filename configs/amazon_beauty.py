@@ -29,7 +29,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             "data": {
                 "path": "runs/data/amazon_beauty",
                 "length": 50,
-                "stride": 25,
+                "stride": 5,
                 "batch_size": 8,
             },
             "model": {"layers": 1, "heads": 1, "dropout": 0.5, **retrieval_variant(name)},

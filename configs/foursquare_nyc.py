@@ -27,7 +27,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             "data": {
                 "path": "runs/data/foursquare_nyc",
                 "length": 100,
-                "stride": 50,
+                "stride": 10,
                 "batch_size": 8,
             },
             "model": {

@@ -22,7 +22,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RankingExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/globo", "length": 64, "stride": 32, "batch_size": 64},
+            "data": {"path": "runs/data/globo", "length": 64, "stride": 8, "batch_size": 64},
             "model": {
                 "width": 64,
                 "heads": 2,

@@ -25,7 +25,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             "data": {
                 "path": "runs/data/globo_next",
                 "length": 50,
-                "stride": 25,
+                "stride": 5,
                 "batch_size": 32,
                 "target_task": "timed",
             },

@@ -25,7 +25,7 @@ def get_config(name: str = "hstu_bias_only") -> ConfigDict:
         RetrievalExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/mine", "length": 200, "stride": 100, "batch_size": 32},
+            "data": {"path": "runs/data/mine", "length": 200, "stride": 20, "batch_size": 32},
             "model": {
                 "block": "hstu",
                 "normalize": True,

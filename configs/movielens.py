@@ -22,7 +22,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RankingExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/movielens", "length": 128, "stride": 32, "batch_size": 16},
+            "data": {"path": "runs/data/movielens", "length": 128, "stride": 16, "batch_size": 16},
             "model": {
                 "width": 64,
                 "heads": 2,

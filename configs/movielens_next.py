@@ -27,7 +27,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             "data": {
                 "path": "runs/data/movielens_next",
                 "length": 200,
-                "stride": 100,
+                "stride": 20,
                 "batch_size": 8,
             },
             "model": {"dropout": 0.2, **retrieval_variant(name)},

@@ -26,7 +26,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RetrievalExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/mine", "length": 100, "stride": 50, "batch_size": 8},
+            "data": {"path": "runs/data/mine", "length": 100, "stride": 10, "batch_size": 8},
             "model": {"dropout": 0.2, "repeat": True, **retrieval_variant(name)},
             "optimizer": {"learning_rate": 1e-3},
             "training": {"epochs": 10.0, "evaluations_per_epoch": 1, "patience": 3},

@@ -25,7 +25,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
             "data": {
                 "path": "runs/data/synthetic",
                 "length": 50,
-                "stride": 25,
+                "stride": 5,
                 "batch_size": 64,
             },
             "model": {

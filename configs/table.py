@@ -23,7 +23,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RankingExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/mine", "length": 64, "stride": 32, "batch_size": 32},
+            "data": {"path": "runs/data/mine", "length": 64, "stride": 8, "batch_size": 32},
             "model": {
                 "width": 64,
                 "heads": 2,

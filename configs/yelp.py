@@ -23,7 +23,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RetrievalExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/yelp", "length": 50, "stride": 25, "batch_size": 16},
+            "data": {"path": "runs/data/yelp", "length": 50, "stride": 5, "batch_size": 16},
             "model": {"dropout": 0.3, "repeat": True, **retrieval_variant(name)},
             "loss": {"kind": "sampled_softmax", "sampler": "in_batch"},
             "optimizer": {"learning_rate": 2e-3},

@@ -2,8 +2,9 @@
 
     python experiments/evaluate.py --workdir=DIR [--split=test] [--log=DIR]
 
-Writes result.json, predictions.parquet and plots/ into DIR, and prints the metrics beside those of
-the baselines. A --log is noted in config.json, so that it is said only once.
+Writes result.json, predictions.parquet and plots/ into DIR (of another split than test
+result_<split>.json and so on), and prints the metrics beside those of the baselines. A --log is
+noted in config.json, so that it is said only once.
 """
 
 from pathlib import Path
@@ -29,7 +30,7 @@ def main() -> None:
     if _LOG.value:
         note_log(workdir, _LOG.value, PreparedLog.open(_LOG.value).fingerprint)
     print(as_text(evaluate_run(workdir, _SPLIT.value)))
-    draw_run(workdir)
+    draw_run(workdir, _SPLIT.value)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from orbax.checkpoint import v1 as ocp
 
 from siren_rope_jax.errors import UserError
 
-_METRIC = "validation"
+_METRIC, _STEP = "validation", "step"
 
 
 class Checkpoints:
@@ -34,8 +34,8 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(1),
-                    # Sorted by falling cost, the last one is the best.
-                    policies.BestN(get_metric_fn=lambda m: m[_METRIC], reverse=True, n=1),
+                    # Sorted by falling cost, the last one is the best; of equals the first.
+                    policies.BestN(get_metric_fn=_rank, reverse=True, n=1),
                 ]
             ),
             cleanup_tmp_directories=not read_only,
@@ -52,7 +52,7 @@ class Checkpoints:
         self._checkpointer.save_checkpointables_async(
             step,
             {"params": state.params, "rest": state.replace(params=None), "data": data},
-            metrics={_METRIC: cost},
+            metrics={_METRIC: cost, _STEP: step},
             custom_metadata=progress,
             overwrite=True,
             force=True,  # else Orbax skips it while the last one is still being written
@@ -82,7 +82,7 @@ class Checkpoints:
         checkpoints = self._checkpointer.checkpoints
         if not checkpoints:
             raise UserError(f"{self.directory}: no checkpoint; train first")
-        step = min(checkpoints, key=lambda c: (c.metrics[_METRIC], c.step)).step
+        step = min(checkpoints, key=lambda c: _rank(c.metrics)).step
         return self._load(step, {"params": params})["params"], step
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +92,11 @@ class Checkpoints:
             raise UserError(
                 f"{self.directory / str(step)}: does not fit this configuration: {error}"
             ) from error
+
+
+def _rank(metrics: Any) -> tuple[float, float]:
+    """The best checkpoint's is the least; of those of one cost the first is the best."""
+    return metrics[_METRIC], metrics[_STEP]
 
 
 def abstract(tree: Any) -> Any:

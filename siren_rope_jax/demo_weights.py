@@ -10,6 +10,7 @@ The demo differs in layout and sign, not in what it can compute:
   [order, cos day, sin day, cos week, sin week, T~].
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from siren_rope_jax.time_features import TimeScale
 DemoEncoding = Literal["siren_rope", "ordinal_rope", "to_rope"]
 _NETWORK_INPUTS = np.array([0, 3, 2, 5, 4, 1])  # the demo's columns in our order
 _DEMO_BASE = {"siren_rope": 1e5, "ordinal_rope": 1e5, "to_rope": 1e4}
-DEMO_TIME_SCALE = TimeScale(origin=55 * 365 * DAY, half_span=365 * DAY)  # t / 31 536 000 s - 55
+DEMO_TIME_SCALE = TimeScale(55 * 365 * DAY, 365 * DAY, limit=math.inf)  # t / 31 536 000 s - 55
 
 
 def demo_config(encoding: DemoEncoding, sizes: Mapping[str, Any]) -> tuple[RankerConfig, Inputs]:

@@ -147,10 +147,17 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
 
 
 def identity(config: ExperimentConfig) -> Any:
-    """What makes two configs the same experiment: all but the path of its data, as JSON values."""
-    values = json.loads(json.dumps(to_dict(config)))
-    del values["data"]["path"]
-    return values
+    """What makes two configs the same experiment, as JSON values: all that moves a number."""
+    return without_execution(json.loads(json.dumps(to_dict(config))))
+
+
+def without_execution(config: dict[str, Any]) -> dict[str, Any]:
+    """A config, as JSON values, without where its data lie and how a run is carried out."""
+    left_out = {"data": {"path", "threads"}, "training": {"log_every", "tensorboard"}}
+    return config | {
+        group: {key: value for key, value in config[group].items() if key not in keys}
+        for group, keys in left_out.items()
+    }
 
 
 def note_log(workdir: Path, log: str | Path, fingerprint: str) -> None:

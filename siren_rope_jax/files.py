@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 
+def of_split(name: str, split: str) -> str:
+    """What a run calls a file of a split: `name` of the test split, else with the split's name."""
+    stem, dot, suffix = name.partition(".")
+    return name if split == "test" else f"{stem}_{split}{dot}{suffix}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary sibling to write to, which takes the place of `path` once it is whole."""

@@ -13,7 +13,8 @@ class OptimizerConfig:
     """Attributes.
 
     learning_rate: its peak.
-    warmup_fraction: share of all updates over which it rises linearly from 0.
+    warmup_fraction: share of all updates over which it rises linearly to its peak; the first one
+      counts too.
     final_fraction: what is left of it at the end of the cosine.
     weight_decay: decoupled, on matrices and tables (not on vectors and gates); 0: plain Adam.
     clip_norm: of the global norm of all gradients, the angle networks' included.
@@ -36,20 +37,25 @@ class OptimizerConfig:
         check(self.accumulate >= 1, "optimizer.accumulate", "at least 1")
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser for `steps` batches."""
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate of each update, from 0, of a training of `steps` batches."""
     updates = max(steps // config.accumulate, 1)
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
+    warmup = round(config.warmup_fraction * updates)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=config.learning_rate / (warmup + 1),
         peak_value=config.learning_rate,
-        warmup_steps=max(round(config.warmup_fraction * updates), 1),
-        decay_steps=max(updates, 2),
+        warmup_steps=warmup,
+        decay_steps=max(updates, warmup + 1),
         end_value=config.final_fraction * config.learning_rate,
     )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser for `steps` batches."""
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
-            schedule,
+            learning_rate(config, steps),
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda p: p.ndim == 2, params),
         ),

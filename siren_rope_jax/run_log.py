@@ -14,6 +14,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.files import replacing
 from siren_rope_jax.sharding import is_main
 
 
@@ -42,7 +43,8 @@ class RunLog:
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-            path.write_text("".join(line + "\n" for line in kept))
+            with replacing(path) as temporary:
+                temporary.write_text("".join(line + "\n" for line in kept))
         self.seconds = seconds
         self._name, self._last_step, self._log_every = name, last_step, log_every
         self._file = path.open("a")

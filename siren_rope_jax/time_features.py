@@ -2,7 +2,8 @@
 
 Unix seconds need more bits than float32 has, so a time travels as a pair of int32, day and second
 of day (UTC), and becomes a float only after the integer remainder or difference is taken. Phases
-are exact to the second and bounded; T~ is affine, so it goes on beyond 1 after the training span.
+are exact to the second and bounded; T~ is affine over the training span and stays at its ends
+outside, where no network has learnt anything and a SIREN diverges.
 """
 
 import math
@@ -72,17 +73,19 @@ class Time:
 
 @flax.struct.dataclass
 class TimeScale:
-    """The affine map of a time to T~, about [-1, 1] over the training span (paper.md section 2).
+    """The map of a time to T~: affine to [-1, 1] over the training span, constant outside.
 
-    Fitted on the training events and stored with the model.
+    Fitted on the training events and stored with the model. The paper leaves T~ undefined.
 
     Attributes:
       origin: Unix seconds at which T~ = 0: the middle of the span.
       half_span: seconds from there to T~ = 1.
+      limit: the greatest |T~|.
     """
 
     origin: int = flax.struct.field(pytree_node=False, default=0)
     half_span: int = flax.struct.field(pytree_node=False, default=365 * DAY)
+    limit: float = flax.struct.field(pytree_node=False, default=1.0)
 
     @classmethod
     def fit(cls, start: int, end: int) -> "TimeScale":
@@ -133,7 +136,8 @@ def time_features(
             angle = math.tau * (day if name == "day" else week)
             columns += [jnp.cos(angle), jnp.sin(angle)]
         elif name == "long_range":
-            columns.append(since(time, scale.origin, scale.half_span))
+            value = since(time, scale.origin, scale.half_span)
+            columns.append(jnp.clip(value, -scale.limit, scale.limit))
         elif name in ("day_fraction", "week_fraction"):
             columns.append(2 * (day if name == "day_fraction" else week) - 1)
         else:

@@ -512,12 +512,12 @@ def get_config():
     other = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert other.returncode == 0, other.stderr
     assert "synthetic, validation split" in other.stdout
-    assert json.loads((run / "result.json").read_text())["train_seconds"] > 0
-    assert (run / "plots" / "reliability.png").is_file()
+    assert json.loads((run / "result_validation.json").read_text())["train_seconds"] > 0
+    assert (run / "plots_validation" / "reliability.png").is_file()
     with pytest.raises(UserError, match="split 'tset': there is none; did you mean 'test'"):
         evaluate_run(run, "tset")
 
-    # Stopped before the predictions of another split are in place: the old result is gone.
+    # Stopped before the new predictions are in place: the old result is gone.
     (run / "predictions.parquet").unlink()
     (run / "predictions.parquet").mkdir()
     with pytest.raises(OSError):

@@ -84,7 +84,11 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     script(*train)  # the same command again: nothing is left to do
     assert (run / "metrics.jsonl").read_text() == steps
     assert "validation split" in script("evaluate.py", f"--workdir={run}", "--split=validation")
-    assert json.loads((run / "result.json").read_text())["split"] == "validation"
+    validation = json.loads((run / "result_validation.json").read_text())
+    assert validation["split"] == "validation" and result["split"] == "test"
+    assert validation["train_seconds"] == result["train_seconds"]
+    assert pq.read_table(run / "predictions_validation.parquet").num_rows == validation["events"]
+    assert json.loads((run / "result.json").read_text()) == result
     assert "shifted by" in script("analyze.py", f"--workdir={run}")
     assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
 

@@ -1,5 +1,6 @@
 """Time is exact to the second from 1902 to 2100, whatever the model's dtype."""
 
+import dataclasses
 import math
 
 import jax
@@ -51,10 +52,13 @@ def test_cyclic_features_repeat_after_a_week(seconds: int) -> None:
     np.testing.assert_array_equal(*both)
 
 
-@given(SECONDS)
-def test_long_range_time_is_affine_over_the_training_span(seconds: int) -> None:
-    value = float(time_features(_time(seconds), ("long_range",), SCALE)[0, 0])
-    assert value == pytest.approx((seconds - 1_650_000_000) / 50_000_000, rel=1e-6, abs=2e-7)
+@given(SECONDS | st.integers(1_600_000_000, 1_700_000_000))
+def test_long_range_time_is_affine_over_the_training_span_and_goes_no_further(seconds: int) -> None:
+    affine = (seconds - 1_650_000_000) / 50_000_000
+    free = dataclasses.replace(SCALE, limit=math.inf)
+    for scale, want in ((SCALE, min(max(affine, -1.0), 1.0)), (free, affine)):
+        value = float(time_features(_time(seconds), ("long_range",), scale)[0, 0])
+        assert value == pytest.approx(want, rel=1e-6, abs=2e-7)
 
 
 def test_demo_time_through_float32_would_be_wrong_and_ours_is_not() -> None:

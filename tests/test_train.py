@@ -39,7 +39,7 @@ from siren_rope_jax.experiment import (
     read_experiment,
 )
 from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.optim import OptimizerConfig
+from siren_rope_jax.optim import OptimizerConfig, learning_rate, make_optimizer
 from siren_rope_jax.retrieval.losses import LossConfig
 from siren_rope_jax.sharding import make_mesh, place_batch, replicated
 from siren_rope_jax.train import TrainState, fit, train_step, validation_steps
@@ -455,8 +455,6 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
 
 
 def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
-    from siren_rope_jax.optim import make_optimizer
-
     gradients = [{"w": jnp.ones((2, 2)) * g} for g in (0.1, 0.3)]
     params = {"w": jnp.ones((2, 2))}
 
@@ -471,6 +469,29 @@ def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
 
     mean = {"w": jnp.ones((2, 2)) * 0.2}
     np.testing.assert_allclose(run(2, gradients * 2), run(1, [mean] * 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 40])
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_every_update_learns_the_first_one_too(updates: int, warmup: float) -> None:
+    config = OptimizerConfig(
+        learning_rate=0.3, warmup_fraction=warmup, final_fraction=0.1, accumulate=3
+    )
+    schedule = learning_rate(config, steps=3 * updates)
+    rates = np.array([schedule(update) for update in range(updates + 1)])
+    rising = round(warmup * updates)
+    assert rates.min() > 0 and rates.max() == pytest.approx(0.3)
+    assert (np.diff(rates[: rising + 1]) > 0).all() and (np.diff(rates[rising:]) < 0).all()
+    assert rates[-1] == pytest.approx(0.03)  # after the last update
+
+
+def test_of_equal_checkpoints_the_first_is_kept(feed: Path, tmp_path: Path) -> None:
+    still = OptimizerConfig(learning_rate=0.0)
+    config = dataclasses.replace(
+        experiment(feed, epochs=1.0, evaluations_per_epoch=3), optimizer=still
+    )
+    progress = fit(config, tmp_path)
+    assert TrainedRun.open(tmp_path).step == progress.best_step < progress.step
 
 
 def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
@@ -557,7 +578,7 @@ def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> No
 
 def test_parameters_that_broke_are_never_a_checkpoint(feed: Path, tmp_path: Path) -> None:
     """The last update before a validation overflows: no loss shows it, the validation does."""
-    config = experiment(feed, epochs=0.06)  # two steps; warm-up leaves the first one still
+    config = experiment(feed, epochs=0.03)  # one step
     wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
     with pytest.raises(UserError, match="no longer finite"):
         fit(dataclasses.replace(config, optimizer=wild), tmp_path / "run")

@@ -21,7 +21,12 @@ from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.make import make_log, read_config
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.experiment import ExperimentConfig, identity, read_experiment
+from siren_rope_jax.experiment import (
+    ExperimentConfig,
+    identity,
+    read_experiment,
+    without_execution,
+)
 from siren_rope_jax.files import write_json
 
 
@@ -154,8 +159,7 @@ class Run:
         if not all((self.workdir / name).is_file() for name in names):
             return False
         result = self.result()
-        del result["config"]["data"]["path"]  # how the log's path was spelt does not matter
-        if result["split"] != "test" or result["config"] != identity(self.config):
+        if without_execution(result["config"]) != identity(self.config):
             return False
         data = json.loads((self.workdir / "data.json").read_text(encoding="utf-8"))
         return data["fingerprint"] == self.log.fingerprint

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -137,7 +138,7 @@ def _note_error(run: Run, message: str, text: str) -> str:
 
 
 def machine() -> str:
-    """Kind of CPU, number of cores, and the accelerator if JAX uses one."""
+    """Kind of CPU, number of cores, the accelerator if JAX uses one, and versions."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -147,4 +148,5 @@ def machine() -> str:
     devices = jax.devices()
     if devices[0].platform != "cpu":
         text += f"; {len(devices)} x {devices[0].device_kind}"
-    return text
+    versions = (f"{name} {version(name)}" for name in ("jax", "flax"))
+    return f"{text}; {', '.join(versions)}"

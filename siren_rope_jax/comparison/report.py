@@ -86,6 +86,7 @@ def _dataset(
         "task": task,
         "split": first["split"],
         "events": first["events"],
+        "history": {key: first["config"]["data"][key] for key in ("length", "stride")},
         "data": describe(PreparedLog.open(some.log.path)),
         **_KINDS[task].summarize(by_variant, ablation.baseline, ablation.champion),
         "pictures": [picture.name for picture in pictures],
@@ -145,6 +146,14 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _history(data: Mapping[str, Any]) -> str:
+    length, least = data["length"], data["length"] - data["stride"]
+    return (
+        f"A model sees at most {length} events at once: an event's last {least} or more, where "
+        "there are as many."
+    )
+
+
 def _section(name: str, data: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     about = data["data"]
     events, protocol = about["events"], PROTOCOLS[about["protocol"]]
@@ -158,7 +167,7 @@ def _section(name: str, data: Mapping[str, Any], summary: Mapping[str, Any]) -> 
         f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} test. "
         f"From {about['start']} to {about['end']} UTC{borders}. {about['source']}".rstrip(),
         "",
-        f"Protocol: {protocol.name}. {protocol.meaning}",
+        f"Protocol: {protocol.name}. {protocol.meaning} {_history(data['history'])}",
         "",
         *_KINDS[data["task"]].section(
             data, summary["baseline"], summary["champion"], len(summary["seeds"])

@@ -22,7 +22,8 @@ class DataConfig:
     Attributes:
       path: directory of the prepared log.
       length: events of a row; also the longest history a model sees.
-      stride: most targets of an evaluation window that is not its user's first (`plan_windows`).
+      stride: most targets of an evaluation window that is not its user's first (`plan_windows`):
+        an event sees the last `length - stride` before it, or more. Small is dear, 1 exact.
       batch_size: rows of a batch, over all processes; training deals them evenly to all devices.
       pack: several short histories share a row.
       threads: that read and decode.
@@ -32,7 +33,7 @@ class DataConfig:
 
     path: str
     length: int = 64
-    stride: int = 32
+    stride: int = 8
     batch_size: int = 64
     pack: bool = True
     threads: int = 2

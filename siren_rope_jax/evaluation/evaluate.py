@@ -18,7 +18,7 @@ from siren_rope_jax.evaluation import ranking_results, retrieval_results
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.experiment import ExperimentConfig
-from siren_rope_jax.files import replacing, write_json
+from siren_rope_jax.files import of_split, replacing, write_json
 from siren_rope_jax.objectives import count_parameters
 from siren_rope_jax.sharding import is_main
 from siren_rope_jax.train import fit
@@ -62,10 +62,12 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
+    Of another split than "test" they are predictions_<split>.parquet and result_<split>.json.
+
     Args:
       workdir: of a run that has trained.
       split: "train", "validation" or "test".
-      train_seconds: of the training; None: what result.json said before.
+      train_seconds: of the training; None: what the test split's result.json said before.
 
     Returns:
       what result.json holds.
@@ -79,9 +81,9 @@ def evaluate_run(
     run = TrainedRun.open(workdir)
     evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
     config = to_dict(run.config)
-    path = workdir / "result.json"
-    if train_seconds is None and path.is_file():
-        train_seconds = json.loads(path.read_text(encoding="utf-8"))["train_seconds"]
+    test_path = workdir / of_split("result.json", "test")
+    if train_seconds is None and test_path.is_file():
+        train_seconds = json.loads(test_path.read_text(encoding="utf-8"))["train_seconds"]
     outcome = result(
         evaluated,
         config,
@@ -91,8 +93,9 @@ def evaluate_run(
         train_seconds=train_seconds,
     )
     if is_main():
-        path.unlink(missing_ok=True)  # it must never stand beside the predictions of another split
-        write_predictions(workdir, evaluated, config["task"])
+        path = workdir / of_split("result.json", split)
+        path.unlink(missing_ok=True)  # it must never stand beside the predictions of another model
+        write_predictions(workdir, evaluated, config["task"], split)
         write_json(path, outcome)
     return outcome
 
@@ -139,8 +142,8 @@ def result(
     }
 
 
-def write_predictions(workdir: Path, evaluated: Evaluated, task: str) -> Path:
-    """Writes predictions.parquet, one row per event in order of the global event index.
+def write_predictions(workdir: Path, evaluated: Evaluated, task: str, split: str = "test") -> Path:
+    """Writes a split's predictions.parquet, one row per event in order of the global event index.
 
     Columns: event, user and item (raw ids), time (Unix seconds UTC, null where unknown),
     utc_offset (seconds), then those of the kind of model.
@@ -149,6 +152,7 @@ def write_predictions(workdir: Path, evaluated: Evaluated, task: str) -> Path:
       workdir: the run's directory.
       evaluated: the scored events.
       task: the kind of model: "ranking" or "retrieval".
+      split: of the events.
     """
     log, events = evaluated.log, evaluated.events
     item = log.schema.categorical[0].name
@@ -160,7 +164,7 @@ def write_predictions(workdir: Path, evaluated: Evaluated, task: str) -> Path:
         "utc_offset": pa.array(events.rows["utc_offset"]),
         **_KINDS[task].columns(evaluated),
     }
-    path = Path(workdir) / "predictions.parquet"
+    path = Path(workdir) / of_split("predictions.parquet", split)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
     return path

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from siren_rope_jax.files import of_split
 from siren_rope_jax.pictures import charts, ranking_plots, retrieval_plots
 from siren_rope_jax.pictures.charts import Album, Metrics, Models, Result
 
@@ -45,13 +46,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines if line.strip()]
 
 
-def draw_run(workdir: Path) -> list[Path]:
-    """All pictures of one finished run, into its plots/."""
-    result, directory = _result(workdir), workdir / "plots"
-    predictions = pd.read_parquet(workdir / "predictions.parquet")
+def draw_run(workdir: Path, split: str = "test") -> list[Path]:
+    """All pictures of one run on a split, into its plots/, or plots_<split>/ if not of the test."""
+    result, directory = _result(workdir, split), workdir / of_split("plots", split)
+    predictions = pd.read_parquet(workdir / of_split("predictions.parquet", split))
     alone = _kind(result).draw_run(directory, result, predictions)
     models = {result["variant"]: [workdir]}
-    return [*alone, *draw_models(directory, "", result["dataset"], models)]
+    return [*alone, *draw_models(directory, "", result["dataset"], models, split=split)]
 
 
 def draw_models(
@@ -61,6 +62,7 @@ def draw_models(
     models: Mapping[str, Sequence[Path]],
     baseline: str = "",
     lines: Sequence[str] = (),
+    split: str = "test",
 ) -> list[Path]:
     """All pictures that compare models (or show one), as DIRECTORY/STEM<what>.png.
 
@@ -71,20 +73,21 @@ def draw_models(
       models: name -> work directories of its runs, which are finished.
       baseline: the model that differences are taken to; none if it is not one of them.
       lines: the models to show where each is a line; none: all.
+      split: of the results.
     """
-    results = {model: [_result(run) for run in runs] for model, runs in models.items()}
+    results = {model: [_result(run, split) for run in runs] for model, runs in models.items()}
     lined = {model: runs for model, runs in results.items() if model in (lines or results)}
     logs = {m: [read_metrics(run / "metrics.jsonl") for run in models[m]] for m in lined}
     first = next(iter(results.values()))[0]
-    album = Album(directory, stem, name, first["split"], max(map(len, models.values())))
+    album = Album(directory, stem, name, split, max(map(len, models.values())))
     pictures = _kind(first).draw_models(album, results, lined, logs, baseline)
     title = album.title("gates over training", of_training=True)
     gates = charts.gates(album.path("gates"), logs, title)
     return [*pictures, *([gates] if gates else [])]
 
 
-def _result(workdir: Path) -> dict[str, Any]:
-    return json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+def _result(workdir: Path, split: str) -> dict[str, Any]:
+    return json.loads((workdir / of_split("result.json", split)).read_text(encoding="utf-8"))
 
 
 def _kind(result: Result) -> Kind:
