@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -157,11 +158,16 @@ class RetrievalObjective:
             {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
         asked = (batch.event >= 0) & (batch.target > 0)
-        slots = (result.query, batch.target, asked, per_slot(result.repeat))
-        query, target, asked, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+        rows, length = batch.segment.shape
+        history = np.arange(rows)[:, None] * length + jnp.maximum(batch.segment - 1, 0)
+        slots = (result.query, batch.target, asked, per_slot(result.repeat), history)
+        query, target, asked, repeat, history = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]), slots
+        )
         counts = self._target_counts if self._loss.needs_item_counts else None
-        item = result.item
-        return retrieval_loss(self._loss, query, item, target, asked, counts, negatives_key, repeat)
+        return retrieval_loss(
+            self._loss, query, result.item, target, asked, counts, negatives_key, repeat, history
+        )
 
     @cached_property
     def _target_counts(self) -> Float[np.ndarray, " V"]:

@@ -1,7 +1,6 @@
 """A prepared log is written complete or not at all, and read back as it was written."""
 
 import dataclasses
-import hashlib
 import json
 import pickle
 
@@ -95,18 +94,6 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
     renamed_log = dataclasses.replace(SCHEMA, name="large")
     log = PreparedLog.open(tmp_path / "nothing")
     assert dataclasses.replace(log, schema=renamed_log).fingerprint != found["nothing"]
-
-
-def test_a_log_prepared_before_there_was_a_hash_of_its_content_keeps_its_fingerprint(tmp_path):
-    write(tmp_path / "log", report={"rows_read": 7, "seconds": 3.5})
-    path = tmp_path / "log" / "meta.json"
-    meta = json.loads(path.read_text())
-    del meta["report"]["content"]
-    path.write_text(json.dumps(meta))
-    log = PreparedLog.open(tmp_path / "log")
-    text = json.dumps([SCHEMA.to_json(), {"rows_read": 7}], sort_keys=True)
-    index = hashlib.sha256(log.index.tobytes()).hexdigest()
-    assert log.fingerprint == hashlib.sha256((text + index).encode()).hexdigest()
 
 
 def test_events_are_numbered_by_user_then_time(tmp_path):

@@ -1,4 +1,4 @@
-"""Popular and revisited items, against ranking every list literally; the past of events."""
+"""Popular, recent and revisited items, against ranking every list literally; the past of events."""
 
 import datetime
 
@@ -17,19 +17,22 @@ from siren_rope_jax.evaluation.retrieval_baselines import (
 )
 
 UNKNOWN = -1  # the clock of an event without a time
+TIMES = st.sampled_from([NO_TIME, 0, 1, HOUR, DAY - 1, DAY, DAY + 1, 3 * DAY])
 CLOCKS = st.sampled_from([UNKNOWN, 0, HOUR, HOUR + 1, DAY - HOUR])
 
 
 @st.composite
 def logs(draw):
-    """Users, items (some that cannot be ranked), clocks, and the train counts of known items."""
+    """Users, items (some that cannot be ranked), times, clocks, and train counts of known items."""
     sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
     known = draw(st.integers(1, 6))
     users = np.repeat(np.arange(len(sizes)), sizes)
     ids = st.lists(st.integers(0, known + 2), min_size=len(users), max_size=len(users))
+    times = st.lists(TIMES, min_size=len(users), max_size=len(users))
     clocks = st.lists(CLOCKS, min_size=len(users), max_size=len(users))
     counts = st.lists(st.integers(1, 3), min_size=known, max_size=known)
-    return users, np.array(draw(ids)), np.array(draw(clocks)), np.array(draw(counts))
+    columns = [np.array(draw(column)) for column in (ids, times, clocks, counts)]
+    return users, *columns
 
 
 def literal_rank(scores, target, allowed):
@@ -48,9 +51,9 @@ def is_near(a, b):
 @settings(max_examples=300)
 @given(logs(), st.booleans())
 def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
-    users, items, clock, counts = log
+    users, items, times, clock, counts = log
     events = np.arange(len(users))
-    got = simple_rankings(users, items, clock, counts, events, filter_seen)
+    got = simple_rankings(users, items, times, clock, counts, events, filter_seen)
     assert tuple(got) == baseline_names(filter_seen)
     for e in events:
         past_events = [b for b in range(e) if users[b] == users[e]]
@@ -59,9 +62,15 @@ def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
         every = set(range(1, len(counts) + 1))
         allowed = every - set(before) if filter_seen else every
         popularity = [0, *counts]
+        lately = [
+            items[b]
+            for b in events
+            if NO_TIME not in (times[b], times[e]) and times[e] - DAY <= times[b] < times[e]
+        ]
         visits = [(before.count(i), c) for i, c in enumerate(popularity)]
         scores = {
             "popular": popularity,
+            "recent": [(lately.count(i), c) for i, c in enumerate(popularity)],
             "revisit": visits,
             "revisit_hour": [(near.count(i), *v) for i, v in enumerate(visits)],
         }
@@ -71,31 +80,34 @@ def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
 
 @given(logs(), st.booleans())
 def test_neither_the_chosen_events_nor_the_size_of_the_parts_matter(log, filter_seen):
-    users, items, clock, counts = log
+    users, items, times, clock, counts = log
     events = np.arange(len(users))
-    everything = simple_rankings(users, items, clock, counts, events, filter_seen)
+    everything = simple_rankings(users, items, times, clock, counts, events, filter_seen)
     chosen = np.arange(0, len(users), 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval_baselines, "_PAIRS", 2)
-        part = simple_rankings(users, items, clock, counts, chosen, filter_seen)
+        part = simple_rankings(users, items, times, clock, counts, chosen, filter_seen)
     for name, ranks in everything.items():
         np.testing.assert_array_equal(part[name].rank, ranks.rank[chosen])
 
 
 def test_the_nll_of_popularity_is_that_of_the_training_frequencies():
     users, items, clock = np.zeros(4, int), np.array([1, 2, 3, 9]), np.zeros(4, int)
-    got = simple_rankings(users, items, clock, np.array([6, 3, 1]), np.arange(4), False)
+    times = np.arange(4)
+    got = simple_rankings(users, items, times, clock, np.array([6, 3, 1]), np.arange(4), False)
     np.testing.assert_allclose(got["popular"].nll[:3], -np.log([0.6, 0.3, 0.1]))
     assert np.isnan(got["popular"].nll[3])
-    assert all(np.isnan(got[name].nll).all() for name in ("revisit", "revisit_hour"))
+    assert all(np.isnan(got[name].nll).all() for name in got if name != "popular")
 
 
-def test_without_times_the_hour_makes_no_difference():
+def test_without_times_neither_the_hour_nor_the_day_makes_a_difference():
     rng = np.random.default_rng(0)
     users, items = np.repeat(np.arange(9), 30), rng.integers(1, 9, 270)
     clock, counts, events = np.full(270, UNKNOWN), np.arange(1, 9), np.arange(270)
-    got = simple_rankings(users, items, clock, counts, events, False)
+    times = np.full(270, NO_TIME)
+    got = simple_rankings(users, items, times, clock, counts, events, False)
     np.testing.assert_array_equal(got["revisit_hour"].rank, got["revisit"].rank)
+    np.testing.assert_array_equal(got["recent"].rank, got["popular"].rank)
 
 
 @given(st.lists(st.tuples(st.integers(-(10**9), 4 * 10**9), st.integers(-50_400, 50_400))))
@@ -112,13 +124,13 @@ def test_the_time_of_day_is_local(pairs):
 
 def test_no_events_have_no_ranks():
     none = np.zeros(0, int)
-    got = simple_rankings(none, none, none, np.array([1, 2]), none, True)
+    got = simple_rankings(none, none, none, none, np.array([1, 2]), none, True)
     assert all(len(ranks.rank) == 0 for ranks in got.values())
 
 
 @given(logs())
 def test_the_past_of_every_event_equals_a_loop_over_it(log):
-    users, items, _, _ = log
+    users, items, *_ = log
     for e in range(len(users)):
         before = [i for i in range(e) if users[i] == users[e]]
         same = [i for i in before if items[i] == items[e]]

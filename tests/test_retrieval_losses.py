@@ -213,20 +213,32 @@ def test_sampled_softmax_with_log_q_estimates_the_sum_over_all_items_without_bia
 
 
 def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bias():
-    """With two positions, every draw of the second one's target can be enumerated."""
-    q, table, _, _, counts = made_up(positions=2)
-    q = q.at[1].set(0)
+    """The targets of a history tell of its user; a sample of all items is what others ask for."""
+    q, table, _, _, counts = made_up(positions=3)
+    q = q.at[1:].set(0)
     config = LossConfig("sampled_softmax", sampler="in_batch")
     share = np.asarray(counts, np.float64) / counts[1:].sum()
-    first, estimate = 5, 0.0
     scores = np.asarray(table @ q[0], np.float64)
-    for second in range(1, len(table)):
-        target = jnp.array([first, second])
-        mean = float(retrieval_loss(config, q, table, target, jnp.ones(2, bool), counts))
-        # All scores of the second position are 0, so its loss is known.
-        seconds = 0.0 if second == first else np.log1p(1 / share[first])
-        estimate += share[second] * np.exp(2 * mean - seconds + scores[first])
+    own, estimate = (5, 6), 0.0
+    for other in range(1, len(table)):  # every draw of what another history asks for
+        mean = float(
+            retrieval_loss(
+                config, q, table, jnp.array([*own, other]), jnp.ones(3, bool), counts,
+                history_N=jnp.array([1, 1, 0]),
+            )
+        )  # fmt: skip
+        # All scores of the other two positions are 0, so their losses are known.
+        second = 0.0 if other == own[1] else np.log1p(1 / share[other])
+        third = np.log1p(sum(1 / share[item] / 2 for item in own if item != other))
+        estimate += share[other] * np.exp(3 * mean - second - third + scores[own[0]])
     np.testing.assert_allclose(estimate, np.exp(scores[1:]).sum(), rtol=1e-4)
+
+
+def test_a_history_alone_in_its_batch_has_no_negatives():
+    q, table, target, mask, counts = made_up()
+    config = LossConfig("sampled_softmax", sampler="in_batch")
+    alone = jnp.zeros(len(q), jnp.int32)
+    assert retrieval_loss(config, q, table, target, mask, counts, history_N=alone) == 0
 
 
 @pytest.mark.parametrize("with_repeat", [False, True], ids=["plain", "repeat"])
@@ -273,15 +285,16 @@ def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
 def test_log_partition_leaves_out_what_it_is_told_to(block):
     q, table, _, _, _ = made_up(positions=5, items=9)
     bias = jnp.array([-jnp.inf, 0, 1, -2, 0, 0, -jnp.inf, 0, 0])
-    candidate, excluded = jnp.arange(9) // 2, jnp.array([0, 1, 2, 3, 7])
-    drop = candidate == excluded[:, None]
+    tags = jnp.stack([jnp.arange(9) // 2, jnp.array([0, 1, 0, 1, 0, 1, 0, 1, 2])], axis=1)
+    excluded = jnp.array([[0, 1], [1, 3], [2, 0], [3, 2], [7, 7]])
+    drop = (tags == excluded[:, None]).any(-1)
 
     def plain(q, table):
         logits = jnp.where(drop | (bias == -jnp.inf), -jnp.inf, q @ table.T + bias)
         return jax.nn.logsumexp(logits, axis=1).sum()
 
     def ours(q, table):
-        return log_partition(q, table, bias, candidate, excluded, block_elements=block).sum()
+        return log_partition(q, table, bias, tags, excluded, block_elements=block).sum()
 
     assert_close(
         value_and_gradients(ours, q, table), value_and_gradients(plain, q, table), rtol=1e-4

@@ -68,11 +68,11 @@ def summarize(
 
     Returns:
       "filter_seen" and "catalogue" (as in result.json), "target_task" (of the data config),
-      "ranking": "count" and "unranked", "baselines": those that every result has, in the order of
-      `MEANINGS`, and "variants": name -> what `differences.common` says, "query_time" (None where
-      the model sees no time), "ranking": metric -> {"mean", "sd", "values"}; "difference" and
-      "to_champion" as of `Differences.between` the baseline and the champion; "slices": slicing ->
-      group -> metric, means over seeds.
+      "ranking": "count" and "unranked", "baselines" in the order of `MEANINGS`, and "variants":
+      name -> what `differences.common` says, "query_time" (None where the model sees no time),
+      "ranking": metric -> {"mean", "sd", "values"}; "difference" and "to_champion" as of
+      `Differences.between` the baseline and the champion; "slices": slicing -> group -> metric,
+      means over seeds.
     """
     results = {v: [run.result() for run in runs] for v, runs in by_variant.items()}
     first = next(iter(results.values()))[0]
@@ -102,9 +102,7 @@ def summarize(
         "catalogue": first["catalogue"],
         "ranking": {key: first["ranking"][key] for key in ("count", "unranked")},
         "baselines": {
-            name: first["baselines"][name]
-            for name in baseline_names(first["filter_seen"])
-            if all(name in result["baselines"] for own in results.values() for result in own)
+            name: first["baselines"][name] for name in baseline_names(first["filter_seen"])
         },
         "variants": variants,
     }

@@ -76,6 +76,8 @@ class PreparedLog:
         schema = Schema.from_json(meta, str(meta_path))
         needed = ["index.npy", "users.parquet"]
         needed += [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
+        if "content" not in report:
+            raise UserError(f"{meta_path} has no hash of the content; prepare the log again")
         for name in needed:
             if not (path / name).is_file():
                 raise UserError(f"{path} is incomplete: no {name}; prepare the log again")
@@ -91,10 +93,7 @@ class PreparedLog:
     @cached_property
     def fingerprint(self) -> str:
         """Tells prepared logs apart: SHA-256 of what the log holds, however it was made."""
-        told: Any = self.report.get("content")
-        if told is None:  # a log of an earlier day, known by what prepare counted
-            told = {key: value for key, value in self.report.items() if key != "seconds"}
-        text = json.dumps([self.schema.to_json(), told], sort_keys=True)
+        text = json.dumps([self.schema.to_json(), self.report["content"]], sort_keys=True)
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Simple recommenders that stand beside every retriever: popular items and known ones.
+"""Simple recommenders that stand beside every retriever: popular items, recent and known ones.
 
 All rank all items a model can rank, exactly and by its rules: ties count against the target, and
 where items that a user had before are filtered, a target among them has no rank.
@@ -15,9 +15,12 @@ from jaxtyping import Bool, Float, Int
 from siren_rope_jax.data.dataset import Events
 from siren_rope_jax.data.schema import DAY, HOUR, NO_TIME
 from siren_rope_jax.evaluation import past
+from siren_rope_jax.evaluation.recent import ahead_of_recent
 
 MEANINGS = {
     "popular": "by the number of training events",
+    "recent": "first by the number of events of all users in the 24 hours before the request, then "
+    "as *popular*",
     "revisit": "first by how often the user had them before, then as *popular*",
     "revisit_hour": "first by how often the user had them within an hour of the request's time of "
     "day, then as *revisit*",
@@ -36,8 +39,8 @@ class Ranks(NamedTuple):
 
 
 def baseline_names(filter_seen: bool) -> tuple[str, ...]:
-    """The names of those that differ: where known items are left out, all rank as "popular"."""
-    return ("popular",) if filter_seen else tuple(MEANINGS)
+    """The names of those that differ: what ranks known items first is "popular" without them."""
+    return ("popular", "recent") if filter_seen else tuple(MEANINGS)
 
 
 def time_of_day(events: Events) -> Int[np.ndarray, " E"]:
@@ -49,6 +52,7 @@ def time_of_day(events: Events) -> Int[np.ndarray, " E"]:
 def simple_rankings(
     users: Int[np.ndarray, " E"],
     items: Int[np.ndarray, " E"],
+    times: Int[np.ndarray, " E"],
     clock: Int[np.ndarray, " E"],
     train_counts: Int[np.ndarray, " V"],
     evaluated: Int[np.ndarray, " N"],
@@ -56,14 +60,16 @@ def simple_rankings(
 ) -> dict[str, Ranks]:
     """Ranks of the targets of evaluated events by the baselines of `baseline_names`.
 
-    popular: by how often an item occurs in training; its NLL is that of these frequencies. revisit:
-    by how often the user had the item before the event, in whatever split, then by popularity.
-    revisit_hour: by how many of those times were, by the clock of whatever day, within an hour of
-    the event's own time, then as revisit. These two give no probabilities, so their NLL is NaN.
+    popular: by how often an item occurs in training; its NLL is that of these frequencies. recent:
+    as `ahead_of_recent`. revisit: by how often the user had the item before the event, in whatever
+    split, then by popularity. revisit_hour: by how many of those times were, by the clock of
+    whatever day, within an hour of the event's own time, then as revisit. All but the first give
+    no probabilities, so their NLL is NaN.
 
     Args:
       users: of all events of a log, in global order.
       items: of all events; ids 1..V can be ranked.
+      times: of all events, Unix seconds or `NO_TIME`.
       clock: of all events, as `time_of_day`; one without a time is near no other.
       train_counts: of the items that can be ranked, by id - 1.
       evaluated: global indices of the evaluated events.
@@ -80,8 +86,11 @@ def simple_rankings(
     as_popular = len(train_counts) - np.searchsorted(np.sort(train_counts), own) - 1
     new = as_popular - had["popular"]
     # New items rank below all that the user has had: only a new target has rivals among them.
-    rivals = {name: had[name] + np.where(is_new, new, 0) for name in MEANINGS}
+    rivals = {name: count + np.where(is_new, new, 0) for name, count in had.items()}
     rivals["popular"] = new if filter_seen else as_popular
+    rivals["recent"] = ahead_of_recent(
+        users, items, times, rankable, train_counts, evaluated, filter_seen
+    )
     with np.errstate(divide="ignore"):
         nll = np.where(known, np.log(train_counts.sum()) - np.log(own), np.nan)
     unknown = np.full(len(own), np.nan)
@@ -109,7 +118,8 @@ def _had_before(
       popularity: how often their items occur in training.
       evaluated: global indices of the evaluated events.
     """
-    had = {name: np.zeros(len(evaluated), np.int64) for name in MEANINGS}
+    names = "popular", "revisit", "revisit_hour"
+    had = {name: np.zeros(len(evaluated), np.int64) for name in names}
     first = past.first_visit(users, items)
     for part, row, earlier in _pairs(evaluated, past.earlier_events(users)[evaluated]):
         event = evaluated[part][row]
@@ -125,7 +135,7 @@ def _had_before(
         as_often = _no_lower(visits, own_visits, as_popular)
         as_often_near = _no_lower(near, own_near, as_often)
         other = (earlier == first[earlier]) & rankable[earlier] & ~is_target
-        for name, which in zip(MEANINGS, (as_popular, as_often, as_often_near), strict=True):
+        for name, which in zip(names, (as_popular, as_often, as_often_near), strict=True):
             had[name][part] = _count(row, other & which, part)
     return had
 

@@ -51,6 +51,7 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     baselines = simple_rankings(
         everything.user,
         everything.rows[f"categorical/{item.name}"],
+        everything.rows["time"],
         time_of_day(everything),
         counts[: item.known],
         events.event,

@@ -1,7 +1,7 @@
 """Scores of many items without holding them all: in blocks, computed again for the gradient.
 
-Letters: N positions, D width, C candidates that all positions share, R of them in a block, M
-candidates of each position.
+Letters: N positions, D width, C candidates that all positions share, R of them in a block, K tags
+of a candidate, M candidates of each position.
 """
 
 from functools import partial
@@ -23,8 +23,8 @@ def log_partition(
     q_NxD: Float[Array, "N D"],
     table_CxD: Float[Array, "C D"],
     bias_C: Float[Array, " C"],
-    candidate_C: Int[Array, " C"] | None = None,
-    excluded_N: Int[Array, " N"] | None = None,
+    tags_CxK: Int[Array, "C K"] | None = None,
+    excluded_NxK: Int[Array, "N K"] | None = None,
     *,
     block_elements: int,
 ) -> Float[Array, " N"]:
@@ -34,15 +34,16 @@ def log_partition(
       q_NxD: queries.
       table_CxD: candidates' rows.
       bias_C: added to the scores, -inf leaves a candidate out; constant, it gets no gradient.
-      candidate_C: the candidates' ids.
-      excluded_N: the id that each position leaves out, with `candidate_C`.
+      tags_CxK: what is told of each candidate, such as its id.
+      excluded_NxK: each position leaves out the candidates with one of these tags, the k-th of
+        which is only compared with the k-th of the candidates; with `tags_CxK`.
       block_elements: of a block's logits, at most (but one candidate's at least). The gradient
         needs twice that and the gradient of the table, however many candidates there are.
 
     Returns:
       -inf for a position without candidates, which gets no gradient.
     """
-    scope = (jax.lax.stop_gradient(bias_C), candidate_C, excluded_N)
+    scope = (jax.lax.stop_gradient(bias_C), tags_CxK, excluded_NxK)
     return _log_partition(block_elements, q_NxD, table_CxD, scope)
 
 
@@ -81,7 +82,7 @@ def _log_partition_backward(
 
         def step(carry: Any, block: "_Block") -> tuple[Any, None]:
             dq_NxD, dtable_CxD = carry
-            logit_NxR = _logits(q_NxD, block.rows_RxD, block.bias_R, block.id_R, scope[2])
+            logit_NxR = _logits(q_NxD, block.rows_RxD, block.bias_R, block.tags_RxK, scope[2])
             exp_NxR = jnp.exp(logit_NxR - kept[:, None]).astype(q_NxD.dtype)
             more_NxD, drows_RxD = _products(exp_NxR, block.rows_RxD, scaled_NxD)
             start = (block.start, 0)
@@ -111,14 +112,14 @@ class _Block(NamedTuple):
     start: Array
     rows_RxD: Array
     bias_R: Array
-    id_R: Array | None
+    tags_RxK: Array | None
 
 
 def _scan(
     step: Any, carry: Any, block_elements: int, q_NxD: Array, table_CxD: Array, scope: Any
 ) -> Any:
     """Carries `step` over the blocks of candidates, which are read in place."""
-    bias_C, candidate_C, _ = scope
+    bias_C, tags_CxK, _ = scope
     candidates = table_CxD.shape[0]
     rows = _block_rows(block_elements, q_NxD, table_CxD)
 
@@ -128,8 +129,8 @@ def _scan(
         take = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=rows)
         new_R = start + jnp.arange(rows) >= first
         bias_R = jnp.where(new_R, take(bias_C), -jnp.inf)
-        id_R = None if candidate_C is None else take(candidate_C)
-        return step(carry, _Block(start, take(table_CxD), bias_R, id_R))
+        tags_RxK = None if tags_CxK is None else take(tags_CxK)
+        return step(carry, _Block(start, take(table_CxD), bias_R, tags_RxK))
 
     return jax.lax.scan(at, carry, jnp.arange(0, candidates, rows))[0]
 
@@ -142,7 +143,7 @@ def _peak_and_sum(
 
     def step(carry: Any, block: _Block) -> tuple[Any, None]:
         peak_N, sum_N = carry
-        logit_NxR = _logits(q_NxD, block.rows_RxD, block.bias_R, block.id_R, scope[2])
+        logit_NxR = _logits(q_NxD, block.rows_RxD, block.bias_R, block.tags_RxK, scope[2])
         higher_N = jnp.maximum(peak_N, _finite_max(logit_NxR))
         sum_N = sum_N * jnp.exp(peak_N - higher_N)
         return (higher_N, sum_N + jnp.exp(logit_NxR - higher_N[:, None]).sum(1)), None
@@ -152,13 +153,19 @@ def _peak_and_sum(
 
 
 def _logits(
-    q_NxD: Array, rows_RxD: Array, bias_R: Array, id_R: Array | None, excluded_N: Array | None
+    q_NxD: Array,
+    rows_RxD: Array,
+    bias_R: Array,
+    tags_RxK: Array | None,
+    excluded_NxK: Array | None,
 ) -> Float[Array, "N R"]:
     logit_NxR = jnp.einsum("nd,rd->nr", q_NxD, rows_RxD, preferred_element_type=jnp.float32)
     logit_NxR = logit_NxR + bias_R
-    if id_R is None or excluded_N is None:
+    if tags_RxK is None or excluded_NxK is None:
         return logit_NxR
-    return jnp.where(id_R == excluded_N[:, None], -jnp.inf, logit_NxR)
+    for tag_R, excluded_N in zip(tags_RxK.T, excluded_NxK.T, strict=True):
+        logit_NxR = jnp.where(tag_R == excluded_N[:, None], -jnp.inf, logit_NxR)
+    return logit_NxR
 
 
 def _finite_max(logit_NxR: Array) -> Float[Array, " N"]:

@@ -44,8 +44,8 @@ class LossConfig:
         overconfidence that few negatives cause (gSASRec; Petrov & Macdonald 2023).
       negatives: M, drawn anew for every position, uniformly from all items, with replacement.
         In-batch sampling takes what the batch holds.
-      sampler: of the sampled softmax. "uniform", or "in_batch": the batch's targets are the
-        candidates of all its positions, drawn by popularity.
+      sampler: of the sampled softmax. "uniform", or "in_batch": the targets of the batch's other
+        histories, which are drawn by popularity; those of a history's own tell of its user.
       log_q: subtracts from every negative's score the log of how often it is expected among the
         negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008).
       label_smoothing: share of the target's weight spread over all items (full softmax).
@@ -105,6 +105,7 @@ def retrieval_loss(
     item_counts: Float[AnyArray, " V"] | None = None,
     key: Key[Array, ""] | None = None,
     repeat: Repeat | None = None,
+    history_N: Int[AnyArray, " N"] | None = None,
 ) -> Float[Array, ""]:
     """Mean loss in nats over the positions that count; 0 if there are none.
 
@@ -118,6 +119,8 @@ def retrieval_loss(
         counts at least once); for in-batch sampling with log-Q correction only.
       key: for kinds that draw negatives.
       repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
+      history_N: of in-batch sampling: which history each position is of, by numbers below N; None:
+        each is of another one.
 
     Raises:
       ValueError: item_counts or key is missing and needed, or there is a repeat but no NLL.
@@ -137,7 +140,10 @@ def retrieval_loss(
         loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
-        loss_N = _in_batch_softmax(config, q_NxD, table_VxD, target_N, positive_N, mask_N, counts_V)
+        if history_N is None:
+            history_N = jnp.arange(target_N.shape[0])
+        positions = (target_N, mask_N, jnp.asarray(history_N))
+        loss_N = _in_batch_softmax(config, q_NxD, table_VxD, positive_N, positions, counts_V)
     else:
         shape = (target_N.shape[0], config.negatives)
         negative_NxM = jax.random.randint(key, shape, 1, items)  # type: ignore[arg-type]
@@ -179,27 +185,30 @@ def _in_batch_softmax(
     config: LossConfig,
     q_NxD: Array,
     table_VxD: Array,
-    target_N: Array,
     positive_N: Array,
-    mask_N: Array,
+    positions: tuple[Array, Array, Array],
     item_counts: AnyArray | None,
 ) -> Float[Array, " N"]:
+    target_N, mask_N, history_N = positions
     bias_C = jnp.where(mask_N, 0.0, -jnp.inf)
+    others_N: Array | float = 1.0
     if item_counts is not None:
-        # A position's negatives are the *other* positions' targets, hence count - 1.
         counts_V = jnp.maximum(jnp.asarray(item_counts, jnp.float32), 1).at[0].set(0)
-        others = jnp.maximum(mask_N.sum() - 1, 1)
-        expected_C = others * counts_V[target_N] / counts_V.sum()
-        bias_C = bias_C - jnp.log(jnp.where(mask_N, expected_C, 1))
+        share_C = counts_V[target_N] / counts_V.sum()
+        bias_C = bias_C - jnp.log(jnp.where(mask_N, share_C, 1))
+        own_H = jax.ops.segment_sum(mask_N.astype(jnp.float32), history_N, len(history_N))
+        others_N = jnp.maximum(mask_N.sum() - own_H[history_N], 1)
+    tags_NxK = jnp.stack([target_N, history_N], axis=1)
     negatives_N = log_partition(
         q_NxD,
         table_VxD[target_N],
         bias_C,
-        candidate_C=target_N,
-        excluded_N=target_N,
+        tags_CxK=tags_NxK,
+        excluded_NxK=tags_NxK,
         block_elements=config.block_elements,
     )
-    return jax.nn.softplus(negatives_N - positive_N)
+    # An item is expected share x others times among the negatives.
+    return jax.nn.softplus(negatives_N - jnp.log(others_N) - positive_N)
 
 
 def _binary(
