@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.data.schema import DAY
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.rotary import QueryKeyRotation, Rotation, exact_angle, ladder
 from siren_rope_jax.siren import Mlp, Siren, Time2Vec
 from siren_rope_jax.time_features import (
@@ -47,6 +47,9 @@ class Ladder:
     unit: float = float(DAY)
     base: float = 10_000.0
 
+    def __post_init__(self) -> None:
+        _check_positive("ladder", unit=self.unit, base=self.base)
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -57,6 +60,9 @@ class Linear:
 
     unit: float = float(DAY)
     base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        _check_positive("linear", unit=self.unit, base=self.base)
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,21 @@ class Network:
     omega_0: float = 10.0
     angles: int | None = None
 
+    def __post_init__(self) -> None:
+        given = {"angles": self.angles} if self.angles is not None else {}
+        _check_positive("network", width=self.width, omega_0=self.omega_0, **given)
+        for name in ("siren_layers", "dnn_layers"):
+            check(getattr(self, name) >= 1, f"model.encoding.*.network.{name}", "at least 1")
+
 
 @dataclass(frozen=True)
 class Periodic:
     """Time2Vec as f_phi, of the time in units of `unit` seconds."""
 
     unit: float = float(DAY)
+
+    def __post_init__(self) -> None:
+        _check_positive("time2vec", unit=self.unit)
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,12 @@ class AngleSource:
     planes: tuple[float, ...] = (0.0, 1.0)
     heads: tuple[float, ...] = (0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        for axis in ("planes", "heads"):
+            ends = getattr(self, axis)
+            in_order = len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1
+            check(in_order, f"model.encoding.*.{axis}", "two ends in 0..1, the lower one first")
+
     @property
     def map(self) -> Ladder | Linear | Network | Periodic | Embedding:
         """The one map that is given."""
@@ -170,6 +191,11 @@ class AngleSource:
         if not 0 <= start < stop <= count:
             raise UserError(f"angle source: {axis} ({low}, {high}) selects none of {count}")
         return start, stop
+
+
+def _check_positive(of: str, **values: float) -> None:
+    for name, value in values.items():
+        check(value > 0, f"model.encoding.*.{of}.{name}", "above 0")
 
 
 def check_encoding(sources: Mapping[str, AngleSource], width: int, heads: int) -> None:

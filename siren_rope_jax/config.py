@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
 
 from siren_rope_jax.errors import UserError, suggestion
 
@@ -59,11 +60,15 @@ def complete(cls: type, config: Mapping[str, Any]) -> ConfigDict:
       UserError: as `from_config_dict`.
     """
 
-    def plain(value: Any) -> Any:
+    def plain(value: Any, hint: Any = None) -> Any:
         if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            hints = typing.get_type_hints(type(value))
+            return {name: plain(getattr(value, name), hint) for name, hint in hints.items()}
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items()}
+        if value is None:
+            scalars = [t for t in typing.get_args(hint) if t in (int, float, str)]
+            return placeholder(scalars[0]) if scalars else None  # a bare None takes no other value
         return value
 
     return ConfigDict(plain(from_config_dict(cls, config)))

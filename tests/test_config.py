@@ -27,6 +27,7 @@ class Outer:
     many: dict[str, Inner] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
     maybe: Inner | None = None
+    limit: float | None = None
 
 
 def test_nested_configs_become_dataclasses() -> None:
@@ -48,7 +49,10 @@ def test_complete_shows_every_key() -> None:
     config = complete(Outer, {"name": "x", "maybe": {}})
     config.inner.size = 7
     config.maybe.kind = "b"
-    assert from_config_dict(Outer, config) == Outer("x", inner=Inner(7), maybe=Inner(kind="b"))
+    wanted = Outer("x", inner=Inner(7), maybe=Inner(kind="b"))
+    assert from_config_dict(Outer, config) == wanted
+    config.limit = 0.5  # None until now, and no group
+    assert from_config_dict(Outer, config).limit == 0.5
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_result_names_its_protocol_and_survives_json(log):
     ]  # fmt: skip
     assert (outcome["protocol"], outcome["query_time"]) == ("time", "request")
     assert set(outcome["ranking"]) == {*RANK_METRICS, "count", "unranked"}
-    assert list(outcome["baselines"]) == ["popular", "revisit", "revisit_hour"]
+    assert list(outcome["baselines"]) == ["popular", "recent", "revisit", "revisit_hour"]
     for values in outcome["baselines"].values():  # over the very same events
         assert [values[k] == outcome["ranking"][k] for k in ("count", "unranked")] == [True, True]
 
@@ -102,7 +102,7 @@ def test_the_filter_reaches_the_baselines(log):
     missed = [outcome["baselines"]["popular"]["unranked"] for outcome in (free, filtered)]
     assert missed[0] < missed[1]
     # Without the items that the user had there is nothing that these know.
-    assert list(filtered["baselines"]) == ["popular"]
+    assert list(filtered["baselines"]) == ["popular", "recent"]
     assert "revisit" not in "\n".join(retrieval_results.lines(filtered))
 
 
@@ -181,7 +181,7 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:]}
     metrics = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
     assert rows["siren_rope"] == [f"{outcome['ranking'][m]:.4f}" for m in metrics]
-    assert list(rows) == ["siren_rope", "popular", "revisit", "revisit_hour"]
+    assert list(rows) == ["siren_rope", "popular", "recent", "revisit", "revisit_hour"]
     assert rows["revisit"][0] == rows["revisit_hour"][0] == "–"
     ndcg = outcome["ranking"]["ndcg@10"]
     assert evaluate.headline(outcome).endswith(f"NDCG@10 {ndcg:.4f}")

@@ -4,11 +4,13 @@
         --config=configs/ablation/foursquare_nyc.py --workdir=runs/foursquare_nyc_ablation
 
 FOLDER holds foursquare_nyc/. About two hours on two cores. With `:plain` after the config's name
-the models cannot name a venue of the history again (`model.repeat`), and need 20 epochs instead of
-6.
+the models cannot name a venue of the history again (`model.repeat`) and need 20 epochs instead of
+6; only the main variants are compared then.
 """
 
 from ml_collections import ConfigDict
+
+from siren_rope_jax.errors import UserError, suggestion
 
 VARIANTS = (
     "none",
@@ -31,12 +33,26 @@ VARIANTS = (
     "siren_only",
     "dnn_only",
     "siren_rope",
+    "siren_rope_cyclic",
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
     "siren_rope_time_in_embedding_cyclic",
 )
 HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
+PLAIN = (
+    "learned_positions",
+    "ordinal",
+    "time_in_embedding",
+    "to_rope",
+    "to_rope_split_dim",
+    "hstu_bias",
+    "siren_only",
+    "dnn_only",
+    "siren_rope",
+    "siren_rope_event",
+    "siren_rope_hstu_bias",
+)
 LINES = (
     "ordinal",
     "time_in_embedding_cyclic",
@@ -51,20 +67,22 @@ LINES = (
 
 def get_config(form: str = "repeat") -> ConfigDict:
     """The variants, the seeds and the data; `form` is `repeat` or `plain`."""
-    plain = {"model.repeat": False, "training.epochs": 20.0}
+    if form not in ("repeat", "plain"):
+        raise UserError(f"form {form!r} is unknown{suggestion(form, ('repeat', 'plain'))}")
+    plain = form == "plain"
+    names = PLAIN if plain else VARIANTS
     return ConfigDict(
         {
-            "name": "Encodings on Foursquare NYC"
-            + (", models that can repeat" if form == "repeat" else ", plain models"),
+            "name": f"Encodings on Foursquare NYC, models that can {'not ' * plain}repeat",
             "variants": (
-                *({"name": name} for name in VARIANTS),
+                *({"name": name} for name in names),
                 *(
                     {
                         "name": f"{name}_hstu_block",
                         "argument": name,
                         "overrides": {"model.block": "hstu"},
                     }
-                    for name in HSTU
+                    for name in (() if plain else HSTU)
                 ),
             ),
             "datasets": (
@@ -73,13 +91,13 @@ def get_config(form: str = "repeat") -> ConfigDict:
                     "base": "configs/foursquare_nyc.py",
                     "config": "configs/data/foursquare_nyc.py",
                     "input": "foursquare_nyc/NYC.npy",
-                    "overrides": {} if form == "repeat" else plain,
+                    "overrides": {"model.repeat": False, "training.epochs": 20.0} if plain else {},
                 },
             ),
             "seeds": (0, 1, 2, 3, 4),
             "baseline": "ordinal",
             "champion": "siren_rope",
-            "lines": LINES,
+            "lines": tuple(name for name in LINES if name in names),
             "jobs": 2,
         }
     )

@@ -27,6 +27,7 @@ VARIANTS = (
     "siren_only",
     "dnn_only",
     "siren_rope",
+    "siren_rope_cyclic",
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
