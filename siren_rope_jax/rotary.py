@@ -4,8 +4,9 @@ Plane layout: *half-split*. Plane j of a head of width K = 2P is the pair of com
 which keeps the two halves contiguous. The interleaved layout (2j, 2j + 1) of the paper's texts is
 the same rotation after `interleaved_to_half_split`.
 
-Dimension letters, here and everywhere: B batch, L length in events, H heads, K head width,
-P = K / 2 planes, D model width, F features, A actions, T tasks, N events of a log or split.
+Dimension letters, here and where a module does not list its own: B batch, L length in events, H
+heads, K head width, P = K / 2 planes, D model width, F features, A actions, T tasks, N events of a
+log or split.
 """
 
 import math

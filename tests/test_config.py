@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.ablation import load_config
+from siren_rope_jax.comparison.ablation import load_ablation, load_config, plan
 from siren_rope_jax.config import complete, from_config_dict, to_dict
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
@@ -89,6 +89,24 @@ def test_a_suggestion_is_the_nearest_name_or_a_short_list() -> None:
 def test_every_experiment_of_the_repository_is_read(path) -> None:
     assert read_experiment(load_config(path, {})).data.path.startswith("runs/data/")
     assert f"--config=configs/{path.name}" in path.read_text()
+
+
+ABLATIONS = [
+    (path, form)
+    for path in sorted((ROOT / "configs" / "ablation").glob("*.py"))
+    for form in {
+        "foursquare_nyc": ("repeat", "plain"),
+        "retrieval": ("", "yelp", "globo_next", "amazon_beauty", "movielens_next"),
+    }.get(path.stem, ("",))
+]
+
+
+@pytest.mark.parametrize(("path", "form"), ABLATIONS, ids=lambda x: getattr(x, "stem", x))
+def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -> None:
+    ablation = load_ablation(load_config(path, {}, form))
+    runs = plan(ablation, tmp_path)
+    assert len(runs) == len(ablation.variants) * len(ablation.datasets) * len(ablation.seeds)
+    assert f"configs/ablation/{path.name}" in path.read_text()
 
 
 def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases() -> None:

@@ -70,10 +70,10 @@ def get_config(form: str = "repeat") -> ConfigDict:
     if form not in ("repeat", "plain"):
         raise UserError(f"form {form!r} is unknown{suggestion(form, ('repeat', 'plain'))}")
     plain = form == "plain"
-    names = PLAIN if plain else VARIANTS
+    names, able = (PLAIN, "cannot") if plain else (VARIANTS, "can")
     return ConfigDict(
         {
-            "name": f"Encodings on Foursquare NYC, models that can {'not ' * plain}repeat",
+            "name": f"Encodings on Foursquare NYC, models that {able} repeat",
             "variants": (
                 *({"name": name} for name in names),
                 *(

@@ -1,6 +1,6 @@
 """The ranking model: every event's engagement labels from earlier events, in one causal pass.
 
-After "Beyond Interleaving" (arXiv 2603.10369) and the SIREN-RoPE demo (paper.md section 4): items
+After "Beyond Interleaving" (arXiv 2603.10369) and the SIREN-RoPE demo (docs/method.md): items
 and actions are not interleaved; actions enter through the attention's values ("mixed value
 pooling") and through one last attention ("late fusion"). The interleaved form is an option.
 """

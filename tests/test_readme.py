@@ -1,0 +1,37 @@
+"""The README's code runs as it stands."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from siren_rope_jax.time_features import Time, TimeScale
+from tests.raw_logs import ROOT
+
+
+def test_an_encoding_in_a_model_of_ones_own() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## An encoding is a list of angle sources")[1].split("\n## ")[0]
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(block, names)
+
+    module = names["Logits"](TimeScale.fit(1_600_000_000, 1_700_000_000))
+    seconds = np.cumsum(np.full((2, 7), 40_000), axis=1) + 1_650_000_000
+    x = jax.random.normal(jax.random.key(0), (2, 7, 64))
+    position = jnp.tile(jnp.arange(7), (2, 1))
+
+    def logits(position: Any, seconds: Any) -> Any:
+        time = Time.from_seconds(seconds)
+        variables = module.init(jax.random.key(1), x, position, time)
+        return module.apply(variables, x, position, time)
+
+    one, later, reordered = (
+        logits(position, seconds),
+        logits(position, seconds + 7 * 3600),
+        logits(position[:, ::-1], seconds),
+    )
+    assert one.shape == (2, 4, 7, 7)
+    assert not np.allclose(one, later, atol=0.1) and not np.allclose(one, reordered, atol=0.1)
