@@ -1,6 +1,6 @@
 """Trains another library's SASRec (RecTools') on a prepared log, and measures it as a run of ours.
 
-    python -m venv peer && peer/bin/pip install 'rectools[torch]'
+    python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'
     python experiments/compare_peer.py --config=configs/peer/NAME.py --python=peer/bin/python \
         --workdir=DIR [--ours=RUN[,RUN...]] [--config.key=value ...]
 

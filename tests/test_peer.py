@@ -124,7 +124,7 @@ def test_the_script_says_how_to_install_the_peer(log, tmp_path):
     ]  # fmt: skip
     line = complaint(command)
     assert "has no rectools" in line
-    assert "pip install 'rectools[torch]'" in line and not (tmp_path / "run").exists()
+    assert "pip install 'rectools[torch]==0.19.0'" in line and not (tmp_path / "run").exists()
 
 
 def complaint(command):
@@ -243,7 +243,13 @@ def test_the_peer_is_not_told_what_it_is_asked(log, tmp_path, python):
         if changed:
             items[rows] = np.roll(np.maximum(items[rows], 1), 1)
         np.savez(directory / "events.npz", **events | {"item": items})
-        settings = {"model": vars(SMALL), "epochs": 1, "patience": 1, "seed": 0}
+        settings = {
+            "model": vars(SMALL),
+            "epochs": 1,
+            "patience": 1,
+            "seed": 0,
+            "filter_seen": True,
+        }
         (directory / "settings.json").write_text(json.dumps(settings))
         subprocess.run([python, str(peer._SCRIPT), str(directory)], check=True)
         with np.load(directory / "vectors.npz") as file:

@@ -187,6 +187,7 @@ def test_items_that_the_log_has_not_are_all_one(log: PreparedLog, run: TrainedRu
         ({"time": "today"}, "time is of type .*; give numbers, or datetimes with a time zone"),
         ({"item": None}, "item is missing in row 0"),
         ({"item": 7}, "item is of type integer; in the log it is string"),
+        ({"user": 3}, "user is of type integer; in the log it is string"),
         ({"utc_offset": -4 * 3600 * 1000}, "utc_offset is -14400000 in row 0"),
     ],
 )

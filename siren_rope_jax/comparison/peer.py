@@ -240,6 +240,7 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
         "epochs": config.epochs,
         "patience": config.patience,
         "seed": config.seed,
+        "filter_seen": config.filter_seen,
         "log": log.fingerprint,
     }
     path = workdir / "settings.json"
@@ -272,6 +273,6 @@ def _check_python(python: str) -> None:
     if missing:
         raise UserError(
             f"--python={python} has no {', '.join(missing)}; RecTools wants an environment of its "
-            "own (python -m venv peer && peer/bin/pip install 'rectools[torch]'), then "
+            "own (python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'), then "
             "--python=peer/bin/python"
         )

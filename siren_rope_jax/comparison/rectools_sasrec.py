@@ -5,10 +5,10 @@
 `peer.py` starts it so, because RecTools and JAX need different versions of numpy; nothing of this
 package is imported. The model is RecTools' throughout: its batches, loss and optimiser, and what
 it reads of a history. Only this is added: the parameters kept are those of the epoch with the best
-NDCG@10 on the validation events, among all items new to the user.
+NDCG@10 on the validation events.
 
 DIR/settings.json: `model`, arguments of SASRecModel; `epochs`, at most; `patience`, epochs without
-a better one before stopping; `seed`.
+a better one before stopping; `seed`; `filter_seen`, whether only items new to the user are ranked.
 
 DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
 outside the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
@@ -50,8 +50,9 @@ class KeepBest(Callback):
       seconds: spent in training, without what is done here.
     """
 
-    def __init__(self, events: pd.DataFrame, patience: int) -> None:
-        self._patience, self._best, self._started = patience, -1.0, 0.0
+    def __init__(self, events: pd.DataFrame, patience: int, filter_seen: bool) -> None:
+        self._patience, self._filter_seen = patience, filter_seen
+        self._best, self._started = -1.0, 0.0
         self._targets, self._past = targets_and_past(events, "validation")
         self._items = int(events["item"].max())
         self.state: dict[str, torch.Tensor] = {}
@@ -65,7 +66,8 @@ class KeepBest(Callback):
         """Stops the clock, and looks how good the epoch is."""
         self.seconds += time.perf_counter() - self._started
         epoch, loss = trainer.current_epoch + 1, float(trainer.callback_metrics["train_loss"])
-        ndcg = validation_ndcg(module, self._items, self._targets, self._past)
+        asked = (self._targets, self._past, self._filter_seen)
+        ndcg = validation_ndcg(module, self._items, *asked)
         module.train()
         told = (
             f"epoch {epoch}: {self.seconds:.0f} s, loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}"
@@ -123,8 +125,10 @@ def item_vectors(module: Any, items: int) -> np.ndarray:
     return table
 
 
-def validation_ndcg(module: Any, items: int, targets: pd.DataFrame, past: pd.DataFrame) -> float:
-    """NDCG@10 of the targets among all items that their users have not had."""
+def validation_ndcg(
+    module: Any, items: int, targets: pd.DataFrame, past: pd.DataFrame, filter_seen: bool
+) -> float:
+    """NDCG@10 of the targets among all items, or all that their users have not had."""
     query = torch.from_numpy(queries(module, targets, past))
     target = torch.from_numpy(targets["item"].to_numpy(np.int64))
     seen_item = torch.from_numpy(past["item"].to_numpy(np.int64))
@@ -136,8 +140,9 @@ def validation_ndcg(module: Any, items: int, targets: pd.DataFrame, past: pd.Dat
         part = slice(start, start + _QUERIES_AT_ONCE)
         scores, own = query[part] @ table.T, target[part, None]
         own_score = scores.gather(1, own)
-        here = (seen_row >= start) & (seen_row < start + len(scores))
-        scores[seen_row[here] - start, seen_item[here]] = -torch.inf
+        if filter_seen:
+            here = (seen_row >= start) & (seen_row < start + len(scores))
+            scores[seen_row[here] - start, seen_item[here]] = -torch.inf
         scores.scatter_(1, own, -torch.inf)[:, 0] = -torch.inf
         rank = 1 + (scores >= own_score).sum(1)
         hit = (rank <= 10) & (own[:, 0] > 0)
@@ -160,7 +165,7 @@ def main(directory: Path) -> None:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[KeepBest(events, settings["patience"])],
+            callbacks=[KeepBest(events, settings["patience"], settings["filter_seen"])],
         )
 
     model = SASRecModel(**settings["model"], get_trainer_func=trainer)

@@ -16,9 +16,10 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
 
     Args:
       log: whose vocabularies count; a value that is in none of them is as one that was too rare.
-      events: columns `user` and the categorical features, raw as in the log (`item` first among
-        them); `time`, Unix seconds or datetimes with a time zone; `utc_offset` in seconds, where
-        the log has any; the dense features, as the log's config computes them. Others do not count.
+      events: columns `user` (of the log, or new) and the categorical features, raw as in the log
+        (`item` first among them); `time`, Unix seconds or datetimes with a time zone; `utc_offset`
+        in seconds, where the log has any; the dense features, as the log's config computes them.
+        Others do not count.
 
     Raises:
       UserError: a column is missing or empty somewhere, of another type than the log's, or out of
@@ -39,7 +40,9 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     for dense in schema.dense:
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
     order = np.argsort(rows["time"], kind="stable")
-    users = _column(events, "user").iloc[order]
+    users = _column(events, "user")
+    _check_type(users, log.users().slice(0, 1000).to_pandas())
+    users = users.iloc[order]
     return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
 
 
@@ -73,7 +76,12 @@ def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
 
 def _ids(raw: pd.Series, vocabulary: pd.Series) -> np.ndarray:
     """Ids from 1 in the order of the vocabulary; 0 of what is not in it."""
-    ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, vocabulary))
-    if len(raw) and len(vocabulary) and ours != theirs:
-        raise UserError(f"events: {raw.name} is of type {ours}; in the log it is {theirs}")
+    _check_type(raw, vocabulary)
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
+
+
+def _check_type(raw: pd.Series, known: pd.Series) -> None:
+    """Refuses ids of another type, none of which could be known."""
+    ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, known))
+    if len(raw) and len(known) and ours != theirs:
+        raise UserError(f"events: {raw.name} is of type {ours}; in the log it is {theirs}")

@@ -42,8 +42,10 @@ def recommend(
       request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (pandas'
         `Timestamp` is one) with a time zone.
       k: length of a list, at least 1; a list is shorter where no more items are left.
-      utc_offset: local time minus UTC at the request, in seconds; None: as at the user's last event
-        before it. The zone of a `datetime` does not matter.
+      utc_offset: local time minus UTC at the request, in seconds; None: that which the log has at
+        the user's last event before it. Where a log's offsets are those of the event before
+        (`configs/data/gowalla.py`), that is one event behind: better say it. The zone of a
+        `datetime` does not matter.
       events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
         the log, events later than all that it holds.
 
