@@ -98,6 +98,6 @@ def get_config(form: str = "repeat") -> ConfigDict:
             "baseline": "ordinal",
             "champion": "siren_rope",
             "lines": tuple(name for name in LINES if name in names),
-            "jobs": 2,
+            "jobs": 4,
         }
     )

@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
             ),
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
-            "jobs": 2,
+            "jobs": 4,
         }
     )

@@ -62,6 +62,6 @@ def get_config(dataset: str = "") -> ConfigDict:
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
             "champion": "siren_rope",
-            "jobs": 2,
+            "jobs": 4,
         }
     )

@@ -144,7 +144,8 @@ def machine() -> str:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             models = (line.partition(":")[2].strip() for line in lines if "model name" in line)
             name = next(models, name)
-    text = f"{name}, {len(available_cores())} cores"
+    cores = len(available_cores())
+    text = f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
     devices = jax.devices()
     if devices[0].platform != "cpu":
         text += f"; {len(devices)} x {devices[0].device_kind}"
