@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import Signals
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import DAY, HOUR, WEEK
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.pictures.style import COLOURS, figure
 from siren_rope_jax.ranking.model import Ranker
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.time_features import Time
+from siren_rope_jax.times import DAY, HOUR, WEEK
 from siren_rope_jax.trained import TrainedRun
 
 Attention = Literal["trunk", "last"]

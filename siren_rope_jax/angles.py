@@ -19,10 +19,9 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.rotary import QueryKeyRotation, Rotation, exact_angle, ladder
-from siren_rope_jax.siren import Mlp, Siren, Time2Vec
+from siren_rope_jax.siren import Dnn, Siren, Time2Vec
 from siren_rope_jax.time_features import (
     AnyArray,
     Time,
@@ -31,6 +30,7 @@ from siren_rope_jax.time_features import (
     since,
     time_features,
 )
+from siren_rope_jax.times import DAY
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class SourceAngles(nn.Module):
         if "siren" in m.branches:
             f = f + Siren(angles, m.width, m.siren_layers, m.omega_0, name="siren")(x)
         if "dnn" in m.branches:
-            f = f + Mlp(angles, m.width, m.dnn_layers, name="dnn")(x)
+            f = f + Dnn(angles, m.width, m.dnn_layers, name="dnn")(x)
         return jnp.repeat(f, self.planes // angles, axis=-1)
 
     def _category_size(self, name: str) -> int:

@@ -20,12 +20,12 @@ from matplotlib.colors import LogNorm
 
 from siren_rope_jax.attention import causal_mask
 from siren_rope_jax.batch import NextItemBatch
-from siren_rope_jax.data.schema import DAY, HOUR
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.pictures.style import figure
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.sharding import on_host_one_late, place_batch
 from siren_rope_jax.time_features import Time
+from siren_rope_jax.times import DAY, HOUR
 from siren_rope_jax.trained import TrainedRun
 
 HOURS = np.arange(7 * 24)

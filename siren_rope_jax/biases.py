@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from siren_rope_jax.data.schema import DAY, HOUR
 from siren_rope_jax.time_features import AnyArray, Time
+from siren_rope_jax.times import DAY, HOUR
 
 BiasKind = Literal["position", "time_buckets", "time_power"]
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from siren_rope_jax.angles import AngleSource, Gate, Ladder, Network
 from siren_rope_jax.batch import Inputs
-from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.ranking.model import RankerConfig
 from siren_rope_jax.rotary import interleaved_to_half_split
 from siren_rope_jax.time_features import TimeScale
+from siren_rope_jax.times import DAY
 
 DemoEncoding = Literal["siren_rope", "ordinal_rope", "to_rope"]
 _NETWORK_INPUTS = np.array([0, 3, 2, 5, 4, 1])  # the demo's columns in our order

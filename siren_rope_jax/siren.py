@@ -55,7 +55,7 @@ class Siren(nn.Module):
         return _dense(self.features, "linear", uniform(bound))(x)
 
 
-class Mlp(nn.Module):
+class Dnn(nn.Module):
     """f_dnn: hidden layers with ReLU, last layer linear. Attributes as in `Siren`."""
 
     features: int

@@ -16,8 +16,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from siren_rope_jax.data.schema import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 
 AnyArray = Array | np.ndarray  # on the device or still on the host
 
@@ -62,13 +62,6 @@ class Time:
         day, second = np.divmod(np.where(known, seconds, 0), DAY)
         offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
         return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
-
-    @classmethod
-    def from_milliseconds(cls, milliseconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
-        """From int64 Unix milliseconds, rounded down to the second; otherwise `from_seconds`."""
-        milliseconds = np.asarray(milliseconds, np.int64)
-        absent = milliseconds == NO_TIME
-        return cls.from_seconds(np.where(absent, NO_TIME, milliseconds // 1000), offset)
 
 
 @flax.struct.dataclass

@@ -8,8 +8,8 @@ confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
 import math
 from typing import Any
 
-from siren_rope_jax.data.schema import DAY, HOUR
 from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.times import DAY, HOUR
 
 _OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
 _LAMBDA = {"init": 1.0}  # lambda of (E2)

@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import NO_TIME, Categorical, Schema
+from siren_rope_jax.data.schema import Categorical, Schema
 from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
 from siren_rope_jax.ranking.scoring import Scored
 from siren_rope_jax.retrieval.scoring import Ranked
+from siren_rope_jax.times import NO_TIME
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")

@@ -61,7 +61,7 @@ def prepared(tmp_path, frame: pd.DataFrame, name: str = "log.csv", **values) -> 
     return PreparedLog.open(output)
 
 
-def load_config(name: str, *variant: str):
+def load_config_file(name: str, *variant: str):
     """The ConfigDict of configs/data/NAME.py, or of a variant of it."""
     spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/data/{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -71,7 +71,7 @@ def load_config(name: str, *variant: str):
 
 def data_config(name: str, *variant: str, **values) -> PrepareConfig:
     """The config in configs/data/NAME.py, or a variant of it, with changes."""
-    loaded = load_config(name, *variant)
+    loaded = load_config_file(name, *variant)
     loaded.update(values)
     return PrepareConfig.load(loaded)
 

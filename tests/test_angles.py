@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
-from siren_rope_jax.data.schema import NO_TIME, WEEK
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.rotary import ladder
 from siren_rope_jax.time_features import Time, TimeScale
+from siren_rope_jax.times import NO_TIME, WEEK
 from siren_rope_jax.variants import VARIANTS, variant
 from tests.batches import SPAN, START, source
 

@@ -22,11 +22,11 @@ from siren_rope_jax.attended_hours import (
 )
 from siren_rope_jax.attention import causal_mask
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import HOUR, MAX_TIME, MIN_TIME, NO_TIME
 from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.files import write_json
 from siren_rope_jax.time_features import Time
+from siren_rope_jax.times import HOUR, MAX_TIME, MIN_TIME, NO_TIME
 from siren_rope_jax.trained import TrainedRun
 from tests.made_up import make_log
 from tests.test_analysis import retriever

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.ablation import load_ablation, load_config, plan
+from siren_rope_jax.comparison.ablation import load_ablation, load_config_file, plan
 from siren_rope_jax.config import complete, from_config_dict, to_dict
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
@@ -87,7 +87,7 @@ def test_a_suggestion_is_the_nearest_name_or_a_short_list() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
 def test_every_experiment_of_the_repository_is_read(path) -> None:
-    assert read_experiment(load_config(path, {})).data.path.startswith("runs/data/")
+    assert read_experiment(load_config_file(path, {})).data.path.startswith("runs/data/")
     assert f"--config=configs/{path.name}" in path.read_text()
 
 
@@ -103,7 +103,7 @@ ABLATIONS = [
 
 @pytest.mark.parametrize(("path", "form"), ABLATIONS, ids=lambda x: getattr(x, "stem", x))
 def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -> None:
-    ablation = load_ablation(load_config(path, {}, form))
+    ablation = load_ablation(load_config_file(path, {}, form))
     runs = plan(ablation, tmp_path)
     assert len(runs) == len(ablation.variants) * len(ablation.datasets) * len(ablation.seeds)
     assert f"configs/ablation/{path.name}" in path.read_text()
@@ -114,7 +114,7 @@ def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases(
         ("hstu_bias_only", True), ("hstu_bias_only_event", True), ("siren_rope", False),
         ("siren_rope_event", False), ("learned_positions_event", True),
     ):  # fmt: skip
-        config = read_experiment(load_config(ROOT / "configs" / "hstu.py", {}, name))
+        config = read_experiment(load_config_file(ROOT / "configs" / "hstu.py", {}, name))
         assert isinstance(config, RetrievalExperiment)
         assert config.model.learned_positions == positions, name
         assert config.model.query_time == ("event" if name.endswith("_event") else "request")
@@ -132,13 +132,13 @@ def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases(
     ],
 )
 def test_what_a_model_that_repeats_cannot_be_combined_with(overrides: dict, message: str) -> None:
-    config = load_config(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
+    config = load_config_file(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
     with pytest.raises(UserError, match=message):
         read_experiment(config)
 
 
 def test_a_model_that_repeats_may_learn_from_samples() -> None:
     overrides = {"loss.kind": "sampled_softmax", "loss.sampler": "in_batch"}
-    config = load_config(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
+    config = load_config_file(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
     experiment = read_experiment(config)
     assert isinstance(experiment, RetrievalExperiment) and experiment.model.repeat

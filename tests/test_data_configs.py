@@ -9,9 +9,9 @@ import pytest
 
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.schema import DAY
 from siren_rope_jax.errors import UserError
-from tests.raw_logs import ROOT, assert_same, data_config, decoded, load_config, real_file
+from siren_rope_jax.times import DAY
+from tests.raw_logs import ROOT, assert_same, data_config, decoded, load_config_file, real_file
 from tests.test_prepare import globo_like
 
 RETRIEVAL = (
@@ -65,7 +65,7 @@ def test_links_are_to_the_publishers(tmp_path):
         assert config.download.member.startswith(f"{stem}/")
         assert config.name == f"movielens_{release}"
     with pytest.raises(UserError, match="no MovieLens release '1mm'; did you mean '1m'"):
-        load_config("movielens", "1mm")
+        load_config_file("movielens", "1mm")
 
 
 def test_amazon_reviews_2023(tmp_path):

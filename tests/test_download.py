@@ -16,7 +16,7 @@ import pytest
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.download import fetch_log
 from siren_rope_jax.errors import UserError
-from tests.raw_logs import ROOT, START, load_config
+from tests.raw_logs import ROOT, START, load_config_file
 
 RATINGS = "".join(
     f"{1 + i % 7}::{1 + i * i % 40}::{1 + i % 5}::{START + 60 * i}\n" for i in range(300)
@@ -66,7 +66,7 @@ def server(monkeypatch):
 
 
 def config(url: str, checksum: str = "", member: str = "ml-1m/ratings.dat"):
-    loaded = load_config("movielens_next", "1m")
+    loaded = load_config_file("movielens_next", "1m")
     loaded.download.update({"url": url, "checksum": checksum, "member": member})
     return loaded
 
@@ -173,9 +173,9 @@ def test_an_archive_without_the_member(tmp_path, server):
 
 def test_a_log_without_a_link(tmp_path):
     with pytest.raises(UserError, match=r"no plain link to yelp; .*name it by --input"):
-        fetch_log(load_config("yelp"), tmp_path)
+        fetch_log(load_config_file("yelp"), tmp_path)
     with pytest.raises(UserError, match="the synthetic feed is generated"):
-        fetch_log(load_config("synthetic"), tmp_path)
+        fetch_log(load_config_file("synthetic"), tmp_path)
     with pytest.raises(UserError, match=r"config\.download\.checksum: 'md5:12' is not"):
         fetch_log(config("http://127.0.0.1:9/x.zip", "md5:12"), tmp_path)
     (tmp_path / "file").write_text("")

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.evaluation import evaluate, metrics, past, slices
 from siren_rope_jax.evaluation import ranking_baselines as baselines
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.files import write_json
 from siren_rope_jax.pictures import charts, plots
 from siren_rope_jax.ranking.scoring import Scored
+from siren_rope_jax.times import NO_TIME
 from tests.made_up import TASKS, make_log, make_run
 
 

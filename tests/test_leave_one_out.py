@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.schema import NO_TIME, Schema
+from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.times import NO_TIME
 from tests.raw_logs import (
     ROOT,
     START,

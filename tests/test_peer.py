@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.comparison import peer
-from siren_rope_jax.comparison.ablation import load_config
+from siren_rope_jax.comparison.ablation import load_config_file
 from siren_rope_jax.comparison.peer import PeerConfig, SasRecConfig, compare
 from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.errors import UserError
@@ -195,7 +195,7 @@ def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/peer").glob("*.py")), ids=lambda p: p.stem)
 def test_a_config_of_the_peer_has_its_commands_and_reads_as_much_as_ours(path):
-    config = from_config_dict(PeerConfig, load_config(path, {}))
+    config = from_config_dict(PeerConfig, load_config_file(path, {}))
     text = path.read_text()
     for command in (
         f"prepare.py --config=configs/data/{path.name}", f"--output={config.log}\n",
@@ -203,7 +203,7 @@ def test_a_config_of_the_peer_has_its_commands_and_reads_as_much_as_ours(path):
         f"--config.data.path={config.log} ", f"--config=configs/peer/{path.name}",
     ):  # fmt: skip
         assert command in text
-    ours = read_experiment(load_config(ROOT / "configs" / path.name, {}, "learned_positions"))
+    ours = read_experiment(load_config_file(ROOT / "configs" / path.name, {}, "learned_positions"))
     assert ours.data.length == config.model.session_max_len
     assert ours.filter_seen == config.filter_seen
 

@@ -16,8 +16,8 @@ from siren_rope_jax.data import checks
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
-from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.times import NO_TIME
 from tests.raw_logs import (
     ROOT,
     START,

@@ -12,11 +12,11 @@ import pytest
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.fresh_events import encode
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import RankingExperiment, RetrievalExperiment, TrainingConfig
 from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.retrieval.recommend import before, recommend
+from siren_rope_jax.times import NO_TIME
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config

@@ -3,14 +3,12 @@
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.schema import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.time_features import (
     Time,
@@ -19,6 +17,7 @@ from siren_rope_jax.time_features import (
     since,
     time_features,
 )
+from siren_rope_jax.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 
 SECONDS = st.integers(MIN_TIME, MAX_TIME - 1)
 OFFSETS = st.integers(-14 * 3600, 14 * 3600)
@@ -73,13 +72,6 @@ def test_bfloat16_model_gets_features_cast_last() -> None:
     exact = time_features(_time(1_700_000_030), ("day", "week"), SCALE)
     cast = time_features(_time(1_700_000_030), ("day", "week"), SCALE, jnp.bfloat16)
     np.testing.assert_array_equal(cast, exact.astype(jnp.bfloat16))
-
-
-def test_milliseconds_agree_with_seconds() -> None:
-    seconds = np.asarray([MIN_TIME, -1, 0, 1_700_000_000, NO_TIME])
-    milliseconds = np.where(seconds == NO_TIME, NO_TIME, seconds * 1000 + 999)
-    a, b = Time.from_seconds(seconds), Time.from_milliseconds(milliseconds)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_absent_time_has_zero_features() -> None:

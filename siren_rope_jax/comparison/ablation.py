@@ -182,7 +182,7 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8"))["machine"] if path.is_file() else ""
 
 
-def load_config(
+def load_config_file(
     path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
 ) -> ConfigDict:
     """Loads a config file and overrides some of its keys.
@@ -229,7 +229,7 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
             for variant in ablation.variants:
                 own = {"variant": variant.name, "data.path": str(log.path), "seed": seed}
                 overrides = {**dataset.overrides, **variant.overrides, **own}
-                values = load_config(dataset.base, overrides, variant.argument or variant.name)
+                values = load_config_file(dataset.base, overrides, variant.argument or variant.name)
                 config = read_experiment(values)
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
                 runs.append(Run(dataset.name, variant.name, seed, place, log, config))
@@ -256,7 +256,7 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
     for dataset in ablation.datasets:
         if dataset.prepared:
             continue
-        config = load_config(dataset.config, dataset.prepare)
+        config = load_config_file(dataset.config, dataset.prepare)
         try:
             values = to_dict(read_config(config, dataset.input or None))
         except UserError as error:

@@ -32,7 +32,7 @@ GLOSSARY = (
 )
 
 
-class Slicing(NamedTuple):
+class SliceTable(NamedTuple):
     """A table of groups of events.
 
     Attributes:
@@ -47,13 +47,13 @@ class Slicing(NamedTuple):
 
 
 SLICES = {
-    "gap": Slicing(
+    "gap": SliceTable(
         "Time since the user's last event",
         (*(name for name, _ in GAPS), FIRST_EVENT),
         ("ndcg@10",),
     ),
-    "revisit": Slicing("New items and repeated ones", ("new", "again"), ("ndcg@10", "nll")),
-    "popularity": Slicing(
+    "revisit": SliceTable("New items and repeated ones", ("new", "again"), ("ndcg@10", "nll")),
+    "popularity": SliceTable(
         "Training events of the item",
         tuple(POPULARITIES)[1:],  # "0": all misses
         ("ndcg@10", "nll"),

@@ -6,8 +6,9 @@ from typing import Any
 
 import ibis
 
-from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, SPLITS
+from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME
 
 Where = Callable[[int], str]
 """Says where a row of the input is, for messages."""

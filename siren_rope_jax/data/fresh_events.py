@@ -7,8 +7,9 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, TEST
+from siren_rope_jax.data.schema import TEST
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME
 
 
 def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:

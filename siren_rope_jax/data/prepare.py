@@ -20,17 +20,10 @@ from siren_rope_jax.config import to_dict
 from siren_rope_jax.data import checks, events, readers
 from siren_rope_jax.data.histories import Histories
 from siren_rope_jax.data.prepare_config import PrepareConfig
-from siren_rope_jax.data.schema import (
-    NO_LABEL,
-    NO_TIME,
-    SPLITS,
-    TRAIN,
-    Categorical,
-    Dense,
-    Schema,
-)
+from siren_rope_jax.data.schema import NO_LABEL, SPLITS, TRAIN, Categorical, Dense, Schema
 from siren_rope_jax.data.writer import new_directory, write_description, write_histories
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.times import NO_TIME
 
 BATCH_ROWS = 1 << 16
 

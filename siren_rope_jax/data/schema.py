@@ -13,7 +13,6 @@ Times are integers: Unix seconds UTC, from 1902 to 2100, never a float.
 """
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -21,9 +20,6 @@ import numpy as np
 
 from siren_rope_jax.errors import UserError, suggestion
 
-HOUR = 3_600  # seconds
-DAY = 24 * HOUR
-WEEK = 7 * DAY
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -31,15 +27,8 @@ TRAIN, VALIDATION, TEST = range(3)
 Protocol = Literal["time", "leave_one_out"]
 """How events are parted: by one time for all, or each user's last two from the rest."""
 
-NO_TIME = int(np.iinfo(np.int64).min)
-"""The `time` of an event that has none."""
 NO_LABEL = -1
 """The label of an event that has none for this task."""
-
-MIN_TIME = int(datetime.datetime(1902, 1, 1, tzinfo=datetime.UTC).timestamp())
-MAX_TIME = int(datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC).timestamp())
-MAX_UTC_OFFSET = 18 * HOUR
-"""The largest `utc_offset`, either way."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,9 +27,6 @@ import pyarrow as pa
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data import ideal
 from siren_rope_jax.data.schema import (
-    DAY,
-    MAX_TIME,
-    MIN_TIME,
     SPLITS,
     TEST,
     TRAIN,
@@ -41,6 +38,7 @@ from siren_rope_jax.data.schema import (
 from siren_rope_jax.data.writer import encode_ids, write_log
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.metrics import normalized_entropy
+from siren_rope_jax.times import DAY, MAX_TIME, MIN_TIME
 
 DRIFT_WAVES = 3
 """Slow cosines over the span that interests drift along: half a wave, one, one and a half."""

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import NO_TIME
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.evaluation import ranking_results, retrieval_results
@@ -21,6 +20,7 @@ from siren_rope_jax.experiment import ExperimentConfig
 from siren_rope_jax.files import of_split, replacing, write_json
 from siren_rope_jax.objectives import count_parameters
 from siren_rope_jax.sharding import is_main
+from siren_rope_jax.times import NO_TIME
 from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.data.schema import NO_TIME
+from siren_rope_jax.times import NO_TIME
 
 
 def seconds_since_last(everything: Events) -> Int[np.ndarray, " N"]:

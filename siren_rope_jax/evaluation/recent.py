@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
-from siren_rope_jax.data.schema import DAY, NO_TIME
+from siren_rope_jax.times import DAY, NO_TIME
 
 
 def ahead_of_recent(

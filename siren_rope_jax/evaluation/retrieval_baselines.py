@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.data.schema import DAY, HOUR, NO_TIME
 from siren_rope_jax.evaluation import past
 from siren_rope_jax.evaluation.recent import ahead_of_recent
+from siren_rope_jax.times import DAY, HOUR, NO_TIME
 
 MEANINGS = {
     "popular": "by the number of training events",

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Int
 
 from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.data.schema import DAY, HOUR, NO_TIME, Categorical
+from siren_rope_jax.data.schema import Categorical
 from siren_rope_jax.evaluation import past
+from siren_rope_jax.times import DAY, HOUR, NO_TIME
 
 # (name, upper limit in seconds) of the time since the user's last event.
 GAPS = (

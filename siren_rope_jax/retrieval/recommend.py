@@ -14,13 +14,13 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from siren_rope_jax.data.assemble import Piece, next_item_batch
 from siren_rope_jax.data.fresh_events import encode
-from siren_rope_jax.data.schema import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
 from siren_rope_jax.retrieval.model import Retrieved
 from siren_rope_jax.retrieval.ranks import top_items
 from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.retrieval.scoring import side_by_side
+from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
 from siren_rope_jax.trained import TrainedRun
 
 _NAMED = 5  # at most so many users stand in a message
