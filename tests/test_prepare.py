@@ -325,6 +325,24 @@ def test_unsorted_and_duplicate_rows_are_counted(tmp_path):
     np.testing.assert_array_equal(log.events().rows["time"], raw["at"])
 
 
+def test_the_core_is_what_is_left_when_nothing_more_falls_away(tmp_path):
+    raw, least = raw_log(), 11
+    sizes, kept = [len(raw)], raw
+    while len(sizes) < 2 or sizes[-1] < sizes[-2]:
+        for column in ("iid", "uid"):
+            kept = kept[kept.groupby(column)[column].transform("size") >= least]
+        sizes.append(len(kept))
+    assert sizes[-1] > 0 and len(sizes) > 3  # a second round found more
+    log = prepared(tmp_path, raw, core=least)
+    assert log.report["outside_core"] == len(raw) - len(kept)
+    assert any("config.core" in warning for warning in log.report["warnings"])
+    expected, found = kept.sort_values(["uid", "at", "serial"]), decoded(log)
+    np.testing.assert_array_equal(found["user"], expected.uid)
+    np.testing.assert_array_equal(found["categorical/item"], expected.iid)
+    with pytest.raises(UserError, match=r"config\.core: no users and items are left that have 12"):
+        prepared(tmp_path, raw, core=12)
+
+
 def test_a_user_with_one_event_is_kept(tmp_path):
     raw = pd.concat([raw_log(), raw_log(1).assign(uid=77, serial=900)])
     log = prepared(tmp_path, raw)

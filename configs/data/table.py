@@ -42,6 +42,7 @@ of JSON. Without tasks the log is one of items alone, for retrieval: which is ne
 
     --config.min_count=1                     every item that train has seen can be found
     --config.split.kind=leave_one_out        each user's last event is test, not the last weeks
+    --config.core=5                          users and items with five events or more
 
 Every other key is described in `siren_rope_jax/data/prepare_config.py`.
 """

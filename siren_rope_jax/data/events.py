@@ -55,6 +55,27 @@ def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
     )
 
 
+def core(con: ibis.BaseBackend, log: ibis.Table, least: int) -> ibis.Table:
+    """Leaves out items and users of fewer events, until all that are left have `least` (k-core).
+
+    Raises:
+      UserError: none is left.
+    """
+    pairs = con.create_table("core", log.select("row", "user", "item"))
+    before = None
+    while before != (size := pairs.count().to_pyarrow().as_py()):
+        for column in ("item", "user"):
+            counts = pairs.group_by(column).aggregate(events=pairs.count())
+            enough = pairs.semi_join(counts.filter(counts.events >= least), column)
+            pairs = con.create_table("core", enough.cache(), overwrite=True)
+        before = size
+    if not before:
+        raise UserError(
+            f"config.core: no users and items are left that have {least} events with each other"
+        )
+    return con.create_table("log_core", log.semi_join(pairs, "row"))
+
+
 def time_origin(config: PrepareConfig) -> int:
     """The Unix seconds that the log's times count from."""
     return parse_date(config.time_origin, "config.time_origin") if config.time_origin else 0

@@ -100,6 +100,9 @@ def _prepare(
     count = log.count().to_pyarrow().as_py()
     for column, given in (("user", config.user), ("item", config.item)):
         checks.require_present(log, column, given, where)
+    if config.core > 1:
+        log = events.core(con, log, config.core)
+    in_core = log.count().to_pyarrow().as_py()
     missing_times = checks.check_times(
         log,
         config.time,
@@ -126,6 +129,7 @@ def _prepare(
         "files": [path.name for path in files],
         "rows_read": rows_read,
         "duplicates_dropped": rows_read - count,
+        "outside_core": count - in_core,
         "out_of_order": stream.out_of_order,
         "missing_times": missing_times,
         "users": len(index),
@@ -265,6 +269,7 @@ def _encode(
 def _warnings(report: Mapping[str, Any]) -> list[str]:
     said = {
         "duplicates_dropped": "rows were identical to an earlier one and were dropped",
+        "outside_core": "rows are of users or items with fewer events than config.core; dropped",
         "out_of_order": "rows came earlier in time than the user's row before them; sorted",
         "missing_times": "events have no time",
         "users_with_one_event": "users have one event only",

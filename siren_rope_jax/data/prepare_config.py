@@ -130,6 +130,8 @@ class PrepareConfig:
         UTC where they state no offset.
       time_origin: of a number: the date it counts from instead, as in `SplitRule`. Empty: 1970.
       drop_duplicates: whether of rows that are identical in every column only the first counts.
+      core: users and items of fewer events are left out, again and again until none is left that
+        has fewer (k-core, of all splits together); 1: none is.
       allow_missing_time: whether an event may have no time.
       utc_offset: expression: local time minus UTC in seconds. Empty: unknown. It is part of the
         request, so it must be known then, before the item is: taken from the item's own place it
@@ -159,6 +161,7 @@ class PrepareConfig:
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "day", "iso"] = "s"
     time_origin: str = ""
     drop_duplicates: bool = True
+    core: int = 1
     allow_missing_time: bool = False
     utc_offset: str = ""
     formats: dict[str, Format] = dataclasses.field(default_factory=lambda: {"any": Format()})
@@ -191,8 +194,9 @@ class PrepareConfig:
         for name in self.derived:
             if name.lower() in RESERVED:
                 raise UserError(f"config.derived.{name}: this name has a meaning of its own")
-        if self.min_count < 1:
-            raise UserError(f"config.min_count: {self.min_count} is not at least 1")
+        for key in ("min_count", "core"):
+            if getattr(self, key) < 1:
+                raise UserError(f"config.{key}: {getattr(self, key)} is not at least 1")
         if self.memory_gb <= 0 or self.threads < 0:
             raise UserError("config: memory_gb must be above 0, threads at least 0")
         if self.time_origin and self.time_unit == "iso":
