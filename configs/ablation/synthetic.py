@@ -24,6 +24,15 @@ VARIANTS = (
     "dnn_only",
     "siren_rope",
 )
+LINES = (
+    "ordinal",
+    "time_in_embedding",
+    "to_rope",
+    "to_rope_hours",
+    "time2vec",
+    "dnn_only",
+    "siren_rope",
+)
 
 
 def get_config() -> ConfigDict:
@@ -41,6 +50,7 @@ def get_config() -> ConfigDict:
             ),
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
+            "lines": LINES,
             "jobs": 4,
         }
     )
