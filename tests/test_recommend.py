@@ -21,6 +21,7 @@ from siren_rope_jax.train import fit
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
+from tests.raw_logs import prepared, raw_log
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,16 @@ def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) ->
     zoned = later.assign(time=pd.to_datetime(later["time"], unit="s", utc=True))
     again = recommend(run, ["user 3"], time + 1, events=zoned)
     pd.testing.assert_frame_equal(again.drop(columns="user"), mine)
+
+
+def test_a_feature_of_a_fresh_event_may_be_absent_as_in_the_log(tmp_path: Path) -> None:
+    log = prepared(
+        tmp_path, raw_log(), min_count=1, categorical={"tab": "CASE WHEN tab > 0 THEN tab END"}
+    )
+    tabs = log.vocabulary("tab")["value"].to_pylist()
+    fresh = pd.DataFrame({"user": 3, "item": "i7", "time": [1, 2, 3], "tab": [None, tabs[1], 99]})
+    for events in (fresh, fresh.astype({"tab": "Int64"})):
+        assert encode(log, events)[3]["categorical/tab"].tolist() == [0, 2, 0]
 
 
 @pytest.mark.parametrize("zoned", [False, True])

@@ -20,7 +20,7 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
       events: columns `user` (of the log, or new) and the categorical features, raw as in the log
         (`item` first among them); `time`, Unix seconds or datetimes with a time zone; `utc_offset`
         in seconds, where the log has any; the dense features, as the log's config computes them.
-        Others do not count.
+        Others do not count. Of the categorical features all but the item may be absent (None).
 
     Raises:
       UserError: a column is missing or empty somewhere, of another type than the log's, or out of
@@ -36,7 +36,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET)
     for categorical in schema.categorical:
         values = log.vocabulary(categorical.name)["value"].to_pandas()
-        rows[f"categorical/{categorical.name}"] = _ids(_column(events, categorical.name), values)
+        raw = _column(events, categorical.name, required=categorical is schema.categorical[0])
+        rows[f"categorical/{categorical.name}"] = _ids(raw, values)
     largest = float(np.finfo(np.float32).max)
     for dense in schema.dense:
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
@@ -47,10 +48,10 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
 
 
-def _column(events: pd.DataFrame, name: str) -> pd.Series:
+def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series:
     if name not in events:
         raise UserError(f"events: no column {name!r}; there are {', '.join(map(str, events))}")
-    if (missing := events[name].isna()).any():
+    if required and (missing := events[name].isna()).any():
         raise UserError(f"events: {name} is missing in row {int(missing.argmax())}")
     return events[name]
 
@@ -76,13 +77,15 @@ def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
 
 
 def _ids(raw: pd.Series, vocabulary: pd.Series) -> np.ndarray:
-    """Ids from 1 in the order of the vocabulary; 0 of what is not in it."""
+    """Ids from 1 in the order of the vocabulary; 0 of what is not in it, and of nothing."""
     _check_type(raw, vocabulary)
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
 
 
 def _check_type(raw: pd.Series, known: pd.Series) -> None:
     """Refuses ids of another type, none of which could be known."""
+    raw, known = raw.dropna(), known.dropna()
     ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, known))
-    if len(raw) and len(known) and ours != theirs:
+    numbers = {ours, theirs} <= {"integer", "floating"}  # of which 2 and 2.0 are one
+    if len(raw) and len(known) and ours != theirs and not numbers:
         raise UserError(f"events: {raw.name} is of type {ours}; in the log it is {theirs}")
