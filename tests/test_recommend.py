@@ -111,6 +111,33 @@ def test_users_are_read_once(log: PreparedLog, run: TrainedRun) -> None:
     assert [numbers[user] for user in log.users().to_pylist()] == list(range(len(numbers)))
 
 
+def test_a_list_shows_what_it_may_in_the_order_of_the_whole_list(
+    log: PreparedLog, run: TrainedRun
+) -> None:
+    users, second = ["user 3", "user 8"], log.schema.end
+    whole = recommend(run, users, second, k=1000)
+    stock = [*whole["item"].unique()[::3], "never heard of"]
+    some = recommend(run, users, second, k=1000, items=stock)
+    wanted = whole[whole["item"].isin(stock)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some.drop(columns="place"), wanted.drop(columns="place"))
+    assert some.groupby("user")["place"].agg(list).map(lambda p: p == [*range(1, len(p) + 1)]).all()
+
+    new = recommend(run, users, second, k=1000, filter_seen=True)
+    values = log.vocabulary("item")["value"].to_pandas()
+    for user, shown in whole.groupby("user"):
+        had = values[log.history(run.log.user_numbers[user])["categorical/item"] - 1]
+        assert new[new["user"] == user]["item"].tolist() == [
+            item for item in shown["item"] if item not in set(had)
+        ]
+    for wrong, message in (
+        (["never heard of"], "items: the model knows none of these 1"),
+        ([], "items: the model knows none of these 0"),
+        ([7], "items: item is of type integer; in the log it is string"),
+    ):
+        with pytest.raises(UserError, match=message):
+            recommend(run, users, second, items=wrong)
+
+
 def raw_events(log: PreparedLog, number: int, user: str) -> pd.DataFrame:
     """The events of a user of the log as a raw table, under another name."""
     history = log.history(number)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import TEST
@@ -37,13 +37,13 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     for categorical in schema.categorical:
         values = log.vocabulary(categorical.name)["value"].to_pandas()
         raw = _column(events, categorical.name, required=categorical is schema.categorical[0])
-        rows[f"categorical/{categorical.name}"] = _ids(raw, values)
+        rows[f"categorical/{categorical.name}"] = encode_ids(raw, values, "events")
     largest = float(np.finfo(np.float32).max)
     for dense in schema.dense:
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
     order = np.argsort(rows["time"], kind="stable")
     users = _column(events, "user")
-    _check_type(users, log.users().slice(0, 1000).to_pandas())
+    _check_type(users, log.users().slice(0, 1000).to_pandas(), "events")
     users = users.iloc[order]
     return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
 
@@ -76,16 +76,24 @@ def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
     return values.to_numpy()
 
 
-def _ids(raw: pd.Series, vocabulary: pd.Series) -> np.ndarray:
-    """Ids from 1 in the order of the vocabulary; 0 of what is not in it, and of nothing."""
-    _check_type(raw, vocabulary)
+def encode_ids(raw: pd.Series, vocabulary: pd.Series, where: str) -> Int[np.ndarray, " N"]:
+    """Ids from 1 in the order of the vocabulary; 0 of what is not in it, and of nothing.
+
+    Args:
+      raw: values, of the vocabulary's type.
+      vocabulary: as in the log.
+      where: begins the message.
+
+    Raises:
+      UserError: values of another type, none of which could be known.
+    """
+    _check_type(raw, vocabulary, where)
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
 
 
-def _check_type(raw: pd.Series, known: pd.Series) -> None:
-    """Refuses ids of another type, none of which could be known."""
+def _check_type(raw: pd.Series, known: pd.Series, where: str) -> None:
     raw, known = raw.dropna(), known.dropna()
     ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, known))
     numbers = {ours, theirs} <= {"integer", "floating"}  # of which 2 and 2.0 are one
     if len(raw) and len(known) and ours != theirs and not numbers:
-        raise UserError(f"events: {raw.name} is of type {ours}; in the log it is {theirs}")
+        raise UserError(f"{where}: {raw.name} is of type {ours}; in the log it is {theirs}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.time_features import AnyArray
@@ -78,6 +78,7 @@ def top_items(
     seen_NxS: Int[AnyArray, "N S"],
     k: int,
     repeat: Repeat | None = None,
+    allowed_V: Bool[AnyArray, " V"] | None = None,
     block_elements: int = BLOCK_ELEMENTS,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The k items of highest score, best first, without those seen; of equals the lower id first.
@@ -88,6 +89,7 @@ def top_items(
       seen_NxS: items to leave out, 0 fills up.
       k: length of the list.
       repeat: as in `rank_targets`; the scores are log-probabilities then.
+      allowed_V: which items any list may show; None: all.
       block_elements: scores held at once, at most (but one position's at least).
 
     Returns:
@@ -101,6 +103,8 @@ def top_items(
         score_RxV = jnp.where(jnp.isnan(score_RxV), -jnp.inf, score_RxV).at[:, 0].set(-jnp.inf)
         row_Rx1 = jnp.arange(len(q_RxD))[:, None]
         score_RxV = score_RxV.at[row_Rx1, seen_RxS].set(-jnp.inf, mode="drop")
+        if allowed_V is not None:
+            score_RxV = jnp.where(allowed_V, score_RxV, -jnp.inf)
         score_Rxk, id_Rxk = jax.lax.top_k(score_RxV, min(k, items))
         id_Rxk = jnp.where(score_Rxk > -jnp.inf, id_Rxk, 0).astype(jnp.int32)
         missing = ((0, 0), (0, max(k - items, 0)))

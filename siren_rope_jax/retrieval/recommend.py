@@ -4,16 +4,16 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from siren_rope_jax.data.assemble import Piece, next_item_batch
-from siren_rope_jax.data.fresh_events import encode
+from siren_rope_jax.data.fresh_events import encode, encode_ids
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
 from siren_rope_jax.retrieval.model import Retrieved
@@ -33,6 +33,8 @@ def recommend(
     k: int = 10,
     utc_offset: int | None = None,
     events: pd.DataFrame | None = None,
+    items: Iterable[Any] | None = None,
+    filter_seen: bool | None = None,
 ) -> pd.DataFrame:
     """The k best items for each user, from all the user's events before the request.
 
@@ -48,6 +50,9 @@ def recommend(
         `datetime` does not matter.
       events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
         the log, events later than all that it holds.
+      items: raw ids of those that a list may show, such as what is in stock; those that the model
+        does not know are no candidates anyway. None: all that it knows.
+      filter_seen: whether what the user had before is left out; None: as in the run's config.
 
     Returns:
       columns user, place (1 is best), item (raw id), score (the inner product; with `model.repeat`
@@ -55,7 +60,8 @@ def recommend(
 
     Raises:
       UserError: another kind of run, an unknown user, users without an event before the request,
-        a time, offset or length that is none, or `events` that are wrong or in the log already.
+        a time, offset or length that is none, `items` of which it knows none, or `events` that are
+        wrong or in the log already.
     """
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
@@ -72,6 +78,9 @@ def recommend(
     users = list(users)
     fresh = {} if events is None else encode(run.log, events)
     _check_known(run, users, fresh)
+    if filter_seen is None:
+        filter_seen = run.config.filter_seen
+    shown = _Shown(k, None if items is None else _allowed(run, items), filter_seen)
     rows = run.config.data.batch_size
     lists: list[tuple[np.ndarray, np.ndarray]] = []
     without: list[Any] = []
@@ -80,7 +89,7 @@ def recommend(
         pasts = [before(history, second) for history in histories]
         without += [users[start + i] for i, past in enumerate(pasts) if not len(past)]
         if not without:  # else there will be no lists: all that is left is to name the others
-            lists.append(_lists(run, pasts, second, utc_offset, k))
+            lists.append(_lists(run, pasts, second, utc_offset, shown))
     if without:
         names = list(map(repr, dict.fromkeys(without)))
         more = f", ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -98,6 +107,27 @@ def recommend(
             "score": score[ids > 0],
         }
     )
+
+
+class _Shown(NamedTuple):
+    """What a list may show: how many items, which of all (None: each), which of a user's."""
+
+    k: int
+    allowed: Bool[np.ndarray, " V"] | None
+    filter_seen: bool
+
+
+def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
+    """Which rows of the model's table are of these items."""
+    item = run.log.schema.categorical[0]
+    raw = pd.Series(list(items), name="item", dtype=object)
+    known = encode_ids(raw, run.log.vocabulary(item.name)["value"].to_pandas(), "items")
+    allowed = np.zeros(item.rows, bool)
+    allowed[item.known_ids(known)] = True
+    allowed[0] = False
+    if not allowed.any():
+        raise UserError(f"items: the model knows none of these {len(raw)}")
+    return allowed
 
 
 def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
@@ -127,7 +157,7 @@ def _lists(
     pasts: Sequence[np.ndarray],
     request_time: int,
     utc_offset: int | None,
-    k: int,
+    shown: _Shown,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores of the lists of at most a batch of users."""
     assert isinstance(run.config, RetrievalExperiment)
@@ -145,19 +175,19 @@ def _lists(
     result = run.apply({"params": run.params}, next_item_batch(schema, pieces, shape))
     asked = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
     seen = np.zeros((len(pasts), 0), np.int32)
-    if run.config.filter_seen:
+    if shown.filter_seen:
         seen = side_by_side([item.known_ids(p[f"categorical/{item.name}"]) for p in pasts])
-    return jax.device_get(_top_items(result, asked, seen, k))
+    return jax.device_get(_top_items(result, asked, seen, shown.k, shown.allowed))
 
 
 @partial(jax.jit, static_argnames="k")
 def _top_items(
-    result: Retrieved, asked: tuple[Array, Array], seen: Array, k: int
+    result: Retrieved, asked: tuple[Array, Array], seen: Array, k: int, allowed: Array | None
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The lists of the asked slots (rows, places) of a batch."""
     slots = result.query, per_slot(result.repeat)
     query, repeat = jax.tree.map(lambda x: x[asked], slots)
-    return top_items(query, result.item, seen, k, repeat)
+    return top_items(query, result.item, seen, k, repeat, allowed)
 
 
 def _histories(
