@@ -193,7 +193,7 @@ class AngleSource:
         return start, stop
 
 
-def _check_positive(of: str, **values: float) -> None:
+def _check_positive(of: str, **values: int | float) -> None:
     for name, value in values.items():
         check(value > 0, f"model.encoding.*.{of}.{name}", "above 0")
 

@@ -502,7 +502,7 @@ def test_globo_small(tmp_path):
 def test_globo(tmp_path):
     path = real_file("globo_news/clicks_hour_000-384.csv.gz")
     report = prepare(data_config("globo"), path, tmp_path / "out")
-    assert report["rows_read"] == 2_988_181 and report["seconds"] < 60
+    assert report["rows_read"] == 2_988_181
     totals = {
         task: [sum(split[key] for split in splits.values()) for key in ("labels", "positives")]
         for task, splits in report["tasks"].items()
