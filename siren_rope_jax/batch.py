@@ -66,7 +66,9 @@ class NextItemBatch:
       request_time: when the next item is asked for: the next event's time.
       target: the next event's item; 0 = unknown.
       position: ordinal within the segment, ascending from 0.
-      segment: 1, 2, ... per packed history; 0 is padding.
+      segment: 1, 2, ... per packed window of a history; 0 is padding.
+      history: index in the log of the first event of the slot's user; the same in all windows of
+        one history.
       event: index of the next event in its log where it is asked for here; else -1.
     """
 
@@ -77,4 +79,5 @@ class NextItemBatch:
     target: Int[AnyArray, "B L"]
     position: Int[AnyArray, "B L"]
     segment: Int[AnyArray, "B L"]
+    history: Int[AnyArray, "B L"]
     event: Int[AnyArray, "B L"]

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -158,9 +157,7 @@ class RetrievalObjective:
             {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
         asked = (batch.event >= 0) & (batch.target > 0)
-        rows, length = batch.segment.shape
-        history = np.arange(rows)[:, None] * length + jnp.maximum(batch.segment - 1, 0)
-        slots = (result.query, batch.target, asked, per_slot(result.repeat), history)
+        slots = (result.query, batch.target, asked, per_slot(result.repeat), batch.history)
         query, target, asked, repeat, history = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), slots
         )

@@ -33,6 +33,10 @@ _GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
 _TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
 
+def _turning_once_in(seconds: float) -> dict[str, Any]:
+    return {"ladder": {"signal": "time", "unit": seconds / (2 * math.pi), "base": 1.0}}
+
+
 def _with_order(time: dict[str, Any]) -> dict[str, Any]:
     return {"time": time, "order": _GATED_ORDER}
 
@@ -56,6 +60,12 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "to_rope_demo": {
             "time": {"ladder": {"signal": "time", "unit": 100 * DAY}},
             "order": _ORDER,
+        },
+        # a network's phases without the network: half of the planes turn once a day or a week
+        "to_rope_day_week": {
+            "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
+            "week": {**_turning_once_in(7 * DAY), "planes": (0.25, 0.5)},
+            "order": {**_ORDER, "planes": (0.5, 1.0)},
         },
         "linear": _with_order({"linear": {"unit": DAY}}),
         # (E2) and its parts

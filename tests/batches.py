@@ -52,6 +52,9 @@ def random_next_items(seed: int = 0, rows: int = 2, length: int = 12) -> NextIte
         target=following.categorical[..., 0],
         position=now.position,
         segment=now.segment,
+        history=np.broadcast_to(
+            np.arange(rows, dtype=np.int32)[:, None] * (length + 1), (rows, length)
+        ),
         event=following.event,
     )
 

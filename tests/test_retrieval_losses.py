@@ -224,7 +224,7 @@ def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bi
         mean = float(
             retrieval_loss(
                 config, q, table, jnp.array([*own, other]), jnp.ones(3, bool), counts,
-                history_N=jnp.array([1, 1, 0]),
+                history_N=jnp.array([700, 700, 3]),
             )
         )  # fmt: skip
         # All scores of the other two positions are 0, so their losses are known.

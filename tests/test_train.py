@@ -290,8 +290,22 @@ def test_a_next_item_batch_is_the_log(feed: Path) -> None:
         ids = item.known_ids(rows["categorical/item"])
         np.testing.assert_array_equal(batch.target[asked], ids[event])
         np.testing.assert_array_equal(batch.categorical[asked][:, 0], ids[event - 1])
+        user = np.searchsorted(log.offsets, event, side="right") - 1
+        np.testing.assert_array_equal(batch.history[asked], log.offsets[user])
         seen.append(event)
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), log.events("test").event)
+
+
+def test_in_batch_negatives_are_of_other_users(feed: Path) -> None:
+    """All windows of a user are one history, which has no negatives for itself."""
+    loss = LossConfig("sampled_softmax", sampler="in_batch")
+    config = dataclasses.replace(next_item_experiment(feed), loss=loss)
+    objective = make_objective(config, PreparedLog.open(feed), make_mesh())
+    params, key = objective.init_params(0), jax.random.key(0)
+    batch = next(iter(objective.batches.train(0)[0]))
+    assert objective.loss(params, batch, key) > 0.1
+    alone = dataclasses.replace(batch, history=np.full_like(batch.history, 7))
+    assert objective.loss(params, alone, key) == 0
 
 
 def test_only_positives_of_a_task_are_asked_for(feed: Path) -> None:

@@ -87,12 +87,12 @@ def next_item_batch(
     dtype = schema.event_dtype
     events, following = np.zeros(shape, dtype), np.zeros(shape, dtype)
     segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    event = np.full(shape, -1, np.int64)
+    history, event = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
     for p in pieces:
         place = p.row, slice(p.at, p.at + p.stop - p.start - 1)
         events[place] = p.history[p.start : p.stop - 1]
         following[place] = p.history[p.start + 1 : p.stop]
-        segment[place] = p.segment
+        segment[place], history[place] = p.segment, p.first
         position[place] = np.arange(p.stop - p.start - 1)
         nth = np.arange(p.start + 1, p.stop)
         event[place] = np.where(nth >= p.target, p.first + nth, -1)
@@ -107,6 +107,7 @@ def next_item_batch(
         target=item.known_ids(following[f"categorical/{item.name}"]),
         position=position,
         segment=segment,
+        history=history,
         event=event.astype(np.int32),
     )
 

@@ -119,8 +119,8 @@ def retrieval_loss(
         counts at least once); for in-batch sampling with log-Q correction only.
       key: for kinds that draw negatives.
       repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
-      history_N: of in-batch sampling: which history each position is of, by numbers below N; None:
-        each is of another one.
+      history_N: of in-batch sampling: which history each position is of, by any numbers; None: each
+        is of another one.
 
     Raises:
       ValueError: item_counts or key is missing and needed, or there is a repeat but no NLL.
@@ -140,9 +140,10 @@ def retrieval_loss(
         loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
-        if history_N is None:
-            history_N = jnp.arange(target_N.shape[0])
-        positions = (target_N, mask_N, jnp.asarray(history_N))
+        number_N = jnp.arange(target_N.shape[0])
+        if history_N is not None:
+            number_N = jnp.unique(history_N, return_inverse=True, size=len(number_N))[1]
+        positions = (target_N, mask_N, number_N)
         loss_N = _in_batch_softmax(config, q_NxD, table_VxD, positive_N, positions, counts_V)
     else:
         shape = (target_N.shape[0], config.negatives)
