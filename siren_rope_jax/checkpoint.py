@@ -1,5 +1,7 @@
 """Checkpoints of a run: parameters, optimiser state and data iterator together, through Orbax."""
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,43 @@ from siren_rope_jax.errors import UserError
 _METRIC, _STEP = "validation", "step"
 
 
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come; saved with every checkpoint.
+
+    Attributes:
+      step: batches trained on.
+      best: the lowest cost of a validation so far (its criterion, negated where higher is
+        better), and
+      best_step: when it was reached.
+      stale: validations since.
+      seconds: spent in training steps, compiling them included.
+      ended: whether the epochs or the patience are used up.
+    """
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    ended: bool = False
+
+    def update(self, step: int, cost: float, seconds: float) -> bool:
+        """Notes a validation; returns whether it is the best."""
+        better = cost < self.best
+        self.step, self.seconds = step, seconds
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.best, self.best_step = cost, step
+        return better
+
+
 class Checkpoints:
     """The latest and the best checkpoint of a run, below `workdir/checkpoints`.
 
     A checkpoint appears only when it is complete. It holds `params`, `rest` (all else of the
     state: step and optimiser) and `data` (the iterator's position), with the validation's cost as
-    its metric and the run's `progress` (JSON) beside them.
+    its metric and the run's `Progress` beside them.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False) -> None:
@@ -47,18 +80,18 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._checkpointer.close()
 
-    def save(self, step: int, state: Any, data: Any, cost: float, progress: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, data: Any, cost: float, progress: Progress) -> None:
         """Saves a `TrainState` in the background; returns once it is copied off the devices."""
         self._checkpointer.save_checkpointables_async(
             step,
             {"params": state.params, "rest": state.replace(params=None), "data": data},
             metrics={_METRIC: cost, _STEP: step},
-            custom_metadata=progress,
+            custom_metadata=dataclasses.asdict(progress),
             overwrite=True,
             force=True,  # else Orbax skips it while the last one is still being written
         )
 
-    def latest(self, state: Any, data: Any) -> tuple[Any, dict[str, Any]] | None:
+    def latest(self, state: Any, data: Any) -> tuple[Any, Progress] | None:
         """Restores (state, progress) and the iterator `data` in place; None if none is saved.
 
         Args:
@@ -70,8 +103,18 @@ class Checkpoints:
             return None
         wanted = {"params": state.params, "rest": state.replace(params=None), "data": data}
         items = self._load(latest.step, wanted)
-        progress = self._checkpointer.metadata(latest.step).custom_metadata
-        return items["rest"].replace(params=items["params"]), dict(progress or {})
+        return items["rest"].replace(params=items["params"]), self.progress()
+
+    def progress(self) -> Progress:
+        """How far the run had come at the latest one.
+
+        Raises:
+          UserError: nothing is saved yet.
+        """
+        latest = self._checkpointer.latest
+        if latest is None:
+            raise UserError(f"{self.directory}: no checkpoint; train first")
+        return Progress(**(self._checkpointer.metadata(latest.step).custom_metadata or {}))
 
     def best(self, params: Any) -> tuple[Any, int]:
         """Restores the parameters with the lowest cost, and their step.

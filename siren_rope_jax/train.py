@@ -4,7 +4,6 @@ The loop's order is fixed: evaluate -> save -> next batch -> step. Only then doe
 repeat the lost one exactly.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ import optax
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from siren_rope_jax.checkpoint import Checkpoints, abstract
+from siren_rope_jax.checkpoint import Checkpoints, Progress, abstract
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
@@ -35,35 +34,6 @@ class TrainState:
     step: Array
     params: Any
     optimizer_state: Any
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come; saved with every checkpoint.
-
-    Attributes:
-      step: batches trained on.
-      best: the lowest cost of a validation so far (its criterion, negated where higher is
-        better), and
-      best_step: when it was reached.
-      stale: validations since.
-      seconds: spent in training steps.
-    """
-
-    step: int = 0
-    best: float = math.inf
-    best_step: int = 0
-    stale: int = 0
-    seconds: float = 0.0
-
-    def update(self, step: int, cost: float, seconds: float) -> bool:
-        """Notes a validation; returns whether it is the best."""
-        better = cost < self.best
-        self.step, self.seconds = step, seconds
-        self.stale = 0 if better else self.stale + 1
-        if better:
-            self.best, self.best_step = cost, step
-        return better
 
 
 def train_step(
@@ -121,8 +91,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
 
     with Checkpoints(workdir) as checkpoints:
         if restored := checkpoints.latest(abstract(state), iterator):
-            state, saved = restored
-            progress = Progress(**saved)
+            state, progress = restored
         run_log = RunLog(
             workdir,
             config.variant,
@@ -146,12 +115,12 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                             "known from training)"
                         )
                     best = progress.update(step, cost, run_log.seconds)
+                    progress.ended = step == steps or progress.stale >= config.training.patience
                     values |= gate_values(state.params)
                     run_log.validation(step, values, objective.criterion, best)
-                    saved = dataclasses.asdict(progress)
-                    checkpoints.save(step, state, iterator, cost, saved)
+                    checkpoints.save(step, state, iterator, cost, progress)
                     run_log.resume_clock()
-                if step == steps or progress.stale >= config.training.patience:
+                if progress.ended:
                     break
                 batch = place_batch(next(iterator), mesh)
                 with jax.transfer_guard("disallow"):

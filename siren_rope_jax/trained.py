@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from siren_rope_jax.checkpoint import Checkpoints
+from siren_rope_jax.checkpoint import Checkpoints, Progress
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.errors import UserError
@@ -31,6 +31,7 @@ class TrainedRun:
       params: of the best checkpoint, on `mesh`; apply the model to
         {"params": params}.
       step: of that checkpoint.
+      progress: of the training, at its latest checkpoint.
       mesh: all devices.
     """
 
@@ -39,6 +40,7 @@ class TrainedRun:
     objective: Objective
     params: Any
     step: int
+    progress: Progress
     mesh: Mesh
 
     @staticmethod
@@ -67,8 +69,8 @@ class TrainedRun:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
         )
         with Checkpoints(Path(workdir), read_only=True) as checkpoints:
-            params, step = checkpoints.best(wanted)
-        return TrainedRun(config, data, objective, params, step, mesh)
+            (params, step), progress = checkpoints.best(wanted), checkpoints.progress()
+        return TrainedRun(config, data, objective, params, step, progress, mesh)
 
     @property
     def model(self) -> Any:

@@ -89,6 +89,7 @@ def _write_run(workdir, log, scored, config, best):
     outcome = result(
         evaluated, config, split="test", step=500, parameters=12_345 + len(variant),
         train_seconds=61.5 + seed,
+        training_ended=True,
     )  # fmt: skip
     with (workdir / "metrics.jsonl").open("w") as lines:
         for step in range(1, 501):

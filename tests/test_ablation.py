@@ -137,6 +137,9 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     assert [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]] == before
     other = dataclasses.replace(runs[0].config, seed=7)
     assert not dataclasses.replace(runs[0], config=other).is_finished()
+    path = runs[1].workdir / "result.json"
+    write_json(path, json.loads(path.read_text()) | {"version": "0.0.1"})
+    assert [r.is_finished() for r in runs] == [True, False, True]
 
 
 def test_a_run_is_finished_on_its_data_however_their_path_is_spelt(tmp_path, monkeypatch):

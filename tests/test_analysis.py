@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from siren_rope_jax.analysis import analyze, default_attention, draw
+from siren_rope_jax.checkpoint import Progress
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
@@ -51,7 +52,7 @@ def retriever(log: PreparedLog, name: str = "siren_rope", **changes: Any) -> Tra
 def untrained(config: ExperimentConfig, log: PreparedLog) -> TrainedRun:
     mesh = make_mesh()
     objective = make_objective(config, log, mesh)
-    return TrainedRun(config, log, objective, objective.init_params(0), 0, mesh)
+    return TrainedRun(config, log, objective, objective.init_params(0), 0, Progress(), mesh)
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ def make_result(log, event, scores, split="test"):
     return evaluate.result(
         evaluated(log, event, scores), config, split=split, step=10, parameters=123,
         train_seconds=4.5,
+        training_ended=True,
     )  # fmt: skip
 
 
@@ -85,8 +86,9 @@ def test_a_result_survives_json_and_has_stable_keys(log, tmp_path):
     write_json(tmp_path / "result.json", outcome)
     assert json.loads((tmp_path / "result.json").read_text()) == outcome
     assert list(outcome) == ["variant", "dataset", "split", "protocol", "seed", "step",
-                             "parameters", "events", "train_seconds", "has_utc_offset", "tasks",
-                             "baselines", "slices", "config"]  # fmt: skip
+                             "parameters", "events", "train_seconds", "training_ended", "version",
+                             "has_utc_offset", "tasks", "baselines", "slices",
+                             "config"]  # fmt: skip
     assert list(outcome["tasks"]["like"]) == ["ne", "auc", "gauc", "ece", "count", "positives"]
     assert set(outcome["baselines"]) == {"oracle", "ideal", "user_rate", "item_rate"}
     assert set(outcome["baselines"]["oracle"]) == {"like"}

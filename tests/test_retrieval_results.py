@@ -41,6 +41,7 @@ def make_result(log, ranked, **changes):
     return evaluate.result(
         Evaluated.of(log, ranked), CONFIG | changes, split="test", step=10, parameters=123,
         train_seconds=4.5,
+        training_ended=True,
     )  # fmt: skip
 
 
@@ -70,8 +71,8 @@ def test_a_result_names_its_protocol_and_survives_json(log):
     assert json.loads(json.dumps(outcome, allow_nan=False)) == outcome
     assert list(outcome) == [
         "variant", "dataset", "split", "protocol", "seed", "step", "parameters", "events",
-        "train_seconds", "has_utc_offset", "filter_seen", "query_time", "catalogue", "ranking",
-        "baselines", "slices", "config",
+        "train_seconds", "training_ended", "version", "has_utc_offset", "filter_seen", "query_time",
+        "catalogue", "ranking", "baselines", "slices", "config",
     ]  # fmt: skip
     assert (outcome["protocol"], outcome["query_time"]) == ("time", "request")
     assert set(outcome["ranking"]) == {*RANK_METRICS, "count", "unranked"}

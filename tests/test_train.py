@@ -22,13 +22,15 @@ import pytest
 from jax.sharding import Mesh
 
 from siren_rope_jax.checkpoint import Checkpoints, abstract
+from siren_rope_jax.comparison.ablation import Log, Run
+from siren_rope_jax.comparison.comparable import finished_run
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.pipeline import Batches, DataConfig
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
 from siren_rope_jax.data.writer import write_log
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation.evaluate import train_and_evaluate
+from siren_rope_jax.evaluation.evaluate import evaluate_run, train_and_evaluate
 from siren_rope_jax.experiment import (
     ExperimentConfig,
     RankingExperiment,
@@ -588,6 +590,34 @@ def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> No
     lines = (tmp_path / "run/metrics.jsonl").read_text()
     assert fit(flat, tmp_path / "run") == first
     assert (tmp_path / "run/metrics.jsonl").read_text() == lines
+
+
+def test_an_interrupted_run_is_no_finished_one(
+    feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluating what there is of it does not make it one; training it to its end does."""
+    config, workdir = experiment(feed, epochs=2.0, evaluations_per_epoch=1), tmp_path / "run"
+    log = PreparedLog.open(feed)
+    run = Run("feed", config.variant, 0, workdir, Log(feed), config)
+    _, epoch = make_objective(config, log, make_mesh()).batches.train(0)
+    batches = iter(range(epoch + 1))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(batches) == epoch:
+            raise KeyboardInterrupt
+        return place_batch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("siren_rope_jax.train.place_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, workdir)
+    early = evaluate_run(workdir)
+    assert early["step"] == epoch and early["train_seconds"] > 0 and not run.is_finished()
+    with pytest.raises(UserError, match="its training was interrupted"):
+        finished_run(workdir)
+    whole = train_and_evaluate(config, workdir)
+    assert whole["train_seconds"] > early["train_seconds"] and run.is_finished()
+    assert finished_run(workdir)["training_ended"]
 
 
 def test_parameters_that_broke_are_never_a_checkpoint(feed: Path, tmp_path: Path) -> None:

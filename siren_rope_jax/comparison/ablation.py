@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from siren_rope_jax import __version__
 from siren_rope_jax.comparison.comparable import CONFIG_KEYS, check_alike
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
@@ -150,7 +151,9 @@ class Run:
     config: ExperimentConfig
 
     def is_finished(self) -> bool:
-        """Whether its test predictions and result are there, made from this config and log.
+        """Whether it was trained to its end, with this config on this log, and tested since.
+
+        What another version of this package measured is not taken over.
 
         Raises:
           UserError: as `result`, or the prepared log is gone.
@@ -159,6 +162,8 @@ class Run:
         if not all((self.workdir / name).is_file() for name in names):
             return False
         result = self.result()
+        if not result.get("training_ended") or result["version"] != __version__:
+            return False
         if without_execution(result["config"]) != identity(self.config):
             return False
         data = json.loads((self.workdir / "data.json").read_text(encoding="utf-8"))

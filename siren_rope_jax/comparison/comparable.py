@@ -17,7 +17,7 @@ def finished_run(workdir: Path) -> dict[str, Any]:
     """What result.json holds, and "log": {"fingerprint"}, from data.json.
 
     Raises:
-      UserError: a file of a finished run is missing.
+      UserError: a file of a finished run is missing, or its training has not ended.
     """
     for name in ("result.json", "predictions.parquet", "data.json"):
         if not (workdir / name).is_file():
@@ -26,6 +26,8 @@ def finished_run(workdir: Path) -> dict[str, Any]:
         json.loads((workdir / name).read_text(encoding="utf-8"))
         for name in ("result.json", "data.json")
     )
+    if not result.get("training_ended"):
+        raise UserError(f"{workdir}: its training was interrupted; let train.py finish it first")
     return {**result, "log": log}
 
 

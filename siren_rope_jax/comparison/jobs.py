@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from siren_rope_jax import __version__
 from siren_rope_jax.comparison.ablation import Run
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.evaluate import headline, train_and_evaluate
@@ -150,4 +151,4 @@ def machine() -> str:
     if devices[0].platform != "cpu":
         text += f"; {len(devices)} x {devices[0].device_kind}"
     versions = (f"{name} {version(name)}" for name in ("jax", "flax"))
-    return f"{text}; {', '.join(versions)}"
+    return f"{text}; {', '.join(versions)}, siren-rope-jax {__version__}"

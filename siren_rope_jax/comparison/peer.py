@@ -115,6 +115,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
         step=fitted["best_epoch"],
         parameters=fitted["parameters"],
         train_seconds=fitted["train_seconds"],
+        training_ended=True,
     )
     outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
     outcome["peer"] = fitted

@@ -176,7 +176,7 @@ def _section(name: str, data: Mapping[str, Any], summary: Mapping[str, Any]) -> 
         "",
     ]
     lines += table(
-        ["variant", "parameters", "training time"],
+        ["variant", "parameters", "training time, compilation included"],
         [
             [v, f"{own['parameters']:,}", plus_minus(own["train_seconds"], 0, " s")]
             for v, own in data["variants"].items()

@@ -1,6 +1,5 @@
 """From a trained model to files: predictions.parquet and result.json of a run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, get_args
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from siren_rope_jax import __version__
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.windows import Split
@@ -53,13 +53,11 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
     Raises:
       UserError: as `fit`.
     """
-    progress = fit(config, workdir)
-    return evaluate_run(workdir, "test", train_seconds=progress.seconds)
+    fit(config, workdir)
+    return evaluate_run(workdir)
 
 
-def evaluate_run(
-    workdir: Path, split: str = "test", train_seconds: float | None = None
-) -> dict[str, Any]:
+def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     Of another split than "test" they are predictions_<split>.parquet and result_<split>.json.
@@ -67,7 +65,6 @@ def evaluate_run(
     Args:
       workdir: of a run that has trained.
       split: "train", "validation" or "test".
-      train_seconds: of the training; None: what the test split's result.json said before.
 
     Returns:
       what result.json holds.
@@ -81,16 +78,14 @@ def evaluate_run(
     run = TrainedRun.open(workdir)
     evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
     config = to_dict(run.config)
-    test_path = workdir / of_split("result.json", "test")
-    if train_seconds is None and test_path.is_file():
-        train_seconds = json.loads(test_path.read_text(encoding="utf-8"))["train_seconds"]
     outcome = result(
         evaluated,
         config,
         split=split,
         step=run.step,
         parameters=count_parameters(run.params),
-        train_seconds=train_seconds,
+        train_seconds=run.progress.seconds,
+        training_ended=run.progress.ended,
     )
     if is_main():
         path = workdir / of_split("result.json", split)
@@ -107,7 +102,8 @@ def result(
     split: str,
     step: int,
     parameters: int,
-    train_seconds: float | None,
+    train_seconds: float,
+    training_ended: bool,
 ) -> dict[str, Any]:
     """Everything that is known of a run, as the JSON object of result.json.
 
@@ -120,7 +116,8 @@ def result(
       split: of the events; the other arguments stand in the result unchanged, too.
       step: of the parameters.
       parameters: how many numbers were trained.
-      train_seconds: wall time of training, without evaluation; None: unknown.
+      train_seconds: wall time of training, compilation included, evaluation not.
+      training_ended: False: more of it is to come.
 
     Raises:
       ValueError: a score that is no probability.
@@ -136,6 +133,8 @@ def result(
         "parameters": parameters,
         "events": len(evaluated.events.event),
         "train_seconds": train_seconds,
+        "training_ended": training_ended,
+        "version": __version__,
         "has_utc_offset": schema.has_utc_offset,
         **_KINDS[config["task"]].measure(evaluated, config),
         "config": dict(config),
