@@ -14,18 +14,12 @@ from siren_rope_jax.time_features import AnyArray
 
 def strictly_causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:
     """True where query i may see key j: j < i in the same segment; segment 0 is padding."""
-    length = segment.shape[-1]
-    earlier = jnp.tri(length, k=-1, dtype=bool)
-    same = segment[..., :, None] == segment[..., None, :]
-    return (earlier & same & (segment > 0)[..., None, :])[..., None, :, :]
+    return _same_history(segment) & jnp.tri(segment.shape[-1], k=-1, dtype=bool)
 
 
 def causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:
     """As `strictly_causal_mask`, but query i sees itself too: j <= i."""
-    length = segment.shape[-1]
-    same = segment[..., :, None] == segment[..., None, :]
-    not_later = jnp.tri(length, dtype=bool)
-    return (not_later & same & (segment > 0)[..., None, :])[..., None, :, :]
+    return _same_history(segment) & jnp.tri(segment.shape[-1], dtype=bool)
 
 
 def interleaved_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 2*L 2*L"]:
@@ -36,10 +30,14 @@ def interleaved_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 2*L 
     """
     length = segment.shape[-1]
     order = jnp.concatenate([2 * jnp.arange(length), 2 * jnp.arange(length) + 1])
-    segment = jnp.concatenate([segment, segment], axis=-1)
+    both = jnp.concatenate([segment, segment], axis=-1)
+    return _same_history(both) & (order[:, None] >= order[None, :])
+
+
+def _same_history(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:
+    """True where query i and key j are of one segment that is no padding."""
     same = segment[..., :, None] == segment[..., None, :]
-    earlier = order[:, None] >= order[None, :]
-    return (earlier & same & (segment > 0)[..., None, :])[..., None, :, :]
+    return (same & (segment > 0)[..., None, :])[..., None, :, :]
 
 
 class RotaryAttention(nn.Module):

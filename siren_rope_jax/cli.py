@@ -9,6 +9,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.variants import RETRIEVAL_VARIANTS, VARIANTS
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -29,7 +30,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict):
-            raise UserError("--config: no such config file")
+            raise UserError(f"--config={_given(argv).get('config', '')}: no such config file")
+        _check_variant(argv)
         return rest
     except UserError:
         raise
@@ -43,7 +45,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _unknown_override(argv: Sequence[str]) -> str | None:
     """Names the first `--config.a.b` on the command line whose key the config file lacks."""
-    values = dict(argument.lstrip("-").partition("=")[::2] for argument in argv[1:])
+    values = _given(argv)
     if "config" not in values:
         return None
     config = flags.FLAGS["config"].parser.parse(values["config"])
@@ -55,3 +57,18 @@ def _unknown_override(argv: Sequence[str]) -> str | None:
                 return f"{'.'.join(parts[: depth + 1])}: unknown key{suggestion(key, known)}"
             group = group[key]
     return None
+
+
+def _check_variant(argv: Sequence[str]) -> None:
+    """Refuses an override that would give one variant's model the name of another."""
+    name = _given(argv).get("config.variant")
+    if name in (*VARIANTS, *RETRIEVAL_VARIANTS):
+        raise UserError(
+            f"--config.variant={name} would change the run's name only; the model of that variant "
+            f"is chosen after the config file: --config=FILE.py:{name}"
+        )
+
+
+def _given(argv: Sequence[str]) -> dict[str, str]:
+    """The flags on the command line that are written `--name=value`."""
+    return dict(argument.lstrip("-").partition("=")[::2] for argument in argv[1:])

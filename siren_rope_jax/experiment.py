@@ -75,9 +75,8 @@ class RetrievalExperiment(ExperimentConfig):
     Attributes:
       loss: of the training.
       filter_seen: whether items that the user has had before are no candidates in the evaluation.
-      criterion: the validation's metric that chooses the best checkpoint. A loss that does not
-        estimate probabilities (cosines, in-batch negatives without log-Q, BCE) makes the NLL a bad
-        one.
+      criterion: the validation's metric that chooses the best checkpoint; not the NLL where the
+        loss estimates no probabilities (BCE, gBCE, negatives without log-Q).
     """
 
     model: RetrieverConfig
@@ -92,6 +91,13 @@ class RetrievalExperiment(ExperimentConfig):
             "loss.kind",
             "full_softmax without label_smoothing, or sampled_softmax with log_q, where "
             "model.repeat is set: the two shares of an item's probability are learnt together",
+        )
+        probable = self.loss.is_nll or self.loss.kind == "full_softmax"
+        check(
+            probable or self.criterion != "nll",
+            "criterion",
+            f"ndcg@10, hr@10 or mrr with this loss ({self.loss.kind}), which learns no "
+            "probabilities: its NLL says nothing",
         )
         filtered = self.filter_seen and self.model.repeat
         check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")
@@ -109,6 +115,8 @@ def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
     Raises:
       UserError: an unknown task, or as `from_config_dict`.
     """
+    if "data" not in config and ("user" in config or "num_users" in config):
+        raise UserError("config: describes a log, not an experiment; it is for prepare.py")
     task = config.get("task", "ranking")
     if task not in _KINDS:
         raise UserError(f"config.task: {task!r} is unknown{suggestion(str(task), _KINDS)}")

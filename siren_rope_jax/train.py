@@ -74,7 +74,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     log, mesh = PreparedLog.open(config.data.path), make_mesh()
     objective = make_objective(config, log, mesh)
     batches, epoch = objective.batches.train(config.seed)
-    steps = max(round(config.training.epochs * epoch), 1)
+    steps = training_steps(config, epoch)
     validated = validation_steps(steps, epoch, config.training.evaluations_per_epoch)
     optimizer = make_optimizer(config.optimizer, steps)
     params = objective.init_params(config.seed)
@@ -112,7 +112,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                             f"the validation's metrics are {values} at step {step}: the parameters "
                             "are no longer finite (lower config.optimizer.learning_rate), or there "
                             "is nothing to measure (a task has only one class there, no item is "
-                            "known from training)"
+                            "known from training, config.filter_seen leaves none)"
                         )
                     best = progress.update(step, cost, run_log.seconds)
                     progress.ended = step == steps or progress.stale >= config.training.patience
@@ -127,6 +127,25 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                     state, metrics = step_fn(state, batch, key)
                 run_log.step(step + 1, metrics)
     return progress
+
+
+def training_steps(config: ExperimentConfig, epoch: int) -> int:
+    """How many batches a run trains on at most: those of whole updates, one at least.
+
+    Args:
+      config: of the run.
+      epoch: batches in an epoch.
+
+    Raises:
+      UserError: they are fewer than those of one update.
+    """
+    steps, each = max(round(config.training.epochs * epoch), 1), config.optimizer.accumulate
+    if steps < each:
+        raise UserError(
+            f"config.optimizer.accumulate is {each}, but the training has {steps} batches only "
+            f"({epoch} in an epoch); take fewer, or more config.training.epochs"
+        )
+    return steps - steps % each
 
 
 def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:

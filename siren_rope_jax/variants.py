@@ -72,6 +72,10 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "siren_rope": _with_order(_network()),
         "siren_only": _with_order(_network(("siren",))),
         "dnn_only": _with_order(_network(("dnn",))),
+        "siren_rope_split_dim": {
+            "time": {**_network(), "planes": (0.0, 0.5)},
+            "order": {**_ORDER, "planes": (0.5, 1.0)},
+        },
         "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
         "siren_rope_no_order": {"time": _network()},
         "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
@@ -103,6 +107,7 @@ _RETRIEVAL: _Others = {
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
+    "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
     # both ways to know the request's time: being told, and turning to past events
     "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
     "siren_rope_time_in_embedding_cyclic": (

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=configs/nope.py", "--workdir=x"], "no such config file"),
+        (["--config=configs/nope.py", "--workdir=x"], "nope.py: no such config file"),
         (["--config=configs/synthetic.py:siren_rop", "--workdir=x"], "did you mean 'siren_rope'?"),
         (
             ["--config=configs/synthetic.py", "--config.training.epocs=1", "--workdir=x"],
@@ -24,6 +24,11 @@ ROOT = Path(__file__).parent.parent
             ["--config=configs/synthetic.py", "--config.training.epochs=a", "--workdir=x"],
             "epochs=a",
         ),
+        (
+            ["--config=configs/synthetic.py", "--config.variant=ordinal", "--workdir=x"],
+            "is chosen after the config file: --config=FILE.py:ordinal",
+        ),
+        (["--config=configs/data/table.py", "--workdir=x"], "it is for prepare.py"),
         (["--config=configs/synthetic.py"], "--workdir"),
         (["--config=configs/synthetic.py", "--workdir=x"], "is no prepared log"),
     ],

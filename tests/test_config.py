@@ -137,6 +137,15 @@ def test_what_a_model_that_repeats_cannot_be_combined_with(overrides: dict, mess
         read_experiment(config)
 
 
+def test_a_loss_that_learns_no_probabilities_cannot_be_judged_by_them() -> None:
+    path, plain = str(ROOT / "configs/next_item.py"), {"model.repeat": False}
+    for loss in ({"loss.kind": "gbce"}, {"loss.kind": "sampled_softmax", "loss.log_q": False}):
+        overrides = {**plain, **loss}
+        with pytest.raises(UserError, match=r"config\.criterion: .* ndcg@10, hr@10 or mrr with"):
+            read_experiment(load_config_file(path, overrides, "ordinal"))
+        read_experiment(load_config_file(path, {**overrides, "criterion": "mrr"}, "ordinal"))
+
+
 def test_a_model_that_repeats_may_learn_from_samples() -> None:
     overrides = {"loss.kind": "sampled_softmax", "loss.sampler": "in_batch"}
     config = load_config_file(str(ROOT / "configs/next_item.py"), overrides, "ordinal")

@@ -31,6 +31,7 @@ def zipped(**members: bytes) -> bytes:
     return file.getvalue()
 
 
+HOST = "127.0.0.1"
 ARCHIVE = zipped(**{"ml-1m/README": b"terms", "ml-1m/ratings.dat": RATINGS})
 MD5 = "md5:" + hashlib.md5(ARCHIVE).hexdigest()
 
@@ -85,9 +86,9 @@ def test_fetches_checks_and_unpacks(tmp_path, server, capsys, checksum):
     address, bodies, asked = server
     bodies["/d/ml-1m.zip"] = ARCHIVE
     path = fetch_log(config(f"{address}/d/ml-1m.zip?x=1", checksum), tmp_path / "kept")
-    assert path == tmp_path / "kept" / "ml-1m" / "ratings.dat"
+    assert path == tmp_path / "kept" / HOST / "d" / "ml-1m" / "ratings.dat"
     assert path.read_bytes() == RATINGS
-    assert files(tmp_path / "kept") == ["ml-1m.zip", "ml-1m/ratings.dat"]
+    assert files(tmp_path / "kept" / HOST) == ["d/ml-1m.zip", "d/ml-1m/ratings.dat"]
     said = capsys.readouterr().out
     terms, fetching = said.index("terms: research use"), said.index("fetching http://127.0.0.1")
     assert terms < fetching
@@ -101,23 +102,35 @@ def test_a_gzipped_log_is_kept_as_it_is(tmp_path, server):
     address, bodies, _ = server
     bodies["/checkins.txt.gz"] = gzip.compress(RATINGS)
     path = fetch_log(config(f"{address}/checkins.txt.gz", member=""), tmp_path)
-    assert path == tmp_path / "checkins.txt.gz" and path.read_bytes() == bodies["/checkins.txt.gz"]
+    assert path == tmp_path / HOST / "checkins.txt.gz"
+    assert path.read_bytes() == bodies["/checkins.txt.gz"]
+
+
+def test_files_of_one_name_from_different_places_are_not_confused(tmp_path, server):
+    address, bodies, _ = server
+    for place in ("0core", "5core"):
+        bodies[f"/{place}/Books.csv.gz"] = gzip.compress(place.encode())
+    for place in ("0core", "5core"):
+        path = fetch_log(config(f"{address}/{place}/Books.csv.gz", member=""), tmp_path)
+        assert gzip.decompress(path.read_bytes()) == place.encode()
 
 
 def test_a_file_put_there_by_hand_is_used_if_it_is_right(tmp_path, server):
     address, bodies, asked = server
     bodies["/ml-1m.zip"] = ARCHIVE
-    (tmp_path / "ml-1m.zip").write_bytes(ARCHIVE)
+    file = tmp_path / HOST / "ml-1m.zip"
+    file.parent.mkdir()
+    file.write_bytes(ARCHIVE)
     fetch_log(config(f"{address}/ml-1m.zip", MD5), tmp_path)
     assert not asked
-    (tmp_path / "ml-1m.zip").write_bytes(ARCHIVE[:-7])
+    file.write_bytes(ARCHIVE[:-7])
     fetch_log(config(f"{address}/ml-1m.zip", MD5), tmp_path)
-    assert asked and (tmp_path / "ml-1m.zip").read_bytes() == ARCHIVE
+    assert asked and file.read_bytes() == ARCHIVE
 
 
 BY_HAND = (
-    r"fetch that file by other means and put it at .*kept/ml-1m\.zip, then try again; or name its "
-    r"ml-1m/ratings\.dat by --input"
+    r"fetch that file by other means and put it at .*kept/.*/ml-1m\.zip, then try again; or name "
+    r"its ml-1m/ratings\.dat by --input"
 )
 FAILURES = {
     "another file": (ARCHIVE, "md5:" + "0" * 32, f"MD5 hash .* does not match.*; {BY_HAND}"),
@@ -168,7 +181,7 @@ def test_an_archive_without_the_member(tmp_path, server):
     bodies["/damaged/ml-1m.zip"] = bytes(damaged)
     with pytest.raises(UserError, match=r"cannot unpack .*ml-1m\.zip: .*; remove it; fetch that"):
         fetch_log(config(f"{address}/damaged/ml-1m.zip"), tmp_path / "other")
-    assert files(tmp_path) == ["ml-1m.zip", "other/ml-1m.zip"]
+    assert files(tmp_path) == [f"{HOST}/ml-1m.zip", f"other/{HOST}/damaged/ml-1m.zip"]
 
 
 def test_a_log_without_a_link(tmp_path):

@@ -194,6 +194,17 @@ def test_all_forms_of_a_file_give_the_same_log(tmp_path):
         assert log.vocabulary("item").equals(logs[0].vocabulary("item")), name
 
 
+def test_hashed_ids_of_64_bits_are_the_same_in_all_forms(tmp_path):
+    raw = raw_log()
+    hashed = raw.assign(iid=raw["iid"].map(lambda i: 2**64 - 1 - int(i[1:])).astype("uint64"))
+    logs = [prepared(tmp_path, hashed, name) for name in ("a.csv", "a.parquet")]
+    assert_same(*logs, "parquet")
+    values = [log.vocabulary("item")["value"].to_pylist() for log in logs]
+    assert values[0] == values[1] and str(2**64 - 1) in values[0]
+    small = raw.assign(uid=raw["uid"].astype("uint64"))
+    assert_same(prepared(tmp_path, small, "b.parquet"), prepared(tmp_path, raw, "b.csv"), "small")
+
+
 def test_columns_without_a_header_and_other_delimiters(tmp_path):
     raw = raw_log()
     for delimiter in ("|", "::"):

@@ -214,6 +214,23 @@ def test_items_that_the_log_has_not_are_all_one(log: PreparedLog, run: TrainedRu
     assert not np.allclose(new, known)
 
 
+def test_scores_of_a_model_that_repeats_are_log_probabilities(
+    log: PreparedLog, run: TrainedRun
+) -> None:
+    """Also where most of the history is of items that the model does not know."""
+    time = log.schema.end + 60
+    events = pd.concat([fresh_event("new", time, item) for item in ("i7", "?", "??", "???")])
+    lists = recommend(run, ["new", "user 3"], time + 1, k=1000, events=events)
+    total = np.exp(lists["score"]).groupby(lists["user"]).sum()
+    np.testing.assert_allclose(total, 1, rtol=1e-4)
+
+
+def test_fresh_events_may_be_pandas_categories(log: PreparedLog) -> None:
+    plain = fresh_event("new", log.schema.end + 60)
+    encoded = encode(log, plain.astype({"item": "category", "user": "category"}))
+    np.testing.assert_array_equal(encoded["new"], encode(log, plain)["new"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -258,8 +275,17 @@ def test_what_cannot_be_recommended_is_said(
         recommend(run, late, early)
     with pytest.raises(UserError, match=r"for one write \['user 1'\]"):
         recommend(run, "user 1", log.schema.end)
-    with pytest.raises(UserError, match="k is 0; it must be at least 1"):
-        recommend(run, ["user 1"], log.schema.end, k=0)
+    wrong: Any
+    for wrong in (0, 3.0, "3"):
+        with pytest.raises(UserError, match=f"k is {wrong}; it must be a whole number, at least 1"):
+            recommend(run, ["user 1"], log.schema.end, k=wrong)
+    for wrong in ({"users": 5}, {"items": "i3"}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))}: must be several; for one write"):
+            recommend(run, **{"users": ["user 1"], "request_time": log.schema.end, **wrong})
+    with pytest.raises(UserError, match="events: must be a pandas DataFrame, not a list"):
+        recommend(run, ["user 1"], log.schema.end, events=[{"user": "user 1"}])  # type: ignore
+    with pytest.raises(UserError, match=r"open its directory first: TrainedRun\.open"):
+        recommend("runs/next", ["user 1"], log.schema.end)  # type: ignore
     with pytest.raises(UserError, match=r"utc_offset is 7200000; .* between -64800 and 64800"):
         recommend(run, ["user 1"], log.schema.end, utc_offset=7_200_000)
     with pytest.raises(UserError, match="there are none"):

@@ -44,7 +44,13 @@ from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import OptimizerConfig, learning_rate, make_optimizer
 from siren_rope_jax.retrieval.losses import LossConfig
 from siren_rope_jax.sharding import make_mesh, place_batch, replicated
-from siren_rope_jax.train import TrainState, fit, train_step, validation_steps
+from siren_rope_jax.train import (
+    TrainState,
+    fit,
+    train_step,
+    training_steps,
+    validation_steps,
+)
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
@@ -485,6 +491,19 @@ def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
 
     mean = {"w": jnp.ones((2, 2)) * 0.2}
     np.testing.assert_allclose(run(2, gradients * 2), run(1, [mean] * 2), rtol=1e-6)
+
+
+def test_a_training_is_of_whole_updates(feed: Path, tmp_path: Path) -> None:
+    def config(accumulate: int) -> ExperimentConfig:
+        optimizer = OptimizerConfig(accumulate=accumulate)
+        return dataclasses.replace(experiment(feed, epochs=1.0), optimizer=optimizer)
+
+    assert [training_steps(config(n), 10) for n in (1, 3, 10)] == [10, 9, 10]
+    with pytest.raises(UserError, match="accumulate is 11, but the training has 10 batches only"):
+        training_steps(config(11), 10)
+    with pytest.raises(UserError, match="accumulate is 4096"):
+        fit(config(4096), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("updates", [1, 2, 40])

@@ -23,15 +23,15 @@ VARIANTS = (
     "time_in_embedding_cyclic",
     "to_rope",
     "to_rope_split_dim",
+    "to_rope_day_week",
     "hstu_bias",
     "siren_only",
     "dnn_only",
     "siren_rope",
-    "siren_rope_cyclic",
+    "siren_rope_split_dim",
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
-    "siren_rope_time_in_embedding_cyclic",
 )
 DATASETS: dict[str, dict[str, Any]] = {
     "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},

@@ -201,7 +201,7 @@ def load_config_file(
       UserError: no such file, no `get_config` in it, or an unknown key.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path}: there is no such config file")
+        raise UserError(f"{path}: there is no such config file below {Path.cwd()}")
     namespace = runpy.run_path(str(path))
     if "get_config" not in namespace:
         raise UserError(f"{path}: defines no get_config()")

@@ -27,7 +27,7 @@ def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
 
     Args:
       config: of one of the files in configs/data.
-      folder: where the publisher's file is kept, under its own name, and its members below.
+      folder: where the publisher's file is kept, below its host and path; its members beside it.
 
     Raises:
       UserError: no link, no such file behind it, no network, a wrong checksum, a damaged file; it
@@ -44,7 +44,8 @@ def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
         )
     print(f"{prepared.name}: {prepared.source or 'source not stated'}")
     print(f"terms: {prepared.license or 'not stated'}")
-    file = Path(folder) / Path(urlsplit(wanted.url).path).name
+    link = urlsplit(wanted.url)
+    file = Path(folder) / (link.hostname or "") / link.path.lstrip("/")
     if file.is_file() and _right(file, wanted.checksum):
         print(f"{file} is there already", flush=True)
     else:

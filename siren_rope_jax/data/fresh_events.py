@@ -26,6 +26,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
       UserError: a column is missing or empty somewhere, of another type than the log's, or out of
         range.
     """
+    if not isinstance(events, pd.DataFrame):
+        raise UserError(f"events: must be a pandas DataFrame, not a {type(events).__name__}")
     schema = log.schema
     rows = np.zeros(len(events), schema.event_dtype)
     rows["split"] = TEST  # later than all that was learnt from
@@ -53,7 +55,10 @@ def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series
         raise UserError(f"events: no column {name!r}; there are {', '.join(map(str, events))}")
     if required and (missing := events[name].isna()).any():
         raise UserError(f"events: {name} is missing in row {int(missing.argmax())}")
-    return events[name]
+    column = events[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):  # pandas' own encoding; here values count
+        column = column.astype(column.cat.categories.dtype)
+    return column
 
 
 def _unix_seconds(times: pd.Series) -> pd.Series:

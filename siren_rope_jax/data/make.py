@@ -18,6 +18,8 @@ def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig
     Raises:
       UserError: as `make_log`, of the config and of a missing or superfluous input.
     """
+    if "model" in config and "data" in config:
+        raise UserError("config: describes an experiment, not a log; it is for train.py")
     if "num_users" in config:
         if input is not None:
             raise UserError(f"input: {input} is given, but the synthetic feed is generated")

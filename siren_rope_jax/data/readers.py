@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import ibis
+import numpy as np
 import pyarrow.parquet as pq
 
 from siren_rope_jax.data.conversions import check_gzip, convert
@@ -239,7 +240,9 @@ def _plain_numbers(table: ibis.Table) -> ibis.Table:
     casts = {}
     for c in table.columns:
         kind = table[c].type()
-        if kind.is_integer():
+        if kind.is_unsigned_integer() and (table[c] > np.iinfo(np.int64).max).any().execute():
+            casts[c] = table[c].cast("string")  # hashes
+        elif kind.is_integer():
             casts[c] = table[c].cast("int64")
         elif kind.is_floating() or kind.is_decimal():
             casts[c] = table[c].cast("float64")

@@ -138,7 +138,8 @@ def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "
         # In logs, or items far behind would all be lost below float32's least number, and tie.
         total_Rx1 = jax.nn.logsumexp(score_RxV, axis=1, where=candidate_V, keepdims=True)
         share_RxV = score_RxV - total_Rx1 + jnp.log(explore_R)[:, None]
-        score_RxV = jnp.logaddexp(share_RxV, jnp.log(again_RxV))
+        known_Rx1 = Repeat(item_RxL, weight_RxL, explore_R).log_known()[:, None]
+        score_RxV = jnp.logaddexp(share_RxV, jnp.log(again_RxV)) - known_Rx1
     # One result for the target's score and all it is compared with: ties must be exact, so the
     # compiler may not compute the product a second time in another way.
     return jax.lax.optimization_barrier(score_RxV)

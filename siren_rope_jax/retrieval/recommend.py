@@ -63,6 +63,8 @@ def recommend(
         a time, offset or length that is none, `items` of which it knows none, or `events` that are
         wrong or in the log already.
     """
+    if not isinstance(run, TrainedRun):
+        raise UserError(f"run is {run!r}; open its directory first: TrainedRun.open(DIR)")
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
     second = _unix_seconds(request_time)
@@ -71,11 +73,9 @@ def recommend(
             f"utc_offset is {utc_offset}; it must be seconds between {-MAX_UTC_OFFSET} and "
             f"{MAX_UTC_OFFSET}"
         )
-    if k < 1:
-        raise UserError(f"k is {k}; it must be at least 1")
-    if isinstance(users, str):
-        raise UserError(f"users: must be several; for one write [{users!r}]")
-    users = list(users)
+    if not isinstance(k, int | np.integer) or k < 1:
+        raise UserError(f"k is {k}; it must be a whole number, at least 1")
+    users = _several(users, "users")
     fresh = {} if events is None else encode(run.log, events)
     _check_known(run, users, fresh)
     if filter_seen is None:
@@ -109,6 +109,13 @@ def recommend(
     )
 
 
+def _several(ids: Any, name: str) -> list[Any]:
+    """The ids as a list; a single one is refused, a text above all, which is letters to Python."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise UserError(f"{name}: must be several; for one write [{ids!r}]")
+    return list(ids)
+
+
 class _Shown(NamedTuple):
     """What a list may show: how many items, which of all (None: each), which of a user's."""
 
@@ -120,7 +127,7 @@ class _Shown(NamedTuple):
 def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
     """Which rows of the model's table are of these items."""
     item = run.log.schema.categorical[0]
-    raw = pd.Series(list(items), name="item", dtype=object)
+    raw = pd.Series(_several(items, "items"), name="item", dtype=object)
     known = encode_ids(raw, run.log.vocabulary(item.name)["value"].to_pandas(), "items")
     allowed = np.zeros(item.rows, bool)
     allowed[item.known_ids(known)] = True

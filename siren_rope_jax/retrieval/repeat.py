@@ -26,13 +26,16 @@ class Repeat:
     weight: Float[AnyArray, "*S L"]
     explore: Float[AnyArray, "*S"]
 
+    def log_known(self) -> Float[Array, "*S"]:
+        """The log of all that known items are given."""
+        return _log(jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore)
+
     def mixed_nll(
         self, target: Int[Array, "*S"], softmax_nll: Float[Array, "*S"]
     ) -> Float[Array, "*S"]:
         """-log of a target's probability in the mixture, given that of the softmax alone."""
         again = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
-        known = jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore
-        return _log(known) - jnp.logaddexp(_log(again), _log(self.explore) - softmax_nll)
+        return self.log_known() - jnp.logaddexp(_log(again), _log(self.explore) - softmax_nll)
 
 
 def per_slot(repeat: Repeat | None) -> Repeat | None:
