@@ -240,13 +240,17 @@ def _plain_numbers(table: ibis.Table) -> ibis.Table:
     casts = {}
     for c in table.columns:
         kind = table[c].type()
-        if kind.is_unsigned_integer() and (table[c] > np.iinfo(np.int64).max).any().execute():
+        if kind.is_unsigned_integer() and _exceeds_int64(table[c]):
             casts[c] = table[c].cast("string")  # hashes
         elif kind.is_integer():
             casts[c] = table[c].cast("int64")
         elif kind.is_floating() or kind.is_decimal():
             casts[c] = table[c].cast("float64")
     return table.mutate(**casts) if casts else table
+
+
+def _exceeds_int64(column: ibis.Value) -> bool:
+    return bool((column > np.iinfo(np.int64).max).any().to_pyarrow().as_py())
 
 
 def _first_lines(error: Exception) -> str:
