@@ -118,10 +118,11 @@ def test_the_time_of_the_request_matters_where_it_is_to(name: str, block: str, e
     assert changed == (model.config.uses_time and not event)
 
 
+@pytest.mark.parametrize("repeat", [False, True], ids=["plain", "repeat"])
 @pytest.mark.parametrize("name", ["siren_rope_hstu_bias", "fuxi_bias", "time_in_embedding"])
-def test_times_that_come_later_change_nothing_earlier(name: str) -> None:
+def test_times_that_come_later_change_nothing_earlier(name: str, repeat: bool) -> None:
     """Neither those of later events nor of later requests."""
-    model, params = small_retriever(name)
+    model, params = small_retriever(name, repeat=repeat)
     batch = random_next_items()
     slots = np.arange(batch.segment.shape[1])
     later = batch.replace(
