@@ -39,7 +39,7 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     for categorical in schema.categorical:
         values = log.vocabulary(categorical.name)["value"].to_pandas()
         raw = _column(events, categorical.name, required=categorical is schema.categorical[0])
-        rows[f"categorical/{categorical.name}"] = encode_ids(raw, values, "events")
+        rows[f"categorical/{categorical.name}"] = ids_in(raw, values, "events")
     largest = float(np.finfo(np.float32).max)
     for dense in schema.dense:
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
@@ -81,7 +81,7 @@ def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
     return values.to_numpy()
 
 
-def encode_ids(raw: pd.Series, vocabulary: pd.Series, where: str) -> Int[np.ndarray, " N"]:
+def ids_in(raw: pd.Series, vocabulary: pd.Series, where: str) -> Int[np.ndarray, " N"]:
     """Ids from 1 in the order of the vocabulary; 0 of what is not in it, and of nothing.
 
     Args:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from siren_rope_jax.data.assemble import Piece, next_item_batch
-from siren_rope_jax.data.fresh_events import encode, encode_ids
+from siren_rope_jax.data.fresh_events import encode, ids_in
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment
 from siren_rope_jax.retrieval.model import Retrieved
@@ -128,7 +128,7 @@ def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
     """Which rows of the model's table are of these items."""
     item = run.log.schema.categorical[0]
     raw = pd.Series(_several(items, "items"), name="item", dtype=object)
-    known = encode_ids(raw, run.log.vocabulary(item.name)["value"].to_pandas(), "items")
+    known = ids_in(raw, run.log.vocabulary(item.name)["value"].to_pandas(), "items")
     allowed = np.zeros(item.rows, bool)
     allowed[item.known_ids(known)] = True
     allowed[0] = False
