@@ -5,7 +5,7 @@
     python experiments/train.py --config=configs/globo.py:siren_rope --workdir=runs/globo
 
 The part after the colon is a variant (siren_rope_jax/variants.py). About three minutes on two
-cores; test NE of ordinal about .807 / .915 (dwell60, long_dwell), of siren_rope .811 / .917. One
+cores; test NE of ordinal about .806 / .915 (dwell60, long_dwell), of siren_rope .810 / .917. One
 epoch, because articles live for days.
 """
 
