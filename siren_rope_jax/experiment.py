@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from siren_rope_jax import __version__
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.errors import UserError, check, suggestion
@@ -134,7 +135,7 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
 
     Raises:
       UserError: it belongs to another experiment (the first differing key is named), to other
-        data, or holds files but no config.json.
+        data, was begun by another version of this package, or holds files but no config.json.
     """
     if (workdir / "config.json").exists():
         theirs, ours = identity(load_config(workdir)), identity(config)
@@ -144,13 +145,19 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
                 "or remove this one"
             )
         note_log(workdir, config.data.path, fingerprint)
+        begun = trained_with(workdir)
+        if begun != __version__:
+            raise UserError(
+                f"{workdir} was begun by siren-rope-jax {begun}, and this is {__version__}, which "
+                "would train otherwise; choose another --workdir, or remove this one"
+            )
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     resolved = to_dict(config)
     resolved["data"]["path"] = str(Path(config.data.path).absolute())
-    write_json(workdir / "data.json", {"fingerprint": fingerprint})
+    write_json(workdir / "data.json", {"fingerprint": fingerprint, "trained_with": __version__})
     write_json(workdir / "config.json", resolved)
 
 
@@ -198,6 +205,11 @@ def check_data(workdir: Path, fingerprint: str) -> None:
             f"{workdir} was trained on other data than the log holds (prepared again since?); "
             "choose another --workdir, or restore the log"
         )
+
+
+def trained_with(workdir: Path) -> str | None:
+    """The version of this package that began a run; None where nothing says so."""
+    return json.loads((workdir / "data.json").read_text()).get("trained_with")
 
 
 def load_config(workdir: Path) -> ExperimentConfig:

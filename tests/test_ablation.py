@@ -140,6 +140,19 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     path = runs[1].workdir / "result.json"
     write_json(path, json.loads(path.read_text()) | {"version": "0.0.1"})
     assert [r.is_finished() for r in runs] == [True, False, True]
+    jobs.execute(runs, 1, train)  # measured again, that is
+    assert [r.is_finished() for r in runs] == [True, True, True]
+
+
+def test_a_run_that_another_version_began_is_refused(tmp_path):
+    _, runs = make_plan(tmp_path, seeds=(0,))
+    jobs.execute(runs[:2], 1, train)
+    path = runs[1].workdir / "data.json"
+    write_json(path, json.loads(path.read_text()) | {"trained_with": "0.0.1"})
+    assert [r.is_finished() for r in runs[:2]] == [True, False]
+    (failure,) = jobs.execute(runs[:2], 1, train)
+    assert "begun by siren-rope-jax 0.0.1, and this is" in failure
+    assert not runs[1].is_finished()
 
 
 def test_a_run_is_finished_on_its_data_however_their_path_is_spelt(tmp_path, monkeypatch):

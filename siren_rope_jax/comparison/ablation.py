@@ -26,6 +26,7 @@ from siren_rope_jax.experiment import (
     ExperimentConfig,
     identity,
     read_experiment,
+    trained_with,
     without_execution,
 )
 from siren_rope_jax.files import write_json
@@ -153,7 +154,7 @@ class Run:
     def is_finished(self) -> bool:
         """Whether it was trained to its end, with this config on this log, and tested since.
 
-        What another version of this package measured is not taken over.
+        What another version of this package trained or measured is not taken over.
 
         Raises:
           UserError: as `result`, or the prepared log is gone.
@@ -162,7 +163,9 @@ class Run:
         if not all((self.workdir / name).is_file() for name in names):
             return False
         result = self.result()
-        if not result.get("training_ended") or result["version"] != __version__:
+        if not result.get("training_ended"):
+            return False
+        if {result["version"], trained_with(self.workdir)} != {__version__}:
             return False
         if without_execution(result["config"]) != identity(self.config):
             return False
