@@ -87,7 +87,10 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     state, progress, iterator = init(params), Progress(), iter(batches)
     key_of = jax.jit(jax.random.key, out_shardings=replicated(mesh))
     key = key_of(config.seed)
-    step_fn = jax.jit(partial(train_step, loss_of=objective.loss, optimizer=optimizer))
+    # The old state's memory is the new one's: the parameters are on the device once, not twice.
+    step_fn = jax.jit(
+        partial(train_step, loss_of=objective.loss, optimizer=optimizer), donate_argnums=0
+    )
 
     with Checkpoints(workdir) as checkpoints:
         if restored := checkpoints.latest(abstract(state), iterator):
@@ -107,7 +110,7 @@ def fit(config: ExperimentConfig, workdir: Path) -> Progress:
                     run_log.pause_clock()
                     values = objective.validate(state.params)
                     cost = values[objective.criterion] * (-1 if objective.higher_is_better else 1)
-                    if not math.isfinite(cost):
+                    if not all(math.isfinite(value) for value in values.values()):
                         raise UserError(
                             f"the validation's metrics are {values} at step {step}: the parameters "
                             "are no longer finite (lower config.optimizer.learning_rate), or there "
