@@ -104,6 +104,12 @@ def test_a_request_has_a_time_in_seconds_or_of_a_zone(log: PreparedLog, run: Tra
             recommend(run, ["user 3"], bad)
 
 
+def test_a_log_without_offsets_takes_none(tmp_path: Path, run: TrainedRun) -> None:
+    utc = make_log(tmp_path / "log", min_count=1, has_utc_offset=False)
+    with pytest.raises(UserError, match="utc_offset is 3600, but the log has no offsets"):
+        recommend(dataclasses.replace(run, log=utc), ["user 3"], utc.schema.end, utc_offset=3600)
+
+
 def test_users_are_read_once(log: PreparedLog, run: TrainedRun) -> None:
     numbers = run.log.user_numbers
     recommend(run, ["user 3"], log.schema.end)
@@ -196,11 +202,13 @@ def test_a_feature_of_a_fresh_event_may_be_absent_as_in_the_log(tmp_path: Path) 
         assert encode(log, events)[3]["categorical/tab"].tolist() == [0, 2, 0]
 
 
-@pytest.mark.parametrize("zoned", [False, True])
-def test_times_of_fresh_events_are_rounded_down(log: PreparedLog, zoned: bool) -> None:
+@pytest.mark.parametrize(
+    "form", ["seconds", "datetime64[ns, UTC]", "object", "timestamp[us, tz=UTC][pyarrow]"]
+)
+def test_times_of_fresh_events_are_rounded_down(log: PreparedLog, form: str) -> None:
     events = fresh_event("new", 0).assign(time=-0.5)
-    if zoned:
-        events["time"] = pd.to_datetime(events["time"], unit="s", utc=True)
+    if form != "seconds":
+        events["time"] = pd.to_datetime(events["time"], unit="s", utc=True).astype(form)
     assert encode(log, events)["new"]["time"] == [-1]
 
 
@@ -286,12 +294,15 @@ def test_what_cannot_be_recommended_is_said(
         recommend(run, ["user 1"], log.schema.end, events=[{"user": "user 1"}])  # type: ignore
     with pytest.raises(UserError, match=r"open its directory first: TrainedRun\.open"):
         recommend("runs/next", ["user 1"], log.schema.end)  # type: ignore
-    with pytest.raises(UserError, match=r"utc_offset is 7200000; .* between -64800 and 64800"):
-        recommend(run, ["user 1"], log.schema.end, utc_offset=7_200_000)
+    for wrong in (7_200_000, "3600"):
+        with pytest.raises(UserError, match=rf"offset is {wrong!r}; .* between -64800 and 64800"):
+            recommend(run, ["user 1"], log.schema.end, utc_offset=wrong)
     with pytest.raises(UserError, match="there are none"):
         recommend(run, [], log.schema.end)
-    with pytest.raises(UserError, match="user 7 is not in the log; its users are of type str"):
+    with pytest.raises(UserError, match="user 7 is not in the log; it is of type integer, those"):
         recommend(run, [7], log.schema.end)
+    with pytest.raises(UserError, match=r"users: \['user 1'\] is no id; give a flat list"):
+        recommend(run, [["user 1"]], log.schema.end)
     ranking = RankingExperiment(
         variant="ordinal",
         data=DataConfig(str(log.path), length=24, stride=12, batch_size=8),

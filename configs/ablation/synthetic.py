@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
             ),
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
+            "champion": "siren_rope",
             "lines": LINES,
             "jobs": 4,
         }

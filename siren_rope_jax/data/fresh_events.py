@@ -1,5 +1,6 @@
 """Events that are newer than a prepared log, such as today's, encoded as those in it."""
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,13 @@ def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series
 
 
 def _unix_seconds(times: pd.Series) -> pd.Series:
-    """Datetimes as Unix seconds; anything else as it is."""
-    if isinstance(times.dtype, pd.DatetimeTZDtype):
-        return (times - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
-    return times
+    """Datetimes with a zone, of pandas, Python or Arrow, as Unix seconds; the rest as it is."""
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        values = [] if pd.api.types.is_numeric_dtype(times.dtype) else times.tolist()
+        if not values or not all(isinstance(v, datetime) and v.tzinfo for v in values):
+            return times
+        times = pd.Series(pd.to_datetime(values, utc=True), times.index, name=times.name)
+    return (times - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
 
 
 def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,8 +46,8 @@ def recommend(
       k: length of a list, at least 1; a list is shorter where no more items are left.
       utc_offset: local time minus UTC at the request, in seconds; None: that which the log has at
         the user's last event before it. Where a log's offsets are those of the event before
-        (`configs/data/gowalla.py`), that is one event behind: better say it. The zone of a
-        `datetime` does not matter.
+        (`configs/data/gowalla.py`), that is one event behind: better say it. A log without any
+        takes none. The zone of a `datetime` does not matter.
       events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
         the log, events later than all that it holds.
       items: raw ids of those that a list may show, such as what is in stock; those that the model
@@ -68,13 +68,11 @@ def recommend(
     if not isinstance(run.config, RetrievalExperiment):
         raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
     second = _unix_seconds(request_time)
-    if utc_offset is not None and not abs(utc_offset) <= MAX_UTC_OFFSET:
-        raise UserError(
-            f"utc_offset is {utc_offset}; it must be seconds between {-MAX_UTC_OFFSET} and "
-            f"{MAX_UTC_OFFSET}"
-        )
+    if utc_offset is not None:
+        _check_offset(run, utc_offset)
     if not isinstance(k, int | np.integer) or k < 1:
         raise UserError(f"k is {k}; it must be a whole number, at least 1")
+    k = min(int(k), run.log.schema.categorical[0].known)
     users = _several(users, "users")
     fresh = {} if events is None else encode(run.log, events)
     _check_known(run, users, fresh)
@@ -107,6 +105,20 @@ def recommend(
             "score": score[ids > 0],
         }
     )
+
+
+def _check_offset(run: TrainedRun, seconds: Any) -> None:
+    """Refuses an offset that is none, or that the model, trained without any, would mistake."""
+    number = isinstance(seconds, int | float | np.integer | np.floating)
+    if not number or not abs(seconds) <= MAX_UTC_OFFSET:
+        raise UserError(
+            f"utc_offset is {seconds!r}; it must be seconds between {-MAX_UTC_OFFSET} and "
+            f"{MAX_UTC_OFFSET}"
+        )
+    if not run.log.schema.has_utc_offset:
+        raise UserError(
+            f"utc_offset is {seconds!r}, but the log has no offsets: its hours and days are UTC's"
+        )
 
 
 def _several(ids: Any, name: str) -> list[Any]:
@@ -222,9 +234,13 @@ def _check_known(run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.n
         raise UserError("users: there are none")
     known = run.log.user_numbers
     for user in users:
+        if not isinstance(user, Hashable):
+            raise UserError(f"users: {user!r} is no id; give a flat list of them")
         if user not in known and user not in fresh:
-            kind = type(next(iter(known)))
-            hint = "" if isinstance(user, kind) else f"; its users are of type {kind.__name__}"
+            ours, theirs = (
+                pd.api.types.infer_dtype([value]) for value in (user, next(iter(known)))
+            )
+            hint = "" if ours == theirs else f"; it is of type {ours}, those of the log {theirs}"
             if not hint and len(known) < 10_000:  # the search for a near name is slow
                 hint = suggestion(user, known)
             raise UserError(f"user {user!r} is not in the log{hint}")
