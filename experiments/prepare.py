@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from siren_rope_jax import cli
 from siren_rope_jax.data.download import fetch_log
 from siren_rope_jax.data.make import make_log
+from siren_rope_jax.data.writer import check_new
 from siren_rope_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
@@ -31,6 +32,7 @@ def main() -> None:
     """Prepares what the flags describe and prints what was found."""
     if _DOWNLOAD.value and _INPUT.value is not None:
         raise UserError("--input and --download: both name the log; give one of them")
+    check_new(_OUTPUT.value)  # before anything is fetched
     source = fetch_log(_CONFIG.value, _DOWNLOADS.value) if _DOWNLOAD.value else _INPUT.value
     report = make_log(_CONFIG.value, source, _OUTPUT.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")

@@ -216,6 +216,15 @@ def test_the_script_fetches_and_prepares(tmp_path, server):
     assert PreparedLog.open(tmp_path / "out").report["files"] == ["ratings.dat"]
 
 
+def test_the_script_looks_at_the_output_before_it_fetches(tmp_path, server):
+    address, _, asked = server
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").touch()
+    done = script(tmp_path, "--download", f"--config.download.url={address}/ml-1m.zip")
+    assert done.returncode != 0 and "out exists and is not empty" in done.stderr
+    assert not asked
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -33,6 +33,17 @@ class Written(NamedTuple):
     sha256: str
 
 
+def check_new(output: str | Path) -> None:
+    """Refuses a directory to write that has anything in it.
+
+    Raises:
+      UserError: `output` exists and is not an empty directory.
+    """
+    output = Path(output).absolute()
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty; remove it or name another output")
+
+
 @contextlib.contextmanager
 def new_directory(output: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling of `output`, renamed to it on success and removed on failure.
@@ -40,9 +51,8 @@ def new_directory(output: str | Path) -> Iterator[Path]:
     Raises:
       UserError: `output` exists and is not an empty directory, or cannot be made.
     """
+    check_new(output)
     output = Path(output).absolute()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; remove it or name another output")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
