@@ -4,8 +4,9 @@
     python experiments/compare_peer.py --config=configs/peer/NAME.py --python=peer/bin/python \
         --workdir=DIR [--ours=RUN[,RUN...]] [--config.key=value ...]
 
-The log is one prepared with --config.split.kind=leave_one_out. Same events, same length of history,
-same ranking of the same items by the same code; the model, its batches, loss and optimiser are
+The log is one prepared with --config.split.kind=leave_one_out. Same events (those of a long history
+as several users, since RecTools learns from a user's last ones only), same length of history, same
+ranking of the same items by the same code; the model, its batches, loss and optimiser are
 RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
 runs of experiments/train.py on the same log and evaluated alike, also the differences. The same
 command again does not train again.

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def python():
 
 def written(log, path):
     """What the peer reads of the log."""
-    peer.write_events(path, log)
+    peer.write_events(path, log, longest=6)
     with np.load(path) as file:
         return dict(file)
 
@@ -99,6 +100,40 @@ def test_what_the_peer_reads_are_the_events_in_order(log, tmp_path):
     assert (np.diff(found["user"]) >= 0).all()
     users = log.users().to_pandas().to_numpy()
     np.testing.assert_array_equal(users[found["user"]], expected["user"])
+
+
+def test_the_peer_is_asked_for_every_training_event_once(log, tmp_path):
+    found = written(log, tmp_path / "events.npz")
+    learnt = found["split"] == 0
+    expected = [
+        (item, before)
+        for user in np.unique(found["user"])
+        for before, item in pairwise(found["item"][learnt & (found["user"] == user)])
+    ]
+    sessions = [
+        found["session_item"][found["session"] == s] for s in range(found["session"].max() + 1)
+    ]
+    asked = [(item, before) for s in sessions for before, item in pairwise(s)]
+    assert asked == expected  # users and sessions oldest first
+    assert {len(s) for s in sessions} >= {1, 7} and max(map(len, sessions)) == 7
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 7, 50])
+def test_sessions_of_histories_of_every_length(longest):
+    user = np.repeat(np.arange(9), [1, 2, 3, 4, 5, 6, 7, 8, 15])
+    session, event = peer.sessions(user, longest)
+    assert (np.diff(session) >= 0).all() and session[-1] == session.max()
+    pairs = [(a, b) for a, b in pairwise(zip(session, event, strict=True)) if a[0] == b[0]]
+    steps = [(a[1], b[1]) for a, b in pairs]
+    assert steps == [(i, i + 1) for i in range(len(user) - 1) if user[i] == user[i + 1]]
+    sizes = np.bincount(session)
+    assert sizes.max() <= longest + 1
+    assert sum(sizes == 1) == 1  # the user of one event
+
+
+def test_no_events_make_no_sessions():
+    session, event = peer.sessions(np.zeros(0, np.int64), 3)
+    assert len(session) == len(event) == 0
 
 
 def test_errors_say_what_would_be_right(log, tmp_path):
@@ -268,9 +303,8 @@ def test_the_vectors_say_what_rectools_recommends(log, tmp_path, python):
 import sys, numpy as np, pandas as pd
 sys.path.insert(0, {str(Path(peer._SCRIPT).parent)!r})
 from rectools_sasrec import *
-with np.load({str(tmp_path / "events.npz")!r}) as file:
-    events = pd.DataFrame(dict(file))
-model = SASRecModel(**{vars(SMALL)!r}, epochs=2).fit(dataset_of(events[events["split"] == 0]))
+events, learnt = read_events(Path({str(tmp_path)!r}))
+model = SASRecModel(**{vars(SMALL)!r}, epochs=2).fit(dataset_of(learnt))
 targets, past = targets_and_past(events, "test")
 told = model.recommend(targets["user"].to_numpy(), dataset_of(past), k=5, filter_viewed=True)
 scores = queries(model.lightning_model, targets, past) @ item_vectors(

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from siren_rope_jax.comparison.bootstrap import Interval, difference
 from siren_rope_jax.comparison.comparable import RUN_KEYS, check_alike, finished_run
 from siren_rope_jax.comparison.retrieval_bootstrap import read_ranks, resample
 from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
@@ -149,11 +150,46 @@ def _as_experiment(config: PeerConfig) -> dict[str, Any]:
     }
 
 
-def write_events(path: Path, log: PreparedLog) -> None:
-    """Writes what RecTools learns from and is asked about (see `rectools_sasrec.py`)."""
+def write_events(path: Path, log: PreparedLog, longest: int) -> None:
+    """Writes what RecTools learns from and is asked about (see `rectools_sasrec.py`).
+
+    Args:
+      path: of the file.
+      log: the log.
+      longest: events of a history that the model reads at once.
+    """
     item, events = log.schema.categorical[0], log.events()
-    ids = item.known_ids(events.rows[f"categorical/{item.name}"])
-    np.savez(path, user=events.user, item=ids, split=events.rows["split"])
+    ids, split = item.known_ids(events.rows[f"categorical/{item.name}"]), events.rows["split"]
+    learnt = np.flatnonzero(split == TRAIN)
+    session, place = sessions(events.user[learnt], longest)
+    session_item = ids[learnt][place]
+    np.savez(
+        path, user=events.user, item=ids, split=split, session=session, session_item=session_item
+    )
+
+
+def sessions(
+    user: Int[np.ndarray, " N"], longest: int
+) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
+    """Cuts histories into sessions that ask for every event but a user's first exactly once.
+
+    RecTools learns from the last events of a user only; from these sessions, taken for users, it
+    learns from all. Each has at most `longest` events to ask for, and one more before them.
+
+    Args:
+      user: of each event; a user's stand together, oldest first.
+      longest: at least 1.
+
+    Returns:
+      the number of each session's events, and which events they are, session after session, oldest
+      first.
+    """
+    pieces = []
+    for own in np.split(np.arange(len(user)), np.flatnonzero(np.diff(user)) + 1):
+        stops = range(len(own), min(1, len(own) - 1), -longest)
+        pieces += [own[max(stop - longest - 1, 0) : stop] for stop in reversed(stops)]
+    number = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    return number, np.concatenate(pieces)
 
 
 def rank(
@@ -257,7 +293,7 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
         raise UserError(f"{workdir} is not empty, and no peer's; choose another --workdir")
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_events(workdir / "events.npz", log)
+    write_events(workdir / "events.npz", log, config.model.session_max_len)
     write_json(path, settings)
     done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
     if done.returncode:

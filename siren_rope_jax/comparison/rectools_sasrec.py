@@ -12,7 +12,8 @@ a better one before stopping; `seed`; `filter_seen`, whether only items new to t
 
 DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
 outside the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
-validation and of test.
+validation and of test. What is learnt from: `session`, `session_item`, the training events in
+sessions that RecTools takes for users, for of a user it would read the last events only.
 
 DIR/vectors.npz: `items` [V, D] by id, row 0 meaningless; `validation` and `test` [n, D], a query
 for each event of the split, in their order. Scores are inner products.
@@ -81,6 +82,14 @@ class KeepBest(Callback):
             trainer.should_stop = True
 
 
+def read_events(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All events, with their `split`; and those that are learnt from, in sessions for users."""
+    with np.load(directory / "events.npz") as file:
+        events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
+        learnt = pd.DataFrame({"user": file["session"], "item": file["session_item"]})
+    return events, learnt
+
+
 def targets_and_past(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The events of a split, and all earlier ones of their users."""
     number = _SPLITS[split]
@@ -113,7 +122,7 @@ def queries(module: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarra
 def item_vectors(module: Any, items: int) -> np.ndarray:
     """[items + 1, D] by the log's id; the last component is added to the score.
 
-    RecTools reads the last events of a user only, and knows no item that occurs only before them.
+    RecTools knows no item that occurs in sessions of one event only.
     """
     with torch.no_grad():
         vectors = module.torch_model.item_model.get_all_embeddings().cpu().numpy()
@@ -143,9 +152,10 @@ def validation_ndcg(
         if filter_seen:
             here = (seen_row >= start) & (seen_row < start + len(scores))
             scores[seen_row[here] - start, seen_item[here]] = -torch.inf
+        shown = (own > 0) & (scores.gather(1, own) > -torch.inf)
         scores.scatter_(1, own, -torch.inf)[:, 0] = -torch.inf
         rank = 1 + (scores >= own_score).sum(1)
-        hit = (rank <= 10) & (own[:, 0] > 0)
+        hit = (rank <= 10) & shown[:, 0]
         gains.append(torch.where(hit, 1 / torch.log2(1 + rank), 0.0))
     return float(torch.cat(gains).mean())
 
@@ -153,8 +163,7 @@ def validation_ndcg(
 def main(directory: Path) -> None:
     """Trains on the events in `directory`, and writes what it found there."""
     settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
-    with np.load(directory / "events.npz") as file:
-        events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
+    events, learnt = read_events(directory)
     seed_everything(settings["seed"], verbose=False)
 
     def trainer() -> Trainer:
@@ -169,7 +178,7 @@ def main(directory: Path) -> None:
         )
 
     model = SASRecModel(**settings["model"], get_trainer_func=trainer)
-    model.fit(dataset_of(events[events["split"] == 0]))
+    model.fit(dataset_of(learnt))
     module = model.lightning_model
     (best,) = (c for c in model.fit_trainer.callbacks if isinstance(c, KeepBest))
     module.torch_model.load_state_dict(best.state)
