@@ -1,11 +1,13 @@
-"""HSTU's published recipe (arXiv 2402.17152) on any prepared log.
+"""HSTU (arXiv 2402.17152) on any prepared log: its block, its biases and its loss.
 
     python experiments/train.py --config=configs/hstu.py \
         --config.data.path=runs/data/mine --workdir=runs/hstu
 
-Its block, its biases for order and time beside learned positions and no rotation, and its loss:
-cosines over a temperature of 0.05, a sampled softmax with 128 uniform negatives. The part after the
-colon, such as `:siren_rope`, puts another variant in the place of its biases and positions.
+Its biases for order and time stand beside learned positions and no rotation; its loss is a sampled
+softmax of cosines over a temperature of 0.05, with 128 uniform negatives. The part after the colon,
+such as `:siren_rope`, puts another variant in the place of its biases and positions. Sizes,
+optimiser and length of training are this package's, for minutes rather than hours; so are layer
+norms with parameters, and dropout after a block's last projection instead of before.
 
 Items that the user has had are no candidates (`filter_seen`), which fits ratings and reviews. In a
 log whose items come again, such as check-ins, every repeat would count as a miss: there add

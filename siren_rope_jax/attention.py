@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.rotary import QueryKeyRotation
-from siren_rope_jax.time_features import AnyArray
 
 
 def strictly_causal_mask(segment: Int[AnyArray, "... L"]) -> Bool[Array, "... 1 L L"]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import flax.struct
 from jaxtyping import Bool, Float, Int
 
-from siren_rope_jax.time_features import AnyArray, Time, TimeScale
+from siren_rope_jax.arrays import AnyArray
+from siren_rope_jax.time_features import Time, TimeScale
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A rotation changes how a query meets a key; a bias adds a number that depends on their distance
 alone. HSTU's tables (arXiv 2402.17152) and FuXi's power law (FuXi-beta) are here, so that they can
-be compared with the rotations, and combined with them.
+be compared with the rotations, and combined with them. Here both are added to the logits; in FuXi's
+own models time and order weigh values in channels of their own, beside attention.
 """
 
 from typing import Literal
@@ -11,7 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from siren_rope_jax.time_features import AnyArray, Time
+from siren_rope_jax.arrays import AnyArray
+from siren_rope_jax.time_features import Time
 from siren_rope_jax.times import DAY, HOUR
 
 BiasKind = Literal["position", "time_buckets", "time_power"]

@@ -163,7 +163,7 @@ class RetrievalObjective:
         )
         counts = self._target_counts if self._loss.needs_item_counts else None
         return retrieval_loss(
-            self._loss, query, result.item, target, asked, counts, negatives_key, repeat, history
+            self._loss, query, result.table, target, asked, counts, negatives_key, repeat, history
         )
 
     @cached_property

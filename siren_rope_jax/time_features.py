@@ -16,10 +16,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
-
-AnyArray = Array | np.ndarray  # on the device or still on the host
 
 TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
 

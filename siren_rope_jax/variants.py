@@ -102,7 +102,7 @@ _RANKING: _Others = {
 _RETRIEVAL: _Others = {
     **_COMMON,
     "learned_positions": ("none", {"learned_positions": True}),
-    # Logit biases: HSTU's, beside RoPE and (with its biases for order) in its place; FuXi's
+    # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's power law
     "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),

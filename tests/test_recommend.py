@@ -61,7 +61,7 @@ def test_a_list_places_an_item_where_the_evaluation_ranks_it(
     for event, rank in list(zip(ranked.event, ranked.rank, strict=True))[::10]:
         user, row = raw[everything.user[event]], everything.rows[event]
         given = recommend(run, [user], int(row["time"]), known, int(row["utc_offset"]))
-        place = given.set_index("item")["place"]
+        place = given.set_index("item")["rank"]
         item = items[row["categorical/item"] - 1]
         if item in place.index:
             assert abs(place[item] - rank) <= 1  # rounding may part ties
@@ -82,7 +82,7 @@ def test_lists_follow_the_time_of_the_request(log: PreparedLog, run: TrainedRun)
     users, end = ["user 3", "user 8"], log.schema.end + 1
     now, later = (recommend(run, users, end + hours * 3600, k=5) for hours in (0, 11))
     assert now["user"].tolist() == ["user 3"] * 5 + ["user 8"] * 5
-    assert now["place"].tolist() == [1, 2, 3, 4, 5] * 2
+    assert now["rank"].tolist() == [1, 2, 3, 4, 5] * 2
     assert not np.allclose(now["score"], later["score"])
 
 
@@ -125,8 +125,8 @@ def test_a_list_shows_what_it_may_in_the_order_of_the_whole_list(
     stock = [*whole["item"].unique()[::3], "never heard of"]
     some = recommend(run, users, second, k=1000, items=stock)
     wanted = whole[whole["item"].isin(stock)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(some.drop(columns="place"), wanted.drop(columns="place"))
-    assert some.groupby("user")["place"].agg(list).map(lambda p: p == [*range(1, len(p) + 1)]).all()
+    pd.testing.assert_frame_equal(some.drop(columns="rank"), wanted.drop(columns="rank"))
+    assert some.groupby("user")["rank"].agg(list).map(lambda p: p == [*range(1, len(p) + 1)]).all()
 
     new = recommend(run, users, second, k=1000, filter_seen=True)
     values = log.vocabulary("item")["value"].to_pandas()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.retrieval.blocks import gathered_scores, log_partition
+from siren_rope_jax.retrieval.blocked_scores import gathered_scores, log_partition
 from siren_rope_jax.retrieval.losses import LossConfig, gbce_beta, retrieval_loss
 from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.sharding import by_row, make_mesh, replicated

@@ -95,8 +95,8 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
     result = model.apply({"params": params}, batch)
     slots = (result.query, batch.target, per_slot(result.repeat))
     query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
-    _, nll = rank_targets(query, result.item, target, np.zeros((len(target), 0), np.int32), repeat)
-    loss = retrieval_loss(LossConfig(), query, result.item, target, target > 0, repeat=repeat)
+    _, nll = rank_targets(query, result.table, target, np.zeros((len(target), 0), np.int32), repeat)
+    loss = retrieval_loss(LossConfig(), query, result.table, target, target > 0, repeat=repeat)
     again = repeat.mixed_nll(target, jnp.full(len(target), jnp.inf))
     assert float(again.min()) < 5  # some have been had before
     np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)

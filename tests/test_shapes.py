@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 modules = [
     "rotary", "time_features", "siren", "angles", "attention", "biases", "layers",
     "ranking.model", "ranking.losses", "retrieval.model", "retrieval.losses",
-    "retrieval.blocks", "retrieval.repeat", "retrieval.ranks",
+    "retrieval.blocked_scores", "retrieval.repeat", "retrieval.ranks",
 ]
 with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.beartype"):
     import jax

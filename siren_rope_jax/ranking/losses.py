@@ -1,15 +1,9 @@
 """Training losses."""
 
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from siren_rope_jax.time_features import AnyArray
-
-
-def masked_mean(values: Float[Array, "*S"], mask: Bool[AnyArray, "*S"]) -> Float[Array, ""]:
-    """Mean over the entries where the mask is set; 0 if there are none."""
-    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+from siren_rope_jax.arrays import AnyArray, masked_mean
 
 
 def ranking_loss(

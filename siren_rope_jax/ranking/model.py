@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals, check_encoding
+from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
 from siren_rope_jax.batch import Batch, Inputs
 from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.layers import Mlp, SoftmaxBlock
 from siren_rope_jax.rotary import QueryKeyRotation, Rotation
-from siren_rope_jax.time_features import AnyArray, TimeFeature, time_features
+from siren_rope_jax.time_features import TimeFeature, time_features
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from siren_rope_jax.arrays import AnyArray, masked_mean
 from siren_rope_jax.errors import check
-from siren_rope_jax.ranking.losses import masked_mean
-from siren_rope_jax.retrieval.blocks import gathered_scores, log_partition, rowwise
+from siren_rope_jax.retrieval.blocked_scores import gathered_scores, log_partition, rowwise
 from siren_rope_jax.retrieval.repeat import Repeat
-from siren_rope_jax.time_features import AnyArray
 
 # The options that each kind of loss heeds, beside `kind` itself.
 _HEEDED = {

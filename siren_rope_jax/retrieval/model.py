@@ -97,13 +97,13 @@ class Retrieved(NamedTuple):
 
     Attributes:
       query: of all slots; those of padding hold no meaning.
-      item: what queries are compared with; row 0 is the unknown item, no candidate.
+      table: what queries are compared with; row 0 is the unknown item, no candidate.
       repeat: of every slot; its items are [B, 1, L], those of the row (see `per_slot`). None:
         probabilities are the softmax of the inner products.
     """
 
     query: Float[Array, "B L D"]
-    item: Float[Array, "V D"]
+    table: Float[Array, "V D"]
     repeat: Repeat | None
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.retrieval.repeat import Repeat
-from siren_rope_jax.time_features import AnyArray
 
 BLOCK_ELEMENTS = 2**22
 """Scores held at once; on a CPU, blocks that stay near its caches are also the fastest."""

@@ -55,7 +55,7 @@ def recommend(
       filter_seen: whether what the user had before is left out; None: as in the run's config.
 
     Returns:
-      columns user, place (1 is best), item (raw id), score (the inner product; with `model.repeat`
+      columns user, rank (1 is best), item (raw id), score (the inner product; with `model.repeat`
       the log of the item's probability); list after list.
 
     Raises:
@@ -100,7 +100,7 @@ def recommend(
     return pd.DataFrame(
         {
             "user": np.asarray(users)[found[:, 0]],
-            "place": found[:, 1] + 1,
+            "rank": found[:, 1] + 1,
             "item": raw.take(pa.array(ids[ids > 0].astype(np.int64) - 1)).to_pandas(),
             "score": score[ids > 0],
         }
@@ -206,7 +206,7 @@ def _top_items(
     """The lists of the asked slots (rows, places) of a batch."""
     slots = result.query, per_slot(result.repeat)
     query, repeat = jax.tree.map(lambda x: x[asked], slots)
-    return top_items(query, result.item, seen, k, repeat, allowed)
+    return top_items(query, result.table, seen, k, repeat, allowed)
 
 
 def _histories(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from siren_rope_jax.time_features import AnyArray
+from siren_rope_jax.arrays import AnyArray
 
 
 @flax.struct.dataclass
