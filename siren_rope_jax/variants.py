@@ -37,6 +37,12 @@ def _turning_once_in(seconds: float) -> dict[str, Any]:
     return {"ladder": {"signal": "time", "unit": seconds / (2 * math.pi), "base": 1.0}}
 
 
+_DAY_AND_WEEK = {
+    "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
+    "week": {**_turning_once_in(7 * DAY), "planes": (0.25, 0.5)},
+}
+
+
 def _with_order(time: dict[str, Any]) -> dict[str, Any]:
     return {"time": time, "order": _GATED_ORDER}
 
@@ -62,11 +68,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
             "order": _ORDER,
         },
         # a network's phases without the network: half of the planes turn once a day or a week
-        "to_rope_day_week": {
-            "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
-            "week": {**_turning_once_in(7 * DAY), "planes": (0.25, 0.5)},
-            "order": {**_ORDER, "planes": (0.5, 1.0)},
-        },
+        "to_rope_day_week": {**_DAY_AND_WEEK, "order": {**_ORDER, "planes": (0.5, 1.0)}},
         "linear": _with_order({"linear": {"unit": DAY}}),
         # (E2) and its parts
         "siren_rope": _with_order(_network()),
@@ -74,6 +76,12 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "dnn_only": _with_order(_network(("dnn",))),
         "siren_rope_split_dim": {
             "time": {**_network(), "planes": (0.0, 0.5)},
+            "order": {**_ORDER, "planes": (0.5, 1.0)},
+        },
+        # ... and with the network on top, which starts near 0
+        "siren_rope_day_week": {
+            **_DAY_AND_WEEK,
+            "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
             "order": {**_ORDER, "planes": (0.5, 1.0)},
         },
         "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),

@@ -36,6 +36,7 @@ VARIANTS = (
     "dnn_only",
     "siren_rope",
     "siren_rope_split_dim",
+    "siren_rope_day_week",
     "siren_rope_no_order",
     "siren_rope_cyclic",
     "siren_rope_long_range",
@@ -68,7 +69,7 @@ LINES = (
     "to_rope_day_week",
     "hstu_bias",
     "siren_rope",
-    "siren_rope_split_dim",
+    "siren_rope_day_week",
     "siren_rope_event",
     "siren_rope_hstu_bias",
 )

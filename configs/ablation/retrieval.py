@@ -29,6 +29,7 @@ VARIANTS = (
     "dnn_only",
     "siren_rope",
     "siren_rope_split_dim",
+    "siren_rope_day_week",
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",

@@ -25,6 +25,7 @@ VARIANTS = (
     "dnn_only",
     "siren_rope",
     "siren_rope_split_dim",
+    "siren_rope_day_week",
     "siren_rope_raw",
 )
 LINES = (
@@ -35,6 +36,7 @@ LINES = (
     "time2vec",
     "dnn_only",
     "siren_rope",
+    "siren_rope_day_week",
 )
 
 
