@@ -144,13 +144,14 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
                 f"{workdir} belongs to another experiment: {difference}; choose another --workdir, "
                 "or remove this one"
             )
-        note_log(workdir, config.data.path, fingerprint)
+        check_data(workdir, fingerprint)
         begun = trained_with(workdir)
         if begun != __version__:
             raise UserError(
                 f"{workdir} was begun by siren-rope-jax {begun}, and this is {__version__}, which "
                 "would train otherwise; choose another --workdir, or remove this one"
             )
+        note_log(workdir, config.data.path, fingerprint)
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")

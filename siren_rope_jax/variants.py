@@ -78,7 +78,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
             "time": {**_network(), "planes": (0.0, 0.5)},
             "order": {**_ORDER, "planes": (0.5, 1.0)},
         },
-        # ... and with the network on top, which starts near 0
+        # to_rope_day_week with the network on top of its ladders, starting near 0
         "siren_rope_day_week": {
             **_DAY_AND_WEEK,
             "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},

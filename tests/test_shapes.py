@@ -12,7 +12,7 @@ HOOK = """
 from jaxtyping import install_import_hook
 
 modules = [
-    "rotary", "time_features", "siren", "angles", "attention", "biases", "layers",
+    "arrays", "rotary", "time_features", "siren", "angles", "attention", "biases", "layers",
     "ranking.model", "ranking.losses", "retrieval.model", "retrieval.losses",
     "retrieval.blocked_scores", "retrieval.repeat", "retrieval.ranks",
 ]
