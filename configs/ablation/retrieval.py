@@ -34,10 +34,20 @@ VARIANTS = (
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
 )
+LINES = (
+    "ordinal",
+    "time_in_embedding",
+    "to_rope_split_dim",
+    "hstu_bias",
+    "siren_rope",
+    "siren_rope_day_week",
+    "siren_rope_event",
+    "siren_rope_hstu_bias",
+)
 DATASETS: dict[str, dict[str, Any]] = {
     "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},
     "globo_next": {"input": "globo_news/clicks_hour_000-384.csv.gz"},
-    # A shorter training than the config's 25 epochs, which is worth a little: 42 runs are many.
+    # A shorter training than the config's 25 epochs, which is worth a little: 45 runs are many.
     "amazon_beauty": {
         "input": "amazon_beauty_5core/Beauty_item_org_rank.txt",
         "overrides": {"training.epochs": 12.0, "optimizer.learning_rate": 2e-3},
@@ -67,6 +77,7 @@ def get_config(dataset: str = "") -> ConfigDict:
             "seeds": (0, 1, 2),
             "baseline": "ordinal",
             "champion": "siren_rope",
+            "lines": LINES,
             "jobs": 4,
         }
     )
