@@ -150,6 +150,15 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(finis
     assert all(note in part for part in parts if not part.startswith("Cost"))
 
 
+def test_one_run_that_was_held_up_does_not_change_the_training_time_told(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0, 1, 2))
+    jobs.execute(runs, 1, train)
+    path = runs[-1].workdir / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_seconds": 9_000.0}))
+    rows = table(report.write_report(spec, tmp_path / "out", runs).read_text(), "Cost")
+    assert {rows[v][1] for v in ("ordinal", "siren_rope", "siren_rope_event")} == {"62 s"}
+
+
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_the_baselines_stand_below_the_models_and_are_explained(tmp_path, filter_seen):
     spec, runs = make_plan(tmp_path, seeds=(0,), overrides={"filter_seen": filter_seen})
