@@ -12,7 +12,7 @@ from siren_rope_jax import __version__
 from siren_rope_jax.config import from_config_dict, to_dict
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.errors import UserError, check, suggestion
-from siren_rope_jax.files import write_json
+from siren_rope_jax.files import read_json, write_json
 from siren_rope_jax.optim import OptimizerConfig
 from siren_rope_jax.ranking.model import RankerConfig
 from siren_rope_jax.retrieval.losses import LossConfig
@@ -201,7 +201,7 @@ def check_data(workdir: Path, fingerprint: str) -> None:
       UserError: it is another one.
     """
     path = workdir / "data.json"
-    if not path.is_file() or json.loads(path.read_text())["fingerprint"] != fingerprint:
+    if not path.is_file() or read_json(path)["fingerprint"] != fingerprint:
         raise UserError(
             f"{workdir} was trained on other data than the log holds (prepared again since?); "
             "choose another --workdir, or restore the log"
@@ -210,7 +210,7 @@ def check_data(workdir: Path, fingerprint: str) -> None:
 
 def trained_with(workdir: Path) -> str | None:
     """The version of this package that began a run; None where nothing says so."""
-    return json.loads((workdir / "data.json").read_text()).get("trained_with")
+    return read_json(workdir / "data.json").get("trained_with")
 
 
 def load_config(workdir: Path) -> ExperimentConfig:
@@ -222,7 +222,7 @@ def load_config(workdir: Path) -> ExperimentConfig:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir}: no config.json; this is not the work directory of a run")
-    return read_experiment(json.loads(path.read_text()))
+    return read_experiment(read_json(path))
 
 
 def _is_unclaimed(workdir: Path) -> bool:

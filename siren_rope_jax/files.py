@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from siren_rope_jax.errors import UserError
+
 
 def of_split(name: str, split: str) -> str:
     """What a run calls a file of a split: `name` of the test split, else with the split's name."""
@@ -23,6 +25,18 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file that is there.
+
+    Raises:
+      UserError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore or remove it") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -31,11 +31,14 @@ SMALL = SasRecConfig(n_factors=8, n_heads=1, n_blocks=1, session_max_len=6, batc
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """Repeats, users of one event and of two, and items that only validation and test have."""
+    """Repeats, users of one event and of two, items that only validation and test have, and one
+    that is a user's only training event, and nobody else's.
+    """
     raw = raw_log(300)
     few = pd.DataFrame({"uid": [90, 91, 91], "iid": ["i1", "i2", "alone"], "at": raw["at"].max()})
     late = pd.DataFrame({"uid": [0, 1, 1], "iid": ["a", "b", "i3"], "at": raw["at"].max() + 9})
-    raw = pd.concat([raw, few, late], ignore_index=True)
+    lone = pd.DataFrame({"uid": 92, "iid": ["lonely", "i1", "i2"], "at": raw["at"].max()})
+    raw = pd.concat([raw, few, late, lone], ignore_index=True)
     return prepared(
         tmp_path_factory.mktemp("log"), raw, tasks={}, min_count=1, split={"kind": "leave_one_out"}
     )
@@ -52,7 +55,7 @@ def python():
 
 def written(log, path):
     """What the peer reads of the log."""
-    peer.write_events(path, log, longest=6)
+    np.savez(path, **peer.peer_events(log, longest=6))
     with np.load(path) as file:
         return dict(file)
 
@@ -118,6 +121,13 @@ def test_the_peer_is_asked_for_every_training_event_once(log, tmp_path):
     assert {len(s) for s in sessions} >= {1, 7} and max(map(len, sessions)) == 7
 
 
+def test_the_peer_learns_no_event_of_an_item_outside_the_catalogue(tmp_path):
+    rare = prepared(tmp_path, raw_log(300), tasks={}, min_count=12, split={"kind": "leave_one_out"})
+    found = written(rare, tmp_path / "events.npz")
+    learnt = found["item"][found["split"] == 0]
+    assert 0 in learnt and 0 not in found["session_item"]
+
+
 @pytest.mark.parametrize("longest", [1, 2, 3, 7, 50])
 def test_sessions_of_histories_of_every_length(longest):
     user = np.repeat(np.arange(9), [1, 2, 3, 4, 5, 6, 7, 8, 15])
@@ -143,8 +153,15 @@ def test_errors_say_what_would_be_right(log, tmp_path):
     by_time = prepared(tmp_path, raw_log())
     with pytest.raises(UserError, match=r"--config\.split\.kind=leave_one_out"):
         compare(PeerConfig(log=str(by_time.path)), sys.executable, tmp_path / "peer")
-    with pytest.raises(UserError, match="is not empty, and no peer's"):
+    with pytest.raises(UserError, match="is no empty directory, and no peer's"):
         compare(config, sys.executable, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is no empty directory, and no peer's"):
+        compare(config, sys.executable, tmp_path / "file")
+    (tmp_path / "old").mkdir()
+    write_json(tmp_path / "old/settings.json", {"model": {}})
+    with pytest.raises(UserError, match="of another version than"):
+        compare(config, sys.executable, tmp_path / "old")
     with pytest.raises(UserError, match=r"config\.patience: must be at least 1"):
         PeerConfig(log="x", patience=0)
     assert not (tmp_path / "peer").exists()
@@ -173,7 +190,8 @@ def complaint(command):
 
 def finished_run(workdir, log):
     """Made-up files of a run that was evaluated as the peer is."""
-    config = {"filter_seen": True, "data": {"path": str(log.path), "target_task": ""}}
+    data = {"path": str(log.path), "target_task": "", "length": SasRecConfig.session_max_len}
+    config = {"filter_seen": True, "data": data}
     make_retrieval_run(workdir, log, config)
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     return workdir
@@ -192,6 +210,7 @@ def test_runs_that_were_evaluated_alike_are_compared(log, tmp_path):
         ("config.task", "ranking"),
         ("config.filter_seen", False),
         ("config.data.target_task", "like"),
+        ("config.data.length", 5),
         ("split", "validation"),
         ("protocol", "time"),
         ("catalogue", 5),
@@ -225,6 +244,8 @@ def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
     assert f"config.filter_seen is True of {ours} and False of the peer" in line
     line = complaint([*command, f"--ours={ours},{tmp_path}/none"])
     assert f"{tmp_path}/none: no result.json; this is not the directory of a finished run" in line
+    (ours / "result.json").write_text("{")
+    assert f"{ours}/result.json is damaged" in complaint([*command, f"--ours={ours}"])
     assert not (tmp_path / "run").exists()
 
 

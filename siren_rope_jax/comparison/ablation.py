@@ -29,7 +29,7 @@ from siren_rope_jax.experiment import (
     trained_with,
     without_execution,
 )
-from siren_rope_jax.files import write_json
+from siren_rope_jax.files import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +169,7 @@ class Run:
             return False
         if without_execution(result["config"]) != identity(self.config):
             return False
-        data = json.loads((self.workdir / "data.json").read_text(encoding="utf-8"))
-        return data["fingerprint"] == self.log.fingerprint
+        return read_json(self.workdir / "data.json")["fingerprint"] == self.log.fingerprint
 
     def result(self) -> dict[str, Any]:
         """The content of result.json.
@@ -178,16 +177,12 @@ class Run:
         Raises:
           UserError: it is not JSON.
         """
-        path = self.workdir / "result.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}); remove it to train again") from error
+        return read_json(self.workdir / "result.json")
 
     def machine(self) -> str:
         """On what the run was trained; empty where that was not recorded."""
         path = self.workdir / "machine.json"
-        return json.loads(path.read_text(encoding="utf-8"))["machine"] if path.is_file() else ""
+        return read_json(path)["machine"] if path.is_file() else ""
 
 
 def load_config_file(
@@ -272,7 +267,7 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
         made_from = json.loads(json.dumps({"input": dataset.input, "config": values}))
         output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
         if output.exists() and any(output.iterdir()):
-            if not record.is_file() or json.loads(record.read_text("utf-8")) != made_from:
+            if not record.is_file() or read_json(record) != made_from:
                 raise UserError(
                     f"{output} is there already and was not prepared from this config; remove it, "
                     "or choose another --workdir"

@@ -1,11 +1,11 @@
 """Which runs can be compared: those that are evaluated alike, on the same log."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from siren_rope_jax.errors import UserError
+from siren_rope_jax.files import read_json
 
 CONFIG_KEYS = ("config.task", "config.filter_seen", "config.data.target_task")
 """Dotted: what of a run's config decides how it is evaluated, where it has such keys."""
@@ -17,15 +17,12 @@ def finished_run(workdir: Path) -> dict[str, Any]:
     """What result.json holds, and "log": {"fingerprint"}, from data.json.
 
     Raises:
-      UserError: a file of a finished run is missing, or its training has not ended.
+      UserError: a file of a finished run is missing or damaged, or its training has not ended.
     """
     for name in ("result.json", "predictions.parquet", "data.json"):
         if not (workdir / name).is_file():
             raise UserError(f"{workdir}: no {name}; this is not the directory of a finished run")
-    result, log = (
-        json.loads((workdir / name).read_text(encoding="utf-8"))
-        for name in ("result.json", "data.json")
-    )
+    result, log = (read_json(workdir / name) for name in ("result.json", "data.json"))
     if not result.get("training_ended"):
         raise UserError(f"{workdir}: its training was interrupted; let train.py finish it first")
     return {**result, "log": log}

@@ -4,9 +4,9 @@ RecTools trains in a Python of its own (`rectools_sasrec.py` says why) and hands
 of items and queries; ranks, metrics and files then come from the same code as a run's.
 """
 
-import json
+import hashlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from siren_rope_jax import __version__
 from siren_rope_jax.comparison.bootstrap import Interval, difference
 from siren_rope_jax.comparison.comparable import RUN_KEYS, check_alike, finished_run
 from siren_rope_jax.comparison.retrieval_bootstrap import read_ranks, resample
@@ -25,11 +26,12 @@ from siren_rope_jax.errors import UserError, check
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
-from siren_rope_jax.files import write_json
+from siren_rope_jax.files import read_json, write_json
 from siren_rope_jax.retrieval.ranks import rank_targets
 from siren_rope_jax.retrieval.scoring import QUERIES_AT_ONCE, Ranked, seen_items
 
 _SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
+_KEYS = (*RUN_KEYS, "config.data.length")  # what a comparison of both has in common
 _NEEDED = ("rectools", "pytorch_lightning", "torch")
 
 
@@ -97,11 +99,11 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
 
     Raises:
       UserError: the log is not split by leaving one out, there is no RecTools, its training
-        failed, or `workdir` belongs to another one.
+        failed, or `workdir` is no empty directory and belongs to none of this kind.
     """
     log = _open_log(config)
     _train(config, log, python, workdir)
-    fitted = json.loads((workdir / "fit.json").read_text(encoding="utf-8"))
+    fitted = read_json(workdir / "fit.json")
     with np.load(workdir / "vectors.npz") as file:
         vectors = dict(file)
     ranked = {
@@ -143,29 +145,35 @@ def _as_experiment(config: PeerConfig) -> dict[str, Any]:
         "variant": "rectools_sasrec",
         "seed": config.seed,
         "filter_seen": config.filter_seen,
-        "data": {"path": config.log, "target_task": ""},
+        "data": {
+            "path": config.log,
+            "target_task": "",
+            "length": config.model.session_max_len,
+        },
         "model": {"query_time": None, **asdict(config.model)},
         "epochs": config.epochs,
         "patience": config.patience,
     }
 
 
-def write_events(path: Path, log: PreparedLog, longest: int) -> None:
-    """Writes what RecTools learns from and is asked about (see `rectools_sasrec.py`).
+def peer_events(log: PreparedLog, longest: int) -> dict[str, np.ndarray]:
+    """What RecTools learns from and is asked about: events.npz of `rectools_sasrec.py`.
 
     Args:
-      path: of the file.
       log: the log.
       longest: events of a history that the model reads at once.
     """
     item, events = log.schema.categorical[0], log.events()
     ids, split = item.known_ids(events.rows[f"categorical/{item.name}"]), events.rows["split"]
-    learnt = np.flatnonzero(split == TRAIN)
+    learnt = np.flatnonzero((split == TRAIN) & (ids > 0))
     session, place = sessions(events.user[learnt], longest)
-    session_item = ids[learnt][place]
-    np.savez(
-        path, user=events.user, item=ids, split=split, session=session, session_item=session_item
-    )
+    return {
+        "user": events.user,
+        "item": ids,
+        "split": split,
+        "session": session,
+        "session_item": ids[learnt][place],
+    }
 
 
 def sessions(
@@ -239,8 +247,8 @@ def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
       config: of the peer.
 
     Raises:
-      UserError: one is not finished, or was evaluated otherwise or on another log; or as `compare`
-        of the log.
+      UserError: one is not finished, reads histories of another length, or was evaluated otherwise
+        or on another log; or as `compare` of the log.
     """
     log = _open_log(config)
     peer = {
@@ -250,7 +258,7 @@ def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
         "catalogue": log.schema.categorical[0].known,
         "log": {"fingerprint": log.fingerprint},
     }
-    check_alike({"the peer": peer} | {str(run): finished_run(run) for run in ours}, RUN_KEYS)
+    check_alike({"the peer": peer} | {str(run): finished_run(run) for run in ours}, _KEYS)
 
 
 def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
@@ -263,7 +271,7 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
     Raises:
       UserError: one is not finished, or they were evaluated otherwise or on other events.
     """
-    check_alike({str(run): finished_run(run) for run in (peer, *ours)}, RUN_KEYS)
+    check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
     paths = [path / "predictions.parquet" for path in ours]
     other = peer / "predictions.parquet"
     a, b = resample(read_ranks(paths, other)), resample(read_ranks([other], paths[0]))
@@ -272,7 +280,10 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
 
 def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:
     """Lets RecTools write fit.json and vectors.npz."""
+    events = peer_events(log, config.model.session_max_len)
     settings = {
+        "trained_with": __version__,
+        "events": _digest(events),
         "model": to_dict(config.model),
         "epochs": config.epochs,
         "patience": config.patience,
@@ -282,22 +293,31 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
     }
     path = workdir / "settings.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != settings:
+        if read_json(path) != settings:
             raise UserError(
-                f"{workdir} belongs to a peer with other settings or on other data; "
-                "choose another --workdir, or remove this one"
+                f"{workdir} belongs to a peer with other settings, on other data or of another "
+                f"version than siren-rope-jax {__version__}; choose another --workdir, or remove "
+                "this one"
             )
         if (workdir / "fit.json").is_file():
             return
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty, and no peer's; choose another --workdir")
+    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
+        raise UserError(f"{workdir} is no empty directory, and no peer's; choose another --workdir")
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_events(workdir / "events.npz", log, config.model.session_max_len)
+    np.savez(workdir / "events.npz", **events)  # type: ignore[arg-type]
     write_json(path, settings)
     done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
     if done.returncode:
         raise UserError(f"RecTools' training ended with status {done.returncode}; see above")
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of what the arrays hold."""
+    found = hashlib.sha256()
+    for name, array in arrays.items():
+        found.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
+    return found.hexdigest()[:16]
 
 
 def _check_python(python: str) -> None:

@@ -13,7 +13,8 @@ a better one before stopping; `seed`; `filter_seen`, whether only items new to t
 DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
 outside the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
 validation and of test. What is learnt from: `session`, `session_item`, the training events in
-sessions that RecTools takes for users, for of a user it would read the last events only.
+sessions that RecTools takes for users, for of a user it would read the last events only; without
+those outside the catalogue, which it would learn to name.
 
 DIR/vectors.npz: `items` [V, D] by id, row 0 meaningless; `validation` and `test` [n, D], a query
 for each event of the split, in their order. Scores are inner products.
@@ -110,12 +111,17 @@ def dataset_of(events: pd.DataFrame) -> Dataset:
 
 
 def queries(module: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
-    """[n, D]: what the model makes of the events before each target; the last component is 1."""
+    """[n, D]: what the model makes of the events before each target; the last component is 1.
+
+    RecTools leaves out users none of whose events it knows; theirs is 0, to which all are alike.
+    """
     users, preparator = targets["user"].to_numpy(), module.data_preparator
     dataset = preparator.transform_dataset_u2i(dataset_of(past), users)
     loader = preparator.get_dataloader_recommend(dataset, _QUERIES_AT_ONCE)
     vectors, _ = module._get_user_item_embeddings(loader, None)
-    rows = vectors.numpy()[dataset.user_id_map.convert_to_internal(users)]
+    asked = np.isin(users, dataset.user_id_map.external_ids)
+    rows = np.zeros((len(users), vectors.shape[1]), np.float32)
+    rows[asked] = vectors.numpy()[dataset.user_id_map.convert_to_internal(users[asked])]
     return np.pad(rows, [(0, 0), (0, 1)], constant_values=1)
 
 
