@@ -2,8 +2,10 @@
 
     python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR [--config.jobs=2]
 
-The same command again goes on where it was stopped. Writes report.md, report.json and pictures
-into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the report.
+Runs go side by side on a CPU or a GPU; on a TPU, which belongs to one process at a time, let
+--config.jobs be 1. The same command again goes on where it was stopped. Writes report.md,
+report.json and pictures into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints
+the report.
 """
 
 from pathlib import Path

@@ -97,10 +97,14 @@ class Checkpoints:
         Args:
           state: a `TrainState` of `abstract` arrays that say what to restore, and where to.
           data: the iterator.
+
+        Raises:
+          UserError: another number of processes wrote it, or it does not fit the state.
         """
         latest = self._checkpointer.latest
         if latest is None:
             return None
+        self._check_processes(latest.step)
         wanted = {"params": state.params, "rest": state.replace(params=None), "data": data}
         items = self._load(latest.step, wanted)
         return items["rest"].replace(params=items["params"]), self.progress()
@@ -127,6 +131,16 @@ class Checkpoints:
             raise UserError(f"{self.directory}: no checkpoint; train first")
         step = min(checkpoints, key=lambda c: _rank(c.metrics)).step
         return self._load(step, {"params": params})["params"], step
+
+    def _check_processes(self, step: int) -> None:
+        """Refuses a position in the data that is of other parts of them than this process's."""
+        names = (path.stem for path in (self.directory / str(step) / "data").glob("process_*-of-*"))
+        wrote = {int(name.rpartition("-")[2]) for name in names}
+        if wrote and jax.process_count() not in wrote:
+            raise UserError(
+                f"{self.directory / str(step)}: was written by {max(wrote)} processes, here are "
+                f"{jax.process_count()}; go on with as many as there were"
+            )
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
         try:

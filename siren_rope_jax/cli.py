@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.variants import RETRIEVAL_VARIANTS, VARIANTS
+from siren_rope_jax.variants import is_variant
+
+_PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -31,7 +33,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict):
             raise UserError(f"--config={_given(argv).get('config', '')}: no such config file")
-        _check_variant(argv)
+        _check_variant()
+        _check_paths()
         return rest
     except UserError:
         raise
@@ -59,14 +62,28 @@ def _unknown_override(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _check_variant(argv: Sequence[str]) -> None:
+def _check_variant() -> None:
     """Refuses an override that would give one variant's model the name of another."""
-    name = _given(argv).get("config.variant")
-    if name in (*VARIANTS, *RETRIEVAL_VARIANTS):
+    if "config" not in flags.FLAGS:
+        return
+    name = config_flags.get_override_values(flags.FLAGS["config"]).get("variant", "")
+    if is_variant(name):
         raise UserError(
             f"--config.variant={name} would change the run's name only; the model of that variant "
             f"is chosen after the config file: --config=FILE.py:{name}"
         )
+
+
+def _check_paths() -> None:
+    """Refuses what lies in a bucket or on the web, which would become a folder of that name."""
+    for name in _PATHS:
+        value = flags.FLAGS[name].value if name in flags.FLAGS else None
+        for path in value if isinstance(value, list) else [value or ""]:
+            if "://" in path:
+                raise UserError(
+                    f"--{name}={path}: is no path of this machine; mount the bucket (gcsfuse, "
+                    "Filestore) or fetch the file, and give the path of that"
+                )
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:

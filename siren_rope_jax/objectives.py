@@ -4,6 +4,7 @@ Both have the same face: batches of a log, a loss to descend, and metrics of a s
 (`criterion`) chooses the best checkpoint.
 """
 
+import dataclasses
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -141,7 +142,9 @@ class RetrievalObjective:
         self.model = Retriever(config.model, model_inputs(log, config.data.length))
         self.criterion: str = config.criterion
         self.higher_is_better = config.criterion != "nll"
-        self._loss = config.loss
+        # What is a device's own in the config is that of all here, as the batch is.
+        whole = config.loss.block_elements * mesh.size
+        self._loss = dataclasses.replace(config.loss, block_elements=whole)
         self._mesh = mesh
         self._scorer = RankScorer(self.model, log, config.filter_seen, mesh)
 

@@ -129,6 +129,11 @@ VARIANTS = (*_encodings(""), *_RANKING)
 RETRIEVAL_VARIANTS = (*_encodings(""), *_RETRIEVAL)
 
 
+def is_variant(name: str) -> bool:
+    """Whether it names a model of either kind."""
+    return name.removesuffix(_EVENT) in {*VARIANTS, *RETRIEVAL_VARIANTS}
+
+
 def variant(name: str, category: str = "item") -> dict[str, Any]:
     """The overrides of a ranker's config that make it the variant `name`.
 

@@ -28,6 +28,19 @@ ROOT = Path(__file__).parent.parent
             ["--config=configs/synthetic.py", "--config.variant=ordinal", "--workdir=x"],
             "is chosen after the config file: --config=FILE.py:ordinal",
         ),
+        (
+            [
+                "--config=configs/foursquare_nyc.py",
+                "--config.variant",
+                "ordinal_event",
+                "--workdir=x",
+            ],
+            "is chosen after the config file: --config=FILE.py:ordinal_event",
+        ),
+        (
+            ["--config=configs/synthetic.py", "--workdir=gs://bucket/x"],
+            "--workdir=gs://bucket/x: is no path of this machine; mount the bucket",
+        ),
         (["--config=configs/data/table.py", "--workdir=x"], "it is for prepare.py"),
         (["--config=configs/synthetic.py"], "--workdir"),
         (["--config=configs/synthetic.py", "--workdir=x"], "is no prepared log"),

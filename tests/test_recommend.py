@@ -262,6 +262,21 @@ def test_fresh_events_that_are_wrong_are_said(
         recommend(run, ["user 3"], log.schema.end + 90, events=events)
 
 
+def test_a_table_without_events_changes_nothing(log: PreparedLog, run: TrainedRun) -> None:
+    request = ["user 3"], log.schema.end + 90
+    plain = recommend(run, *request)
+    for nothing in (pd.DataFrame(columns=["user", "item", "time"]), pd.DataFrame()):
+        pd.testing.assert_frame_equal(recommend(run, *request, events=nothing), plain)
+
+
+def test_a_column_that_stands_twice_is_said(log: PreparedLog, run: TrainedRun) -> None:
+    events = fresh_event("user 3", log.schema.end + 60)
+    with pytest.raises(UserError, match="events: column 'item' stands there twice"):
+        recommend(
+            run, ["user 3"], log.schema.end, events=pd.concat([events, events[["item"]]], axis=1)
+        )
+
+
 def test_fresh_events_without_a_column_are_said(log: PreparedLog, run: TrainedRun) -> None:
     events = fresh_event("user 3", log.schema.end + 60).drop(columns="item")
     with pytest.raises(UserError, match="events: no column 'item'; there are user, time, utc"):

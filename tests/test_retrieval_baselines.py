@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.evaluation import past, retrieval_baselines
+from siren_rope_jax.evaluation import past, recent, retrieval_baselines
 from siren_rope_jax.evaluation.retrieval_baselines import (
     baseline_names,
     simple_rankings,
@@ -86,6 +86,7 @@ def test_neither_the_chosen_events_nor_the_size_of_the_parts_matter(log, filter_
     chosen = np.arange(0, len(users), 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval_baselines, "_PAIRS", 2)
+        patch.setattr(recent, "_STRETCH", 2)
         part = simple_rankings(users, items, times, clock, counts, chosen, filter_seen)
     for name, ranks in everything.items():
         np.testing.assert_array_equal(part[name].rank, ranks.rank[chosen])

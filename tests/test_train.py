@@ -217,6 +217,15 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(
     assert curve(undisturbed) == curve(killed)
 
 
+def test_a_run_of_other_processes_is_not_gone_on_with(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, epochs=0.3)
+    fit(config, tmp_path)
+    (latest,) = tmp_path.glob("checkpoints/*/data/process_0-of-1.json")
+    latest.rename(latest.with_name("process_0-of-2.json"))
+    with pytest.raises(UserError, match="written by 2 processes, here are 1; go on with as"):
+        fit(config, tmp_path)
+
+
 NEXT_ITEM = pytest.mark.parametrize("next_item", [False, True])
 
 
@@ -419,7 +428,13 @@ def _step_on(mesh: Mesh, config: ExperimentConfig, log: PreparedLog) -> Any:
     return metrics["loss"], new.params
 
 
-@EXPERIMENTS
+def in_batch_experiment(feed: Path) -> ExperimentConfig:
+    """Negatives are other rows' targets, and do not fit into one block."""
+    loss = LossConfig(kind="sampled_softmax", sampler="in_batch", block_elements=2**10)
+    return dataclasses.replace(next_item_experiment(feed), loss=loss)
+
+
+@pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])
 def test_eight_devices_equal_one(feed: Path, make: Make) -> None:
     """A step sharded over 8 devices gives the loss and parameters of the same step on one."""
     log, config = PreparedLog.open(feed), make(feed)

@@ -23,6 +23,9 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
         in seconds, where the log has any; the dense features, as the log's config computes them.
         Others do not count. Of the categorical features all but the item may be absent (None).
 
+    Returns:
+      nothing of a table without rows.
+
     Raises:
       UserError: a column is missing or empty somewhere, of another type than the log's, or out of
         range.
@@ -30,6 +33,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     if not isinstance(events, pd.DataFrame):
         raise UserError(f"events: must be a pandas DataFrame, not a {type(events).__name__}")
     schema = log.schema
+    if not len(events):
+        return {}
     rows = np.zeros(len(events), schema.event_dtype)
     rows["split"] = TEST  # later than all that was learnt from
     time = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
@@ -52,6 +57,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
 
 
 def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series:
+    if list(events.columns).count(name) > 1:
+        raise UserError(f"events: column {name!r} stands there twice")
     if name not in events:
         raise UserError(f"events: no column {name!r}; there are {', '.join(map(str, events))}")
     if required and (missing := events[name].isna()).any():

@@ -20,7 +20,8 @@ PROTOCOLS = {
         "leave-one-out",
         "Of every user the last event is tested, the one before stops the training early, and the "
         "rest is trained on; every earlier event of the user is history. Users with fewer than "
-        "three events are trained on alone.",
+        "three events are trained on alone. Training events of other users may be later than a "
+        "tested one.",
     ),
 }
 """By `Schema.protocol`."""

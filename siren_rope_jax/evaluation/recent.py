@@ -3,7 +3,9 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
-from siren_rope_jax.times import DAY, NO_TIME
+from siren_rope_jax.times import DAY, MIN_TIME, NO_TIME
+
+_STRETCH = 256  # targets for which the items of their days are looked up once
 
 
 def ahead_of_recent(
@@ -35,28 +37,34 @@ def ahead_of_recent(
     # One number says an item's place: events of the day, then popularity, in which many are equal.
     _, popularity = np.unique(train_counts, return_inverse=True)
     place = popularity.astype(np.int64)
+    by_popularity = np.sort(place)
     one_event = len(train_counts) + 1
     counted = np.flatnonzero(rankable & (times != NO_TIME))
     counted = counted[np.argsort(times[counted], kind="stable")]
     moments, item = times[counted], items[counted] - 1
     starts = np.searchsorted(users, users[evaluated])
+    order = np.flatnonzero(rankable[evaluated])
+    order = order[np.argsort(times[evaluated[order]], kind="stable")]
+    asked = np.maximum(times[evaluated], MIN_TIME)  # of one without a time no event is before
+    first, stop = np.searchsorted(moments, asked - DAY), np.searchsorted(moments, asked)
     ahead = np.zeros(len(evaluated), np.int64)
     come = gone = 0  # counted[gone:come] are the events of the day
-    for n in np.argsort(times[evaluated], kind="stable"):
-        event = evaluated[n]
-        if not rankable[event]:
-            continue
-        if times[event] != NO_TIME:
-            until = int(np.searchsorted(moments, times[event]))
-            since = int(np.searchsorted(moments, times[event] - DAY))
-            np.add.at(place, item[come:until], one_event)
-            np.subtract.at(place, item[gone:since], one_event)
-            come, gone = until, since
-        of_day = place if times[event] != NO_TIME else popularity
-        own = of_day[items[event] - 1]
-        ahead[n] = np.count_nonzero(of_day >= own) - 1
-        if filter_seen:
-            before = slice(starts[n], event)
-            seen = np.unique(items[before][rankable[before]]) - 1
-            ahead[n] -= np.count_nonzero(of_day[seen] >= own)
+    for start in range(0, len(order), _STRETCH):
+        stretch = order[start : start + _STRETCH]
+        # The rest of the catalogue, nearly all of a large one, stands as by popularity alone.
+        moved = np.unique(item[first[stretch[0]] : stop[stretch[-1]]])
+        for n in stretch:
+            np.add.at(place, item[come : stop[n]], one_event)
+            np.subtract.at(place, item[gone : first[n]], one_event)
+            come, gone = stop[n], first[n]
+            event = evaluated[n]
+            own = place[items[event] - 1]
+            no_lower = len(place) - np.searchsorted(by_popularity, own)
+            no_lower += np.count_nonzero(place[moved] >= own)
+            no_lower -= np.count_nonzero(popularity[moved] >= own)
+            ahead[n] = no_lower - 1
+            if filter_seen:
+                before = slice(starts[n], event)
+                seen = np.unique(items[before][rankable[before]]) - 1
+                ahead[n] -= np.count_nonzero(place[seen] >= own)
     return ahead

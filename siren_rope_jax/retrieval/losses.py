@@ -50,10 +50,10 @@ class LossConfig:
       label_smoothing: share of the target's weight spread over all items (full softmax).
       gbce_t: gSASRec's t in 0..1: from plain binary cross-entropy (0) to probabilities calibrated
         as the full softmax's (1).
-      block_elements: bound on the largest temporary in elements (logits of a block, or gathered
-        rows); what exceeds it is computed block by block, and once more for the gradient. On a
-        CPU, blocks near the size of its caches are the fastest, faster than a single one; an
-        accelerator may prefer larger ones.
+      block_elements: bound on the largest temporary of a device, in elements (logits of a block,
+        or gathered rows); what exceeds it is computed block by block, and once more for the
+        gradient. On a CPU, blocks near the size of its caches are the fastest, faster than a single
+        one; an accelerator may prefer larger ones.
     """
 
     kind: Literal["full_softmax", "sampled_softmax", "gbce", "bce"] = "full_softmax"

@@ -15,7 +15,7 @@ from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.retrieval.repeat import Repeat
 
 BLOCK_ELEMENTS = 2**22
-"""Scores held at once; on a CPU, blocks that stay near its caches are also the fastest."""
+"""Scores a device holds at once; on a CPU, blocks that stay near its caches are the fastest too."""
 
 
 def rank_targets(

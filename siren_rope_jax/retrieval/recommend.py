@@ -42,7 +42,9 @@ def recommend(
       run: of a retrieval experiment.
       users: raw ids, as in the log; with `events` also those that are only there.
       request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (pandas'
-        `Timestamp` is one) with a time zone.
+        `Timestamp` is one) with a time zone. Only events at earlier seconds count; an evaluation
+        also counts those that stand before their target in the log at the same second (in logs of
+        whole days, such as Beauty's: of the same day).
       k: length of a list, at least 1; a list is shorter where no more items are left.
       utc_offset: local time minus UTC at the request, in seconds; None: that which the log has at
         the user's last event before it. Where a log's offsets are those of the event before
@@ -150,7 +152,10 @@ def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
 
 
 def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
-    """The events of a history up to the first whose time is that of the request or later."""
+    """The events of a history up to the first whose time is that of the request or later.
+
+    In a log of whole days or seconds, those of the request's own come after it.
+    """
     late = (history["time"] != NO_TIME) & (history["time"] >= request_time)
     return history[: np.argmax(late)] if late.any() else history
 

@@ -1,6 +1,7 @@
 """Ranking all items for every event of a split with a retriever, exactly and in blocks."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.batch import NextItemBatch
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.retrieval.model import Retriever
-from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.retrieval.ranks import BLOCK_ELEMENTS, rank_targets
 from siren_rope_jax.retrieval.repeat import Repeat, per_slot
 from siren_rope_jax.sharding import by_row, on_host_one_late, place_batch, replicated
 
@@ -60,7 +61,8 @@ class RankScorer:
         self._chosen = jax.jit(chosen, out_shardings=replicated(mesh))
         self._everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
         self._items = jax.jit(items, out_shardings=replicated(mesh))
-        self._rank = jax.jit(rank_targets, out_shardings=replicated(mesh))
+        rank = partial(rank_targets, block_elements=BLOCK_ELEMENTS * mesh.size)
+        self._rank = jax.jit(rank, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
         """Ranks the targets of the batches, in the order in which they come."""
