@@ -7,7 +7,8 @@
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). The loss
 is sampled, for 20,000 businesses; the log-Q correction makes it an estimate of the NLL over all of
 them. One review in 27 is of a business that the user has reviewed before: few, but the easy ones,
-so the model can name one again (`model.repeat`).
+so the model can name one again (`model.repeat`). About two minutes on a core; test NDCG@10 of every
+variant about .03.
 """
 
 from ml_collections import ConfigDict
