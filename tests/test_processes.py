@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,26 @@ def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> 
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
+def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return [
+        _start(config, feed, workdir, 2, f"--distributed={address},2,{i}", *more) for i in range(2)
+    ]
+
+
+def _finish(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def _curve(workdir: Path, criterion: str) -> list[float]:
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line[criterion if line["kind"] == "validation" else "loss"] for line in lines]
+
+
 RETRIEVAL = (
     "--config.data.length=20",
     "--config.data.stride=10",
@@ -56,24 +77,28 @@ FILTERED = ("--config.filter_seen", "--config.model.repeat=False")
 def test_two_processes_equal_one(
     tmp_path: Path, config: str, more: tuple[str, ...], criterion: str, column: str
 ) -> None:
-    feed = tmp_path / "feed"
+    feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
     generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    one, two = tmp_path / "one", tmp_path / "two"
-    processes = [
-        _start(config, feed, two, 2, f"--distributed={address},2,{i}", *more) for i in range(2)
-    ]
-    processes.append(_start(config, feed, one, 4, *more))
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-
-    def curve(workdir: Path) -> list[float]:
-        lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-        return [line[criterion if line["kind"] == "validation" else "loss"] for line in lines]
-
-    np.testing.assert_allclose(curve(two), curve(one), rtol=1e-4)
+    _finish([*_start_two(config, feed, two, *more), _start(config, feed, one, 4, *more)])
+    np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-4)
     said = [pq.read_table(d / "predictions.parquet")[column].to_numpy() for d in (one, two)]
     np.testing.assert_allclose(*said, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_killed_processes_resume(tmp_path: Path) -> None:
+    """Killed after a checkpoint, both go on to where one undisturbed process ends."""
+    feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
+    generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
+    more = (*RETRIEVAL, "--config.training.evaluations_per_epoch=5")
+    killed = _start_two("next_item", feed, two, *more)
+    deadline = time.monotonic() + 300
+    while not list(two.glob("checkpoints/[0-9]*/params/manifest.ocdbt")):
+        assert all(p.poll() is None for p in killed) and time.monotonic() < deadline
+        time.sleep(0.01)
+    for process in killed:
+        process.kill()
+        process.communicate()
+    assert not (two / "result.json").exists()
+    _finish([*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 4, *more)])
+    np.testing.assert_allclose(_curve(two, "nll"), _curve(one, "nll"), rtol=1e-4)
