@@ -57,6 +57,12 @@ def test_groups_show_differences_to_the_baseline_and_leave_out_the_small(
         np.testing.assert_allclose(got, [value, np.nan, value, np.nan], atol=1e-9)
 
 
+def test_groups_of_one_kind_only_make_no_picture():
+    models = {"some": make_results({0: 0.2})}
+    assert charts.tells_apart(models, Slicing("kind", ("a", "absent", "c"), ""))
+    assert not charts.tells_apart(models, Slicing("kind", ("a", "absent"), ""))
+
+
 def test_a_missing_number_is_nan():
     assert charts.lookup({"a": {"b": 1}}, ("a", "b")) == 1
     assert np.isnan(charts.lookup({"a": {"b": None}}, ("a", "b")))

@@ -158,6 +158,12 @@ def gates(path: Path, models: Mapping[str, Sequence[Metrics]], title: str) -> Pa
     return path
 
 
+def tells_apart(models: Models, slicing: Slicing) -> bool:
+    """Whether the events are of more than one group; of whole days' times there is one hour."""
+    some = next(iter(models.values()))[0]["slices"][slicing.name]
+    return sum(group in some for group in slicing.groups) > 1
+
+
 def by_group(
     path: Path,
     models: Models,

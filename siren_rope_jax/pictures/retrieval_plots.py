@@ -58,6 +58,7 @@ def draw_models(
         *(
             charts.by_group(file(slicing.name), lined, _WITHIN, slicing, title(what), baseline)
             for what, slicing in slicings.items()
+            if charts.tells_apart(models, slicing)
         ),
         charts.learning_curves(file("learning"), logs, _CURVES, title("learning curves", True)),
     ]
