@@ -5,7 +5,8 @@
 
 FOLDER holds globo_news/ and movielens_100k/.
 
-About 25 minutes on two cores. Expected: time in the rotation helps on neither log (see README.md).
+About 25 minutes on two cores. Expected: time in the rotation helps on neither log
+(results/README.md).
 """
 
 from ml_collections import ConfigDict
