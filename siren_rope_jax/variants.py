@@ -29,6 +29,7 @@ def _network(
 
 
 _ORDER: dict[str, Any] = {"ladder": {"signal": "index"}}
+_ORDER_IN_HALF = {**_ORDER, "planes": (0.5, 1.0)}
 _GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
 _TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
@@ -57,7 +58,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "to_rope_hours": {"time": {"ladder": {"signal": "time", "unit": HOUR}}, "order": _ORDER},
         "to_rope_split_dim": {
             "time": {**_TIME, "planes": (0.0, 0.5)},
-            "order": {**_ORDER, "planes": (0.5, 1.0)},
+            "order": _ORDER_IN_HALF,
         },
         "to_rope_split_head": {
             "time": {**_TIME, "heads": (0.0, 0.5)},
@@ -68,7 +69,7 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
             "order": _ORDER,
         },
         # a network's phases without the network: half of the planes turn once a day or a week
-        "to_rope_day_week": {**_DAY_AND_WEEK, "order": {**_ORDER, "planes": (0.5, 1.0)}},
+        "to_rope_day_week": {**_DAY_AND_WEEK, "order": _ORDER_IN_HALF},
         "linear": _with_order({"linear": {"unit": DAY}}),
         # (E2) and its parts
         "siren_rope": _with_order(_network()),
@@ -76,13 +77,13 @@ def _encodings(category: str) -> dict[str, dict[str, Any]]:
         "dnn_only": _with_order(_network(("dnn",))),
         "siren_rope_split_dim": {
             "time": {**_network(), "planes": (0.0, 0.5)},
-            "order": {**_ORDER, "planes": (0.5, 1.0)},
+            "order": _ORDER_IN_HALF,
         },
         # to_rope_day_week with the network on top of its ladders, starting near 0
         "siren_rope_day_week": {
             **_DAY_AND_WEEK,
             "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
-            "order": {**_ORDER, "planes": (0.5, 1.0)},
+            "order": _ORDER_IN_HALF,
         },
         "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
         "siren_rope_no_order": {"time": _network()},
