@@ -169,8 +169,10 @@ def test_the_names_of_the_groups_are_those_of_their_limits():
 def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     outcome = make_retrieval_run(tmp_path / "run", log, {}, variant="siren_rope")
     pictures = plots.draw_run(tmp_path / "run")
+    told_apart = {name for name, groups in outcome["slices"].items() if len(groups) > 1}
+    assert told_apart == {"hour", "gap", "popularity", "revisit"}  # and all histories are alike
     assert {p.stem for p in pictures} == {
-        "models", "hour", "gap", "history", "popularity", "learning", "gates",
+        "models", "hour", "gap", "popularity", "learning", "gates",
     }  # fmt: skip
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     lines = evaluate.as_text(outcome).splitlines()
