@@ -99,7 +99,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
 
     Raises:
       UserError: the log is not split by leaving one out, there is no RecTools, its training
-        failed, or `workdir` is no empty directory and belongs to none of this kind.
+        failed, or `workdir` is neither empty nor of this peer.
     """
     log = _open_log(config)
     _train(config, log, python, workdir)
@@ -301,7 +301,7 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
             )
         if (workdir / "fit.json").is_file():
             return
-    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir} is no empty directory, and no peer's; choose another --workdir")
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)

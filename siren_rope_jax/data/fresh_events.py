@@ -24,7 +24,7 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
         Others do not count. Of the categorical features all but the item may be absent (None).
 
     Returns:
-      nothing of a table without rows.
+      user -> their rows; empty if there are no events.
 
     Raises:
       UserError: a column is missing or empty somewhere, of another type than the log's, or out of

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from siren_rope_jax.files import of_split
+from siren_rope_jax.files import of_split, read_json
 from siren_rope_jax.pictures import charts, ranking_plots, retrieval_plots
 from siren_rope_jax.pictures.charts import Album, Metrics, Models, Result
 
@@ -87,7 +87,7 @@ def draw_models(
 
 
 def _result(workdir: Path, split: str) -> dict[str, Any]:
-    return json.loads((workdir / of_split("result.json", split)).read_text(encoding="utf-8"))
+    return read_json(workdir / of_split("result.json", split))
 
 
 def _kind(result: Result) -> Kind:

@@ -154,7 +154,7 @@ def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
 def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
     """The events of a history up to the first whose time is that of the request or later.
 
-    In a log of whole days or seconds, those of the request's own come after it.
+    What has the request's own time, be it a day or a second, counts as coming after it.
     """
     late = (history["time"] != NO_TIME) & (history["time"] >= request_time)
     return history[: np.argmax(late)] if late.any() else history
