@@ -93,9 +93,8 @@ class RetrievalExperiment(ExperimentConfig):
             "full_softmax without label_smoothing, or sampled_softmax with log_q, where "
             "model.repeat is set: the two shares of an item's probability are learnt together",
         )
-        probable = self.loss.is_nll or self.loss.kind == "full_softmax"
         check(
-            probable or self.criterion != "nll",
+            self.loss.learns_probabilities or self.criterion != "nll",
             "criterion",
             f"ndcg@10, hr@10 or mrr with this loss ({self.loss.kind}), which learns no "
             "probabilities: its NLL says nothing",

@@ -187,12 +187,16 @@ class RetrievalObjective:
         return counts
 
     def score(self, params: Any, split: Split) -> Ranked:
-        """The rank of every target."""
-        return self._scorer(params, self.batches.evaluation(split))
+        """The rank of every target, and its NLL where the loss learns probabilities (else NaN)."""
+        ranked = self._scorer(params, self.batches.evaluation(split))
+        if self._loss.learns_probabilities:
+            return ranked
+        return ranked._replace(nll=np.full_like(ranked.nll, np.nan))
 
     def validate(self, params: Any) -> dict[str, float]:
-        """The chief metrics of the ranks: "nll", "mrr", "hr@10" and "ndcg@10"."""
+        """The chief metrics of the ranks: "mrr", "hr@10", "ndcg@10", and "nll" if there is one."""
         ranked = self.score(params, "validation")
         values = metrics_of_ranks(ranked.rank, ranked.nll)
-        chosen = {name: values[name] for name in ("nll", "mrr", "hr@10", "ndcg@10")}
+        nll = ("nll",) if self._loss.learns_probabilities else ()
+        chosen = {name: values[name] for name in (*nll, "mrr", "hr@10", "ndcg@10")}
         return {name: np.nan if value is None else value for name, value in chosen.items()}

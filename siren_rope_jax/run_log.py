@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -16,6 +17,12 @@ from tqdm import tqdm
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.files import replacing
 from siren_rope_jax.sharding import is_main
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The objects of a run's metrics.jsonl, in order."""
+    with (workdir / "metrics.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 class RunLog:

@@ -4,16 +4,15 @@ import csv
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-from siren_rope_jax.retrieval.recommend import recommend
-from siren_rope_jax.trained import TrainedRun
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,5 +125,11 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     assert {"event", "user", "item", "time", "rank", "nll"} <= set(predictions.column_names)
     assert predictions.num_rows == result["events"] == result["ranking"]["count"]
     assert len(list((run / "plots").glob("*.png"))) >= 5
-    lists = recommend(TrainedRun.open(run), ["u1", "u2"], request_time=1_717_000_000, k=7)
-    assert lists["item"].str.startswith("a").all() and len(lists) == 14
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## What comes next, and when")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("runs/next", str(run)).replace('"ann", "bob"', '"u1", "u2"'), names)
+    lists = names["monday_morning"]
+    assert lists["user"].tolist() == ["u1"] * 10 + ["u2"] * 10
+    assert lists["item"].str.startswith("a").all()

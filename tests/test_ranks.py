@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.ranks import rank_targets, top_items
 from siren_rope_jax.retrieval.repeat import Repeat
 from siren_rope_jax.sharding import by_row, make_mesh
@@ -194,6 +195,16 @@ def test_repeated_items_are_mixed_with_the_softmax(case, block, seed):
         expected = rank_by_loop(p[n], t, seen[n])
         near = [j for j in range(1, len(table)) if abs(p[n, j] / p[n, t] - 1) < 1e-5 and j != t]
         assert abs(int(rank[n]) - expected) <= len(near)
+
+
+def test_training_and_evaluation_agree_where_next_to_nothing_is_explored():
+    """Then an item that is not repeated is all but impossible, and no loss is infinite."""
+    q, table, target = jnp.zeros((1, 2)), jnp.ones((6, 2)), jnp.array([1])
+    repeat = Repeat(jnp.array([[4, 2]]), jnp.array([[0.5, 0.5]]), jnp.array([0.0]))
+    rank, nll = rank_targets(q, table, target, jnp.zeros((1, 0), jnp.int32), repeat)
+    loss = retrieval_loss(LossConfig(), q, table, target, target > 0, repeat=repeat)
+    assert rank.tolist() == [5] and 80 < nll[0] < 100
+    np.testing.assert_allclose(nll[0], loss, rtol=1e-2)
 
 
 def test_lists_hold_repeated_items_first():

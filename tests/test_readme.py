@@ -1,4 +1,7 @@
-"""The README's code runs as it stands."""
+"""The README's code of an encoding runs as it stands, and every file that a page names is there.
+
+`test_own_log.py` follows its commands.
+"""
 
 import re
 from typing import Any
@@ -6,9 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from siren_rope_jax.time_features import Time, TimeScale
 from tests.raw_logs import ROOT
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_files_that_are_named_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    folders = "configs|experiments|notebooks|siren_rope_jax|tests"
+    named = re.findall(rf"(?<![\w/])(?:{folders})/[\w/]+\.\w+", text)
+    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert len(named) > 3 and len(linked) > 3
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [link for link in linked if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
 def test_an_encoding_in_a_model_of_ones_own() -> None:

@@ -57,19 +57,19 @@ def test_a_list_places_an_item_where_the_evaluation_ranks_it(
     items = log.vocabulary("item")["value"].to_pylist()
     known = log.schema.categorical[0].known
     assert log.index[:, 1:3].sum(axis=1).min() > run.config.data.length  # the past is cut short
-    found = 0
+    apart = []
     for event, rank in list(zip(ranked.event, ranked.rank, strict=True))[::10]:
         user, row = raw[everything.user[event]], everything.rows[event]
         given = recommend(run, [user], int(row["time"]), known, int(row["utc_offset"]))
         place = given.set_index("item")["rank"]
         item = items[row["categorical/item"] - 1]
         if item in place.index:
-            assert abs(place[item] - rank) <= 1  # rounding may part ties
-            found += 1
+            apart.append(place[item] - rank)
         else:
             assert rank == 0
         assert given["score"].is_monotonic_decreasing
-    assert found > 5
+    # Rounding parts ties now and then.
+    assert len(apart) > 5 and np.abs(apart).max() <= 1 and np.mean(np.equal(apart, 0)) > 0.9
 
 
 def test_events_without_a_time_are_past_up_to_the_first_that_is_late(log: PreparedLog) -> None:

@@ -28,6 +28,7 @@ SOME = ("none", "learned_positions", "to_rope_split_head", "siren_rope_hstu_bias
 FORMS = [(name, "softmax") for name in RETRIEVAL_VARIANTS] + [
     (name, b) for name in SOME for b in BLOCKS[1:]
 ]
+IN_BOTH_BLOCKS = [*FORMS, *((name, "hstu") for name in RETRIEVAL_VARIANTS if name not in SOME)]
 
 
 def retriever(name: str, block: str) -> tuple[Retriever, Any]:
@@ -102,8 +103,10 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
     np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)
 
 
-@pytest.mark.parametrize("event", ["", "_event"])
-@pytest.mark.parametrize(("name", "block"), FORMS)
+@pytest.mark.parametrize(
+    ("name", "block", "event"),
+    [*((*form, "") for form in IN_BOTH_BLOCKS), *((*form, "_event") for form in FORMS)],
+)
 def test_the_time_of_the_request_matters_where_it_is_to(name: str, block: str, event: str) -> None:
     """A later request changes its own query alone, and only where queries have its time."""
     model, params = retriever(name + event, block)

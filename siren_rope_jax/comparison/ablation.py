@@ -30,6 +30,7 @@ from siren_rope_jax.experiment import (
     without_execution,
 )
 from siren_rope_jax.files import read_json, write_json
+from siren_rope_jax.run_log import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +179,12 @@ class Run:
           UserError: it is not JSON.
         """
         return read_json(self.workdir / "result.json")
+
+    def validation(self) -> dict[str, Any]:
+        """What metrics.jsonl says of the validation that chose the parameters."""
+        step = self.result()["step"]
+        lines = (line for line in read_metrics(self.workdir) if line["step"] == step)
+        return next(line for line in lines if line["kind"] == "validation")
 
     def machine(self) -> str:
         """On what the run was trained; empty where that was not recorded."""

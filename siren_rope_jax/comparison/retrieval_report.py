@@ -17,9 +17,8 @@ from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS
 from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_names
 from siren_rope_jax.evaluation.retrieval_results import SLICE_METRICS, rule_of_ranks
-from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS, POPULARITIES
+from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS, HISTORIES, POPULARITIES
 from siren_rope_jax.evaluation.text import number
-from siren_rope_jax.experiment import RetrievalExperiment
 
 OVERVIEW = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
 GLOSSARY = (
@@ -29,6 +28,12 @@ GLOSSARY = (
     "the mean of 1/log2(1 + rank) of those, 0 for the others. MRR: the mean of 1/rank. Query's "
     "time: whether the query knows the time of the request, which is that of the event to come, or "
     "only that of the last event."
+)
+
+
+_OF_VALIDATION = (
+    "*The same ranking of the validation split's events, which come before the test's, by the "
+    "parameters that were tested; it chose them.*"
 )
 
 
@@ -47,11 +52,13 @@ class SliceTable(NamedTuple):
 
 
 SLICES = {
+    "hour": SliceTable("Hour of day of the request", tuple(map(str, range(24))), ("ndcg@10",)),
     "gap": SliceTable(
         "Time since the user's last event",
         (*(name for name, _ in GAPS), FIRST_EVENT),
         ("ndcg@10",),
     ),
+    "history": SliceTable("Earlier events of the user", tuple(HISTORIES)[1:], ("ndcg@10",)),
     "revisit": SliceTable("New items and repeated ones", ("new", "again"), ("ndcg@10", "nll")),
     "popularity": SliceTable(
         "Training events of the item",
@@ -70,7 +77,8 @@ def summarize(
       "filter_seen" and "catalogue" (as in result.json), "target_task" (of the data config),
       "ranking": "count" and "unranked", "baselines" in the order of `MEANINGS`, and "variants":
       name -> what `differences.common` says, "query_time" (None where the model sees no time),
-      "ranking": metric -> {"mean", "sd", "values"}; "difference" and "to_champion" as of
+      "ranking" and "validation" (of the parameters that were tested): metric -> {"mean", "sd",
+      "values"}; "difference" and "to_champion" as of
       `Differences.between` the baseline and the champion; "slices": slicing -> group -> metric,
       means over seeds.
     """
@@ -80,9 +88,11 @@ def summarize(
     variants = {}
     for variant, own in results.items():
         groups = [r["slices"] for r in own]
+        validations = [run.validation() for run in by_variant[variant]]
         variants[variant] = common(own) | {
-            "query_time": _query_time(by_variant[variant][0]),
+            "query_time": own[0]["query_time"],
             "ranking": {m: spread(r["ranking"][m] for r in own) for m in RANK_METRICS},
+            "validation": {m: spread(v.get(m) for v in validations) for m in COMPARED},
             "difference": compare.between(variant, baseline),
             "to_champion": compare.between(variant, champion),
             "slices": {
@@ -119,8 +129,10 @@ def section(data: Mapping[str, Any], baseline: str, champion: str, seeds: int) -
             title = f"### Difference to {other}"
             lines += [title, *note, *_difference_table(data["variants"], key, other, seeds)]
     lines += ["### All cut-offs", *note, *_metric_table(data, RANK_METRICS, seeds)]
+    lines += ["### Validation", "", _OF_VALIDATION, "", *_validation_table(data, seeds)]
     for name, slicing in SLICES.items():
-        lines += [f"### {slicing.title}", *note, *_slice_table(data, name)]
+        if rows := _slice_table(data, name):
+            lines += [f"### {slicing.title}", *note, *rows]
     return lines
 
 
@@ -136,12 +148,6 @@ def _targets(data: Mapping[str, Any]) -> str:
 def _rules_of_baselines(data: Mapping[str, Any]) -> str:
     rules = "; ".join(f"*{name}* {MEANINGS[name]}" for name in data["baselines"])
     return f"Baselines rank the items: {rules}."
-
-
-def _query_time(run: Run) -> str | None:
-    assert isinstance(run.config, RetrievalExperiment)
-    model = run.config.model
-    return model.query_time if model.uses_time else None
 
 
 def _resampled(paths: Sequence[Path], reference: Path) -> Mapping[str, Resampled]:
@@ -171,11 +177,24 @@ def _difference_table(variants: Mapping[str, Any], key: str, other: str, seeds: 
     return table(["variant", "query's time", *(f"Δ {m.upper()}" for m in COMPARED)], rows)
 
 
+def _validation_table(data: Mapping[str, Any], seeds: int) -> list[str]:
+    rows = [
+        [name + fewer(own, seeds), *(plus_minus(own["validation"][m], 4) for m in COMPARED)]
+        for name, own in data["variants"].items()
+    ]
+    return table(["variant", *(m.upper() for m in COMPARED)], rows)
+
+
 def _slice_table(data: Mapping[str, Any], name: str) -> list[str]:
-    """The metrics of the groups that have events; with the first one their share of all."""
+    """The metrics of the groups that have events; with the first one their share of all.
+
+    Empty where all events are of one group, as those of whole days are of one hour.
+    """
     variants, total, metrics = data["variants"], data["ranking"]["count"], SLICES[name].metrics
     some = next(iter(variants.values()))["slices"][name]
     counts = {group: values["count"] for group, values in some.items() if values["count"]}
+    if len(counts) < 2:
+        return []
     first, *others = (metric.upper() for metric in metrics)
     header = ["variant", *(f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items())]
     header += [f"{metric}, {group}" for metric in others for group in counts]

@@ -41,7 +41,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self.length >= 1, "data.length", "at least 1")
-        check(1 <= self.stride <= self.length, "data.stride", "in 1..data.length")
+        right = f"in 1..{self.length}, which is data.length, but is {self.stride}"
+        check(1 <= self.stride <= self.length, "data.stride", right)
         check(self.batch_size >= 1, "data.batch_size", "at least 1")
         check(self.threads >= 1, "data.threads", "at least 1")
 
@@ -112,7 +113,8 @@ class Batches:
         if task and not self.next_item:
             raise UserError("config.data.target_task: is for next-item retrieval; leave it empty")
         if task and task not in known:
-            raise UserError(f"config.data.target_task: no task {task!r}{suggestion(task, known)}")
+            names = suggestion(task, known) or "; the log has none"
+            raise UserError(f"config.data.target_task: no task {task!r}{names}")
         if self.log.offsets[-1] >= 2**31:
             raise UserError(f"{self.log.path}: a batch numbers events in 31 bits; the log has more")
 

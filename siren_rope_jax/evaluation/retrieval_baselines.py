@@ -19,8 +19,8 @@ from siren_rope_jax.times import DAY, HOUR, NO_TIME
 
 MEANINGS = {
     "popular": "by the number of training events",
-    "recent": "first by the number of events of all users in the 24 hours before the request, then "
-    "as *popular*",
+    "recent": "first by the number of events of all users in the 24 hours before the request, also "
+    "of those after the end of training, then as *popular*",
     "revisit": "first by how often the user had them before, then as *popular*",
     "revisit_hour": "first by how often the user had them within an hour of the request's time of "
     "day, then as *revisit*",

@@ -3,6 +3,7 @@
 The functions are those of `evaluate.Kind`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,7 +116,8 @@ def rule_of_ranks(numbers: Mapping[str, Any]) -> str:
     events = f"{metrics['unranked']:,} of {metrics['count']:,} {numbers['split']} events"
     return (
         f"full ranking over the catalogue of {numbers['catalogue']:,} items, ties against the "
-        f"model; items a user had before {repeats}; {events} have {misses} and count as misses"
+        f"model; items a user had before {repeats}; {events} have {misses} and count as misses; "
+        f"blind guessing has an NLL of {math.log(numbers['catalogue']):.2f}"
     )
 
 

@@ -1,6 +1,5 @@
 """All pictures of a run or of a comparison, from the runs' own files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ import pandas as pd
 from siren_rope_jax.files import of_split, read_json
 from siren_rope_jax.pictures import charts, ranking_plots, retrieval_plots
 from siren_rope_jax.pictures.charts import Album, Metrics, Models, Result
+from siren_rope_jax.run_log import read_metrics
 
 
 class Kind(Protocol):
@@ -38,12 +38,6 @@ class Kind(Protocol):
 
 
 _KINDS: Mapping[str, Kind] = {"ranking": ranking_plots, "retrieval": retrieval_plots}
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics.jsonl, in order."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
 
 
 def draw_run(workdir: Path, split: str = "test") -> list[Path]:
@@ -77,7 +71,7 @@ def draw_models(
     """
     results = {model: [_result(run, split) for run in runs] for model, runs in models.items()}
     lined = {model: runs for model, runs in results.items() if model in (lines or results)}
-    logs = {m: [read_metrics(run / "metrics.jsonl") for run in models[m]] for m in lined}
+    logs = {m: [read_metrics(run) for run in models[m]] for m in lined}
     first = next(iter(results.values()))[0]
     album = Album(directory, stem, name, split, max(map(len, models.values())))
     pictures = _kind(first).draw_models(album, results, lined, logs, baseline)

@@ -46,7 +46,8 @@ class LossConfig:
       sampler: of the sampled softmax. "uniform", or "in_batch": the targets of the batch's other
         histories, which are drawn by popularity; those of a history's own tell of its user.
       log_q: subtracts from every negative's score the log of how often it is expected among the
-        negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008).
+        negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008): its
+        sum without bias, the log of it too low, and by the more the fewer negatives there are.
       label_smoothing: share of the target's weight spread over all items (full softmax).
       gbce_t: gSASRec's t in 0..1: from plain binary cross-entropy (0) to probabilities calibrated
         as the full softmax's (1).
@@ -90,9 +91,12 @@ class LossConfig:
     @property
     def is_nll(self) -> bool:
         """Whether the loss is the NLL among all items, or estimates it."""
-        if self.kind == "full_softmax":
-            return self.label_smoothing == 0
-        return self.kind == "sampled_softmax" and self.log_q
+        return self.learns_probabilities and self.label_smoothing == 0
+
+    @property
+    def learns_probabilities(self) -> bool:
+        """Whether the softmax of the scores is what the model holds probable: its NLL has sense."""
+        return self.kind == "full_softmax" or (self.kind == "sampled_softmax" and self.log_q)
 
 
 def retrieval_loss(

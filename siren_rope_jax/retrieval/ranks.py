@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.arrays import AnyArray
-from siren_rope_jax.retrieval.repeat import Repeat
+from siren_rope_jax.retrieval.repeat import Repeat, floored_log
 
 BLOCK_ELEMENTS = 2**22
 """Scores a device holds at once; on a CPU, blocks that stay near its caches are the fastest too."""
@@ -137,7 +137,7 @@ def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "
         again_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
         # In logs, or items far behind would all be lost below float32's least number, and tie.
         total_Rx1 = jax.nn.logsumexp(score_RxV, axis=1, where=candidate_V, keepdims=True)
-        share_RxV = score_RxV - total_Rx1 + jnp.log(explore_R)[:, None]
+        share_RxV = score_RxV - total_Rx1 + floored_log(explore_R)[:, None]
         known_Rx1 = Repeat(item_RxL, weight_RxL, explore_R).log_known()[:, None]
         score_RxV = jnp.logaddexp(share_RxV, jnp.log(again_RxV)) - known_Rx1
     # One result for the target's score and all it is compared with: ties must be exact, so the

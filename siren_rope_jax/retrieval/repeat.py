@@ -28,14 +28,16 @@ class Repeat:
 
     def log_known(self) -> Float[Array, "*S"]:
         """The log of all that known items are given."""
-        return _log(jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore)
+        return floored_log(jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore)
 
     def mixed_nll(
         self, target: Int[Array, "*S"], softmax_nll: Float[Array, "*S"]
     ) -> Float[Array, "*S"]:
         """-log of a target's probability in the mixture, given that of the softmax alone."""
         again = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
-        return self.log_known() - jnp.logaddexp(_log(again), _log(self.explore) - softmax_nll)
+        return self.log_known() - jnp.logaddexp(
+            floored_log(again), floored_log(self.explore) - softmax_nll
+        )
 
 
 def per_slot(repeat: Repeat | None) -> Repeat | None:
@@ -49,6 +51,6 @@ def per_slot(repeat: Repeat | None) -> Repeat | None:
     return dataclasses.replace(repeat, item=item)
 
 
-def _log(x: AnyArray) -> Array:
-    """Finite at 0, and so is its gradient."""
+def floored_log(x: AnyArray) -> Array:
+    """log(x) of at least the least normal float32: finite at 0, and so is its gradient."""
     return jnp.log(jnp.maximum(x, float(np.finfo(np.float32).tiny)))
