@@ -1,0 +1,54 @@
+"""The losses of next-item retrieval on MovieLens-100K: how near do they come to the full softmax?
+
+    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
+        --config=configs/ablation/losses.py --workdir=runs/losses
+
+FOLDER holds movielens_100k/. Ordinal RoPE with the settings of configs/movielens_next.py, which
+were chosen with the full softmax. About a quarter of an hour on two cores.
+"""
+
+from ml_collections import ConfigDict
+
+_SAMPLED = {"loss.kind": "sampled_softmax"}
+_IN_BATCH = {**_SAMPLED, "loss.sampler": "in_batch"}
+_UNCORRECTED = {"loss.log_q": False}
+LOSSES = {
+    "full_softmax": {},
+    "sampled_softmax": _SAMPLED,
+    "sampled_softmax_uncorrected": {**_SAMPLED, **_UNCORRECTED},
+    "in_batch": _IN_BATCH,
+    "in_batch_uncorrected": {**_IN_BATCH, **_UNCORRECTED},
+    # As configs/hstu.py: cosines over a temperature.
+    "sampled_softmax_of_cosines": {
+        **_SAMPLED,
+        **_UNCORRECTED,
+        "model.normalize": True,
+        "model.temperature": 0.05,
+    },
+    "bce": {"loss.kind": "bce"},
+    "gbce": {"loss.kind": "gbce"},
+}
+
+
+def get_config() -> ConfigDict:
+    """The variants, the seeds and the data."""
+    return ConfigDict(
+        {
+            "name": "Losses for retrieval, 128 negatives where they are drawn",
+            "variants": tuple(
+                {"name": name, "argument": "ordinal", "overrides": overrides}
+                for name, overrides in LOSSES.items()
+            ),
+            "datasets": (
+                {
+                    "name": "movielens_next",
+                    "base": "configs/movielens_next.py",
+                    "config": "configs/data/movielens_next.py",
+                    "input": "movielens_100k/ml-100k.inter",
+                },
+            ),
+            "seeds": (0, 1, 2),
+            "baseline": "full_softmax",
+            "jobs": 4,
+        }
+    )
