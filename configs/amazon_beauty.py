@@ -8,9 +8,11 @@
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
 reviews a product twice, so products that the user has reviewed are no candidates. Users have nine
-reviews on average: one layer is enough, and half of everything is dropped.
+reviews on average: one layer is enough, and half of everything is dropped. Three to five minutes on
+a core; under the time split every variant's test NDCG@10 is about .018.
 
-configs/peer/amazon_beauty.py sets it beside another library's SASRec, leaving one out.
+configs/peer/amazon_beauty.py sets it beside another library's SASRec, leaving one out: there
+learned_positions has .050.
 """
 
 from ml_collections import ConfigDict

@@ -149,7 +149,8 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(finis
     parts = {part.split("\n")[0]: part for part in text.split("\n### ")[1:]}
     assert list(parts) == [
         "Overview", "Difference to ordinal", "Difference to siren_rope", "All cut-offs",
-        "Validation", "Hour of day of the request", "Time since the user's last event",
+        "Validation", "Hour of day of the request, local where the log has UTC offsets",
+        "Time since the user's last event",
         "New items and repeated ones", "Training events of the item", "Cost",
     ]  # fmt: skip
     assert unranked > 0

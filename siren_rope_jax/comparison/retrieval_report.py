@@ -52,7 +52,11 @@ class SliceTable(NamedTuple):
 
 
 SLICES = {
-    "hour": SliceTable("Hour of day of the request", tuple(map(str, range(24))), ("ndcg@10",)),
+    "hour": SliceTable(
+        "Hour of day of the request, local where the log has UTC offsets",
+        tuple(map(str, range(24))),
+        ("ndcg@10",),
+    ),
     "gap": SliceTable(
         "Time since the user's last event",
         (*(name for name, _ in GAPS), FIRST_EVENT),
