@@ -30,6 +30,7 @@ VARIANTS = (
     "siren_rope",
     "siren_rope_split_dim",
     "siren_rope_day_week",
+    "siren_rope_cyclic",
     "siren_rope_event",
     "siren_rope_hstu_bias",
     "siren_rope_time_in_embedding",
