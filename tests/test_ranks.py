@@ -204,7 +204,8 @@ def test_training_and_evaluation_agree_where_next_to_nothing_is_explored():
     rank, nll = rank_targets(q, table, target, jnp.zeros((1, 0), jnp.int32), repeat)
     loss = retrieval_loss(LossConfig(), q, table, target, target > 0, repeat=repeat)
     assert rank.tolist() == [5] and 80 < nll[0] < 100
-    np.testing.assert_allclose(nll[0], loss, rtol=1e-2)
+    # Both shares have the floor of float32 in training, the softmax's alone in evaluation.
+    np.testing.assert_allclose(nll[0], loss, rtol=0.05)
 
 
 def test_lists_hold_repeated_items_first():
