@@ -10,8 +10,8 @@
         --python=peer/bin/python --workdir=runs/amazon_beauty_peer --ours=runs/amazon_beauty_loo
 
 peer/ is a virtual environment with RecTools: see experiments/compare_peer.py. With
---config.loss.kind=sampled_softmax --config.loss.negatives=64, and another --workdir, ours learns
-from as many negatives as the peer. The peer's full softmax, which holds the scores of all items at
+--config.loss.kind=sampled_softmax --config.loss.negatives=64 --config.loss.log_q=False, and another
+--workdir, ours has the peer's loss. The peer's full softmax, which holds the scores of all items at
 once, takes minutes for an epoch on two cores, and was not trained to its end.
 """
 
