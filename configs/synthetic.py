@@ -3,7 +3,7 @@
     python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
     python experiments/train.py --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
 
-The part after the colon is a variant (siren_rope_jax/variants.py). About a minute on two cores;
+The part after the colon is a variant (siren_rope_jax/variants.py). One to two minutes on a core;
 test NE of siren_rope about .77 / .76 / .80 (contribution, like, long_dwell), of ordinal
 .92 / .91 / .94.
 """

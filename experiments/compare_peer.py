@@ -8,7 +8,8 @@ The log is one prepared with --config.split.kind=leave_one_out. Same events (tho
 as several users, since RecTools learns from a user's last ones only), same length of history, same
 ranking of the same items by the same code; the model, its batches, loss and optimiser are
 RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
-runs of experiments/train.py on the same log and evaluated alike, also the differences. The same
+runs of experiments/train.py on the same log and evaluated alike, also their training times and the
+differences. The same
 command again does not train again.
 """
 
@@ -19,6 +20,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax import cli
+from siren_rope_jax.comparison.comparable import finished_run
 from siren_rope_jax.comparison.peer import PeerConfig, check_comparable, compare, difference_to
 from siren_rope_jax.comparison.tables import interval
 from siren_rope_jax.config import from_config_dict
@@ -44,6 +46,8 @@ def main() -> None:
         f"{fitted['best_epoch']}., validation NDCG@10 {outcome['validation']['ndcg@10']:.4f}; "
         + ", ".join(f"{name} {version}" for name, version in fitted["versions"].items())
     )
+    for run in ours:
+        print(f"{run.name}: {finished_run(run)['train_seconds']:.0f} s of training")
     if ours:
         better = difference_to(ours, workdir)
         for metric, found in better.items():

@@ -5,7 +5,7 @@
 
 FOLDER holds foursquare_nyc/. About two hours on two cores. With `:plain` after the config's name
 the models cannot name a venue of the history again (`model.repeat`) and need 20 epochs instead of
-6; only the main variants are compared then, in about an hour and a half.
+6; only the main variants are compared then, in about two hours.
 """
 
 from ml_collections import ConfigDict

@@ -48,7 +48,7 @@ LINES = (
 DATASETS: dict[str, dict[str, Any]] = {
     "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},
     "globo_next": {"input": "globo_news/clicks_hour_000-384.csv.gz"},
-    # A shorter and faster training than the config's, which is worth a little: 45 runs are many.
+    # A shorter and faster training than the config's, which is worth a little: 48 runs are many.
     "amazon_beauty": {
         "input": "amazon_beauty_5core/Beauty_item_org_rank.txt",
         "overrides": {"training.epochs": 12.0, "optimizer.learning_rate": 2e-3},
