@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     """The variants, the seeds and the data."""
     return ConfigDict(
         {
-            "name": "Losses for retrieval, 128 negatives where they are drawn and no other number is said",
+            "name": "Losses for retrieval, with 128 negatives but where another number is told",
             "variants": tuple(
                 {"name": name, "argument": "ordinal", "overrides": overrides}
                 for name, overrides in LOSSES.items()
