@@ -8,9 +8,9 @@
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
 reviews a product twice, so products that the user has reviewed are no candidates. Users have nine
-reviews on average: one layer is enough, and half of everything is dropped. With the
-12 epochs at twice this learning rate of configs/ablation/retrieval.py, four to five minutes on a
-core, every variant's test NDCG@10 is from .018 to .019.
+reviews on average: one layer is enough, and half of everything is dropped. With the 12 epochs at
+twice this learning rate of configs/ablation/retrieval.py, four to five minutes on a core, every
+variant's test NDCG@10 is from .018 to .019.
 
 configs/peer/amazon_beauty.py sets it beside another library's SASRec, leaving one out: there
 learned_positions has .050.

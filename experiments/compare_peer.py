@@ -9,8 +9,7 @@ as several users, since RecTools learns from a user's last ones only), same leng
 ranking of the same items by the same code; the model, its batches, loss and optimiser are
 RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
 runs of experiments/train.py on the same log and evaluated alike, also their training times and the
-differences. The same
-command again does not train again.
+differences. The same command again does not train again.
 """
 
 import sys

@@ -4,7 +4,6 @@ import csv
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from tests.readme import python_blocks
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,9 +126,7 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     assert {"event", "user", "item", "time", "rank", "nll"} <= set(predictions.column_names)
     assert predictions.num_rows == result["events"] == result["ranking"]["count"]
     assert len(list((run / "plots").glob("*.png"))) >= 5
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## What comes next, and when")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (code,) = python_blocks("What comes next, and when")
     names: dict[str, Any] = {}
     exec(code.replace("runs/next", str(run)).replace('"ann", "bob"', '"u1", "u2"'), names)
     lists = names["monday_morning"]

@@ -13,6 +13,7 @@ import pytest
 
 from siren_rope_jax.time_features import Time, TimeScale
 from tests.raw_logs import ROOT
+from tests.readme import python_blocks
 
 
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
@@ -27,10 +28,8 @@ def test_files_that_are_named_are_there(page: str) -> None:
 
 
 def test_an_encoding_in_a_model_of_ones_own() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## An encoding is a list of angle sources")[1].split("\n## ")[0]
     names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+    for block in python_blocks("An encoding is a list of angle sources"):
         exec(block, names)
 
     module = names["Logits"](TimeScale.fit(1_600_000_000, 1_700_000_000))

@@ -181,10 +181,17 @@ class Run:
         return read_json(self.workdir / "result.json")
 
     def validation(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the validation that chose the parameters."""
+        """What metrics.jsonl says of the validation that chose the parameters.
+
+        Raises:
+          UserError: it says nothing of it, or as `result`.
+        """
         step = self.result()["step"]
-        lines = (line for line in read_metrics(self.workdir) if line["step"] == step)
-        return next(line for line in lines if line["kind"] == "validation")
+        for line in read_metrics(self.workdir):
+            if line["kind"] == "validation" and line["step"] == step:
+                return line
+        path = self.workdir / "metrics.jsonl"
+        raise UserError(f"{path} has no validation of step {step}, whose parameters were tested")
 
     def machine(self) -> str:
         """On what the run was trained; empty where that was not recorded."""
