@@ -9,8 +9,10 @@ dataset_TSMC2014_NYC, from which venues of few check-ins were removed: int32 [us
 not sorted. The publisher of the original offers no plain link to it.
 
 Minutes count from 2012-04-03 18:00 UTC, which the source does not state; it fits the original.
-Local time is taken as UTC-4, daylight saving time, for all; from November to March it was UTC-5.
-A minute is all there is, so a user's two rows of one venue and minute (458 of them) may be two
+Local time is New York's: UTC-4 until 4 November, when summer time ended, then UTC-5. All of
+validation and test is later, so with UTC-4 throughout (--config.time_zone='' and
+--config.utc_offset='-4 * 3600') their hours would be one later than the same ones in training. A
+minute is all there is, so a user's two rows of one venue and minute (458 of them) may be two
 check-ins: they are kept.
 """
 
@@ -29,7 +31,7 @@ def get_config() -> ConfigDict:
         time_unit="min",
         time_origin="2012-04-03T18:00:00",
         drop_duplicates=False,
-        utc_offset="-4 * 3600",
+        time_zone="America/New_York",
         formats={"npy": {"pattern": "*.npy", "columns": ("user", "venue", "minute")}},
         min_count=1,
         source="Foursquare NYC, D. Yang et al., doi:10.1109/TSMC.2014.2327053",

@@ -9,7 +9,7 @@ profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab. The quotes
 matter: both halves of the standard log are read, in the order of their names.
 
 Tasks: four of the log's own signals, and `contribution`: any of like, follow, comment, forward.
-The actions add how long the video was played and whether it was disliked. Local time is UTC+8.
+The actions add how long the video was played and whether it was disliked. Local time is China's.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         item="video_id",
         time="time_ms",
         time_unit="ms",
-        utc_offset="8 * 3600",
+        time_zone="Asia/Shanghai",
         categorical={"tab": "tab"},
         dense={"log_duration": "ln(1 + duration_ms / 1000.0)"},
         actions={

@@ -22,6 +22,8 @@ User, item and time are columns; all else is SQL over the log's columns, `user`,
     derived      steps for use in the others; window functions are fine, break their ties by `row`
     utc_offset   one expression: local time minus UTC, in seconds, known before the item is
 
+Where one time zone fits all users, --config.time_zone=America/New_York takes the place of the last.
+
 A UTC offset is part of the request, as its time is. Taken from the item's own place it would tell a
 model where the next item lies; take that of the user's event before:
 

@@ -9,7 +9,7 @@ import ibis
 from siren_rope_jax.data import checks, expressions
 from siren_rope_jax.data.prepare_config import RESERVED, PrepareConfig, parse_date
 from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.errors import UserError, suggestion
 
 ORDER_TIME = "order time"
 """A log's column of the time that orders and splits events; no column of SQL's is named so."""
@@ -188,7 +188,7 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
         expressions.check(log, name, text, where)
         log = expressions.select(log, {name: text}, step=f"with_{name}")
     known = [column for column in log.columns if column not in hidden]
-    texts: dict[str, str] = {"utc_offset": config.utc_offset or "0", "categorical/item": "item"}
+    texts: dict[str, str] = {"utc_offset": _utc_offset(con, config), "categorical/item": "item"}
     keys = {"utc_offset": "config.utc_offset", "categorical/item": "config.item"}
     for group, prefix in GROUPS.items():
         for name, text in getattr(config, group).items():
@@ -215,6 +215,20 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
         for column, text in texts.items():
             expressions.check(log, column, text, keys[column], run=True)
         raise UserError(f"config: the expressions cannot be evaluated: {error}") from error
+
+
+def _utc_offset(con: ibis.BaseBackend, config: PrepareConfig) -> str:
+    """The expression of an event's UTC offset in seconds; 0 where an event has no time."""
+    zone = config.time_zone
+    if not zone:
+        return config.utc_offset or "0"
+    zones = con.sql("SELECT name FROM pg_timezone_names()").to_pyarrow()["name"].to_pylist()
+    if zone not in zones:
+        raise UserError(
+            f"config.time_zone: {zone!r} is no zone of the IANA database (as 'Europe/Berlin' is)"
+            f"{suggestion(zone, zones)}"
+        )
+    return f"coalesce(epoch(timezone('{zone}', to_timestamp(time))) - time, 0)"
 
 
 def iso(seconds: int) -> str:

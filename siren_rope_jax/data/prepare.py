@@ -222,7 +222,7 @@ def _schema(
         context=tuple(Dense(name) for name in config.context),
         actions=tuple(Dense(name) for name in config.actions),
         tasks=tuple(config.tasks),
-        has_utc_offset=bool(config.utc_offset),
+        has_utc_offset=bool(config.utc_offset or config.time_zone),
         train_start=bounds.first,
         train_end=bounds.train_end,
         validation_end=bounds.validation_end,

@@ -137,6 +137,8 @@ class PrepareConfig:
         request, so it must be known then, before the item is: taken from the item's own place it
         tells a model where the next item lies. Take that of the event before, with
         `lag(...) OVER (PARTITION BY user ORDER BY time, row)`, as configs/data/gowalla.py does.
+      time_zone: in place of `utc_offset`, the one zone of all users, as the IANA database names it
+        ("America/New_York"), summer time included.
       formats: how to read files, by their names; of patterns that fit, the longest counts.
       derived: named expressions for use in the other ones, in any order.
       categorical: named expressions; the item itself is always there and first.
@@ -164,6 +166,7 @@ class PrepareConfig:
     core: int = 1
     allow_missing_time: bool = False
     utc_offset: str = ""
+    time_zone: str = ""
     formats: dict[str, Format] = dataclasses.field(default_factory=lambda: {"any": Format()})
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
     categorical: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -201,6 +204,8 @@ class PrepareConfig:
             raise UserError("config: memory_gb must be above 0, threads at least 0")
         if self.time_origin and self.time_unit == "iso":
             raise UserError("config.time_origin: dates ('iso') have none; leave it empty")
+        if self.time_zone and self.utc_offset:
+            raise UserError("config.time_zone: not beside config.utc_offset; leave one empty")
 
     @staticmethod
     def load(config: Mapping[str, Any] | ConfigDict) -> "PrepareConfig":
