@@ -8,7 +8,8 @@ apart, the periods they follow, and how far they are from depending on time diff
 A retriever that names items of the history again (model.repeat) does so by a last attention with a
 rotation of its own, which is the one looked at unless --attention says otherwise. For it there is
 also plots/attended_hours.png: at a request at some hour, the past events of which hours does the
-attention choose, and to which did the users return?
+attention choose, and to which did the users return? What --attention chooses beside the default
+goes into analysis_ATTENTION.json and plots/rotation_ATTENTION.png.
 
 A --log is noted in config.json, so that it is said only once.
 """
@@ -19,7 +20,7 @@ from typing import cast, get_args
 from absl import flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.analysis import Attention, analyze, draw
+from siren_rope_jax.analysis import Attention, analyze, default_attention, draw
 from siren_rope_jax.attended_hours import attended_hours, draw_attended_hours
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.experiment import note_log
@@ -47,7 +48,8 @@ def main() -> None:
     plots = workdir / "plots"
     of_last = ", last attention" if analysis.attention == "last" else ""
     title = f"{run.log.schema.name}: rotation of {run.config.variant}{of_last}, seed"
-    print(draw(plots / "rotation.png", analysis, f"{title} {run.config.seed}"))
+    other = "" if analysis.attention == default_attention(run) else f"_{analysis.attention}"
+    print(draw(plots / f"rotation{other}.png", analysis, f"{title} {run.config.seed}"))
     for entry in numbers["spectrum"]:
         print(f"period {entry['hours']:7.1f} h: {entry['share']:.1%} of the angles' variance")
     for entry in numbers["departure"]:
@@ -55,7 +57,7 @@ def main() -> None:
         print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
     if analysis.attention == "last" and isinstance(run.model, Retriever):
         numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
-    write_json(workdir / "analysis.json", numbers)
+    write_json(workdir / f"analysis{other}.json", numbers)
 
 
 def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import flax.struct
 from jaxtyping import Bool, Float, Int
@@ -24,7 +24,7 @@ class Inputs:
     categories: dict[str, int]
     tasks: tuple[str, ...]
     context_length: int
-    scale: TimeScale = field(default_factory=TimeScale)
+    scale: TimeScale
 
 
 @flax.struct.dataclass

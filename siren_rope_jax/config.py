@@ -99,7 +99,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, tuple | list):
             raise UserError(f"{where}: expected a tuple, got {value!r}")
-        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        items = tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if typing.get_origin(arguments[0]) is typing.Literal and len(set(items)) < len(items):
+            raise UserError(f"{where}: {items!r} has a choice twice; name each once")
+        return items
     if origin is dict:
         if not isinstance(value, Mapping | ConfigDict):
             raise UserError(f"{where}: expected a group of keys, got {value!r}")

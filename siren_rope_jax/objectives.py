@@ -166,7 +166,15 @@ class RetrievalObjective:
         )
         counts = self._target_counts if self._loss.needs_item_counts else None
         return retrieval_loss(
-            self._loss, query, result.table, target, asked, counts, negatives_key, repeat, history
+            self._loss,
+            query,
+            result.table,
+            target,
+            asked,
+            item_counts=counts,
+            key=negatives_key,
+            repeat=repeat,
+            history_N=history,
         )
 
     @cached_property

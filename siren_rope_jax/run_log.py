@@ -20,9 +20,15 @@ from siren_rope_jax.sharding import is_main
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The objects of a run's metrics.jsonl, in order."""
-    with (workdir / "metrics.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+    """The objects of a run's metrics.jsonl, in order; none where there is no such file.
+
+    A last line that a killed run or a copy left unfinished is none.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 class RunLog:
@@ -48,10 +54,9 @@ class RunLog:
         """Continues `workdir`'s log after `first_step`; later lines of a killed run are dropped."""
         path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
         if path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+            kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
             with replacing(path) as temporary:
-                temporary.write_text("".join(line + "\n" for line in kept))
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self.seconds = seconds
         self._name, self._last_step, self._log_every = name, last_step, log_every
         self._file = path.open("a")

@@ -75,8 +75,8 @@ class TimeScale:
       limit: the greatest |T~|.
     """
 
-    origin: int = flax.struct.field(pytree_node=False, default=0)
-    half_span: int = flax.struct.field(pytree_node=False, default=365 * DAY)
+    origin: int = flax.struct.field(pytree_node=False)
+    half_span: int = flax.struct.field(pytree_node=False)
     limit: float = flax.struct.field(pytree_node=False, default=1.0)
 
     @classmethod

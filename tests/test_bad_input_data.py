@@ -88,6 +88,10 @@ BAD = {
     "absent user": (change("uid", 8, None), {}, "row 8 of log.csv: no user in column 'uid'"),
     "absent item": (change("iid", 8, None), {}, "row 8 of log.csv: no item in column 'iid'"),
     "absent offset": (raw_log(), {"utc_offset": "nullif(tab, 1)"}, "config.utc_offset is None"),
+    "unknown zone": (
+        raw_log(), {"time_zone": "Europe/Berlim"},
+        "config.time_zone: 'Europe/Berlim' is no zone .*did you mean 'Europe/Berlin'",
+    ),
     "unknown column in SQL": (
         raw_log(), {"tasks": {"like": "ratng >= 4"}},
         "config.tasks.like: no column 'ratng' in 'ratng >= 4'; did you mean 'rating'",
@@ -194,6 +198,7 @@ def test_an_output_in_use_is_kept(tmp_path):
         ({"categorical": {"item": "iid"}}, "config.categorical.item"),
         ({"derived": {"time": "1"}}, "config.derived.time"),
         ({"time_unit": "sec"}, "config.time_unit: 'sec' is not a choice"),
+        ({"utc_offset": "0", "time_zone": "UTC"}, "config.time_zone: not beside config.utc_offset"),
         ({"split": {"train_end": "2024-01-01"}}, "both train_end and validation_end"),
         ({"split": {"train_fraction": 0.95}}, "leave something for test"),
         ({"memory_gb": 0.0}, "memory_gb"),

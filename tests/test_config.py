@@ -28,6 +28,7 @@ class Outer:
     sizes: tuple[int, ...] = ()
     maybe: Inner | None = None
     limit: float | None = None
+    kinds: tuple[Literal["a", "b"], ...] = ()
 
 
 def test_nested_configs_become_dataclasses() -> None:
@@ -67,6 +68,7 @@ def test_complete_shows_every_key() -> None:
         ({"name": "x", "sizes": "12"}, r"config\.sizes: expected a tuple"),
         ({"name": "x", "sizes": (1, "2")}, r"config\.sizes\[1\]: expected int"),
         ({"name": "x", "inner": 3}, r"config\.inner: expected a group"),
+        ({"name": "x", "kinds": ("a", "b", "a")}, r"config\.kinds: .* has a choice twice"),
     ],
 )
 def test_what_is_refused(config: dict, message: str) -> None:

@@ -225,6 +225,9 @@ def test_foursquare_nyc(tmp_path):
     np.testing.assert_array_equal(found["categorical/item"], raw.venue)
     np.testing.assert_array_equal(found["time"], seconds("2012-04-03 18:00") + 60 * raw.minute)
     assert 0 < found["time"].min() - seconds("2012-04-03 18:00") < 3600
+    # New York's summer time ended on 4 November; no check-in is within hours of it.
+    summer = found["time"] < seconds("2012-11-04")
+    np.testing.assert_array_equal(found["utc_offset"], np.where(summer, -4, -5) * 3600)
     # The hour at which the city checks in least is a night's, on the local clock.
     local = (found["time"] + found["utc_offset"]) % DAY // 3600
     assert local.value_counts().idxmin() in (2, 3, 4, 5)

@@ -87,6 +87,17 @@ def test_an_offset_of_the_event_before_is_known_at_the_request(tmp_path):
     np.testing.assert_array_equal(decoded(log)["utc_offset"], 3600 * before)
 
 
+def test_a_time_zone_gives_offsets_with_summer_time(tmp_path):
+    raw, end_of_summer_time = raw_log(), 1_352_008_800  # 2012-11-04 06:00 UTC
+    raw["at"] += end_of_summer_time - int(raw["at"].median())
+    raw.loc[0, "at"] = None
+    log = prepared(tmp_path, raw, time_zone="America/New_York", allow_missing_time=True)
+    rows = log.events().rows
+    hours = np.where(rows["time"] < end_of_summer_time, -4, -5) * (rows["time"] != NO_TIME)
+    assert set(hours) == {-5, -4, 0} and log.schema.has_utc_offset
+    np.testing.assert_array_equal(rows["utc_offset"], 3600 * hours)
+
+
 def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):
     raw = raw_log()
     log = prepared(tmp_path, raw, **FEATURES)

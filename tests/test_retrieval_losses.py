@@ -111,7 +111,7 @@ def test_the_unknown_item_and_masked_positions_never_enter(config):
     key = jax.random.key(0)
 
     def loss(q, table):
-        return retrieval_loss(config, q, table, target, mask, counts, key)
+        return retrieval_loss(config, q, table, target, mask, item_counts=counts, key=key)
 
     value, (dq, dtable) = value_and_gradients(loss, q, table)
     counted = np.asarray(mask & (target > 0))
@@ -128,7 +128,7 @@ def test_without_positions_the_loss_is_zero_and_moves_nothing(config):
     q, table, target, mask, counts = made_up()
     value, gradients = value_and_gradients(
         lambda q, e: retrieval_loss(
-            config, q, e, target, jnp.zeros_like(mask), counts, jax.random.key(0)
+            config, q, e, target, jnp.zeros_like(mask), item_counts=counts, key=jax.random.key(0)
         ),
         q,
         table,
@@ -136,7 +136,7 @@ def test_without_positions_the_loss_is_zero_and_moves_nothing(config):
     assert value == 0 and not any(np.any(g) for g in gradients)
     unknown = jnp.where(jnp.arange(len(target)) % 2 == 0, 0, len(table))
     value = retrieval_loss(
-        config, q, table, unknown, jnp.ones_like(mask), counts, jax.random.key(0)
+        config, q, table, unknown, jnp.ones_like(mask), item_counts=counts, key=jax.random.key(0)
     )
     assert value == 0
 
@@ -147,7 +147,9 @@ def test_extreme_scores_give_finite_losses_and_gradients(config):
     q = jnp.sign(q)
     table = jnp.sign(table) * 1e30
     value, gradients = value_and_gradients(
-        lambda q, table: retrieval_loss(config, q, table, target, mask, counts, jax.random.key(0)),
+        lambda q, table: retrieval_loss(
+            config, q, table, target, mask, item_counts=counts, key=jax.random.key(0)
+        ),
         q,
         table,
     )
@@ -160,7 +162,13 @@ def test_a_single_item_and_a_single_position_are_certain(config):
     table = jnp.ones((2, 4))
     value, gradients = value_and_gradients(
         lambda q, table: retrieval_loss(
-            config, q, table, jnp.array([1]), jnp.array([True]), jnp.ones(2), jax.random.key(0)
+            config,
+            q,
+            table,
+            jnp.array([1]),
+            jnp.array([True]),
+            item_counts=jnp.ones(2),
+            key=jax.random.key(0),
         ),
         jnp.ones((1, 4)),
         table,
@@ -181,7 +189,10 @@ def test_positions_dealt_over_devices_give_the_same(config):
     @jax.jit
     def step(q, table, target, mask):
         return jax.value_and_grad(
-            lambda q, table: retrieval_loss(config, q, table, target, mask, counts, key), (0, 1)
+            lambda q, table: retrieval_loss(
+                config, q, table, target, mask, item_counts=counts, key=key
+            ),
+            (0, 1),
         )(q, table)
 
     mesh = make_mesh()
@@ -202,7 +213,7 @@ def test_sampled_softmax_with_log_q_estimates_the_sum_over_all_items_without_bia
 
     @jax.vmap
     def loss(key):
-        return retrieval_loss(config, q, table, target, jnp.array([True]), None, key)
+        return retrieval_loss(config, q, table, target, jnp.array([True]), key=key)
 
     losses = np.asarray(loss(jax.random.split(jax.random.key(0), 20_000)), np.float64)
     scores = np.asarray(table[1:] @ q[0], np.float64)
@@ -223,7 +234,7 @@ def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bi
     for other in range(1, len(table)):  # every draw of what another history asks for
         mean = float(
             retrieval_loss(
-                config, q, table, jnp.array([*own, other]), jnp.ones(3, bool), counts,
+                config, q, table, jnp.array([*own, other]), jnp.ones(3, bool), item_counts=counts,
                 history_N=jnp.array([700, 700, 3]),
             )
         )  # fmt: skip
@@ -238,7 +249,7 @@ def test_a_history_alone_in_its_batch_has_no_negatives():
     q, table, target, mask, counts = made_up()
     config = LossConfig("sampled_softmax", sampler="in_batch")
     alone = jnp.zeros(len(q), jnp.int32)
-    assert retrieval_loss(config, q, table, target, mask, counts, history_N=alone) == 0
+    assert retrieval_loss(config, q, table, target, mask, item_counts=counts, history_N=alone) == 0
 
 
 @pytest.mark.parametrize("with_repeat", [False, True], ids=["plain", "repeat"])
@@ -253,14 +264,17 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
         history = jnp.asarray(rng.integers(1, 11, (4000, 1)))
         half = jnp.full(4000, 0.5)
         repeat = Repeat(history, half[:, None], half)
-    arguments = (q, table, target, jnp.ones(4000, bool), counts, jax.random.key(0), repeat)
-    full = retrieval_loss(LossConfig(), *arguments)
-    uniform = retrieval_loss(LossConfig("sampled_softmax", negatives=2000), *arguments)
-    in_batch = retrieval_loss(LossConfig("sampled_softmax", sampler="in_batch"), *arguments)
+    positions = (q, table, target, jnp.ones(4000, bool))
+    given = {"item_counts": counts, "key": jax.random.key(0), "repeat": repeat}
+    full = retrieval_loss(LossConfig(), *positions, **given)
+    uniform = retrieval_loss(LossConfig("sampled_softmax", negatives=2000), *positions, **given)
+    in_batch = retrieval_loss(
+        LossConfig("sampled_softmax", sampler="in_batch"), *positions, **given
+    )
     np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # noise of one batch
     if not with_repeat:
         plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
-        assert abs(retrieval_loss(plain, *arguments) - full) > 1
+        assert abs(retrieval_loss(plain, *positions, **given) - full) > 1
 
 
 @each_kind
@@ -268,16 +282,17 @@ def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
     q, table, target, mask, counts = made_up()
     share = jnp.full(len(q), 0.5)
     repeat = Repeat(target[:, None], share[:, None], share)
-    arguments = (q, table, target, mask, counts, jax.random.key(0))
+    positions = (q, table, target, mask)
+    given = {"item_counts": counts, "key": jax.random.key(0)}
     smoothed, corrected = config.label_smoothing > 0, config.log_q
     if config.kind in ("bce", "gbce") or smoothed or not corrected:
         with pytest.raises(ValueError, match="no NLL"):
-            retrieval_loss(config, *arguments, repeat)
+            retrieval_loss(config, *positions, **given, repeat=repeat)
     else:  # the repeat names every target with 1/2
         assert (
-            retrieval_loss(config, *arguments, repeat)
+            retrieval_loss(config, *positions, **given, repeat=repeat)
             < np.log(2)
-            < retrieval_loss(config, *arguments)
+            < retrieval_loss(config, *positions, **given)
         )
 
 
@@ -334,14 +349,14 @@ def test_binary_losses_are_means_over_the_target_and_the_negatives_that_are_not_
         terms["bce"].append((positive + rest) / (1 + len(kept)))
         terms["gbce"].append((beta * positive + rest) / (1 + len(kept)))
     for kind in ("bce", "gbce"):
-        ours = retrieval_loss(LossConfig(kind, negatives=7), q, table, target, mask, None, key)
+        ours = retrieval_loss(LossConfig(kind, negatives=7), q, table, target, mask, key=key)
         np.testing.assert_allclose(ours, np.mean(terms[kind]), rtol=1e-5)
 
 
 def test_gbce_without_calibration_is_bce():
     q, table, target, mask, _ = made_up()
     losses = [
-        retrieval_loss(config, q, table, target, mask, None, jax.random.key(0))
+        retrieval_loss(config, q, table, target, mask, key=jax.random.key(0))
         for config in (
             LossConfig("bce", negatives=3),
             LossConfig("gbce", negatives=3, gbce_t=0.0),
@@ -404,4 +419,4 @@ def test_missing_counts_and_keys_are_named():
     with pytest.raises(ValueError, match="item_counts"):
         retrieval_loss(in_batch, q, table, target, mask)
     with pytest.raises(ValueError, match="key"):
-        retrieval_loss(LossConfig("bce"), q, table, target, mask, counts)
+        retrieval_loss(LossConfig("bce"), q, table, target, mask, item_counts=counts)

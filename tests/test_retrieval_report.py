@@ -18,6 +18,7 @@ from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_names
 from siren_rope_jax.experiment import claim_workdir
+from siren_rope_jax.pictures import plots
 from tests.made_up import make_log, make_retrieval_run
 
 ROOT = Path(__file__).parents[1]
@@ -174,6 +175,27 @@ def test_the_validation_told_is_that_of_the_parameters_that_were_tested(tmp_path
         if line["kind"] == "validation" and line["step"] == 200 + 50 * run.seed
     ]
     assert rows["siren_rope"][0] == f"{np.mean(chosen):.4f} ± {np.std(chosen, ddof=1):.4f}"
+
+
+def test_where_metrics_are_missing_the_report_says_so(tmp_path):
+    spec, runs = make_plan(tmp_path)
+    jobs.execute(runs, 1, train)
+    path = runs[0].workdir / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])  # the last line is the validation at step 500, which was chosen
+    with pytest.raises(UserError, match=r"metrics.jsonl has no validation of step 500"):
+        report.write_report(spec, tmp_path / "out", runs)
+    path.unlink()
+    with pytest.raises(UserError, match=r"metrics.jsonl has no validation of step 500"):
+        report.write_report(spec, tmp_path / "out", runs)
+
+
+def test_a_run_without_metrics_is_drawn_without_its_training(tmp_path):
+    _, runs = make_plan(tmp_path)
+    jobs.execute(runs[:1], 1, train)
+    (runs[0].workdir / "metrics.jsonl").unlink()
+    drawn = {path.stem for path in plots.draw_run(runs[0].workdir)}
+    assert "models" in drawn and not drawn & {"learning", "gates"}
 
 
 def test_one_run_that_was_held_up_does_not_change_the_training_time_told(tmp_path):

@@ -19,6 +19,7 @@ from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.ranks import rank_targets
 from siren_rope_jax.retrieval.repeat import per_slot
+from siren_rope_jax.time_features import TimeScale
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
@@ -260,12 +261,14 @@ from siren_rope_jax.optim import OptimizerConfig, make_optimizer
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.repeat import per_slot
+from siren_rope_jax.time_features import TimeScale
 from siren_rope_jax.train import TrainState, train_step
 from tests.batches import random_next_items, small_retriever_config
 
 items = 1_000_001
 config = small_retriever_config("siren_rope", width=64, repeat=True)
-model = Retriever(config, Inputs({"item": items, "topic": 5}, (), 100))
+scale = TimeScale.fit(1_600_000_000, 1_700_000_000)
+model = Retriever(config, Inputs({"item": items, "topic": 5}, (), 100, scale))
 batch = random_next_items(rows=20, length=100)
 batch = jax.device_put(batch.replace(target=batch.target * 45_000 + 1))
 

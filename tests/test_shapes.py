@@ -53,8 +53,8 @@ for name, changes in (
     query, items, _ = model.apply({"params": params}, batch)
     query, target = query.reshape(-1, query.shape[-1]), batch.target.reshape(-1)
     for loss in losses:
-        counts = jnp.ones(len(items))
-        retrieval_loss(loss, query, items, target, target > 0, counts, jax.random.key(0))
+        given = {"item_counts": jnp.ones(len(items)), "key": jax.random.key(0)}
+        retrieval_loss(loss, query, items, target, target > 0, **given)
     rank_targets(query, items, target, target[:, None])
     top_items(query, items, target[:, None], 3)
 model, params = small_retriever("siren_rope", repeat=True)

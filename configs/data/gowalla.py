@@ -6,7 +6,7 @@
 fetches https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz (100 MB, 6.4 million
 check-ins of 107,000 users at 1.3 million places); --input names one that is there already. Lines
 are `user time latitude longitude place`, with tabs and no header, each user's newest first; they
-are sorted.
+are sorted, but a user's check-ins of one second keep that order.
 
 Times are UTC. Local time is that of the 15 degrees of longitude around the user's last check-in
 before, so that the local time of a request does not tell where the next place lies; the user's

@@ -305,8 +305,8 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
         raise UserError(f"{workdir} is no empty directory, and no peer's; choose another --workdir")
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)  # first: from here on the directory is this peer's
     np.savez(workdir / "events.npz", **events)  # type: ignore[arg-type]
-    write_json(path, settings)
     done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
     if done.returncode:
         raise UserError(f"RecTools' training ended with status {done.returncode}; see above")

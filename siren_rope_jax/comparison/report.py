@@ -146,8 +146,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _history(data: Mapping[str, Any]) -> str:
+def _history(data: Mapping[str, Any], task: str) -> str:
     length, least = data["length"], data["length"] - data["stride"]
+    if task == "retrieval":  # the event itself is none of those that the model sees
+        least += 1
     return (
         f"A model sees at most {length} events at once: an event's last {least} or more, where "
         "there are as many."
@@ -167,7 +169,7 @@ def _section(name: str, data: Mapping[str, Any], summary: Mapping[str, Any]) -> 
         f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} test. "
         f"From {about['start']} to {about['end']} UTC{borders}. {about['source']}".rstrip(),
         "",
-        f"Protocol: {protocol.name}. {protocol.meaning} {_history(data['history'])}",
+        f"Protocol: {protocol.name}. {protocol.meaning} {_history(data['history'], data['task'])}",
         "",
         *_KINDS[data["task"]].section(
             data, summary["baseline"], summary["champion"], len(summary["seeds"])

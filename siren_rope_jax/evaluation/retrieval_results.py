@@ -24,12 +24,11 @@ _SHOWN = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
 
 
 def columns(evaluated: Evaluated) -> dict[str, pa.Array]:
-    """The target's rank and NLL, null where it has none."""
+    """The target's rank and NLL, null where it has none, or the model learns no probabilities."""
     _, rank, nll = evaluated.scored
-    unranked = rank == 0
     return {
-        "rank": pa.array(rank.astype(np.int32), mask=unranked),
-        "nll": pa.array(nll.astype(np.float32), mask=unranked),
+        "rank": pa.array(rank.astype(np.int32), mask=rank == 0),
+        "nll": pa.array(nll.astype(np.float32), mask=np.isnan(nll)),
     }
 
 

@@ -120,8 +120,14 @@ def leaves(
 
 def learning_curves(
     path: Path, models: Mapping[str, Sequence[Metrics]], curves: Sequence[Curve], title: str
-) -> Path:
-    """Training loss and metrics of the validations over optimizer steps."""
+) -> Path | None:
+    """Training loss and metrics of the validations over optimizer steps.
+
+    Returns:
+      None, and writes nothing, when nothing is known of any run's training.
+    """
+    if not any(run for runs in models.values() for run in runs):
+        return None
     with figure(path, title, 1, 1 + len(curves), 3.6, 3.2) as (picture, axes):
         for i, (name, runs) in enumerate(models.items()):
             steps, loss = _series(runs, "train", "loss")

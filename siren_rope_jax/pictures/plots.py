@@ -25,8 +25,8 @@ class Kind(Protocol):
         lined: Models,
         logs: Mapping[str, Sequence[Metrics]],
         baseline: str,
-    ) -> list[Path]:
-        """Those that compare models, or show one.
+    ) -> list[Path | None]:
+        """Those that compare models, or show one; None for one that has nothing to show.
 
         Args:
           album: where to.
@@ -76,8 +76,8 @@ def draw_models(
     album = Album(directory, stem, name, split, max(map(len, models.values())))
     pictures = _kind(first).draw_models(album, results, lined, logs, baseline)
     title = album.title("gates over training", of_training=True)
-    gates = charts.gates(album.path("gates"), logs, title)
-    return [*pictures, *([gates] if gates else [])]
+    pictures.append(charts.gates(album.path("gates"), logs, title))
+    return [picture for picture in pictures if picture]
 
 
 def _result(workdir: Path, split: str) -> dict[str, Any]:

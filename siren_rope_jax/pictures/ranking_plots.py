@@ -38,7 +38,7 @@ def draw_models(
     lined: Models,
     logs: Mapping[str, Sequence[Metrics]],
     baseline: str,
-) -> list[Path]:
+) -> list[Path | None]:
     """Pictures that compare models, or show one."""
     tasks = list(next(iter(models.values()))[0]["tasks"])
     ne = [Panel(t, "normalised entropy (lower is better)", ("tasks", t, "ne")) for t in tasks]

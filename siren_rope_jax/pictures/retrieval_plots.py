@@ -42,7 +42,7 @@ def draw_models(
     lined: Models,
     logs: Mapping[str, Sequence[Metrics]],
     baseline: str,
-) -> list[Path]:
+) -> list[Path | None]:
     """Pictures that compare models, or show one."""
     file, title = album.path, album.title
     slicings = {

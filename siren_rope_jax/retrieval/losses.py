@@ -105,6 +105,7 @@ def retrieval_loss(
     table_VxD: Float[Array, "V D"],
     target_N: Int[AnyArray, " N"],
     mask_N: Bool[AnyArray, " N"],
+    *,
     item_counts: Float[AnyArray, " V"] | None = None,
     key: Key[Array, ""] | None = None,
     repeat: Repeat | None = None,

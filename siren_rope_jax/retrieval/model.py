@@ -34,7 +34,8 @@ class RetrieverConfig:
       biases: on the logits of every attention, beside the rotation.
       query_time: whose time a query has, in whatever way the model uses times (rotation, bias,
         embedding): that of the `request`, or of the last `event` before it.
-      block: `softmax`: pre-norm attention and feed-forward part (SASRec); `hstu`: pointwise
+      block: `softmax`: pre-norm attention and feed-forward part, in the manner of SASRec, whose own
+        has a narrower part with ReLU and keys and values that are not normed; `hstu`: pointwise
         attention with gating (HSTU).
       width: D, also of the items' embeddings.
       heads, layers: of the trunk.

@@ -26,7 +26,8 @@ class Ranked(NamedTuple):
     Attributes:
       event: global index of the event.
       rank: 1 is best; 0: no list can show the item: it was never seen in training, or is filtered.
-      nll: -log of the item's probability among all items, in nats; NaN where it has no rank.
+      nll: -log of the item's probability among all items, in nats; NaN where it has no rank, or
+        the model learns no probabilities.
     """
 
     event: Int[np.ndarray, " N"]
