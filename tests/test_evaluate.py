@@ -117,8 +117,8 @@ def test_slices_hold_the_events_they_name(log):
               "day": slices.by_day(everything)}  # fmt: skip
     rows = everything.rows
     count = log.vocabulary("item")["train_count"].to_numpy()
-    assert (count[rows["categorical/item"][groups["item"]["seen"]] - 1] >= 12).all()
-    assert (count[rows["categorical/item"][groups["item"]["unseen"]] - 1] < 12).all()
+    assert (count[rows["categorical/item"][groups["item"]["known"]] - 1] >= 12).all()
+    assert (count[rows["categorical/item"][groups["item"]["unknown"]] - 1] < 12).all()
     local = (rows["time"] + rows["utc_offset"]).astype("datetime64[s]")
     for hour, members in groups["hour"].items():
         assert {stamp.hour for stamp in local[members].tolist()} == {int(hour)}

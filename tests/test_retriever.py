@@ -19,7 +19,6 @@ from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.retrieval.ranks import rank_targets
 from siren_rope_jax.retrieval.repeat import per_slot
-from siren_rope_jax.time_features import TimeScale
 from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever

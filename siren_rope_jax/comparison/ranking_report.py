@@ -1,7 +1,7 @@
 """A comparison of rankers: its numbers and their tables. The functions are those of `report.Kind`.
 
 Beside NE, AUC, GAUC and ECE of every task: how much of the gap from the baseline to the ideal
-observer is closed, where the log has one, and seen and unseen items apart.
+observer is closed, where the log has one, and known and unknown items apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ def summarize(
       "tasks": task -> metric -> {"mean", "sd", "values"}; "difference" and "to_champion" as of
       `Differences.between` the baseline and the champion; "gap_closed" {"seeds", "mean", "sd",
       "values"}, the share of the distance between the baseline's NE and the ideal observer's, per
-      seed that both have, where the log has the ideal observer; "slices": "seen" and "unseen"
-      items -> {"ne", "auc", "count"}, means over seeds.
+      seed that both have, where the log has the ideal observer; "slices": "known" and
+      "unknown" items -> {"ne", "auc", "count"}, means over seeds.
 
     Raises:
       UserError: runs that were evaluated on different events.
@@ -59,7 +59,7 @@ def summarize(
                     m: mean(r["slices"]["item"].get(name, {}).get(task, {}).get(m) for r in own)
                     for m in ("ne", "auc", "count")
                 }
-                for name in ("seen", "unseen")
+                for name in ("known", "unknown")
             }
         variants[variant] = common(own) | {"tasks": numbers}
     return {"baselines": first["baselines"], "variants": variants}
@@ -152,14 +152,15 @@ def _champion_table(data: Mapping[str, Any], champion: str, seeds: int) -> list[
 
 
 def _slice_table(variants: Mapping[str, Any]) -> list[str]:
-    """NE and AUC of seen and unseen items apart, where there are both."""
+    """NE and AUC of known and unknown items apart, where there are both."""
     rows = []
     for task in next(iter(variants.values()))["tasks"]:
         for name, own in variants.items():
-            seen, unseen = (own["tasks"][task]["slices"][s] for s in ("seen", "unseen"))
-            if seen["count"] and unseen["count"]:
-                numbers = [number(part[m], 4) for part in (seen, unseen) for m in COMPARED]
-                share = unseen["count"] / (seen["count"] + unseen["count"])
+            known, unknown = (own["tasks"][task]["slices"][s] for s in ("known", "unknown"))
+            if known["count"] and unknown["count"]:
+                numbers = [number(part[m], 4) for part in (known, unknown) for m in COMPARED]
+                share = unknown["count"] / (known["count"] + unknown["count"])
                 rows.append([task, name, *numbers, f"{100 * share:.1f} %"])
-    header = ["task", "variant", "NE seen", "AUC seen", "NE unseen", "AUC unseen", "unseen events"]
-    return ["### Seen and unseen items", "", *table(header, rows)] if rows else []
+    groups = ("NE known", "AUC known", "NE unknown", "AUC unknown", "unknown: share of events")
+    title = "### Known items, and those too rare in training, or absent, to have an embedding"
+    return [title, "", *table(["task", "variant", *groups], rows)] if rows else []

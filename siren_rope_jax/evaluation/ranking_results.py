@@ -36,8 +36,8 @@ def measure(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of every task.
 
     Beside the model's stand those of `baselines` on the same events (the simple ones, and the known
-    floors a synthetic log carries) and of `slices` of the events: by item (seen: it has an
-    embedding of its own; unseen: too rare in training or absent from it), by hour of day, by time
+    floors a synthetic log carries) and of `slices` of the events: by item (known: it has an
+    embedding of its own; unknown: too rare in training or absent from it), by hour of day, by time
     since the user's last event, and by day.
 
     Returns:

@@ -94,11 +94,11 @@ def by_revisit(item: Categorical, events: Events, everything: Events) -> Groups:
 def by_item(item: Categorical, events: Events) -> Groups:
     """By whether the model knows the item.
 
-    "seen": it has an embedding of its own; "unseen": it is too rare in training or absent from it.
+    "known": it has an embedding of its own; "unknown": too rare in training, or absent from it.
     """
     ids = events.rows[f"categorical/{item.name}"]
-    seen = (ids > 0) & (ids <= item.known)
-    return _present({"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(~seen)})
+    known = (ids > 0) & (ids <= item.known)
+    return _present({"known": np.flatnonzero(known), "unknown": np.flatnonzero(~known)})
 
 
 def _local_times(events: Events) -> tuple[np.ndarray, np.ndarray]:
