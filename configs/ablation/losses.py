@@ -32,7 +32,13 @@ LOSSES: dict[str, dict[str, Any]] = {
     "bce_100_epochs": {"loss.kind": "bce", **_LONG},
     "gbce_100_epochs": {"loss.kind": "gbce", **_LONG},
 }
-_HSTU = {**_SAMPLED, **_UNCORRECTED, **_COSINES, "model.block": "hstu"}
+_HSTU = {
+    **_SAMPLED,
+    **_UNCORRECTED,
+    **_COSINES,
+    "model.block": "hstu",
+    "model.learned_positions": True,
+}
 
 
 def get_config() -> ConfigDict:
@@ -45,11 +51,7 @@ def get_config() -> ConfigDict:
                     {"name": name, "argument": "ordinal", "overrides": overrides}
                     for name, overrides in LOSSES.items()
                 ),
-                {
-                    "name": "hstu",
-                    "argument": "hstu_bias_only",
-                    "overrides": {**_HSTU, "model.learned_positions": True},
-                },
+                {"name": "hstu", "argument": "hstu_bias_only", "overrides": _HSTU},
             ),
             "datasets": (
                 {
