@@ -22,13 +22,13 @@ from siren_rope_jax.sharding import is_main
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The objects of a run's metrics.jsonl, in order; none where there is no such file.
 
-    A last line that a killed run or a copy left unfinished is none.
+    A last line without its end, as a killed run or a copy leaves it, does not count.
     """
     path = workdir / "metrics.jsonl"
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    *lines, _unfinished = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines]
 
 
 class RunLog:

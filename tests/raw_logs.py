@@ -12,8 +12,8 @@ import pytest
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
+from tests.scripts import ROOT
 
-ROOT = Path(__file__).parents[1]
 START = 1_700_000_000
 SMALL = {"user": "uid", "item": "iid", "time": "at", "threads": 1}
 

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.raw_logs import ROOT
+from tests.scripts import ROOT
 
 
 def python_blocks(heading: str) -> list[str]:

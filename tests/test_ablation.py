@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -32,8 +30,8 @@ from siren_rope_jax.experiment import claim_workdir
 from siren_rope_jax.files import write_json
 from siren_rope_jax.pictures import charts, ranking_plots
 from tests.made_up import make_log, make_run
+from tests.scripts import ROOT, printed
 
-ROOT = Path(__file__).parents[1]
 BASE = """
 from ml_collections import ConfigDict
 from siren_rope_jax.variants import variant
@@ -501,15 +499,12 @@ def get_config():
         }},),
     }})
 """)
-    command = [sys.executable, "experiments/ablate.py", f"--config={tmp_path / 'tiny.py'}",
-               f"--workdir={tmp_path / 'out'}"]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
+    flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
+    first = printed("ablate", *flags, XLA_FLAGS="")
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Not finished" not in text
-    assert text in first.stdout and "| *ideal* |" in first.stdout
-    assert first.stdout.rstrip().endswith(str(tmp_path / "out" / "report.md"))
+    assert text in first and "| *ideal* |" in first
+    assert first.rstrip().endswith(str(tmp_path / "out" / "report.md"))
     for name in ("| ordinal |", "| siren_rope |", "| *ideal* |", "| *time_blind* |", "closed"):
         assert name in text
     run = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
@@ -518,16 +513,12 @@ def get_config():
 
     # Going on: a run without a result is evaluated from its checkpoint, the other left alone.
     (run / "result.json").unlink()
-    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "2 runs, 1 of them finished before" in again.stdout
+    assert "2 runs, 1 of them finished before" in printed("ablate", *flags, XLA_FLAGS="")
     repeated = json.loads((run / "result.json").read_text())
     assert {k: repeated[k] for k in ("tasks", "step")} == {k: result[k] for k in ("tasks", "step")}
 
-    script = [sys.executable, "experiments/evaluate.py", f"--workdir={run}", "--split=validation"]
-    other = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert other.returncode == 0, other.stderr
-    assert "synthetic, validation split" in other.stdout
+    other = printed("evaluate", f"--workdir={run}", "--split=validation", XLA_FLAGS="")
+    assert "synthetic, validation split" in other
     assert json.loads((run / "result_validation.json").read_text())["train_seconds"] > 0
     assert (run / "plots_validation" / "reliability.png").is_file()
     with pytest.raises(UserError, match="split 'tset': there is none; did you mean 'test'"):

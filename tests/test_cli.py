@@ -1,13 +1,10 @@
 """What scripts say about bad flags and configs: one line, exit status 2, no traceback."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.scripts import ROOT, complaint
 
 
 @pytest.mark.parametrize(
@@ -48,16 +45,5 @@ ROOT = Path(__file__).parent.parent
 )
 def test_one_line_and_status_2(tmp_path: Path, arguments: list[str], message: str) -> None:
     arguments = [a.replace("configs/", f"{ROOT}/configs/") for a in arguments]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments/train.py"), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1 and message in lines[0]
-    assert "Traceback" not in done.stderr
+    assert message in complaint("train", *arguments, cwd=tmp_path)
     assert not list(tmp_path.iterdir())

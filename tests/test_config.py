@@ -10,7 +10,7 @@ from siren_rope_jax.comparison.ablation import load_ablation, load_config_file, 
 from siren_rope_jax.config import complete, from_config_dict, to_dict
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
-from tests.raw_logs import ROOT
+from tests.scripts import ROOT
 
 
 @dataclass(frozen=True)

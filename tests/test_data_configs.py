@@ -11,7 +11,8 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.times import DAY
-from tests.raw_logs import ROOT, assert_same, data_config, decoded, load_config_file, real_file
+from tests.raw_logs import assert_same, data_config, decoded, load_config_file, real_file
+from tests.scripts import ROOT
 from tests.test_prepare import globo_like
 
 RETRIEVAL = (

@@ -4,10 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
-import os
 import re
-import subprocess
-import sys
 import threading
 import zipfile
 
@@ -16,7 +13,8 @@ import pytest
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.download import fetch_log
 from siren_rope_jax.errors import UserError
-from tests.raw_logs import ROOT, START, load_config_file
+from tests import scripts
+from tests.raw_logs import START, load_config_file
 
 RATINGS = "".join(
     f"{1 + i % 7}::{1 + i * i % 40}::{1 + i % 5}::{START + 60 * i}\n" for i in range(300)
@@ -196,20 +194,19 @@ def test_a_log_without_a_link(tmp_path):
         fetch_log(config("http://127.0.0.1:9/x.zip"), tmp_path / "file")
 
 
-def script(tmp_path, *flags: str) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable, "experiments/prepare.py", "--config=configs/data/movielens_next.py:1m",
-        f"--output={tmp_path / 'out'}", f"--downloads={tmp_path / 'kept'}", *flags,
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+def prepare_flags(tmp_path) -> list[str]:
+    return [
+        "--config=configs/data/movielens_next.py:1m",
+        f"--output={tmp_path / 'out'}",
+        f"--downloads={tmp_path / 'kept'}",
+    ]
 
 
 def test_the_script_fetches_and_prepares(tmp_path, server):
     address, bodies, _ = server
     bodies["/ml-1m.zip"] = ARCHIVE
     link = (f"--config.download.url={address}/ml-1m.zip", f"--config.download.checksum={MD5}")
-    done = script(tmp_path, "--download", *link)
+    done = scripts.run("prepare", *prepare_flags(tmp_path), "--download", *link)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.search(r"terms: research.*fetching .*ml-1m\.zip.*300 rows", done.stdout, re.DOTALL)
@@ -220,8 +217,9 @@ def test_the_script_looks_at_the_output_before_it_fetches(tmp_path, server):
     address, _, asked = server
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").touch()
-    done = script(tmp_path, "--download", f"--config.download.url={address}/ml-1m.zip")
-    assert done.returncode != 0 and "out exists and is not empty" in done.stderr
+    link = f"--config.download.url={address}/ml-1m.zip"
+    line = scripts.complaint("prepare", *prepare_flags(tmp_path), "--download", link)
+    assert "out exists and is not empty" in line
     assert not asked
 
 
@@ -241,7 +239,5 @@ def test_the_script_looks_at_the_output_before_it_fetches(tmp_path, server):
 )
 def test_the_script_refuses_in_one_line(tmp_path, monkeypatch, flags, message):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    done = script(tmp_path, *flags)
-    assert done.returncode == 2
-    assert re.fullmatch(f"error: {message}.*\n", done.stderr), done.stderr
+    assert re.match(message, scripts.complaint("prepare", *prepare_flags(tmp_path), *flags))
     assert files(tmp_path) == []

@@ -3,9 +3,6 @@
 import csv
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.readme import python_blocks
-
-ROOT = Path(__file__).parent.parent
-
-
-def script(name: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / name), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.scripts import ROOT, printed
 
 
 def write_log(path: Path) -> None:
@@ -49,8 +32,8 @@ def write_log(path: Path) -> None:
 def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
     write_log(log)
-    script(
-        "prepare.py",
+    printed(
+        "prepare",
         f"--config={ROOT}/configs/data/table.py",
         f"--input={log}",
         f"--output={data}",
@@ -83,13 +66,13 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     steps = (run / "metrics.jsonl").read_text()
     script(*train)  # the same command again: nothing is left to do
     assert (run / "metrics.jsonl").read_text() == steps
-    assert "validation split" in script("evaluate.py", f"--workdir={run}", "--split=validation")
+    assert "validation split" in printed("evaluate", f"--workdir={run}", "--split=validation")
     validation = json.loads((run / "result_validation.json").read_text())
     assert validation["split"] == "validation" and result["split"] == "test"
     assert validation["train_seconds"] == result["train_seconds"]
     assert pq.read_table(run / "predictions_validation.parquet").num_rows == validation["events"]
     assert json.loads((run / "result.json").read_text()) == result
-    assert "shifted by" in script("analyze.py", f"--workdir={run}")
+    assert "shifted by" in printed("analyze", f"--workdir={run}")
     assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
 
 
@@ -98,8 +81,8 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     """The same without labels, for retrieval, to lists for users."""
     log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
     write_log(log)
-    script(
-        "prepare.py",
+    printed(
+        "prepare",
         f"--config={ROOT}/configs/data/table.py",
         f"--input={log}",
         f"--output={data}",

@@ -24,7 +24,8 @@ from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
 from siren_rope_jax.experiment import read_experiment
 from siren_rope_jax.files import write_json
 from tests.made_up import make_retrieval_run
-from tests.raw_logs import ROOT, decoded, prepared, raw_log
+from tests.raw_logs import decoded, prepared, raw_log
+from tests.scripts import ROOT, complaint
 
 SMALL = SasRecConfig(n_factors=8, n_heads=1, n_blocks=1, session_max_len=6, batch_size=4)
 
@@ -170,22 +171,12 @@ def test_errors_say_what_would_be_right(log, tmp_path):
 def test_the_script_says_how_to_install_the_peer(log, tmp_path):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    command = [
-        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens_next.py",
-        f"--config.log={log.path}", f"--python={bare / 'bin/python'}", f"--workdir={tmp_path}/run",
-    ]  # fmt: skip
-    line = complaint(command)
+    line = complaint(
+        "compare_peer", "--config=configs/peer/movielens_next.py", f"--config.log={log.path}",
+        f"--python={bare / 'bin/python'}", f"--workdir={tmp_path}/run",
+    )  # fmt: skip
     assert "has no rectools" in line
     assert "pip install 'rectools[torch]==0.19.0'" in line and not (tmp_path / "run").exists()
-
-
-def complaint(command):
-    """The one line that a script says before it ends with status 2."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    return line
 
 
 def finished_run(workdir, log):
@@ -236,16 +227,16 @@ def test_runs_that_were_evaluated_otherwise_are_refused(log, tmp_path, key, ours
 
 def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
     ours = finished_run(tmp_path / "ours", log)
-    command = [
-        sys.executable, "experiments/compare_peer.py", "--config=configs/peer/movielens_next.py",
-        f"--config.log={log.path}", f"--workdir={tmp_path}/run",
-    ]  # fmt: skip
-    line = complaint([*command, f"--ours={ours}", "--config.filter_seen=False"])
+    command = (
+        "compare_peer", "--config=configs/peer/movielens_next.py", f"--config.log={log.path}",
+        f"--workdir={tmp_path}/run",
+    )  # fmt: skip
+    line = complaint(*command, f"--ours={ours}", "--config.filter_seen=False")
     assert f"config.filter_seen is True of {ours} and False of the peer" in line
-    line = complaint([*command, f"--ours={ours},{tmp_path}/none"])
+    line = complaint(*command, f"--ours={ours},{tmp_path}/none")
     assert f"{tmp_path}/none: no result.json; this is not the directory of a finished run" in line
     (ours / "result.json").write_text("{")
-    assert f"{ours}/result.json is damaged" in complaint([*command, f"--ours={ours}"])
+    assert f"{ours}/result.json is damaged" in complaint(*command, f"--ours={ours}")
     assert not (tmp_path / "run").exists()
 
 

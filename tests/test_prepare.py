@@ -1,9 +1,5 @@
 """Prepare keeps every value, sorts, splits by one time, and gives ids by what train has seen."""
 
-import os
-import subprocess
-import sys
-
 import ibis
 import numpy as np
 import pandas as pd
@@ -19,7 +15,6 @@ from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.times import NO_TIME
 from tests.raw_logs import (
-    ROOT,
     START,
     assert_same,
     config,
@@ -30,6 +25,7 @@ from tests.raw_logs import (
     real_file,
     write,
 )  # fmt: skip
+from tests.scripts import ROOT, printed
 
 FEATURES = {
     "categorical": {"tab": "tab"},
@@ -443,9 +439,8 @@ def test_kuairand(tmp_path):
 
 def test_table_config_takes_every_field_from_the_command_line(tmp_path):
     path = write(tmp_path / "clicks.csv.gz", raw_log())
-    command = [
-        sys.executable,
-        "experiments/prepare.py",
+    text = printed(
+        "prepare",
         "--config=configs/data/table.py",
         f"--input={path}",
         f"--output={tmp_path / 'out'}",
@@ -457,17 +452,11 @@ def test_table_config_takes_every_field_from_the_command_line(tmp_path):
         "--config.actions=log_rating=ln(rating)",
         "--config.categorical=tab=tab",
         "--config.split.train_fraction=0.5",
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    )
     schema = PreparedLog.open(tmp_path / "out").schema
     assert schema.name == "clicks" and schema.tasks == ("love", "like")
     assert [c.name for c in schema.categorical] == ["item", "tab"]
-    assert "300 rows" in done.stdout
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    assert "300 rows" in text
 
 
 def globo_like(rows: int = 3000) -> pd.DataFrame:

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from siren_rope_jax.data.synthetic import SyntheticConfig, generate
-
-ROOT = Path(__file__).parent.parent
+from tests.scripts import ROOT
 
 
 def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> subprocess.Popen:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from siren_rope_jax.time_features import Time, TimeScale
-from tests.raw_logs import ROOT
 from tests.readme import python_blocks
+from tests.scripts import ROOT
 
 
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])

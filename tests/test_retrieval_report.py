@@ -1,10 +1,6 @@
 """An ablation of retrievers: the report's numbers, intervals and text, from made-up runs."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,8 +16,8 @@ from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_nam
 from siren_rope_jax.experiment import claim_workdir
 from siren_rope_jax.pictures import plots
 from tests.made_up import make_log, make_retrieval_run
+from tests.scripts import ROOT, printed
 
-ROOT = Path(__file__).parents[1]
 BASE = """
 from ml_collections import ConfigDict
 from siren_rope_jax.config import complete
@@ -367,19 +363,11 @@ def get_config():
         }},),
     }})
 """)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-
-    def run(script, *flags):
-        command = [sys.executable, f"experiments/{script}.py", *flags]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
-    printed = run("ablate", *flags)
+    said = printed("ablate", *flags, XLA_FLAGS="")
     text = (tmp_path / "out" / "report.md").read_text()
-    assert text in printed and "Not finished" not in text
-    assert "[2/2] feed/siren_rope/seed_0: NLL " in printed
+    assert text in said and "Not finished" not in text
+    assert "[2/2] feed/siren_rope/seed_0: NLL " in said
     place = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
     result = json.loads((place / "result.json").read_text())
     log = PreparedLog.open(tmp_path / "out" / "data" / "feed")
@@ -388,7 +376,7 @@ def get_config():
     frame = pd.read_parquet(place / "predictions.parquet")
     assert frame["event"].tolist() == events.tolist() and result["events"] == len(events)
     assert result["ranking"]["nll"] == pytest.approx(frame["nll"].mean(), rel=1e-6)
-    assert "2 runs, 2 of them finished before" in run("ablate", *flags)
-    printed = run("evaluate", f"--workdir={place}", "--split=validation")
-    assert "synthetic, validation split" in printed and "full ranking over" in printed
+    assert "2 runs, 2 of them finished before" in printed("ablate", *flags, XLA_FLAGS="")
+    said = printed("evaluate", f"--workdir={place}", "--split=validation", XLA_FLAGS="")
+    assert "synthetic, validation split" in said and "full ranking over" in said
     assert (place / "plots_validation" / "history.png").is_file()

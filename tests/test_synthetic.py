@@ -2,10 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +19,7 @@ from siren_rope_jax.data.synthetic import (
     time_basis,
 )
 from siren_rope_jax.errors import UserError
+from tests.scripts import printed
 
 SMALL = SyntheticConfig(num_users=300, num_items=40)
 OBSERVERS = ("oracle", "ideal", "order_only", "time_blind")
@@ -315,12 +312,6 @@ def test_nothing_is_written_when_a_split_lacks_events_or_a_class(tmp_path, users
 
 
 def test_the_script_generates_the_feed_and_prints_its_floors(tmp_path):
-    command = [sys.executable, "experiments/prepare.py", "--config=configs/data/synthetic.py"]
-    command += ["--config.num_users=200", f"--output={tmp_path}/feed"]
-    root = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=True
-    )
-    assert "order_only" in done.stdout
+    flags = ("--config.num_users=200", f"--output={tmp_path}/feed")
+    assert "order_only" in printed("prepare", "--config=configs/data/synthetic.py", *flags)
     assert len(PreparedLog.open(tmp_path / "feed").index) == 200

@@ -55,8 +55,8 @@ from siren_rope_jax.train import (
 from siren_rope_jax.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
+from tests.scripts import ROOT, printed
 
-ROOT = Path(__file__).parent.parent
 LONELY = "one event"
 
 
@@ -489,12 +489,9 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
     here: Any = objective.score(params, "test")
 
     moved = log.rename(tmp_path / "moved")
-    three_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
-    for script, said in (("analyze.py", [f"--log={moved}"]), ("evaluate.py", [])):
-        command = [sys.executable, f"experiments/{script}", f"--workdir={run}", *said]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **three_devices}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    three_devices = "--xla_force_host_platform_device_count=3"
+    for name, flags in (("analyze", [f"--log={moved}"]), ("evaluate", [])):
+        printed(name, f"--workdir={run}", *flags, XLA_FLAGS=three_devices)
     frame, order = pd.read_parquet(run / "predictions.parquet"), np.argsort(here.event)
     assert frame["event"].tolist() == here.event[order].tolist()
     if config.task == "ranking":

@@ -34,9 +34,9 @@ class RetrieverConfig:
       biases: on the logits of every attention, beside the rotation.
       query_time: whose time a query has, in whatever way the model uses times (rotation, bias,
         embedding): that of the `request`, or of the last `event` before it.
-      block: `softmax`: pre-norm attention and feed-forward part, in the manner of SASRec, whose own
-        has a narrower part with ReLU and keys and values that are not normed; `hstu`: pointwise
-        attention with gating (HSTU).
+      block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
+        feed-forward part with SiLU, and keys and values that are normed as the queries are;
+        `hstu`: pointwise attention with gating (HSTU).
       width: D, also of the items' embeddings.
       heads, layers: of the trunk.
       mlp_ratio: hidden width of the softmax block's feed-forward part, in widths.

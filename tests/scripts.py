@@ -1,0 +1,37 @@
+"""The scripts of `experiments/` as users run them: in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(
+    name: str, *flags: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs `experiments/<name>.py` to its end, in our environment with changes."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"experiments/{name}.py"), *flags],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(name: str, *flags: str, **environment: str) -> str:
+    """What the script prints; it must succeed."""
+    done = run(name, *flags, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def complaint(name: str, *flags: str, cwd: Path = ROOT) -> str:
+    """The one line that the script says before it ends with status 2, without "error: "."""
+    done = run(name, *flags, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.removeprefix("error: ").removesuffix("\n")
