@@ -47,13 +47,13 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
         "--config.categorical=device=device",
     )
     train = (
-        "train.py",
+        "train",
         f"--config={ROOT}/configs/table.py:siren_rope",
         f"--config.data.path={data}",
         f"--workdir={run}",
         "--config.training.epochs=2",
     )
-    assert "user_rate" in script(*train)
+    assert "user_rate" in printed(*train)
     result = json.loads((run / "result.json").read_text())
     assert result["variant"] == "siren_rope" and result["dataset"] == "clicks"
     assert set(result["tasks"]) == {"like", "read"}
@@ -64,7 +64,7 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     assert len(list((run / "plots").glob("*.png"))) >= 6
 
     steps = (run / "metrics.jsonl").read_text()
-    script(*train)  # the same command again: nothing is left to do
+    printed(*train)  # the same command again: nothing is left to do
     assert (run / "metrics.jsonl").read_text() == steps
     assert "validation split" in printed("evaluate", f"--workdir={run}", "--split=validation")
     validation = json.loads((run / "result_validation.json").read_text())
@@ -94,13 +94,13 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
         "--config.time_unit=iso",
     )
     train = (
-        "train.py",
+        "train",
         f"--config={ROOT}/configs/next_item.py:siren_rope",
         f"--config.data.path={data}",
         f"--workdir={run}",
         "--config.training.epochs=2",
     )
-    said = script(*train)
+    said = printed(*train)
     assert "one global time split" in said and "revisit" in said
     result = json.loads((run / "result.json").read_text())
     assert (result["protocol"], result["query_time"]) == ("time", "request")
