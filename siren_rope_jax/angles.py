@@ -38,12 +38,13 @@ class Ladder:
     """The geometric ladder of fixed frequencies theta_j, over the planes the source acts on.
 
     Attributes:
-      signal: `index` is RoPE; `time` is TO-RoPE's tau = T / unit.
-      unit: seconds per step of `time`.
+      signal: `index` is RoPE; `time` is TO-RoPE's tau = T / unit; `local_time` the same of the
+        event's local clock, for ladders whose periods are the clock's own, such as a day.
+      unit: seconds per step of a time.
       base: the ladder's base; one for all variants of an experiment, or the base is a confound.
     """
 
-    signal: Literal["index", "time"] = "index"
+    signal: Literal["index", "time", "local_time"] = "index"
     unit: float = float(DAY)
     base: float = 10_000.0
 
@@ -176,7 +177,7 @@ class AngleSource:
         """Whether its angles depend on the events' times."""
         match self.map:
             case Ladder(signal=signal):
-                return signal == "time"
+                return signal != "index"
             case Network(features=features):
                 return bool(features)
             case Embedding():
@@ -278,7 +279,7 @@ class SourceAngles(nn.Module):
             if self.source.gate is None:
                 return exact_angle(signals.position, theta)
             return signals.position[..., None].astype(jnp.float32) * theta.astype("float32")
-        time = signals.time
+        time = signals.time.local if m.signal == "local_time" else signals.time
         if self.source.gate is None:
             days = time.day - self.scale.origin // DAY
             by_day, by_second = theta * (DAY / m.unit), theta / m.unit

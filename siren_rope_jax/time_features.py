@@ -30,7 +30,8 @@ class Time:
     Attributes:
       day: int32 [...], days.
       second: int32 [...], 0..86399, seconds.
-      offset: int32 [...], local time minus UTC in seconds; shifts the cyclic features only.
+      offset: int32 [...], local time minus UTC in seconds; moves only what follows the clock: the
+        phases of day and week, and ladders of local time.
       known: bool [...], False where the log has no time.
     """
 
@@ -61,6 +62,12 @@ class Time:
         day, second = np.divmod(np.where(known, seconds, 0), DAY)
         offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
         return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
+
+    @property
+    def local(self) -> "Time":
+        """What the local clocks show, as if that were UTC: day and second moved by the offset."""
+        second = self.second + self.offset
+        return Time(self.day + second // DAY, second % DAY, self.offset * 0, self.known)
 
 
 @flax.struct.dataclass
@@ -99,11 +106,9 @@ def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
 
 def phases(time: Time) -> tuple[Float[AnyArray, "..."], Float[AnyArray, "..."]]:
     """Fractions in [0, 1) of the local day and week, float32; weeks start on Thursday, as T = 0."""
-    local = time.second + time.offset
-    second_of_day = local % DAY
-    day_of_week = (time.day + local // DAY) % 7
-    second_of_week = day_of_week * DAY + second_of_day
-    return second_of_day.astype(np.float32) / DAY, second_of_week.astype(np.float32) / WEEK
+    local = time.local
+    second_of_week = local.day % 7 * DAY + local.second
+    return local.second.astype(np.float32) / DAY, second_of_week.astype(np.float32) / WEEK
 
 
 def time_features(

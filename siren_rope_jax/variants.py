@@ -35,7 +35,7 @@ _TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
 
 def _turning_once_in(seconds: float) -> dict[str, Any]:
-    return {"ladder": {"signal": "time", "unit": seconds / (2 * math.pi), "base": 1.0}}
+    return {"ladder": {"signal": "local_time", "unit": seconds / (2 * math.pi), "base": 1.0}}
 
 
 _DAY_AND_WEEK = {

@@ -10,7 +10,7 @@ import pytest
 from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.rotary import ladder
-from siren_rope_jax.time_features import Time, TimeScale
+from siren_rope_jax.time_features import Time, TimeScale, phases
 from siren_rope_jax.times import NO_TIME, WEEK
 from siren_rope_jax.variants import VARIANTS, variant
 from tests.batches import SPAN, START, source
@@ -202,6 +202,22 @@ def test_utc_offset_moves_the_local_hour_only() -> None:
     a, params = angles_of(module, local)
     b, _ = angles_of(module, signals(shift=7200, seconds=seconds), params)
     np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_ladders_of_day_and_week_turn_with_the_local_clock() -> None:
+    """Across a change to winter time too, as the phases that networks are given do."""
+    time = Time.from_seconds(
+        START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000]),
+        offset=3600 * np.asarray([-4, -4, -4, -5, -5, 9]),
+    )
+    given = Signals(np.arange(LENGTH, dtype=np.int32), time, {"topic": None})
+    theta, _ = angles_of(encoding(sources_of("to_rope_day_week")), given)
+    turns = np.asarray(theta[0][:, 0] / (2 * np.pi))
+    day, week = phases(time)
+    quarter = PLANES // 4
+    for phase, planes in ((day, slice(0, quarter)), (week, slice(quarter, 2 * quarter))):
+        off = turns[:, planes] - phase[:, None]
+        np.testing.assert_allclose(off - off[0], np.round(off - off[0]), atol=1e-5)
 
 
 def test_order_signal_is_the_normalised_reverse_order() -> None:
