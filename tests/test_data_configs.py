@@ -194,7 +194,10 @@ def check_globo_next(log: PreparedLog, raw: pd.DataFrame) -> None:
     np.testing.assert_array_equal(rows["task/timed"], raw.timed)
     item = log.schema.categorical[0]
     train = set(raw.click_article_id[rows["split"] == 0])
-    assert item.known == len(train) and set(rows["utc_offset"]) == {-3 * 3600}
+    assert item.known == len(train)
+    summer = rows["time"] >= 1_508_036_400  # 2017-10-15, midnight in Sao Paulo
+    np.testing.assert_array_equal(rows["utc_offset"], np.where(summer, -2 * 3600, -3 * 3600))
+    assert len(set(rows["utc_offset"])) == 2
 
 
 def test_globo_next_small(tmp_path):

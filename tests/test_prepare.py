@@ -467,7 +467,7 @@ def globo_like(rows: int = 3000) -> pd.DataFrame:
         size = int(rng.integers(2, 7))
         gaps = rng.integers(1_000, 600_000, size)
         gaps[-1] = 30_000
-        start = 1_506_826_800_000 + int(rng.integers(0, 10**9))
+        start = 1_506_826_800_000 + int(rng.integers(0, 15 * 86_400_000))
         part = pd.DataFrame({"click_timestamp": start + np.cumsum(gaps)})
         part["user_id"], part["session_id"], part["session_size"] = session % 200, session, size
         parts.append(part)

@@ -15,8 +15,8 @@ Articles live hours to days, so most of those in test were not seen in train. Wh
 article at the request stands in for its id: its age since its first click, and its clicks so far,
 both of strictly earlier clicks only.
 
-Local time is taken as UTC-3, Brasilia's, for everyone. Most users are in Brazil; part of it went to
-summer time (UTC-2) on 2017-10-15, so it is approximate.
+Local time is Sao Paulo's for everyone: UTC-3, from 2017-10-15 on UTC-2. Most users are in Brazil,
+part of which has no summer time, so it is approximate.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
         item="click_article_id",
         time="click_timestamp",
         time_unit="ms",
-        utc_offset="-3 * 3600",
+        time_zone="America/Sao_Paulo",
         derived={
             "clicks_left": f"count(*) OVER ({_IN_SESSION}, row "
             "ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)",
