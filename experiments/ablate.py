@@ -1,11 +1,12 @@
 """Trains variants x seeds x data sets and writes one report.
 
-    python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR [--config.jobs=2]
+    python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR \
+        [--config.jobs=2] [--variants=ordinal,siren_rope]
 
 Runs go side by side on a CPU or a GPU; on a TPU, which belongs to one process at a time, let
---config.jobs be 1. The same command again goes on where it was stopped. Writes report.md,
-report.json and pictures into DIR, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints
-the report.
+--config.jobs be 1. Seed follows seed. The same command again goes on where it was stopped. Writes
+report.md, report.json and pictures of the runs that are finished into DIR, also when it is
+interrupted, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the report.
 """
 
 from pathlib import Path
@@ -23,6 +24,9 @@ _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the runs and the report.", required=True
 )
+_VARIANTS = flags.DEFINE_list(
+    "variants", None, "Compare only these variants, the baseline among them; none: all."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -30,10 +34,14 @@ def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
     ablation = load_ablation(_CONFIG.value)
+    if _VARIANTS.value is not None:
+        ablation = ablation.only(_VARIANTS.value)
     runs = plan(ablation, workdir)
     prepare_logs(ablation, workdir)
-    failures = execute(runs, ablation.jobs)
-    path = write_report(ablation, workdir, runs)
+    try:
+        failures = execute(runs, ablation.jobs)
+    finally:
+        path = write_report(ablation, workdir, runs)
     print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")

@@ -25,7 +25,7 @@ from siren_rope_jax.pictures.style import figure
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.sharding import on_host_one_late, place_batch
 from siren_rope_jax.time_features import Time
-from siren_rope_jax.times import DAY, HOUR
+from siren_rope_jax.times import HOUR
 from siren_rope_jax.trained import TrainedRun
 
 HOURS = np.arange(7 * 24)
@@ -129,9 +129,9 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
 
 def hour_of_week(time: Time) -> Int[Array, "..."]:
     """0..167 from local Monday 00:00; -1 where there is no time."""
-    second = jnp.asarray(time.second + time.offset)
-    weekday = (time.day + second // DAY + 3) % 7  # 1970-01-01 was a Thursday
-    return jnp.where(time.known, weekday * 24 + second % DAY // HOUR, -1)
+    local = time.local
+    weekday = (local.day + 3) % 7  # 1970-01-01 was a Thursday
+    return jnp.where(time.known, weekday * 24 + local.second // HOUR, -1)
 
 
 def hour_sums(

@@ -6,9 +6,11 @@ or a value of the wrong type is refused with its full name.
 """
 
 import dataclasses
+import runpy
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, FieldReference
@@ -51,6 +53,43 @@ def from_config_dict(
         if required and name not in values:
             raise UserError(f"{where}.{name}: is required and missing")
     return cls(**values)
+
+
+def load_config_file(
+    path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
+) -> ConfigDict:
+    """Loads a config file and overrides some of its keys.
+
+    Args:
+      path: of a Python file with `get_config()`.
+      overrides: values by dotted key; the keys must exist.
+      argument: of `get_config`, if any.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, or an unknown key.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such config file below {Path.cwd()}")
+    namespace = runpy.run_path(str(path))
+    if "get_config" not in namespace:
+        raise UserError(f"{path}: defines no get_config()")
+    config = namespace["get_config"](*([argument] if argument else []))
+    for dotted, value in overrides.items():
+        *groups, key = dotted.split(".")
+        place = config
+        for group in groups:
+            place = _at(place, group, dotted, path)
+        _at(place, key, dotted, path)
+        with place.ignore_type():
+            place[key] = value
+    return config
+
+
+def _at(place: Any, key: str, dotted: str, path: str | Path) -> Any:
+    known = list(place) if isinstance(place, ConfigDict) else []
+    if key not in known:
+        raise UserError(f"{path}: no key {dotted!r} to override{suggestion(key, known)}")
+    return place[key]
 
 
 def complete(cls: type, config: Mapping[str, Any]) -> ConfigDict:

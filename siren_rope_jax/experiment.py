@@ -144,17 +144,14 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
                 "or remove this one"
             )
         check_data(workdir, fingerprint)
-        begun = trained_with(workdir)
-        if begun != __version__:
-            raise UserError(
-                f"{workdir} was begun by siren-rope-jax {begun}, and this is {__version__}, which "
-                "would train otherwise; choose another --workdir, or remove this one"
-            )
         note_log(workdir, config.data.path, fingerprint)
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be made: {error.strerror}") from error
     resolved = to_dict(config)
     resolved["data"]["path"] = str(Path(config.data.path).absolute())
     write_json(workdir / "data.json", {"fingerprint": fingerprint, "trained_with": __version__})
@@ -209,24 +206,34 @@ def check_data(workdir: Path, fingerprint: str) -> None:
 
 def trained_with(workdir: Path) -> str | None:
     """The version of this package that began a run; None where nothing says so."""
-    return read_json(workdir / "data.json").get("trained_with")
+    path = workdir / "data.json"
+    return read_json(path).get("trained_with") if path.is_file() else None
 
 
 def load_config(workdir: Path) -> ExperimentConfig:
     """The config of a run, from its config.json.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or another version of this package, which may compute otherwise,
+        began the run.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir}: no config.json; this is not the work directory of a run")
+    begun = trained_with(workdir)
+    if begun != __version__:
+        raise UserError(
+            f"{workdir} was begun by siren-rope-jax {begun or 'of an unknown version'}, and this "
+            f"is {__version__}, which may compute otherwise; install that version for it, or train "
+            "again in another --workdir"
+        )
     return read_experiment(read_json(path))
 
 
 def _is_unclaimed(workdir: Path) -> bool:
     """Whether it is empty, or holds just what a claim that was cut short leaves."""
-    return all(path.name == "data.json" for path in workdir.iterdir())
+    left = ("data.json", ".data.json.", ".config.json.")  # the last two: begun by `write_json`
+    return all(path.name.startswith(left) for path in workdir.iterdir())
 
 
 def _first_difference(theirs: Any, ours: Any, where: str) -> str | None:

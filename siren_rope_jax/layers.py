@@ -35,7 +35,6 @@ class SoftmaxBlock(nn.Module):
 
     Attributes:
       heads: H.
-      mlp_ratio: hidden width of the feed-forward part, in widths of the model.
       softmax_scale: factor on the logits; None: 1 / sqrt(K).
       empty: as in `RotaryAttention`.
       residual_scale: factor on both branches.
@@ -44,7 +43,6 @@ class SoftmaxBlock(nn.Module):
     """
 
     heads: int
-    mlp_ratio: int = 4
     softmax_scale: float | None = None
     empty: bool = True
     residual_scale: float = 1.0
@@ -73,7 +71,7 @@ class SoftmaxBlock(nn.Module):
         )
         x = x + self.residual_scale * dropout(attention(normed, values, rotation, mask, bias))
         norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="mlp_norm")
-        mlp = Mlp((self.mlp_ratio * width, width), dtype=self.dtype, name="mlp")
+        mlp = Mlp((4 * width, width), dtype=self.dtype, name="mlp")
         return x + self.residual_scale * dropout(mlp(norm(x)))
 
 

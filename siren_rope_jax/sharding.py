@@ -21,18 +21,25 @@ def join(where: str) -> None:
       where: "auto" where JAX knows the cluster, else "HOST:PORT,PROCESSES,INDEX".
 
     Raises:
-      UserError: of another form.
+      UserError: of another form, or they cannot be joined (JAX says why).
     """
-    if where == "auto":
-        jax.distributed.initialize()
-        return
+    given: tuple[Any, ...] = ()
+    if where != "auto":
+        try:
+            address, processes, index = where.split(",")
+            given = address, int(processes), int(index)
+            well_formed = 0 <= given[2] < given[1]
+        except ValueError:
+            well_formed = False
+        if not well_formed:
+            raise UserError(
+                f"--distributed: {where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX with "
+                "an index from 0 to PROCESSES - 1"
+            )
     try:
-        address, processes, index = where.split(",")
-        jax.distributed.initialize(address, int(processes), int(index))
-    except ValueError as error:
-        raise UserError(
-            f"--distributed: {where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX"
-        ) from error
+        jax.distributed.initialize(*given)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--distributed: {where!r}: cannot join: {error}") from error
 
 
 def is_main() -> bool:

@@ -438,6 +438,25 @@ def test_pictures_show_lines_of_the_chosen_variants_only(finished, tmp_path, mon
         assert seen == shown
 
 
+def test_pictures_do_without_lines_of_variants_that_failed(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0,), lines=("siren_rope",))
+    jobs.execute([run for run in runs if run.variant != "siren_rope"], 1, train)
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    assert "**Not finished:** " in text and "made_up-learning.png" in text
+
+
+def test_some_of_the_variants_can_be_compared(tmp_path):
+    spec, _ = make_plan(tmp_path, champion="siren_rope", lines=("middle", "siren_rope"))
+    some = spec.only(["middle", "ordinal"])
+    assert [v.name for v in some.variants] == ["ordinal", "middle"]
+    assert (some.champion, some.lines) == ("", ("middle",))
+    assert spec.only(["siren_rope", "ordinal"]).champion == "siren_rope"
+    with pytest.raises(UserError, match="--variants: 'midle' is no variant; did you mean 'middle'"):
+        spec.only(["ordinal", "midle"])
+    with pytest.raises(UserError, match="--variants: 'ordinal', the baseline, must be among them"):
+        spec.only(["middle"])
+
+
 def test_a_single_seed_has_no_deviation(tmp_path):
     spec, runs = make_plan(tmp_path, seeds=(0,), variants=({"name": "ordinal"},))
     jobs.execute(runs, 1, train)

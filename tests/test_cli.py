@@ -41,6 +41,14 @@ from tests.scripts import ROOT, complaint
         (["--config=configs/data/table.py", "--workdir=x"], "it is for prepare.py"),
         (["--config=configs/synthetic.py"], "--workdir"),
         (["--config=configs/synthetic.py", "--workdir=x"], "is no prepared log"),
+        (
+            ["--config=configs/synthetic.py", "--workdir=x", "--distributed=localhost:1,2,2"],
+            "is neither 'auto' nor HOST:PORT,PROCESSES,INDEX with an index from 0 to",
+        ),
+        (
+            ["--config=configs/synthetic.py", "--workdir=x", "--distributed=auto"],
+            "--distributed: 'auto': cannot join: coordinator_address should be defined",
+        ),
     ],
 )
 def test_one_line_and_status_2(tmp_path: Path, arguments: list[str], message: str) -> None:

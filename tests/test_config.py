@@ -1,13 +1,13 @@
 """The boundary between config files and dataclasses."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.ablation import load_ablation, load_config_file, plan
-from siren_rope_jax.config import complete, from_config_dict, to_dict
+from siren_rope_jax.comparison.ablation import load_ablation, plan
+from siren_rope_jax.config import complete, from_config_dict, load_config_file, to_dict
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
 from tests.scripts import ROOT
@@ -120,6 +120,18 @@ def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases(
         assert isinstance(config, RetrievalExperiment)
         assert config.model.learned_positions == positions, name
         assert config.model.query_time == ("event" if name.endswith("_event") else "request")
+
+
+def test_the_ablation_of_losses_has_hstus_recipe() -> None:
+    recipe = read_experiment(load_config_file(ROOT / "configs" / "hstu.py", {}))
+    losses = load_ablation(load_config_file(ROOT / "configs" / "ablation" / "losses.py", {}))
+    (hstu,) = (variant for variant in losses.variants if variant.name == "hstu")
+    path = ROOT / losses.datasets[0].base
+    theirs = read_experiment(load_config_file(path, hstu.overrides, hstu.argument))
+    assert isinstance(recipe, RetrievalExperiment) and isinstance(theirs, RetrievalExperiment)
+    sizes = {key: getattr(theirs.model, key) for key in ("width", "heads", "layers", "dropout")}
+    assert replace(recipe.model, **sizes) == theirs.model
+    assert recipe.loss == theirs.loss
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,13 @@ def histories(seed: int = 0) -> list[np.ndarray]:
 
 def write(path, rows=None, **changes) -> None:
     arguments = {
+        "schema": SCHEMA,
         "users": ["ann", "bob", "cy"],
         "vocabularies": {"item": vocabulary(["a", "b", "c"], np.array([3, 2, 0]))},
         "report": {"rows_read": 7},
     }
-    write_log(path, SCHEMA, iter(histories() if rows is None else rows), **(arguments | changes))
+    rows = iter(histories() if rows is None else rows)
+    write_log(path, histories=rows, **(arguments | changes))
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -80,6 +82,9 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
     same = {
         "nothing": {},
         "the report": {"report": {"rows_read": 7, "seconds": 3.5}},
+        "what is told of it": {
+            "schema": dataclasses.replace(SCHEMA, name="other", source="a URL", license="CC0")
+        },
         "how Arrow holds it": {"users": pa.chunked_array([["ann"], [], ["bob", "cy"]])},
     }
     found = {}
@@ -91,9 +96,9 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
     assert {found[changed] for changed in same} == {found["nothing"]}
     assert PreparedLog.open(tmp_path / "in shards").fingerprint == found["nothing"]
     assert len(set(found.values())) == 1 + len(other)
-    renamed_log = dataclasses.replace(SCHEMA, name="large")
+    split_elsewhere = dataclasses.replace(SCHEMA, train_end=6)
     log = PreparedLog.open(tmp_path / "nothing")
-    assert dataclasses.replace(log, schema=renamed_log).fingerprint != found["nothing"]
+    assert dataclasses.replace(log, schema=split_elsewhere).fingerprint != found["nothing"]
 
 
 def test_events_are_numbered_by_user_then_time(tmp_path):
@@ -204,12 +209,22 @@ def test_a_missing_shard_is_noticed(tmp_path, monkeypatch):
         PreparedLog.open(tmp_path / "log")
 
 
-def test_damage_is_noticed(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "histories-00000-of-00001.arrayrecord",
+        "index.npy",
+        "users.parquet",
+        "vocabulary/item.parquet",
+    ],
+)
+def test_damage_is_noticed(tmp_path, name):
     write(tmp_path / "log")
-    path = tmp_path / "log" / "histories-00000-of-00001.arrayrecord"
+    path = tmp_path / "log" / name
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="damaged"):
-        PreparedLog.open(tmp_path / "log")
+    with pytest.raises(UserError, match=f"{path.name}.* damaged"):
+        log = PreparedLog.open(tmp_path / "log")
+        log.users(), log.vocabulary("item")
 
 
 @pytest.mark.parametrize(

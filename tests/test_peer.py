@@ -16,9 +16,8 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.comparison import peer
-from siren_rope_jax.comparison.ablation import load_config_file
 from siren_rope_jax.comparison.peer import PeerConfig, SasRecConfig, compare
-from siren_rope_jax.config import from_config_dict
+from siren_rope_jax.config import from_config_dict, load_config_file
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
 from siren_rope_jax.experiment import read_experiment
@@ -205,6 +204,7 @@ def test_runs_that_were_evaluated_alike_are_compared(log, tmp_path):
         ("split", "validation"),
         ("protocol", "time"),
         ("catalogue", 5),
+        ("version", "0.0.1"),
         ("log.fingerprint", "123"),
     ],
 )

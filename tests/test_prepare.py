@@ -13,7 +13,7 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.prepare import prepare
 from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.times import NO_TIME
+from siren_rope_jax.times import MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
 from tests.raw_logs import (
     START,
     assert_same,
@@ -91,7 +91,26 @@ def test_a_time_zone_gives_offsets_with_summer_time(tmp_path):
     rows = log.events().rows
     hours = np.where(rows["time"] < end_of_summer_time, -4, -5) * (rows["time"] != NO_TIME)
     assert set(hours) == {-5, -4, 0} and log.schema.has_utc_offset
+    assert log.schema.time_zone == "America/New_York"
     np.testing.assert_array_equal(rows["utc_offset"], 3600 * hours)
+
+
+def test_categories_that_look_like_numbers_stay_apart(tmp_path):
+    raw = raw_log()
+    raw["version"] = np.array(["1.1", "1.10", "2.0", "2"])[raw["tab"]]
+    raw["flag"] = np.where(raw["tab"] > 1, "true", "TRUE")
+    log = prepared(tmp_path, raw, categorical={"version": "Version", "flag": "flag"}, min_count=1)
+    for name, values in (("version", {"1.1", "1.10", "2.0", "2"}), ("flag", {"true", "TRUE"})):
+        assert set(log.vocabulary(name)["value"].to_pylist()) == values
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Europe/Berlin", "Asia/Kolkata"])
+def test_offsets_outside_the_log_are_those_that_prepare_would_give(tmp_path, zone):
+    raw = raw_log()
+    raw["at"] = np.random.default_rng(0).integers(MIN_TIME, MAX_TIME, len(raw))
+    rows = prepared(tmp_path, raw, time_zone=zone).events().rows
+    np.testing.assert_array_equal(utc_offsets(zone, rows["time"]), rows["utc_offset"])
+    assert len(set(rows["utc_offset"])) > 1
 
 
 def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):

@@ -192,6 +192,23 @@ def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) ->
     pd.testing.assert_frame_equal(again.drop(columns="user"), mine)
 
 
+def test_a_logs_time_zone_tells_the_hour_of_requests_and_of_fresh_events(
+    log: PreparedLog, run: TrainedRun
+) -> None:
+    """Made-up events of November by the zone's clock; requests in its summer time."""
+    schema = dataclasses.replace(log.schema, time_zone="Europe/Berlin")
+    zoned = dataclasses.replace(run, log=dataclasses.replace(log, schema=schema))
+    june = 1_717_200_000  # 2024-06-01 00:00 UTC
+    pd.testing.assert_frame_equal(
+        recommend(zoned, ["user 3"], june), recommend(run, ["user 3"], june, utc_offset=2 * 3600)
+    )
+    given = recommend(zoned, ["user 3"], june, utc_offset=-5 * 3600)  # a traveller's own hour
+    pd.testing.assert_frame_equal(given, recommend(run, ["user 3"], june, utc_offset=-5 * 3600))
+    months = pd.DataFrame({"user": "new", "item": "i7", "time": [june - 10_000_000, june]})
+    rows = encode(zoned.log, months)["new"]
+    assert rows["utc_offset"].tolist() == [3600, 2 * 3600]
+
+
 def test_a_feature_of_a_fresh_event_may_be_absent_as_in_the_log(tmp_path: Path) -> None:
     log = prepared(
         tmp_path, raw_log(), min_count=1, categorical={"tab": "CASE WHEN tab > 0 THEN tab END"}

@@ -41,6 +41,7 @@ from siren_rope_jax.experiment import (
     load_config,
     read_experiment,
 )
+from siren_rope_jax.files import write_json
 from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import OptimizerConfig, learning_rate, make_optimizer
 from siren_rope_jax.retrieval.losses import LossConfig
@@ -581,8 +582,13 @@ def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> N
     assert load_config(tmp_path / "run") == config
     claim_workdir(tmp_path / "run", moved, "data")
     assert load_config(tmp_path / "run") == moved
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/.config.json.123").write_text("{")  # what a killed claim leaves
+    claim_workdir(tmp_path / "begun", config, "data")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").write_text("do not touch")
+    with pytest.raises(UserError, match=r"thesis.tex/run cannot be made: Not a directory"):
+        claim_workdir(tmp_path / "other/thesis.tex/run", config, "data")
     with pytest.raises(UserError, match="not empty"):
         claim_workdir(tmp_path / "other", config, "data")
 
@@ -607,6 +613,15 @@ def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> N
     for use in (lambda: fit(config, tmp_path / "run"), lambda: TrainedRun.open(tmp_path / "run")):
         with pytest.raises(UserError, match="other data"):
             use()
+
+
+def test_what_another_version_trained_is_not_opened(feed: Path, tmp_path: Path) -> None:
+    claim_workdir(tmp_path / "run", experiment(feed), PreparedLog.open(feed).fingerprint)
+    path = tmp_path / "run/data.json"
+    write_json(path, json.loads(path.read_text()) | {"trained_with": "0.0.1"})
+    for use in (fit, lambda _, run: TrainedRun.open(run)):
+        with pytest.raises(UserError, match=r"begun by siren-rope-jax 0\.0\.1, and this is"):
+            use(experiment(feed), tmp_path / "run")
 
 
 def test_a_log_may_move(feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ there and was made from the same config and data is finished. `jobs.py` trains t
 import dataclasses
 import json
 import os
-import runpy
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax import __version__
 from siren_rope_jax.comparison.comparable import CONFIG_KEYS, check_alike
-from siren_rope_jax.config import from_config_dict, to_dict
+from siren_rope_jax.config import from_config_dict, load_config_file, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.make import make_log, read_config
 from siren_rope_jax.errors import UserError, suggestion
@@ -128,6 +127,28 @@ class Ablation:
         if self.jobs < 1:
             raise UserError(f"config.jobs: must be at least 1, got {self.jobs}")
 
+    def only(self, names: Sequence[str]) -> "Ablation":
+        """The same with some of the variants, in the order of the table.
+
+        Args:
+          names: of these, the baseline's among them; the champion's only if it is compared with.
+
+        Raises:
+          UserError: an unknown name, or no baseline.
+        """
+        known = [v.name for v in self.variants]
+        for name in names:
+            if name not in known:
+                raise UserError(f"--variants: {name!r} is no variant{suggestion(name, known)}")
+        if self.baseline not in names:
+            raise UserError(f"--variants: {self.baseline!r}, the baseline, must be among them")
+        return dataclasses.replace(
+            self,
+            variants=tuple(v for v in self.variants if v.name in names),
+            champion=self.champion if self.champion in names else "",
+            lines=tuple(name for name in self.lines if name in names),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Log:
@@ -197,39 +218,6 @@ class Run:
         """On what the run was trained; empty where that was not recorded."""
         path = self.workdir / "machine.json"
         return read_json(path)["machine"] if path.is_file() else ""
-
-
-def load_config_file(
-    path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
-) -> ConfigDict:
-    """Loads a config file and overrides some of its keys.
-
-    Args:
-      path: of a Python file with `get_config()`.
-      overrides: values by dotted key; the keys must exist.
-      argument: of `get_config`, if any.
-
-    Raises:
-      UserError: no such file, no `get_config` in it, or an unknown key.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: there is no such config file below {Path.cwd()}")
-    namespace = runpy.run_path(str(path))
-    if "get_config" not in namespace:
-        raise UserError(f"{path}: defines no get_config()")
-    config = namespace["get_config"](*([argument] if argument else []))
-    for dotted, value in overrides.items():
-        *groups, key = dotted.split(".")
-        place = config
-        for group in [*groups, key]:
-            known = list(place) if isinstance(place, ConfigDict) else []
-            if group not in known:
-                raise UserError(f"{path}: no key {dotted!r} to override{suggestion(group, known)}")
-            if group is not key:
-                place = place[group]
-        with place.ignore_type():
-            place[key] = value
-    return config
 
 
 def plan(ablation: Ablation, workdir: Path) -> list[Run]:

@@ -9,7 +9,7 @@ from siren_rope_jax.files import read_json
 
 CONFIG_KEYS = ("config.task", "config.filter_seen", "config.data.target_task")
 """Dotted: what of a run's config decides how it is evaluated, where it has such keys."""
-RUN_KEYS = (*CONFIG_KEYS, "split", "protocol", "catalogue", "log.fingerprint")
+RUN_KEYS = (*CONFIG_KEYS, "version", "split", "protocol", "catalogue", "log.fingerprint")
 """Likewise of a finished run, as `finished_run` says."""
 
 

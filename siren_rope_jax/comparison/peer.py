@@ -257,6 +257,7 @@ def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
         "protocol": log.schema.protocol,
         "catalogue": log.schema.categorical[0].known,
         "log": {"fingerprint": log.fingerprint},
+        "version": __version__,
     }
     check_alike({"the peer": peer} | {str(run): finished_run(run) for run in ours}, _KEYS)
 

@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class PreparedLog:
         for name in needed:
             if not (path / name).is_file():
                 raise UserError(f"{path} is incomplete: no {name}; prepare the log again")
-        index = np.load(path / "index.npy", allow_pickle=False)
+        with _undamaged(path / "index.npy") as index_path:
+            index = np.load(index_path, allow_pickle=False)
         histories = _open_histories(path)
         if len(histories) != len(index):
             raise UserError(
@@ -92,8 +94,10 @@ class PreparedLog:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells prepared logs apart: SHA-256 of what the log holds, however it was made."""
-        text = json.dumps([self.schema.to_json(), self.report["content"]], sort_keys=True)
+        """Tells prepared logs apart: SHA-256 of what the log holds, whatever is told of it."""
+        told = ("name", "source", "license")
+        held = {key: value for key, value in self.schema.to_json().items() if key not in told}
+        text = json.dumps([held, self.report["content"]], sort_keys=True)
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
 
@@ -140,7 +144,8 @@ class PreparedLog:
 
     def users(self) -> pa.ChunkedArray:
         """Returns the users' raw ids, by user index."""
-        return pq.read_table(self.path / "users.parquet")["value"]
+        with _undamaged(self.path / "users.parquet") as path:
+            return pq.read_table(path)["value"]
 
     @cached_property
     def user_numbers(self) -> dict[Any, int]:
@@ -157,8 +162,8 @@ class PreparedLog:
         if name not in names:
             raise UserError(f"no categorical feature {name!r}{suggestion(name, names)}")
         if name not in self._vocabularies:
-            path = self.path / "vocabulary" / f"{name}.parquet"
-            self._vocabularies[name] = pq.read_table(path)
+            with _undamaged(self.path / "vocabulary" / f"{name}.parquet") as path:
+                self._vocabularies[name] = pq.read_table(path)
         return self._vocabularies[name]
 
     @cached_property
@@ -170,6 +175,15 @@ class PreparedLog:
         """Returns the known floors beside the log (`event`, "<baseline>/<task>"), if it has any."""
         path = self.path / "baselines.parquet"
         return pq.read_table(path).to_pandas() if path.is_file() else None
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[Path]:
+    """Turns what reading a damaged file raises into a message."""
+    try:
+        yield path
+    except (OSError, ValueError) as error:  # of Arrow too, whose errors are such
+        raise UserError(f"{path} is damaged: {error}; prepare the log again") from error
 
 
 def _open_histories(path: Path) -> ArrayRecordDataSource:

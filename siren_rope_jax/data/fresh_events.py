@@ -10,7 +10,7 @@ from jaxtyping import Int, Shaped
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.schema import TEST
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME
+from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
 
 
 def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
@@ -20,8 +20,9 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
       log: whose vocabularies count; a value that is in none of them is as one that was too rare.
       events: columns `user` (of the log, or new) and the categorical features, raw as in the log
         (`item` first among them); `time`, Unix seconds or datetimes with a time zone; `utc_offset`
-        in seconds, where the log has any; the dense features, as the log's config computes them.
-        Others do not count. Of the categorical features all but the item may be absent (None).
+        in seconds, where the log has any, but not by a time zone, which tells that of new events
+        too; the dense features, as the log's config computes them. Others do not count. Of the
+        categorical features all but the item may be absent (None).
 
     Returns:
       user -> their rows; empty if there are no events.
@@ -39,7 +40,9 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     rows["split"] = TEST  # later than all that was learnt from
     time = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
     rows["time"] = np.floor(time)  # as those of the log, also before 1970
-    if schema.has_utc_offset:
+    if schema.time_zone:
+        rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
+    elif schema.has_utc_offset:
         offset = _column(events, "utc_offset")
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET)
     for categorical in schema.categorical:

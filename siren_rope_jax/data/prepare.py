@@ -88,7 +88,8 @@ def _prepare(
     scratch: Path,
     begin: float,
 ) -> dict[str, Any]:
-    identities = (config.user, config.item)
+    # A category given by an expression has the value, and so the type, of that expression.
+    identities = (config.user, config.item, *(text.strip() for text in config.categorical.values()))
     raw, offsets, rows_read = readers.open_log(con, files, config.formats, identities, scratch)
     where = functools.partial(readers.where_is_row, files=files, offsets=offsets)
     checks.require_columns(
@@ -230,6 +231,7 @@ def _schema(
         source=config.source,
         license=config.license,
         protocol=config.split.kind,
+        time_zone=config.time_zone,
     )
 
 

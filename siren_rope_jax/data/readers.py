@@ -58,7 +58,8 @@ def open_log(
       con: the engine.
       files: of the same columns.
       formats: by name, in the order of preference.
-      identities: columns (user, item) that must not become double: "1.0" is not "1".
+      identities: columns of names (of users, items, categories) that must not become double, nor
+        true/false: "1.10" is not "1.1". The case of letters does not matter.
       scratch: a folder for files that are needed as long as the table is.
 
     Returns:
@@ -89,7 +90,8 @@ def open_log(
     casts = {}
     for column in kinds[0]:
         possible = set.intersection(*(of_part[column] for of_part in kinds))
-        wanted = ("int64",) if column in identities else ("int64", "boolean", "float64")
+        is_name = column.lower() in map(str.lower, identities)
+        wanted = ("int64",) if is_name else ("int64", "boolean", "float64")
         casts[column] = next((kind for kind in wanted if kind in possible), "string")
     numbered = [
         part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))

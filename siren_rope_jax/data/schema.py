@@ -20,7 +20,7 @@ import numpy as np
 
 from siren_rope_jax.errors import UserError, suggestion
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 
@@ -76,6 +76,8 @@ class Schema:
       actions: what the user did with the item, besides the labels; never an input of its own event.
       tasks: the binary labels' names.
       has_utc_offset: whether `utc_offset` says anything (else it is 0 everywhere).
+      time_zone: the one zone that `utc_offset` is of, as the IANA database names it; empty: that of
+        an event was told otherwise, or not at all.
       train_start: time of the log's earliest event (Unix seconds, as are the other three).
       train_end: all of train is before it. By "time" nothing else is; under "leave_one_out", where
         other splits' events may be too, it is the second after the last train event.
@@ -103,6 +105,7 @@ class Schema:
     source: str = ""
     license: str = ""
     protocol: Protocol = "time"
+    time_zone: str = ""
 
     @property
     def event_dtype(self) -> np.dtype:

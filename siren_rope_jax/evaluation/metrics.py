@@ -7,7 +7,7 @@ error, which is part of its definition, and no sampling. N is the number of even
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
@@ -36,11 +36,12 @@ def entropy(rate: np.ndarray | float) -> Float[np.ndarray, "..."]:
 
 
 def normalized_entropy(
-    labels: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, " N"]
+    labels: Shaped[np.ndarray, " N"], probabilities: Float[np.ndarray, " N"]
 ) -> float:
     """Mean log loss over the entropy of these labels' own base rate (He et al. 2014); lower wins.
 
-    1 is what a constant prediction of the base rate reaches; nan where only one class occurs.
+    Labels are 0 and 1, of any type. 1 is what a constant prediction of the base rate reaches; nan
+    where only one class occurs.
     """
     labels = np.asarray(labels)
     scale = float(entropy(labels.mean())) if labels.size else 0.0

@@ -66,11 +66,11 @@ def draw_models(
       name: the data set's, for titles.
       models: name -> work directories of its runs, which are finished.
       baseline: the model that differences are taken to; none if it is not one of them.
-      lines: the models to show where each is a line; none: all.
+      lines: the models to show where each is a line; none, or none of them there: all.
       split: of the results.
     """
     results = {model: [_result(run, split) for run in runs] for model, runs in models.items()}
-    lined = {model: runs for model, runs in results.items() if model in (lines or results)}
+    lined = {model: runs for model, runs in results.items() if model in lines} or results
     logs = {m: [read_metrics(run) for run in models[m]] for m in lined}
     first = next(iter(results.values()))[0]
     album = Album(directory, stem, name, split, max(map(len, models.values())))

@@ -39,7 +39,6 @@ class RetrieverConfig:
         `hstu`: pointwise attention with gating (HSTU).
       width: D, also of the items' embeddings.
       heads, layers: of the trunk.
-      mlp_ratio: hidden width of the softmax block's feed-forward part, in widths.
       feature_width: of the tables of categorical features besides the item.
       repeat: adds a way to name an item of the history again (`repeat.py`): a last attention with
         its own angles.
@@ -59,7 +58,6 @@ class RetrieverConfig:
     width: int = 64
     heads: int = 2
     layers: int = 2
-    mlp_ratio: int = 4
     feature_width: int = 16
     repeat: bool = False
     learned_positions: bool = False
@@ -70,12 +68,10 @@ class RetrieverConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for key in ("width", "heads", "layers", "mlp_ratio", "feature_width"):
+        for key in ("width", "heads", "layers", "feature_width"):
             check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
         check(self.temperature > 0, "model.temperature", "above 0")
-        default = self.block == "softmax" or self.mlp_ratio == 4
-        check(default, "model.mlp_ratio", "left at 4: HSTU's block has no feed-forward part")
         check_encoding(self.encoding, self.width, self.heads)
 
     @property
@@ -157,9 +153,7 @@ class Retriever(nn.Module):
         c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
         if c.block == "hstu":
             return HstuBlock(c.heads, c.dropout, dtype, name=name)
-        return SoftmaxBlock(
-            c.heads, c.mlp_ratio, empty=False, dropout=c.dropout, dtype=dtype, name=name
-        )
+        return SoftmaxBlock(c.heads, empty=False, dropout=c.dropout, dtype=dtype, name=name)
 
     def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
         """The queries of all slots, and all that they are compared with."""

@@ -20,7 +20,7 @@ from siren_rope_jax.retrieval.model import Retrieved
 from siren_rope_jax.retrieval.ranks import top_items
 from siren_rope_jax.retrieval.repeat import per_slot
 from siren_rope_jax.retrieval.scoring import side_by_side
-from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
+from siren_rope_jax.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.trained import TrainedRun
 
 _NAMED = 5  # at most so many users stand in a message
@@ -46,10 +46,11 @@ def recommend(
         also counts those that stand before their target in the log at the same second (in logs of
         whole days, such as Beauty's: of the same day).
       k: length of a list, at least 1; a list is shorter where no more items are left.
-      utc_offset: local time minus UTC at the request, in seconds; None: that which the log has at
-        the user's last event before it. Where a log's offsets are those of the event before
-        (`configs/data/gowalla.py`), that is one event behind: better say it. A log without any
-        takes none. The zone of a `datetime` does not matter.
+      utc_offset: local time minus UTC at the request, in seconds; None: that of the log's time zone
+        at the request or, of a log without a zone, that of the user's last event before it. Where a
+        log's offsets are those of the event before (`configs/data/gowalla.py`), that is one event
+        behind: better say it. A log without any takes none. The zone of a `datetime` does not
+        matter.
       events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
         the log, events later than all that it holds.
       items: raw ids of those that a list may show, such as what is in stock; those that the model
@@ -72,6 +73,8 @@ def recommend(
     second = _unix_seconds(request_time)
     if utc_offset is not None:
         _check_offset(run, utc_offset)
+    elif run.log.schema.time_zone:
+        utc_offset = utc_offsets(run.log.schema.time_zone, [second])[0]
     if not isinstance(k, int | np.integer) or k < 1:
         raise UserError(f"k is {k}; it must be a whole number, at least 1")
     k = min(int(k), run.log.schema.categorical[0].known)
@@ -195,7 +198,8 @@ def _lists(
         request["time"] = request_time
         request["utc_offset"] = past["utc_offset"][-1] if utc_offset is None else utc_offset
         events = np.concatenate([past[-shape[1] :], request])
-        pieces.append(Piece(row, 1, 0, events, 0, 0, len(events), len(events)))
+        stop = len(events)
+        pieces.append(Piece(row, 1, 0, history=events, first=0, start=0, target=0, stop=stop))
     result = run.apply({"params": run.params}, next_item_batch(schema, pieces, shape))
     asked = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
     seen = np.zeros((len(pasts), 0), np.int32)
