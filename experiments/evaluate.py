@@ -14,8 +14,8 @@ from absl import flags
 from siren_rope_jax import cli
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
-from siren_rope_jax.experiment import note_log
 from siren_rope_jax.pictures.plots import draw_run
+from siren_rope_jax.workdir import note_log
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "Events to score: train, validation or test.")

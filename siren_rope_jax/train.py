@@ -20,11 +20,12 @@ from jaxtyping import Array
 from siren_rope_jax.checkpoint import Checkpoints, Progress, abstract
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.experiment import ExperimentConfig, claim_workdir
+from siren_rope_jax.experiment import ExperimentConfig
 from siren_rope_jax.objectives import make_objective
 from siren_rope_jax.optim import make_optimizer
 from siren_rope_jax.run_log import RunLog
 from siren_rope_jax.sharding import is_main, make_mesh, place_batch, replicated
+from siren_rope_jax.workdir import claim_workdir
 
 
 @flax.struct.dataclass

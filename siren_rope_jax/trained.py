@@ -13,11 +13,12 @@ from siren_rope_jax.checkpoint import Checkpoints, Progress
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.errors import UserError
-from siren_rope_jax.experiment import ExperimentConfig, check_data, load_config
+from siren_rope_jax.experiment import ExperimentConfig
 from siren_rope_jax.objectives import Objective, make_objective
 from siren_rope_jax.ranking.scoring import Scored
 from siren_rope_jax.retrieval.scoring import Ranked
 from siren_rope_jax.sharding import make_mesh, replicated
+from siren_rope_jax.workdir import check_data, load_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,9 +26,9 @@ from siren_rope_jax.config import to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.evaluate import evaluate_run
-from siren_rope_jax.experiment import claim_workdir
 from siren_rope_jax.files import write_json
 from siren_rope_jax.pictures import charts, ranking_plots
+from siren_rope_jax.workdir import claim_workdir
 from tests.made_up import make_log, make_run
 from tests.scripts import ROOT, printed
 

@@ -97,7 +97,7 @@ ABLATIONS = [
     (path, form)
     for path in sorted((ROOT / "configs" / "ablation").glob("*.py"))
     for form in {
-        "foursquare_nyc": ("repeat", "plain"),
+        "foursquare_nyc": ("repeat", "plain", "plain_summer"),
         "retrieval": ("", "yelp", "globo_next", "amazon_beauty", "movielens_next"),
     }.get(path.stem, ("",))
 ]

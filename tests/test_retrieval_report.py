@@ -13,8 +13,8 @@ from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_names
-from siren_rope_jax.experiment import claim_workdir
 from siren_rope_jax.pictures import plots
+from siren_rope_jax.workdir import claim_workdir
 from tests.made_up import make_log, make_retrieval_run
 from tests.scripts import ROOT, printed
 

@@ -37,8 +37,6 @@ from siren_rope_jax.experiment import (
     RankingExperiment,
     RetrievalExperiment,
     TrainingConfig,
-    claim_workdir,
-    load_config,
     read_experiment,
 )
 from siren_rope_jax.files import write_json
@@ -54,6 +52,7 @@ from siren_rope_jax.train import (
     validation_steps,
 )
 from siren_rope_jax.trained import TrainedRun
+from siren_rope_jax.workdir import claim_workdir, load_config
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 from tests.scripts import ROOT, printed

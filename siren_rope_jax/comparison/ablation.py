@@ -25,11 +25,11 @@ from siren_rope_jax.experiment import (
     ExperimentConfig,
     identity,
     read_experiment,
-    trained_with,
     without_execution,
 )
 from siren_rope_jax.files import read_json, write_json
 from siren_rope_jax.run_log import read_metrics
+from siren_rope_jax.workdir import trained_with
 
 
 @dataclasses.dataclass(frozen=True)
