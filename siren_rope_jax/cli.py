@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
@@ -32,7 +33,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict):
-            raise UserError(f"--config={_given(argv).get('config', '')}: no such config file")
+            given = _given(argv).get("config", "")
+            raise UserError(f"--config={given}: no such config file below {Path.cwd()}")
         _check_variant()
         _check_paths()
         return rest
@@ -52,6 +54,8 @@ def _unknown_override(argv: Sequence[str]) -> str | None:
     if "config" not in values:
         return None
     config = flags.FLAGS["config"].parser.parse(values["config"])
+    if not isinstance(config, ConfigDict):
+        return f"--config={values['config']}: no such config file below {Path.cwd()}"
     for name in values:
         group, parts = config, name.split(".")
         for depth, key in enumerate(parts[1:] if parts[0] == "config" else (), start=1):

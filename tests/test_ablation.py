@@ -222,6 +222,11 @@ def test_a_missing_or_superfluous_raw_log_is_named(tmp_path, monkeypatch, config
     with pytest.raises(UserError, match=message):
         ablation.prepare_logs(spec, out)
     assert not out.exists()
+    if input:
+        monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path))
+        message = message.replace("set SIREN", "input .*ml-100k.inter does not exist; set SIREN")
+        with pytest.raises(UserError, match=message):
+            ablation.prepare_logs(spec, out)
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):

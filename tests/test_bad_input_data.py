@@ -38,6 +38,16 @@ BAD = {
     "dates without their unit": (
         raw_log().assign(at="2024-05-01"), {}, "for dates as text set it to 'iso'",
     ),
+    "numbers, not dates": (
+        raw_log(), {"time_unit": "iso"}, "not a date and time .*; for numbers set it to 's' or",
+    ),
+    "dates of another form": (
+        raw_log().assign(at="11.05.2024 19:07"), {"time_unit": "iso"}, "such as 2024-05-01T19:30",
+    ),
+    "between semicolons": (
+        raw_log().set_axis([f"{c};" for c in raw_log()], axis=1)[["uid;"]], {},
+        "no column 'uid' .*--config.formats.any.delimiter=';'",
+    ),
     "time after 2100": (
         change("at", 3, 4_102_444_801), {},
         r"row 3 of log.csv: time 4102444801 in column 'at' is outside 1902-01-01 to 2100-01-01",

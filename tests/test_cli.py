@@ -11,6 +11,10 @@ from tests.scripts import ROOT, complaint
     ("arguments", "message"),
     [
         (["--config=configs/nope.py", "--workdir=x"], "nope.py: no such config file"),
+        (
+            ["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"],
+            "nope.py: no such config file below ",
+        ),
         (["--config=configs/synthetic.py:siren_rop", "--workdir=x"], "did you mean 'siren_rope'?"),
         (
             ["--config=configs/synthetic.py", "--config.training.epocs=1", "--workdir=x"],

@@ -56,7 +56,7 @@ def test_links_are_to_the_publishers(tmp_path):
         "movielens_next": "https://files.grouplens.org/",
         "amazon_reviews_2023": "https://mcauleylab.ucsd.edu/",
         "gowalla": "https://snap.stanford.edu/",
-        "steam": "https://mcauleylab.ucsd.edu/",
+        "steam": "https://cseweb.ucsd.edu/",
     }.items():
         assert data_config(name).download.url.startswith(host)
     for release in ("100k", "1m", "20m", "32m", "latest_small"):

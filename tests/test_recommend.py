@@ -192,6 +192,22 @@ def test_what_happens_after_the_log_counts(log: PreparedLog, run: TrainedRun) ->
     pd.testing.assert_frame_equal(again.drop(columns="user"), mine)
 
 
+def test_users_of_whom_nothing_is_known_can_be_skipped(log: PreparedLog, run: TrainedRun) -> None:
+    start = int(log.history(run.log.user_numbers["user 3"])["time"][0])
+    everyone = ["nobody", *run.log.user_numbers]
+    lists = recommend(run, everyone, start + 1, missing="skip")
+    first = [log.history(number)["time"][0] for number in run.log.user_numbers.values()]
+    some = [user for user, time in zip(run.log.user_numbers, first, strict=True) if time <= start]
+    assert "user 3" in some and 0 < len(some) < len(first)
+    pd.testing.assert_frame_equal(lists, recommend(run, some, start + 1))
+    nothing = recommend(run, ["nobody"], start, missing="skip")
+    assert not len(nothing) and list(nothing) == list(lists)
+    with pytest.raises(UserError, match="'nobody' is not in the log"):
+        recommend(run, everyone, start + 1)
+    with pytest.raises(UserError, match="no event before"):
+        recommend(run, ["user 3"], start)
+
+
 def test_a_logs_time_zone_tells_the_hour_of_requests_and_of_fresh_events(
     log: PreparedLog, run: TrainedRun
 ) -> None:
@@ -316,9 +332,18 @@ def test_what_cannot_be_recommended_is_said(
     with pytest.raises(UserError, match=r"for one write \['user 1'\]"):
         recommend(run, "user 1", log.schema.end)
     wrong: Any
-    for wrong in (0, 3.0, "3"):
+    for wrong in (0, 3.0, "3", True):
         with pytest.raises(UserError, match=f"k is {wrong}; it must be a whole number, at least 1"):
             recommend(run, ["user 1"], log.schema.end, k=wrong)
+    for wrong in ({"filter_seen": "no"}, {"missing": "drop"}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} is '.*'; it must be one of"):
+            recommend(run, ["user 1"], log.schema.end, **wrong)
+    with pytest.raises(UserError, match="request_time is True; it must be Unix seconds"):
+        recommend(run, ["user 1"], True)
+    for wrong in ("users", "items"):
+        given = {"users": ["user 1"], wrong: pd.DataFrame({"id": ["user 1"]})}
+        with pytest.raises(UserError, match=f"{wrong}: is a DataFrame; give one of its columns"):
+            recommend(run, request_time=log.schema.end, **given)
     for wrong in ({"users": 5}, {"items": "i3"}):
         with pytest.raises(UserError, match=f"{next(iter(wrong))}: must be several; for one write"):
             recommend(run, **{"users": ["user 1"], "request_time": log.schema.end, **wrong})

@@ -23,7 +23,7 @@ from siren_rope_jax.time_features import Time
 from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
 
-BLOCKS = ("softmax", "hstu", "softmax, repeat")
+BLOCKS = ("softmax", "hstu", "softmax, repeat", "hstu, repeat")
 SOME = ("none", "learned_positions", "to_rope_split_head", "siren_rope_hstu_bias")
 FORMS = [(name, "softmax") for name in RETRIEVAL_VARIANTS] + [
     (name, b) for name in SOME for b in BLOCKS[1:]

@@ -3,7 +3,7 @@
     python experiments/prepare.py --config=configs/data/steam.py \
         --download --output=runs/data/steam
 
-fetches https://mcauleylab.ucsd.edu/public_datasets/data/steam/steam_reviews.json.gz (1.3 GB, 7.8
+fetches https://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz (1.3 GB, 7.8
 million reviews of 2.6 million users on 32,000 games); --input names one that is there already. In
 spite of its name a line is no JSON but a Python dict, of which user, game and date are read, with
 `ast.literal_eval`: that takes about seven minutes.
@@ -35,9 +35,7 @@ def get_config() -> ConfigDict:
             }
         },
         min_count=1,
-        download={
-            "url": "https://mcauleylab.ucsd.edu/public_datasets/data/steam/steam_reviews.json.gz"
-        },
+        download={"url": "https://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz"},
         source="Steam video games, W.-C. Kang and J. McAuley, arXiv:1808.09781",
         license="not stated by the publisher, who asks for citation",
     )

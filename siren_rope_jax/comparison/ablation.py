@@ -20,6 +20,7 @@ from siren_rope_jax.comparison.comparable import CONFIG_KEYS, check_alike
 from siren_rope_jax.config import from_config_dict, load_config_file, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.make import make_log, read_config
+from siren_rope_jax.data.readers import find_files
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import (
     ExperimentConfig,
@@ -284,12 +285,19 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
 
 
 def _real_log(dataset: Dataset) -> Path:
-    if "SIREN_ROPE_DATA" not in os.environ:
-        raise UserError(
-            f"data set {dataset.name!r}: set SIREN_ROPE_DATA to the folder that holds "
-            f"{dataset.input}"
-        )
-    return Path(os.environ["SIREN_ROPE_DATA"]) / dataset.input
+    where = (
+        f"set SIREN_ROPE_DATA to the folder that holds {dataset.input} (the head of "
+        f"{dataset.config} says where it is from)"
+    )
+    folder = os.environ.get("SIREN_ROPE_DATA", "")
+    if not folder:
+        raise UserError(f"data set {dataset.name!r}: {where}")
+    path = Path(folder) / dataset.input
+    try:
+        find_files(path)
+    except UserError as error:
+        raise UserError(f"data set {dataset.name!r}: {error}; {where}") from error
+    return path
 
 
 def load_ablation(config: ConfigDict) -> Ablation:

@@ -33,10 +33,11 @@ def require_columns(table: ibis.Table, needed: Mapping[str, str], where: str) ->
     """Raises a UserError for the first of {config key: column} that the table lacks."""
     for key, column in needed.items():
         if column not in table.columns:
-            raise UserError(
-                f"{where} has no column {column!r} (config.{key})"
-                f"{suggestion(column, [c for c in table.columns if c != 'row'])}"
-            )
+            columns = [c for c in table.columns if c != "row"]
+            tip = suggestion(column, columns)
+            if len(columns) == 1 and ";" in columns[0]:
+                tip += "; for fields between semicolons set --config.formats.any.delimiter=';'"
+            raise UserError(f"{where} has no column {column!r} (config.{key}){tip}")
 
 
 def require_present(table: ibis.Table, column: str, given: str, where: Where) -> None:
@@ -97,9 +98,13 @@ def check_times(
     row = _first(table, raw.notnull() & time.isnull())
     if row is not None:
         expected = "a date and time" if unit == "iso" else f"a number in {unit!r}"
-        tip = "" if unit == "iso" else "; for dates as text set it to 'iso'"
+        value = _value(table, row, GIVEN_TIME)
+        tip = "; for dates as text set it to 'iso'"
+        if unit == "iso":
+            number = isinstance(value, int | float) or str(value).isdigit()
+            tip = "; for numbers set it to 's' or 'ms'" if number else ", such as 2024-05-01T19:30"
         raise UserError(
-            f"{where(row)}: {column!r} is {_value(table, row, GIVEN_TIME)!r}, which is not "
+            f"{where(row)}: {column!r} is {value!r}, which is not "
             f"{expected} (config.time_unit){tip}"
         )
     facts = (

@@ -63,7 +63,10 @@ def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series
     if list(events.columns).count(name) > 1:
         raise UserError(f"events: column {name!r} stands there twice")
     if name not in events:
-        raise UserError(f"events: no column {name!r}; there are {', '.join(map(str, events))}")
+        raise UserError(
+            f"events: no column {name!r}; there are {', '.join(map(str, events))} (columns are "
+            "named as in the prepared log: user, item, time, its features)"
+        )
     if required and (missing := events[name].isna()).any():
         raise UserError(f"events: {name} is missing in row {int(missing.argmax())}")
     column = events[name]

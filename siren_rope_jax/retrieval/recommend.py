@@ -4,7 +4,7 @@ import datetime
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -35,6 +35,7 @@ def recommend(
     events: pd.DataFrame | None = None,
     items: Iterable[Any] | None = None,
     filter_seen: bool | None = None,
+    missing: Literal["raise", "skip"] = "raise",
 ) -> pd.DataFrame:
     """The k best items for each user, from all the user's events before the request.
 
@@ -56,15 +57,17 @@ def recommend(
       items: raw ids of those that a list may show, such as what is in stock; those that the model
         does not know are no candidates anyway. None: all that it knows.
       filter_seen: whether what the user had before is left out; None: as in the run's config.
+      missing: of users without an event before the request, unknown ones too: `raise` refuses them,
+        `skip` gives them no list.
 
     Returns:
       columns user, rank (1 is best), item (raw id), score (the inner product; with `model.repeat`
       the log of the item's probability); list after list.
 
     Raises:
-      UserError: another kind of run, an unknown user, users without an event before the request,
-        a time, offset or length that is none, `items` of which it knows none, or `events` that are
-        wrong or in the log already.
+      UserError: another kind of run, an unknown user or one without an event before the request
+        (unless skipped), a time, offset or length that is none, `items` of which it knows none, or
+        `events` that are wrong or in the log already.
     """
     if not isinstance(run, TrainedRun):
         raise UserError(f"run is {run!r}; open its directory first: TrainedRun.open(DIR)")
@@ -75,12 +78,18 @@ def recommend(
         _check_offset(run, utc_offset)
     elif run.log.schema.time_zone:
         utc_offset = utc_offsets(run.log.schema.time_zone, [second])[0]
-    if not isinstance(k, int | np.integer) or k < 1:
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
         raise UserError(f"k is {k}; it must be a whole number, at least 1")
+    for name, value, known in (
+        ("filter_seen", filter_seen, (True, False, None)),
+        ("missing", missing, ("raise", "skip")),
+    ):
+        if not any(value is choice or value == choice for choice in known):
+            raise UserError(f"{name} is {value!r}; it must be one of {known}")
     k = min(int(k), run.log.schema.categorical[0].known)
     users = _several(users, "users")
     fresh = {} if events is None else encode(run.log, events)
-    _check_known(run, users, fresh)
+    users = _known(run, users, fresh, missing == "skip")
     if filter_seen is None:
         filter_seen = run.config.filter_seen
     shown = _Shown(k, None if items is None else _allowed(run, items), filter_seen)
@@ -90,16 +99,21 @@ def recommend(
     for start in range(0, len(users), rows):
         histories = _histories(run, users[start : start + rows], fresh)
         pasts = [before(history, second) for history in histories]
-        without += [users[start + i] for i, past in enumerate(pasts) if not len(past)]
-        if not without:  # else there will be no lists: all that is left is to name the others
+        here = users[start : start + rows]
+        without += [user for user, past in zip(here, pasts, strict=True) if not len(past)]
+        pasts = [past for past in pasts if len(past)]
+        if pasts and (missing == "skip" or not without):  # else all that is left is to name them
             lists.append(_lists(run, pasts, second, utc_offset, shown))
-    if without:
+    if without and missing == "raise":
         names = list(map(repr, dict.fromkeys(without)))
         more = f", ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise UserError(
             f"no event before {second} (Unix seconds) of users {', '.join(names[:_NAMED])}{more}"
         )
-    ids, score = (np.concatenate(column) for column in zip(*lists, strict=True))
+    skipped = set(without)
+    users = [user for user in users if user not in skipped]
+    empty = np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
+    ids, score = (np.concatenate(column) for column in zip(empty, *lists, strict=True))
     found = np.argwhere(ids > 0)
     raw = run.log.vocabulary(run.log.schema.categorical[0].name)["value"]
     return pd.DataFrame(
@@ -128,6 +142,8 @@ def _check_offset(run: TrainedRun, seconds: Any) -> None:
 
 def _several(ids: Any, name: str) -> list[Any]:
     """The ids as a list; a single one is refused, a text above all, which is letters to Python."""
+    if isinstance(ids, pd.DataFrame):
+        raise UserError(f"{name}: is a DataFrame; give one of its columns")
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise UserError(f"{name}: must be several; for one write [{ids!r}]")
     return list(ids)
@@ -171,7 +187,8 @@ def _unix_seconds(time: Any) -> int:
     """
     aware = isinstance(time, datetime.datetime) and time.tzinfo is not None
     second = time.timestamp() if aware else time
-    if isinstance(second, int | float | np.integer | np.floating) and MIN_TIME <= second < MAX_TIME:
+    number = isinstance(second, int | float | np.integer | np.floating)
+    if number and not isinstance(second, bool) and MIN_TIME <= second < MAX_TIME:
         return math.floor(second)
     raise UserError(
         f"request_time is {time!r}; it must be Unix seconds or a datetime with a time zone, from "
@@ -237,15 +254,17 @@ def _histories(
     return [np.concatenate([past, new]) for _, past, new in parts]
 
 
-def _check_known(run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]) -> None:
-    """Refuses no users, and those of whom nothing is known."""
+def _known(
+    run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], skip: bool
+) -> list[Any]:
+    """Those of whom something is known; refuses no users, and others unless `skip`."""
     if not users:
         raise UserError("users: there are none")
     known = run.log.user_numbers
     for user in users:
         if not isinstance(user, Hashable):
             raise UserError(f"users: {user!r} is no id; give a flat list of them")
-        if user not in known and user not in fresh:
+        if not skip and user not in known and user not in fresh:
             ours, theirs = (
                 pd.api.types.infer_dtype([value]) for value in (user, next(iter(known)))
             )
@@ -253,3 +272,4 @@ def _check_known(run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.n
             if not hint and len(known) < 10_000:  # the search for a near name is slow
                 hint = suggestion(user, known)
             raise UserError(f"user {user!r} is not in the log{hint}")
+    return [user for user in users if user in known or user in fresh]
