@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siren_rope_jax.angles import AngleSource, Gate, Ladder, Network
+from siren_rope_jax.angle_sources import AngleSource, Gate, Ladder, Network
 from siren_rope_jax.batch import Inputs
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.ranking.model import RankerConfig

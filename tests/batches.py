@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from siren_rope_jax.angles import AngleSource
+from siren_rope_jax.angle_sources import AngleSource
 from siren_rope_jax.batch import Batch, Inputs, NextItemBatch
 from siren_rope_jax.config import from_config_dict
 from siren_rope_jax.ranking.model import Ranker, RankerConfig

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals
+from siren_rope_jax.angle_sources import AngleSource
+from siren_rope_jax.angles import AngleEncoding, Signals
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.rotary import ladder
 from siren_rope_jax.time_features import Time, TimeScale, phases

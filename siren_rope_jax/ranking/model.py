@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals, check_encoding
+from siren_rope_jax.angle_sources import AngleSource, check_encoding
+from siren_rope_jax.angles import AngleEncoding, Signals
 from siren_rope_jax.arrays import AnyArray
 from siren_rope_jax.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
 from siren_rope_jax.batch import Batch, Inputs

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from siren_rope_jax.angles import AngleEncoding, AngleSource, Signals, check_encoding
+from siren_rope_jax.angle_sources import AngleSource, check_encoding
+from siren_rope_jax.angles import AngleEncoding, Signals
 from siren_rope_jax.attention import RepeatAttention, causal_mask
 from siren_rope_jax.batch import Inputs, NextItemBatch
 from siren_rope_jax.biases import BiasKind, LogitBias
