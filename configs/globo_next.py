@@ -6,8 +6,8 @@
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). A
 session's final click is never a target, since its time is made up. A quarter of the test clicks are
-on articles that train has not seen, which no model of ids can find. About four minutes on a core;
-test NDCG@10 of siren_rope about .025, of to_rope_split_dim .028, of ordinal .017, and of the
+on articles that train has not seen, which no model of ids can find. Five to seven minutes on a
+core; test NDCG@10 of siren_rope about .025, of to_rope_split_dim .028, of ordinal .017, and of the
 articles clicked most in the last 24 hours, those after training too, .061.
 """
 

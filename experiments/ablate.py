@@ -5,8 +5,9 @@
 
 Runs go side by side on a CPU or a GPU; on a TPU, which belongs to one process at a time, let
 --config.jobs be 1. Seed follows seed. The same command again goes on where it was stopped. Writes
-report.md, report.json and pictures of the runs that are finished into DIR, also when it is
-interrupted, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the report.
+report.md, report.json and pictures of those of these runs that are finished into DIR, also when it
+is interrupted by Ctrl-C, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the
+report.
 """
 
 from pathlib import Path
@@ -16,8 +17,7 @@ from ml_collections import config_flags
 
 from siren_rope_jax import cli
 from siren_rope_jax.comparison.ablation import load_ablation, plan, prepare_logs
-from siren_rope_jax.comparison.jobs import execute
-from siren_rope_jax.comparison.report import write_report
+from siren_rope_jax.comparison.report import run_and_report
 from siren_rope_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
@@ -38,11 +38,10 @@ def main() -> None:
         ablation = ablation.only(_VARIANTS.value)
     runs = plan(ablation, workdir)
     prepare_logs(ablation, workdir)
-    try:
-        failures = execute(runs, ablation.jobs)
-    finally:
-        path = write_report(ablation, workdir, runs)
-    print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
+    failures = run_and_report(ablation, workdir, runs)
+    path = workdir / "report.md"
+    if path.is_file():
+        print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")
 

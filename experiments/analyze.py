@@ -22,7 +22,6 @@ from absl import flags
 from siren_rope_jax import cli
 from siren_rope_jax.analysis import Attention, analyze, default_attention, draw
 from siren_rope_jax.attended_hours import attended_hours, draw_attended_hours
-from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.files import write_json
 from siren_rope_jax.retrieval.model import Retriever
 from siren_rope_jax.trained import TrainedRun
@@ -41,7 +40,7 @@ def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
     if _LOG.value:
-        note_log(workdir, _LOG.value, PreparedLog.open(_LOG.value).fingerprint)
+        note_log(workdir, _LOG.value)
     run = TrainedRun.open(workdir)
     analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
     numbers = analysis.numbers()

@@ -12,7 +12,6 @@ from pathlib import Path
 from absl import flags
 
 from siren_rope_jax import cli
-from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.pictures.plots import draw_run
 from siren_rope_jax.workdir import note_log
@@ -28,7 +27,7 @@ def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
     if _LOG.value:
-        note_log(workdir, _LOG.value, PreparedLog.open(_LOG.value).fingerprint)
+        note_log(workdir, _LOG.value)
     print(as_text(evaluate_run(workdir, _SPLIT.value)))
     draw_run(workdir, _SPLIT.value)
 

@@ -30,7 +30,7 @@ def exact_angle(
 
     A step count is cut into 8-bit digits; the frequency of each digit is reduced modulo 2 pi in
     float64 beforehand, which is exact because digits are integers. The angle is right to about
-    1e-4 rad below 2^24 steps and to 5e-3 rad for all others of int32, even where
+    1e-4 rad below 2^24 steps and to 2e-2 rad for all others of int32, even where
     `float32(steps) * frequency` would be off by whole turns.
     """
     angle = jnp.zeros((*steps.shape, len(frequencies)), jnp.float32)

@@ -53,7 +53,8 @@ class TrainedRun:
           log: directory of its prepared log; None: where config.json says.
 
         Raises:
-          UserError: no run there, no checkpoint yet, or its data are gone or others.
+          UserError: no run there, no checkpoint yet, another version began it, or its data are gone
+            or others.
         """
         config = load_config(Path(workdir))
         path = Path(config.data.path if log is None else log)

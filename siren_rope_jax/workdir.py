@@ -8,6 +8,7 @@ from typing import Any
 
 from siren_rope_jax import __version__
 from siren_rope_jax.config import to_dict
+from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.errors import UserError
 from siren_rope_jax.experiment import ExperimentConfig, identity, read_experiment
 from siren_rope_jax.files import read_json, write_json
@@ -34,7 +35,7 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
                 "or remove this one"
             )
         check_data(workdir, fingerprint)
-        note_log(workdir, config.data.path, fingerprint)
+        _note_path(workdir, config.data.path)
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
         raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
@@ -48,18 +49,22 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
     write_json(workdir / "config.json", resolved)
 
 
-def note_log(workdir: Path, log: str | Path, fingerprint: str) -> None:
+def note_log(workdir: Path, log: str | Path) -> None:
     """Keeps in config.json where a run's prepared log lies now, for it may have moved.
 
     Args:
       workdir: of the run.
       log: directory of the prepared log.
-      fingerprint: of that log.
 
     Raises:
-      UserError: there is no run, or it was trained on other data.
+      UserError: there is no run, it is of another version, or it was trained on other data.
     """
-    check_data(workdir, fingerprint)
+    load_config(workdir)
+    check_data(workdir, PreparedLog.open(log).fingerprint)
+    _note_path(workdir, log)
+
+
+def _note_path(workdir: Path, log: str | Path) -> None:
     resolved, path = to_dict(load_config(workdir)), str(Path(log).absolute())
     if resolved["data"]["path"] != path:
         resolved["data"]["path"] = path
@@ -108,8 +113,9 @@ def load_config(workdir: Path) -> ExperimentConfig:
 
 def _is_unclaimed(workdir: Path) -> bool:
     """Whether it is empty, or holds just what a claim that was cut short leaves."""
-    left = ("data.json", ".data.json.", ".config.json.")  # the last two: begun by `write_json`
-    return all(path.name.startswith(left) for path in workdir.iterdir())
+    begun = (".data.json.", ".config.json.")  # by `write_json`
+    names = [path.name for path in workdir.iterdir()]
+    return all(name == "data.json" or name.startswith(begun) for name in names)
 
 
 def _first_difference(theirs: Any, ours: Any, where: str) -> str | None:

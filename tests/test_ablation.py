@@ -450,6 +450,24 @@ def test_pictures_do_without_lines_of_variants_that_failed(tmp_path):
     assert "**Not finished:** " in text and "made_up-learning.png" in text
 
 
+def interrupted(config, workdir):
+    """Ctrl-C while the second run trains."""
+    if config.variant != "ordinal":
+        raise KeyboardInterrupt
+    train(config, workdir)
+
+
+def test_an_interrupted_ablation_reports_what_is_finished(tmp_path):
+    spec, runs = make_plan(tmp_path, seeds=(0,))
+    with pytest.raises(KeyboardInterrupt):
+        report.run_and_report(spec, tmp_path / "none", runs[1:], interrupted)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(KeyboardInterrupt):
+        report.run_and_report(spec, tmp_path / "out", runs, interrupted)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| ordinal |" in text and "**Not finished:** made_up/siren_rope/seed_0" in text
+
+
 def test_some_of_the_variants_can_be_compared(tmp_path):
     spec, _ = make_plan(tmp_path, champion="siren_rope", lines=("middle", "siren_rope"))
     some = spec.only(["middle", "ordinal"])

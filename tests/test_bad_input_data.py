@@ -97,6 +97,7 @@ BAD = {
         raw_log(), {"time_zone": "Europe/Berlim"},
         "config.time_zone: 'Europe/Berlim' is no zone .*did you mean 'Europe/Berlin'",
     ),
+    "a zone of no place": (raw_log(), {"time_zone": "JST"}, "config.time_zone: 'JST' is no zone"),
     "unknown column in SQL": (
         raw_log(), {"tasks": {"like": "ratng >= 4"}},
         "config.tasks.like: no column 'ratng' in 'ratng >= 4'; did you mean 'rating'",

@@ -221,10 +221,11 @@ def test_a_missing_shard_is_noticed(tmp_path, monkeypatch):
 def test_damage_is_noticed(tmp_path, name):
     write(tmp_path / "log")
     path = tmp_path / "log" / name
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=f"{path.name}.* damaged"):
-        log = PreparedLog.open(tmp_path / "log")
-        log.users(), log.vocabulary("item")
+    for left in (100, 0):
+        path.write_bytes(path.read_bytes()[:left])
+        with pytest.raises(UserError, match=f"{path.name}.* damaged"):
+            log = PreparedLog.open(tmp_path / "log")
+            log.users(), log.vocabulary("item")
 
 
 @pytest.mark.parametrize(

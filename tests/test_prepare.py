@@ -99,8 +99,15 @@ def test_categories_that_look_like_numbers_stay_apart(tmp_path):
     raw = raw_log()
     raw["version"] = np.array(["1.1", "1.10", "2.0", "2"])[raw["tab"]]
     raw["flag"] = np.where(raw["tab"] > 1, "true", "TRUE")
-    log = prepared(tmp_path, raw, categorical={"version": "Version", "flag": "flag"}, min_count=1)
-    for name, values in (("version", {"1.1", "1.10", "2.0", "2"}), ("flag", {"true", "TRUE"})):
+    raw["score"] = np.array(["3.5", "4.0", "4.5", "5.0"])[raw["tab"]]
+    names = {"version": '"Version"', "flag": "flag", "score": "score"}
+    tasks = {"good": "score >= 4.5"}  # a column whose values stay apart as numbers is one
+    log = prepared(tmp_path, raw, categorical=names, tasks=tasks, min_count=1)
+    for name, values in (
+        ("version", {"1.1", "1.10", "2.0", "2"}),
+        ("flag", {"true", "TRUE"}),
+        ("score", {3.5, 4.0, 4.5, 5.0}),
+    ):
         assert set(log.vocabulary(name)["value"].to_pylist()) == values
 
 

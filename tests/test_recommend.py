@@ -202,6 +202,8 @@ def test_users_of_whom_nothing_is_known_can_be_skipped(log: PreparedLog, run: Tr
     pd.testing.assert_frame_equal(lists, recommend(run, some, start + 1))
     nothing = recommend(run, ["nobody"], start, missing="skip")
     assert not len(nothing) and list(nothing) == list(lists)
+    with pytest.raises(UserError, match="user 7 is not in the log; it is of type integer, those"):
+        recommend(run, [7, "user 3"], start + 1, missing="skip")
     with pytest.raises(UserError, match="'nobody' is not in the log"):
         recommend(run, everyone, start + 1)
     with pytest.raises(UserError, match="no event before"):

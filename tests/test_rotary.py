@@ -64,4 +64,4 @@ def test_exact_angle_holds_for_every_int32(steps: int, frequency: float) -> None
     exact = float(np.remainder(np.longdouble(steps) * np.longdouble(frequency), 2 * np.pi))
     error = np.angle(np.exp(1j * (float(angle) - exact)))
     rounding = abs(steps) * frequency * 1e-15  # of the frequency itself in float64
-    assert abs(error) < 0.05 if abs(steps) > 2**24 else abs(error) < 2e-4 + rounding
+    assert abs(error) < 0.02 if abs(steps) > 2**24 else abs(error) < 2e-4 + rounding

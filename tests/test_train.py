@@ -52,7 +52,7 @@ from siren_rope_jax.train import (
     validation_steps,
 )
 from siren_rope_jax.trained import TrainedRun
-from siren_rope_jax.workdir import claim_workdir, load_config
+from siren_rope_jax.workdir import claim_workdir, load_config, note_log
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 from tests.scripts import ROOT, printed
@@ -585,9 +585,9 @@ def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> N
     (tmp_path / "begun/.config.json.123").write_text("{")  # what a killed claim leaves
     claim_workdir(tmp_path / "begun", config, "data")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/thesis.tex").write_text("do not touch")
-    with pytest.raises(UserError, match=r"thesis.tex/run cannot be made: Not a directory"):
-        claim_workdir(tmp_path / "other/thesis.tex/run", config, "data")
+    (tmp_path / "other/data.jsonl").write_text("do not touch")
+    with pytest.raises(UserError, match=r"jsonl/run cannot be made: Not a directory"):
+        claim_workdir(tmp_path / "other/data.jsonl/run", config, "data")
     with pytest.raises(UserError, match="not empty"):
         claim_workdir(tmp_path / "other", config, "data")
 
@@ -618,7 +618,9 @@ def test_what_another_version_trained_is_not_opened(feed: Path, tmp_path: Path) 
     claim_workdir(tmp_path / "run", experiment(feed), PreparedLog.open(feed).fingerprint)
     path = tmp_path / "run/data.json"
     write_json(path, json.loads(path.read_text()) | {"trained_with": "0.0.1"})
-    for use in (fit, lambda _, run: TrainedRun.open(run)):
+    for use in (
+        fit, lambda _, run: TrainedRun.open(run), lambda _, run: note_log(run, tmp_path / "moved")
+    ):  # fmt: skip
         with pytest.raises(UserError, match=r"begun by siren-rope-jax 0\.0\.1, and this is"):
             use(experiment(feed), tmp_path / "run")
 

@@ -21,6 +21,7 @@ from siren_rope_jax.config import from_config_dict, load_config_file, to_dict
 from siren_rope_jax.data.dataset import PreparedLog
 from siren_rope_jax.data.make import make_log, read_config
 from siren_rope_jax.data.readers import find_files
+from siren_rope_jax.data.schema import FORMAT_VERSION
 from siren_rope_jax.errors import UserError, suggestion
 from siren_rope_jax.experiment import (
     ExperimentConfig,
@@ -267,13 +268,14 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
             values = to_dict(read_config(config, dataset.input or None))
         except UserError as error:
             raise UserError(f"data set {dataset.name!r}: {error}") from error
-        made_from = json.loads(json.dumps({"input": dataset.input, "config": values}))
+        made_from = {"input": dataset.input, "config": values, "format_version": FORMAT_VERSION}
+        made_from = json.loads(json.dumps(made_from))
         output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
         if output.exists() and any(output.iterdir()):
             if not record.is_file() or read_json(record) != made_from:
                 raise UserError(
-                    f"{output} is there already and was not prepared from this config; remove it, "
-                    "or choose another --workdir"
+                    f"{output} is there already and was not prepared from this config, or by an "
+                    "earlier version; remove it, or choose another --workdir"
                 )
         else:
             source = _real_log(dataset) if dataset.input else None

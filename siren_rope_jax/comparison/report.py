@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from siren_rope_jax.comparison import ranking_report, retrieval_report
 from siren_rope_jax.comparison.ablation import Ablation, Run
 from siren_rope_jax.comparison.bootstrap import RESAMPLES
+from siren_rope_jax.comparison.jobs import Train, execute
 from siren_rope_jax.comparison.tables import table
 from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.evaluation.evaluate import train_and_evaluate
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.files import replacing, write_json
 from siren_rope_jax.pictures import plots
@@ -32,6 +34,21 @@ class Kind(Protocol):
 
 
 _KINDS: Mapping[str, Kind] = {"ranking": ranking_report, "retrieval": retrieval_report}
+
+
+def run_and_report(
+    ablation: Ablation, workdir: Path, runs: Sequence[Run], train: Train = train_and_evaluate
+) -> list[str]:
+    """Trains the runs that are not finished, and reports all that are, also when interrupted.
+
+    Returns:
+      one message per failed run. Where no run is finished, what was reported before stays.
+    """
+    try:
+        return execute(list(runs), ablation.jobs, train)
+    finally:
+        if any(run.is_finished() for run in runs):
+            write_report(ablation, workdir, runs)
 
 
 def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path:

@@ -182,7 +182,9 @@ def _undamaged(path: Path) -> Iterator[Path]:
     """Turns what reading a damaged file raises into a message."""
     try:
         yield path
-    except (OSError, ValueError) as error:  # of Arrow too, whose errors are such
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (EOFError, OSError, ValueError) as error:  # of Arrow too, whose errors are such
         raise UserError(f"{path} is damaged: {error}; prepare the log again") from error
 
 

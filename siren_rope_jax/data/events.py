@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from zoneinfo import available_timezones
 
 import duckdb
 import ibis
@@ -222,7 +223,8 @@ def _utc_offset(con: ibis.BaseBackend, config: PrepareConfig) -> str:
     zone = config.time_zone
     if not zone:
         return config.utc_offset or "0"
-    zones = con.sql("SELECT name FROM pg_timezone_names()").to_pyarrow()["name"].to_pylist()
+    names = con.sql("SELECT name FROM pg_timezone_names()").to_pyarrow()["name"].to_pylist()
+    zones = available_timezones() & set(names)  # what both know, as Python needs it for requests
     if zone not in zones:
         raise UserError(
             f"config.time_zone: {zone!r} is no zone of the IANA database (as 'Europe/Berlin' is)"

@@ -88,9 +88,12 @@ def _prepare(
     scratch: Path,
     begin: float,
 ) -> dict[str, Any]:
-    # A category given by an expression has the value, and so the type, of that expression.
-    identities = (config.user, config.item, *(text.strip() for text in config.categorical.values()))
-    raw, offsets, rows_read = readers.open_log(con, files, config.formats, identities, scratch)
+    identities = (config.user, config.item)
+    # Those that name a column; one given by another expression has the values of that.
+    categories = [text.strip().strip('"') for text in config.categorical.values()]
+    raw, offsets, rows_read = readers.open_log(
+        con, files, config.formats, identities, categories, scratch
+    )
     where = functools.partial(readers.where_is_row, files=files, offsets=offsets)
     checks.require_columns(
         raw, {"user": config.user, "item": config.item, "time": config.time}, str(files[0])

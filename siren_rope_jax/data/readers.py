@@ -42,6 +42,7 @@ def open_log(
     files: Sequence[Path],
     formats: dict[str, Format],
     identities: Sequence[str],
+    categories: Sequence[str],
     scratch: Path,
 ) -> tuple[ibis.Table, list[int], int]:
     """Opens the files as one table with the column `row`, from 1, in input order.
@@ -51,15 +52,15 @@ def open_log(
 
     Text columns become 64-bit integers if every value of them is one in its canonical form (so
     "007" and "7" stay apart), else true/false, else double if all are numbers that it can hold;
-    else they stay text. An empty field is NULL. The rows of sequences are their events, line by
-    line.
+    else they stay text, and so do categories of which two values of a file would become one ("1.1"
+    and "1.10"). An empty field is NULL. The rows of sequences are their events, line by line.
 
     Args:
       con: the engine.
       files: of the same columns.
       formats: by name, in the order of preference.
-      identities: columns of names (of users, items, categories) that must not become double, nor
-        true/false: "1.10" is not "1.1". The case of letters does not matter.
+      identities: columns (user, item) that must not become double: "1.0" is not "1".
+      categories: columns whose values must stay apart; the case of their letters does not matter.
       scratch: a folder for files that are needed as long as the table is.
 
     Returns:
@@ -78,7 +79,7 @@ def open_log(
             part = _open(con, path, _choose_format(path, formats), converted)
             if parts and part.columns != parts[0].columns:
                 raise UserError(f"{path} has other columns than {files[0]}: {list(part.columns)}")
-            count, kinds_of_part = _possible_kinds(part)
+            count, kinds_of_part = _possible_kinds(part, categories)
         except duckdb.Error as error:
             raise UserError(f"{path} cannot be read: {_first_lines(error)}") from error
         parts.append(part)
@@ -90,8 +91,7 @@ def open_log(
     casts = {}
     for column in kinds[0]:
         possible = set.intersection(*(of_part[column] for of_part in kinds))
-        is_name = column.lower() in map(str.lower, identities)
-        wanted = ("int64",) if is_name else ("int64", "boolean", "float64")
+        wanted = ("int64",) if column in identities else ("int64", "boolean", "float64")
         casts[column] = next((kind for kind in wanted if kind in possible), "string")
     numbered = [
         part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))
@@ -211,8 +211,13 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         seen.add(name.lower())
 
 
-def _possible_kinds(table: ibis.Table) -> tuple[int, dict[str, set[str]]]:
-    """Returns the number of rows, and for each text column the types that hold all its values."""
+def _possible_kinds(
+    table: ibis.Table, categories: Sequence[str]
+) -> tuple[int, dict[str, set[str]]]:
+    """Returns the number of rows, and for each text column the types that hold all its values.
+
+    Of categories, those that keep them apart.
+    """
     texts = [c for c in table.columns if table[c].type().is_string()]
     tests = {"rows": table.count()}
     for c in texts:
@@ -224,6 +229,10 @@ def _possible_kinds(table: ibis.Table) -> tuple[int, dict[str, set[str]]]:
             "float64": _is_number(text),
         }
         tests |= {f"{kind} {c}": (text.isnull() | ok).all() for kind, ok in fits.items()}
+        if c.lower() in map(str.lower, categories):
+            for kind in ("boolean", "float64"):
+                apart = text.nunique() == text.try_cast(kind).nunique()
+                tests[f"{kind} {c}"] = tests[f"{kind} {c}"] & apart
     found = table.aggregate(**tests).to_pyarrow().to_pylist()[0]
     kinds = ("int64", "boolean", "float64")
     return found["rows"], {c: {k for k in kinds if found[f"{k} {c}"]} for c in texts}

@@ -80,11 +80,12 @@ def recommend(
         utc_offset = utc_offsets(run.log.schema.time_zone, [second])[0]
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
         raise UserError(f"k is {k}; it must be a whole number, at least 1")
-    for name, value, known in (
-        ("filter_seen", filter_seen, (True, False, None)),
-        ("missing", missing, ("raise", "skip")),
-    ):
-        if not any(value is choice or value == choice for choice in known):
+    choices = {
+        "filter_seen": (filter_seen, (True, False, None)),
+        "missing": (missing, ("raise", "skip")),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
             raise UserError(f"{name} is {value!r}; it must be one of {known}")
     k = min(int(k), run.log.schema.categorical[0].known)
     users = _several(users, "users")
@@ -93,32 +94,40 @@ def recommend(
     if filter_seen is None:
         filter_seen = run.config.filter_seen
     shown = _Shown(k, None if items is None else _allowed(run, items), filter_seen)
+    asked = _Asked(second, utc_offset, shown)
     rows = run.config.data.batch_size
-    lists: list[tuple[np.ndarray, np.ndarray]] = []
+    lists = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
+    listed: list[Any] = []
     without: list[Any] = []
+    waiting: list[np.ndarray] = []
     for start in range(0, len(users), rows):
-        histories = _histories(run, users[start : start + rows], fresh)
-        pasts = [before(history, second) for history in histories]
         here = users[start : start + rows]
-        without += [user for user, past in zip(here, pasts, strict=True) if not len(past)]
-        pasts = [past for past in pasts if len(past)]
-        if pasts and (missing == "skip" or not without):  # else all that is left is to name them
-            lists.append(_lists(run, pasts, second, utc_offset, shown))
+        for user, history in zip(here, _histories(run, here, fresh), strict=True):
+            past = before(history, second)
+            if len(past):
+                listed.append(user)
+                waiting.append(past)
+            else:
+                without.append(user)
+        if len(waiting) >= rows:
+            lists.append(_lists(run, waiting[:rows], asked))
+            waiting = waiting[rows:]
+        if without and missing == "raise":
+            waiting = []  # there will be no lists: all that is left is to name the others
+    if waiting:
+        lists.append(_lists(run, waiting, asked))
     if without and missing == "raise":
         names = list(map(repr, dict.fromkeys(without)))
         more = f", ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise UserError(
             f"no event before {second} (Unix seconds) of users {', '.join(names[:_NAMED])}{more}"
         )
-    skipped = set(without)
-    users = [user for user in users if user not in skipped]
-    empty = np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
-    ids, score = (np.concatenate(column) for column in zip(empty, *lists, strict=True))
+    ids, score = (np.concatenate(column) for column in zip(*lists, strict=True))
     found = np.argwhere(ids > 0)
     raw = run.log.vocabulary(run.log.schema.categorical[0].name)["value"]
     return pd.DataFrame(
         {
-            "user": np.asarray(users)[found[:, 0]],
+            "user": pd.Series(listed, dtype=None if listed else object).to_numpy()[found[:, 0]],
             "rank": found[:, 1] + 1,
             "item": raw.take(pa.array(ids[ids > 0].astype(np.int64) - 1)).to_pandas(),
             "score": score[ids > 0],
@@ -196,12 +205,16 @@ def _unix_seconds(time: Any) -> int:
     )
 
 
+class _Asked(NamedTuple):
+    """A request: its time (Unix seconds), where its clock is, and what its list may show."""
+
+    time: int
+    utc_offset: int | None
+    shown: _Shown
+
+
 def _lists(
-    run: TrainedRun,
-    pasts: Sequence[np.ndarray],
-    request_time: int,
-    utc_offset: int | None,
-    shown: _Shown,
+    run: TrainedRun, pasts: Sequence[np.ndarray], asked: _Asked
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores of the lists of at most a batch of users."""
     assert isinstance(run.config, RetrievalExperiment)
@@ -212,17 +225,19 @@ def _lists(
     for row, past in enumerate(pasts):
         # The request is one more event: its time is known, its item (0) is what is asked for.
         request = np.zeros(1, schema.event_dtype)
-        request["time"] = request_time
-        request["utc_offset"] = past["utc_offset"][-1] if utc_offset is None else utc_offset
+        request["time"] = asked.time
+        request["utc_offset"] = (
+            past["utc_offset"][-1] if asked.utc_offset is None else asked.utc_offset
+        )
         events = np.concatenate([past[-shape[1] :], request])
         stop = len(events)
         pieces.append(Piece(row, 1, 0, history=events, first=0, start=0, target=0, stop=stop))
     result = run.apply({"params": run.params}, next_item_batch(schema, pieces, shape))
-    asked = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
+    slots = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
     seen = np.zeros((len(pasts), 0), np.int32)
-    if shown.filter_seen:
+    if asked.shown.filter_seen:
         seen = side_by_side([item.known_ids(p[f"categorical/{item.name}"]) for p in pasts])
-    return jax.device_get(_top_items(result, asked, seen, shown.k, shown.allowed))
+    return jax.device_get(_top_items(result, slots, seen, asked.shown.k, asked.shown.allowed))
 
 
 @partial(jax.jit, static_argnames="k")
@@ -257,19 +272,23 @@ def _histories(
 def _known(
     run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], skip: bool
 ) -> list[Any]:
-    """Those of whom something is known; refuses no users, and others unless `skip`."""
+    """Those of whom something is known; refuses no users, and others unless `skip`.
+
+    One of another type than the log's is a mistake, not a newcomer.
+    """
     if not users:
         raise UserError("users: there are none")
     known = run.log.user_numbers
     for user in users:
         if not isinstance(user, Hashable):
             raise UserError(f"users: {user!r} is no id; give a flat list of them")
-        if not skip and user not in known and user not in fresh:
-            ours, theirs = (
-                pd.api.types.infer_dtype([value]) for value in (user, next(iter(known)))
-            )
-            hint = "" if ours == theirs else f"; it is of type {ours}, those of the log {theirs}"
-            if not hint and len(known) < 10_000:  # the search for a near name is slow
-                hint = suggestion(user, known)
-            raise UserError(f"user {user!r} is not in the log{hint}")
+        if user in known or user in fresh:
+            continue
+        ours, theirs = (pd.api.types.infer_dtype([value]) for value in (user, next(iter(known))))
+        hint = "" if ours == theirs else f"; it is of type {ours}, those of the log {theirs}"
+        if skip and not hint:
+            continue
+        if not hint and len(known) < 10_000:  # the search for a near name is slow
+            hint = suggestion(user, known)
+        raise UserError(f"user {user!r} is not in the log{hint}")
     return [user for user in users if user in known or user in fresh]
