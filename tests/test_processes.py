@@ -46,9 +46,9 @@ def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subpr
 
 
 def _finish(processes: list[subprocess.Popen]) -> None:
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    errors = [process.communicate(timeout=300)[1] for process in processes]  # all end first
+    for process, text in zip(processes, errors, strict=True):
+        assert process.returncode == 0, text
 
 
 def _curve(workdir: Path, criterion: str) -> list[float]:
