@@ -6,7 +6,7 @@
     python experiments/train.py --config=configs/amazon_beauty.py:siren_rope \
         --workdir=runs/amazon_beauty
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Nobody
 reviews a product twice, so products that the user has reviewed are no candidates. Users have nine
 reviews on average: one layer is enough, and half of everything is dropped. With the 12 epochs at
 twice this learning rate of configs/ablation/retrieval.py, four to five minutes on a core, every
@@ -18,9 +18,9 @@ learned_positions has .050.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -5,7 +5,7 @@
     python experiments/train.py --config=configs/foursquare_nyc.py:siren_rope \
         --workdir=runs/foursquare_nyc
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Four of
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Four of
 five check-ins are at a venue where the user has been before, so the model can name one again
 (`model.repeat`). About a minute and a half on two cores; test NDCG@10 of siren_rope about .515, of
 ordinal .449.
@@ -13,9 +13,9 @@ ordinal .449.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -4,16 +4,16 @@
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
     python experiments/train.py --config=configs/globo.py:siren_rope --workdir=runs/globo
 
-The part after the colon is a variant (siren_rope_jax/variants.py). About three minutes on two
+The part after the colon is a variant (siren_rope_jax/rotation/variants.py). About three minutes on two
 cores; test NE of ordinal about .806 / .915 (dwell60, long_dwell), of siren_rope .810 / .917. One
 epoch, because articles live for days.
 """
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RankingExperiment
-from siren_rope_jax.variants import variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import variant
+from siren_rope_jax.training.experiment import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -4,7 +4,7 @@
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo_next
     python experiments/train.py --config=configs/globo_next.py:siren_rope --workdir=runs/globo_next
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). A
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). A
 session's final click is never a target, since its time is made up. A quarter of the test clicks are
 on articles that train has not seen, which no model of ids can find. Five to seven minutes on a
 core; test NDCG@10 of siren_rope about .025, of to_rope_split_dim .028, of ordinal .017, and of the
@@ -13,9 +13,9 @@ articles clicked most in the last 24 hours, those after training too, .061.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

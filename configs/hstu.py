@@ -16,9 +16,9 @@ log whose items come again, such as check-ins, every repeat would count as a mis
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "hstu_bias_only") -> ConfigDict:

@@ -4,16 +4,16 @@
         --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens
     python experiments/train.py --config=configs/movielens.py:siren_rope --workdir=runs/movielens
 
-The part after the colon is a variant (siren_rope_jax/variants.py). Times are those of entering
+The part after the colon is a variant (siren_rope_jax/rotation/variants.py). Times are those of entering
 ratings, many of them within minutes, so this is a control: time should help little. About two
 minutes on two cores; test NE of every variant about .83 / .80 (like, love).
 """
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RankingExperiment
-from siren_rope_jax.variants import variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import variant
+from siren_rope_jax.training.experiment import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -5,7 +5,7 @@
     python experiments/train.py --config=configs/movielens_next.py:siren_rope \
         --workdir=runs/movielens_next
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Nobody
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Nobody
 rates a film twice, so films that the user has rated are no candidates. About two minutes on a core;
 test NDCG@10 of siren_rope about .103, of ordinal .098.
 
@@ -14,9 +14,9 @@ configs/peer/movielens_next.py sets it beside another library's SASRec, leaving 
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

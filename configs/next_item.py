@@ -6,7 +6,7 @@
     python experiments/train.py --config=configs/next_item.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine_next
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/variants.py). Keep
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Keep
 model.repeat where users come back to items (check-ins, music, shops); where they do not (films,
 news), set it to False, and filter_seen to True. With more than some 10,000 items
 loss.kind=sampled_softmax is faster. For a large log raise model.width, model.layers, data.length
@@ -17,9 +17,9 @@ most often, whose metrics `train` prints beside its own.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.experiment import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

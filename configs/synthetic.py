@@ -3,16 +3,16 @@
     python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
     python experiments/train.py --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
 
-The part after the colon is a variant (siren_rope_jax/variants.py). One to two minutes on a core;
+The part after the colon is a variant (siren_rope_jax/rotation/variants.py). One to two minutes on a core;
 test NE of siren_rope about .77 / .76 / .80 (contribution, like, long_dwell), of ordinal
 .92 / .91 / .94.
 """
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RankingExperiment
-from siren_rope_jax.variants import variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import variant
+from siren_rope_jax.training.experiment import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

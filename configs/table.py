@@ -6,15 +6,15 @@
     python experiments/train.py --config=configs/table.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine
 
-The part after the colon is a variant (siren_rope_jax/variants.py). For a large log raise
+The part after the colon is a variant (siren_rope_jax/rotation/variants.py). For a large log raise
 model.width, model.layers and data.length; for a small one model.dropout.
 """
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RankingExperiment
-from siren_rope_jax.variants import variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import variant
+from siren_rope_jax.training.experiment import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -15,10 +15,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from siren_rope_jax import cli
-from siren_rope_jax.comparison.ablation import load_ablation, plan, prepare_logs
-from siren_rope_jax.comparison.report import run_and_report
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.studies.ablation import load_ablation, plan, prepare_logs
+from siren_rope_jax.studies.report import run_and_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
 _WORKDIR = flags.DEFINE_string(

@@ -19,13 +19,13 @@ from typing import cast, get_args
 
 from absl import flags
 
-from siren_rope_jax import cli
-from siren_rope_jax.analysis import Attention, analyze, default_attention, draw
-from siren_rope_jax.attended_hours import attended_hours, draw_attended_hours
-from siren_rope_jax.files import write_json
-from siren_rope_jax.retrieval.model import Retriever
-from siren_rope_jax.trained import TrainedRun
-from siren_rope_jax.workdir import note_log
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
+from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
+from siren_rope_jax.training.trained import TrainedRun
+from siren_rope_jax.training.workdir import note_log
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 _LOG = flags.DEFINE_string(

@@ -18,12 +18,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from siren_rope_jax import cli
-from siren_rope_jax.comparison.comparable import finished_run
-from siren_rope_jax.comparison.peer import PeerConfig, check_comparable, compare, difference_to
-from siren_rope_jax.comparison.tables import interval
-from siren_rope_jax.config import from_config_dict
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.evaluation.evaluate import as_text
+from siren_rope_jax.studies.comparable import finished_run
+from siren_rope_jax.studies.peer import PeerConfig, check_comparable, compare, difference_to
+from siren_rope_jax.studies.tables import interval
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The peer, and its log.")
 _PYTHON = flags.DEFINE_string("python", sys.executable, "An interpreter that has RecTools.")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from siren_rope_jax import cli
+from siren_rope_jax.base import cli
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
-from siren_rope_jax.pictures.plots import draw_run
-from siren_rope_jax.workdir import note_log
+from siren_rope_jax.studies.plots import draw_run
+from siren_rope_jax.training.workdir import note_log
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "Events to score: train, validation or test.")

@@ -12,11 +12,11 @@ is generated and takes neither --input nor --download.
 from absl import flags
 from ml_collections import config_flags
 
-from siren_rope_jax import cli
-from siren_rope_jax.data.download import fetch_log
-from siren_rope_jax.data.make import make_log
-from siren_rope_jax.data.writer import check_new
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.prepare.download import fetch_log
+from siren_rope_jax.prepare.make import make_log
+from siren_rope_jax.prepare.writer import check_new
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
 _INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")

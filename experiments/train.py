@@ -13,11 +13,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from siren_rope_jax import cli
+from siren_rope_jax.base import cli
 from siren_rope_jax.evaluation.evaluate import as_text, train_and_evaluate
-from siren_rope_jax.experiment import read_experiment
-from siren_rope_jax.pictures.plots import draw_run
-from siren_rope_jax.sharding import is_main, join
+from siren_rope_jax.studies.plots import draw_run
+from siren_rope_jax.training.experiment import read_experiment
+from siren_rope_jax.training.mesh import is_main, join
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
 _DISTRIBUTED = flags.DEFINE_string(

@@ -5,13 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from siren_rope_jax.angle_sources import AngleSource
-from siren_rope_jax.batch import Batch, Inputs, NextItemBatch
-from siren_rope_jax.config import from_config_dict
-from siren_rope_jax.ranking.model import Ranker, RankerConfig
-from siren_rope_jax.retrieval.model import Retriever, RetrieverConfig
-from siren_rope_jax.time_features import Time, TimeScale
-from siren_rope_jax.variants import retrieval_variant, variant
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.models.batch import Batch, Inputs, NextItemBatch
+from siren_rope_jax.models.ranker import Ranker, RankerConfig
+from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
+from siren_rope_jax.rotation.sources import AngleSource
+from siren_rope_jax.rotation.time import Time, TimeScale
+from siren_rope_jax.rotation.variants import retrieval_variant, variant
 
 START = 1_700_000_000  # Unix seconds
 SPAN = 60 * 86_400

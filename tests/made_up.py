@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.schema import Categorical, Schema
-from siren_rope_jax.data.writer import encode_ids, write_log
-from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.files import write_json
-from siren_rope_jax.ranking.scoring import Scored
-from siren_rope_jax.retrieval.scoring import Ranked
-from siren_rope_jax.times import NO_TIME
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.schema import Categorical, Schema
+from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.prepare.writer import encode_ids, write_log
+from siren_rope_jax.training.ranking_scoring import Scored
+from siren_rope_jax.training.retrieval_scoring import Ranked
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.config import PrepareConfig, config_dict
+from siren_rope_jax.prepare.table import prepare
 from tests.scripts import ROOT
 
 START = 1_700_000_000

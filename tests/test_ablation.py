@@ -14,27 +14,28 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison import (
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.evaluation.evaluate import evaluate_run
+from siren_rope_jax.studies import (
     ablation,
     bootstrap,
+    charts,
     jobs,
     ranking_bootstrap,
+    ranking_plots,
     ranking_report,
     report,
 )
-from siren_rope_jax.config import to_dict
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation.evaluate import evaluate_run
-from siren_rope_jax.files import write_json
-from siren_rope_jax.pictures import charts, ranking_plots
-from siren_rope_jax.workdir import claim_workdir
+from siren_rope_jax.training.workdir import claim_workdir
 from tests.made_up import make_log, make_run
 from tests.scripts import ROOT, printed
 
 BASE = """
 from ml_collections import ConfigDict
-from siren_rope_jax.variants import variant
+from siren_rope_jax.rotation.variants import variant
 
 def get_config(name="ordinal"):
     return ConfigDict({

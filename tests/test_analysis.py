@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siren_rope_jax.analysis import analyze, default_attention, draw
-from siren_rope_jax.checkpoint import Progress
-from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.data.synthetic import SyntheticConfig, generate
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.experiment import ExperimentConfig, RankingExperiment, RetrievalExperiment
-from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.sharding import make_mesh
-from siren_rope_jax.trained import TrainedRun
+from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.studies.analysis import analyze, default_attention, draw
+from siren_rope_jax.training.checkpoint import Progress
+from siren_rope_jax.training.experiment import (
+    ExperimentConfig,
+    RankingExperiment,
+    RetrievalExperiment,
+)
+from siren_rope_jax.training.mesh import make_mesh
+from siren_rope_jax.training.objectives import make_objective
+from siren_rope_jax.training.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siren_rope_jax.angle_sources import AngleSource
-from siren_rope_jax.angles import AngleEncoding, Signals
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.rotary import ladder
-from siren_rope_jax.time_features import Time, TimeScale, phases
-from siren_rope_jax.times import NO_TIME, WEEK
-from siren_rope_jax.variants import VARIANTS, variant
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import NO_TIME, WEEK
+from siren_rope_jax.rotation.encoding import AngleEncoding, Signals
+from siren_rope_jax.rotation.rotate import ladder
+from siren_rope_jax.rotation.sources import AngleSource
+from siren_rope_jax.rotation.time import Time, TimeScale, phases
+from siren_rope_jax.rotation.variants import VARIANTS, variant
 from tests.batches import SPAN, START, source
 
 HEADS, PLANES, LENGTH = 2, 4, 6

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.attended_hours import (
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.times import HOUR, MAX_TIME, MIN_TIME, NO_TIME
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.models.attention import causal_mask
+from siren_rope_jax.prepare.writer import encode_ids, write_log
+from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.studies.attended_hours import (
     HOUR_OF_DAY,
     HOURS,
     PAIRS,
@@ -20,14 +27,7 @@ from siren_rope_jax.attended_hours import (
     hour_of_week,
     hour_sums,
 )
-from siren_rope_jax.attention import causal_mask
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.writer import encode_ids, write_log
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.files import write_json
-from siren_rope_jax.time_features import Time
-from siren_rope_jax.times import HOUR, MAX_TIME, MIN_TIME, NO_TIME
-from siren_rope_jax.trained import TrainedRun
+from siren_rope_jax.training.trained import TrainedRun
 from tests.made_up import make_log
 from tests.test_analysis import retriever
 

@@ -5,9 +5,9 @@ import gzip
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.prepare.config import PrepareConfig, config_dict
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import START, config, prepared, raw_log, write
 from tests.scripts import complaint
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.comparison import bootstrap, ranking_bootstrap
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation import metrics
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.metrics import binary as metrics
+from siren_rope_jax.studies import bootstrap, ranking_bootstrap
 
 
 def made_up(users=40, events=12, seeds=2, seed=0):

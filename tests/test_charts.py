@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from siren_rope_jax.pictures import charts
-from siren_rope_jax.pictures.charts import Panel, Slicing
-from siren_rope_jax.pictures.style import figure
+from siren_rope_jax.studies import charts
+from siren_rope_jax.studies.charts import Panel, Slicing
+from siren_rope_jax.studies.style import figure
 
 
 def lines_and_words(tmp_path, baselines, models):

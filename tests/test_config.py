@@ -6,10 +6,10 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.ablation import load_ablation, plan
-from siren_rope_jax.config import complete, from_config_dict, load_config_file, to_dict
-from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.experiment import RetrievalExperiment, read_experiment
+from siren_rope_jax.base.config import complete, from_config_dict, load_config_file, to_dict
+from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.studies.ablation import load_ablation, plan
+from siren_rope_jax.training.experiment import RetrievalExperiment, read_experiment
 from tests.scripts import ROOT
 
 

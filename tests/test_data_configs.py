@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.times import DAY
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import assert_same, data_config, decoded, load_config_file, real_file
 from tests.scripts import ROOT
 from tests.test_prepare import globo_like

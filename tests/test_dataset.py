@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Categorical, Dense, Schema
-from siren_rope_jax.data.writer import encode_ids, vocabulary, write_log
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.prepare.writer import encode_ids, vocabulary, write_log
 
 SCHEMA = Schema(
     name="small",
@@ -91,7 +91,7 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
     for changed, changes in (other | same).items():
         write(tmp_path / changed, **changes)
         found[changed] = PreparedLog.open(tmp_path / changed).fingerprint
-    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 1)
+    monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 1)
     write(tmp_path / "in shards")
     assert {found[changed] for changed in same} == {found["nothing"]}
     assert PreparedLog.open(tmp_path / "in shards").fingerprint == found["nothing"]
@@ -200,7 +200,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 def test_a_missing_shard_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 1)
+    monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 1)
     write(tmp_path / "log")
     log = PreparedLog.open(tmp_path / "log")
     assert log.events().rows.tobytes() == np.concatenate(histories()).tobytes()

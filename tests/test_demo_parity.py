@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from siren_rope_jax.batch import Batch
-from siren_rope_jax.demo_weights import demo_config, from_demo
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.ranking.losses import ranking_loss
-from siren_rope_jax.ranking.model import Ranker
-from siren_rope_jax.time_features import Time
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.models.batch import Batch
+from siren_rope_jax.models.ranker import Ranker
+from siren_rope_jax.models.ranking_loss import ranking_loss
+from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.studies.demo_weights import demo_config, from_demo
 
 # A constant added to all angles changes nothing (E6): the exact gradient of f_phi's output biases
 # is zero; what is stored of it is rounding noise, and so is ours.

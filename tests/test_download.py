@@ -10,9 +10,9 @@ import zipfile
 
 import pytest
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.download import fetch_log
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.download import fetch_log
 from tests import scripts
 from tests.raw_logs import START, load_config_file
 

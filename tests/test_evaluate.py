@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.evaluation import evaluate, metrics, past, slices
-from siren_rope_jax.evaluation import ranking_baselines as baselines
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.times import NO_TIME
+from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.files import write_json
-from siren_rope_jax.pictures import charts, plots
-from siren_rope_jax.ranking.scoring import Scored
-from siren_rope_jax.times import NO_TIME
+from siren_rope_jax.evaluation import evaluate
+from siren_rope_jax.metrics import binary as metrics
+from siren_rope_jax.evaluation.baselines import past
+from siren_rope_jax.evaluation.baselines import rates as baselines
+from siren_rope_jax.studies import charts, plots
+from siren_rope_jax.training.ranking_scoring import Scored
 from tests.made_up import TASKS, make_log, make_run
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data import conversions
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.errors import UserError
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare import conversions
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import START, assert_same, config, decoded, prepared, raw_log
 
 COLUMNS = ("uid", "iid", "at")

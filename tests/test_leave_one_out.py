@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.prepare import prepare
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import NO_TIME
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Schema
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.times import NO_TIME
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import (
     START,
     config,
@@ -92,7 +92,7 @@ def test_ids_and_statistics_are_of_train_alone(tmp_path):
 
 def test_few_events_and_little_memory(tmp_path, monkeypatch):
     whole = prepared(tmp_path, raw_log(20_000), **LEAVE_ONE_OUT)
-    monkeypatch.setattr("siren_rope_jax.data.prepare.BATCH_ROWS", 97)
+    monkeypatch.setattr("siren_rope_jax.prepare.table.BATCH_ROWS", 97)
     parts = prepared(tmp_path, raw_log(20_000), memory_gb=0.06, **LEAVE_ONE_OUT)
     np.testing.assert_array_equal(parts.events().rows, whole.events().rows)
     assert parts.schema == whole.schema

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from sklearn.metrics import log_loss, roc_auc_score
 
-from siren_rope_jax.evaluation import metrics
+from siren_rope_jax.metrics import binary as metrics
 
 
 @st.composite

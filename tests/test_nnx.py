@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from siren_rope_jax.ranking.model import Ranker
+from siren_rope_jax.models.ranker import Ranker
 from tests.batches import INPUTS, random_batch, small_config
 
 

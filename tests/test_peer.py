@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.comparison import peer
-from siren_rope_jax.comparison.peer import PeerConfig, SasRecConfig, compare
-from siren_rope_jax.config import from_config_dict, load_config_file
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
-from siren_rope_jax.experiment import read_experiment
-from siren_rope_jax.files import write_json
+from siren_rope_jax.base.config import from_config_dict, load_config_file
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.metrics.ranks import metrics_of_ranks
+from siren_rope_jax.studies import peer
+from siren_rope_jax.studies.peer import PeerConfig, SasRecConfig, compare
+from siren_rope_jax.training.experiment import read_experiment
 from tests.made_up import make_retrieval_run
 from tests.raw_logs import decoded, prepared, raw_log
 from tests.scripts import ROOT, complaint

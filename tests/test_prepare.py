@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siren_rope_jax.data import checks
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.prepare import prepare
-from siren_rope_jax.data.prepare_config import PrepareConfig, config_dict
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.times import MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare import checks
+from siren_rope_jax.prepare.config import PrepareConfig, config_dict
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import (
     START,
     assert_same,
@@ -396,8 +396,8 @@ def test_a_user_with_one_event_is_kept(tmp_path):
 def test_batches_files_and_little_memory_change_nothing(tmp_path, monkeypatch):
     raw = raw_log(20_000)
     whole = prepared(tmp_path, raw, **FEATURES)
-    monkeypatch.setattr("siren_rope_jax.data.prepare.BATCH_ROWS", 97)
-    monkeypatch.setattr("siren_rope_jax.data.writer.SHARD_BYTES", 5000)
+    monkeypatch.setattr("siren_rope_jax.prepare.table.BATCH_ROWS", 97)
+    monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 5000)
     parts = prepared(tmp_path, raw, memory_gb=0.06, **FEATURES)
     assert_same(parts, whole)
     assert len(list(parts.path.glob("*.arrayrecord"))) > 3

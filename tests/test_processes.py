@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from siren_rope_jax.data.synthetic import SyntheticConfig, generate
+from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from tests.scripts import ROOT
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.evaluation.rank_metrics import (
+from siren_rope_jax.metrics.ranks import (
     CUTOFFS,
     RANK_METRICS,
     metrics_of_ranks,
     per_event,
 )
-from siren_rope_jax.retrieval.ranks import rank_targets
+from siren_rope_jax.models.item_ranks import rank_targets
 
 
 @st.composite

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from siren_rope_jax.batch import Batch
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.ranking.losses import ranking_loss
-from siren_rope_jax.ranking.model import Ranker
-from siren_rope_jax.variants import VARIANTS
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.models.batch import Batch
+from siren_rope_jax.models.ranker import Ranker
+from siren_rope_jax.models.ranking_loss import ranking_loss
+from siren_rope_jax.rotation.variants import VARIANTS
 from tests.batches import INPUTS, random_batch, small_config, small_model
 
 # Every variant in the default form, and three of them interleaved.

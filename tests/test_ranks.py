@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
-from siren_rope_jax.retrieval.ranks import rank_targets, top_items
-from siren_rope_jax.retrieval.repeat import Repeat
-from siren_rope_jax.sharding import by_row, make_mesh
+from siren_rope_jax.models.item_ranks import rank_targets, top_items
+from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.training.mesh import by_row, make_mesh
 
 
 @st.composite

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siren_rope_jax.time_features import Time, TimeScale
+from siren_rope_jax.rotation.time import Time, TimeScale
 from tests.readme import python_blocks
 from tests.scripts import ROOT
 

@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.fresh_events import encode
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import NO_TIME
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.experiment import RankingExperiment, RetrievalExperiment, TrainingConfig
-from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.retrieval.recommend import before, recommend
-from siren_rope_jax.times import NO_TIME
-from siren_rope_jax.train import fit
-from siren_rope_jax.trained import TrainedRun
+from siren_rope_jax.inference.fresh_events import encode
+from siren_rope_jax.inference.recommend import before, recommend
+from siren_rope_jax.training.experiment import (
+    RankingExperiment,
+    RetrievalExperiment,
+    TrainingConfig,
+)
+from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.objectives import make_objective
+from siren_rope_jax.training.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 from tests.raw_logs import prepared, raw_log

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.dataset import Events
-from siren_rope_jax.evaluation import past, recent, retrieval_baselines
-from siren_rope_jax.evaluation.retrieval_baselines import (
+from siren_rope_jax.base.times import DAY, HOUR, NO_TIME
+from siren_rope_jax.data.log import Events
+from siren_rope_jax.evaluation.baselines import past, recent
+from siren_rope_jax.evaluation.baselines import popularity as retrieval_baselines
+from siren_rope_jax.evaluation.baselines.popularity import (
     baseline_names,
     simple_rankings,
     time_of_day,
 )
-from siren_rope_jax.times import DAY, HOUR, NO_TIME
 
 UNKNOWN = -1  # the clock of an event without a time
 TIMES = st.sampled_from([NO_TIME, 0, 1, HOUR, DAY - 1, DAY, DAY + 1, 3 * DAY])

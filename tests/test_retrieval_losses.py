@@ -10,11 +10,11 @@ import optax
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.retrieval.blocked_scores import gathered_scores, log_partition
-from siren_rope_jax.retrieval.losses import LossConfig, gbce_beta, retrieval_loss
-from siren_rope_jax.retrieval.repeat import Repeat
-from siren_rope_jax.sharding import by_row, make_mesh, replicated
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.models.blocked_scores import gathered_scores, log_partition
+from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.retrieval_losses import LossConfig, gbce_beta, retrieval_loss
+from siren_rope_jax.training.mesh import by_row, make_mesh, replicated
 
 KINDS = {
     "full": LossConfig(block_elements=64),

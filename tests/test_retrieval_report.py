@@ -7,22 +7,21 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison import ablation, bootstrap, jobs, report, retrieval_bootstrap
-from siren_rope_jax.config import to_dict
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
-from siren_rope_jax.evaluation.retrieval_baselines import MEANINGS, baseline_names
-from siren_rope_jax.pictures import plots
-from siren_rope_jax.workdir import claim_workdir
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.metrics.ranks import RANK_METRICS, metrics_of_ranks
+from siren_rope_jax.evaluation.baselines.popularity import MEANINGS, baseline_names
+from siren_rope_jax.studies import ablation, bootstrap, jobs, plots, report, retrieval_bootstrap
+from siren_rope_jax.training.workdir import claim_workdir
 from tests.made_up import make_log, make_retrieval_run
 from tests.scripts import ROOT, printed
 
 BASE = """
 from ml_collections import ConfigDict
-from siren_rope_jax.config import complete
-from siren_rope_jax.experiment import RetrievalExperiment
-from siren_rope_jax.variants import retrieval_variant
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.training.experiment import RetrievalExperiment
+from siren_rope_jax.rotation.variants import retrieval_variant
 
 def get_config(name="ordinal"):
     return complete(RetrievalExperiment, {

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.config import to_dict
-from siren_rope_jax.evaluation import evaluate, retrieval_results, slices
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation.rank_metrics import RANK_METRICS, metrics_of_ranks
-from siren_rope_jax.pictures import plots
-from siren_rope_jax.retrieval.scoring import Ranked
+from siren_rope_jax.evaluation import evaluate, retrieval_results
+from siren_rope_jax.metrics.ranks import RANK_METRICS, metrics_of_ranks
+from siren_rope_jax.studies import plots
+from siren_rope_jax.training.retrieval_scoring import Ranked
 from tests.batches import small_retriever_config
 from tests.made_up import make_log, make_retrieval_run
 

@@ -12,15 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from siren_rope_jax.batch import NextItemBatch
-from siren_rope_jax.biases import BUCKETS, LogitBias, time_bucket
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
-from siren_rope_jax.retrieval.model import Retriever
-from siren_rope_jax.retrieval.ranks import rank_targets
-from siren_rope_jax.retrieval.repeat import per_slot
-from siren_rope_jax.time_features import Time
-from siren_rope_jax.variants import RETRIEVAL_VARIANTS, retrieval_variant
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.models.batch import NextItemBatch
+from siren_rope_jax.models.item_ranks import rank_targets
+from siren_rope_jax.models.repeat import per_slot
+from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.rotation.biases import BUCKETS, LogitBias, time_bucket
+from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.rotation.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
 
 BLOCKS = ("softmax", "hstu", "softmax, repeat", "hstu, repeat")
@@ -255,13 +255,13 @@ MILLION = """
 import json
 from functools import partial
 import jax, jax.numpy as jnp
-from siren_rope_jax.batch import Inputs
-from siren_rope_jax.optim import OptimizerConfig, make_optimizer
-from siren_rope_jax.retrieval.model import Retriever
-from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
-from siren_rope_jax.retrieval.repeat import per_slot
-from siren_rope_jax.time_features import TimeScale
-from siren_rope_jax.train import TrainState, train_step
+from siren_rope_jax.models.batch import Inputs
+from siren_rope_jax.training.optim import OptimizerConfig, make_optimizer
+from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
+from siren_rope_jax.models.repeat import per_slot
+from siren_rope_jax.rotation.time import TimeScale
+from siren_rope_jax.training.loop import TrainState, train_step
 from tests.batches import random_next_items, small_retriever_config
 
 items = 1_000_001

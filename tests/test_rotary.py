@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.rotary import Rotation, exact_angle, interleaved_to_half_split, ladder
+from siren_rope_jax.rotation.rotate import Rotation, exact_angle, interleaved_to_half_split, ladder
 
 HEADS, PLANES = 2, 4
 

@@ -19,10 +19,10 @@ with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.bea
     import jax
     import jax.numpy as jnp
     from tests.batches import random_batch, random_next_items, small_model, small_retriever
-    from siren_rope_jax.ranking.losses import ranking_loss
-    from siren_rope_jax.retrieval.ranks import rank_targets, top_items
-    from siren_rope_jax.retrieval.losses import LossConfig, retrieval_loss
-    from siren_rope_jax.retrieval.repeat import per_slot
+    from siren_rope_jax.models.ranking_loss import ranking_loss
+    from siren_rope_jax.models.item_ranks import rank_targets, top_items
+    from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
+    from siren_rope_jax.models.repeat import per_slot
 """
 
 RANKER = """

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from configs.data.synthetic import get_config
-from siren_rope_jax.config import from_config_dict
-from siren_rope_jax.data import ideal
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.synthetic import (
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare import ideal
+from siren_rope_jax.prepare.synthetic import (
     DAY,
     SyntheticConfig,
     floors,
@@ -18,7 +19,6 @@ from siren_rope_jax.data.synthetic import (
     simulate,
     time_basis,
 )
-from siren_rope_jax.errors import UserError
 from tests.scripts import printed
 
 SMALL = SyntheticConfig(num_users=300, num_items=40)

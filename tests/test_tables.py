@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from siren_rope_jax.comparison.tables import differences, interval
+from siren_rope_jax.studies.tables import differences, interval
 
 
 def delta(difference=0.02, low=0.01, high=0.03, sd=0.001):

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.errors import UserError
-from siren_rope_jax.time_features import (
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
+from siren_rope_jax.rotation.time import (
     Time,
     TimeScale,
     phases,
     since,
     time_features,
 )
-from siren_rope_jax.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
 
 SECONDS = st.integers(MIN_TIME, MAX_TIME - 1)
 OFFSETS = st.integers(-14 * 3600, 14 * 3600)

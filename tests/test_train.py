@@ -21,38 +21,38 @@ import pandas as pd
 import pytest
 from jax.sharding import Mesh
 
-from siren_rope_jax.checkpoint import Checkpoints, abstract
-from siren_rope_jax.comparison.ablation import Log, Run
-from siren_rope_jax.comparison.comparable import finished_run
-from siren_rope_jax.config import to_dict
-from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import Batches, DataConfig
-from siren_rope_jax.data.synthetic import SyntheticConfig, generate
-from siren_rope_jax.data.writer import write_log
-from siren_rope_jax.errors import UserError
 from siren_rope_jax.evaluation.evaluate import evaluate_run, train_and_evaluate
-from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
-from siren_rope_jax.experiment import (
+from siren_rope_jax.metrics.ranks import metrics_of_ranks
+from siren_rope_jax.models.retrieval_losses import LossConfig
+from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.prepare.writer import write_log
+from siren_rope_jax.studies.ablation import Log, Run
+from siren_rope_jax.studies.comparable import finished_run
+from siren_rope_jax.training.checkpoint import Checkpoints, abstract
+from siren_rope_jax.training.experiment import (
     ExperimentConfig,
     RankingExperiment,
     RetrievalExperiment,
     TrainingConfig,
     read_experiment,
 )
-from siren_rope_jax.files import write_json
-from siren_rope_jax.objectives import make_objective
-from siren_rope_jax.optim import OptimizerConfig, learning_rate, make_optimizer
-from siren_rope_jax.retrieval.losses import LossConfig
-from siren_rope_jax.sharding import make_mesh, place_batch, replicated
-from siren_rope_jax.train import (
+from siren_rope_jax.training.loop import (
     TrainState,
     fit,
     train_step,
     training_steps,
     validation_steps,
 )
-from siren_rope_jax.trained import TrainedRun
-from siren_rope_jax.workdir import claim_workdir, load_config, note_log
+from siren_rope_jax.training.mesh import make_mesh, place_batch, replicated
+from siren_rope_jax.training.objectives import make_objective
+from siren_rope_jax.training.optim import OptimizerConfig, learning_rate, make_optimizer
+from siren_rope_jax.training.trained import TrainedRun
+from siren_rope_jax.training.workdir import claim_workdir, load_config, note_log
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 from tests.scripts import ROOT, printed
@@ -174,8 +174,8 @@ def test_early_stopping(feed: Path, tmp_path: Path) -> None:
 def _command(config: ExperimentConfig, path: Path, workdir: Path) -> list[str]:
     script = (
         "import json, sys; from pathlib import Path\n"
-        "from siren_rope_jax.experiment import read_experiment\n"
-        "from siren_rope_jax.train import fit\n"
+        "from siren_rope_jax.training.experiment import read_experiment\n"
+        "from siren_rope_jax.training.loop import fit\n"
         "config = read_experiment(json.loads(Path(sys.argv[1]).read_text()))\n"
         "fit(config, Path(sys.argv[2]))\n"
     )
@@ -671,7 +671,7 @@ def test_an_interrupted_run_is_no_finished_one(
         return place_batch(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("siren_rope_jax.train.place_batch", interrupted)
+        patch.setattr("siren_rope_jax.training.loop.place_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config, workdir)
     early = evaluate_run(workdir)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.windows import pack_rows, plan_windows
-from siren_rope_jax.errors import UserError
 
 INDEX = st.lists(
     st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8

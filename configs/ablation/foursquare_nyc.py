@@ -12,7 +12,7 @@ hour off (configs/data/foursquare_nyc.py).
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, suggestion
 
 VARIANTS = (
     "none",

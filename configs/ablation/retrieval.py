@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, suggestion
 
 VARIANTS = (
     "ordinal",

@@ -20,7 +20,7 @@ in the raw file there are repeats, of which only those identical in all four col
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 _COLUMNS = ("user_id", "parent_asin", "rating", "timestamp")
 _BENCHMARK = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/benchmark"

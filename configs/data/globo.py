@@ -21,7 +21,7 @@ part of which has no summer time, so it is approximate.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 _IN_SESSION = "PARTITION BY user_id, session_id ORDER BY click_timestamp"
 

@@ -20,7 +20,7 @@ Local time is Sao Paulo's for everyone, as in configs/data/globo.py.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:

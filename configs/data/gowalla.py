@@ -15,7 +15,7 @@ first check-in, which is never to be found, takes its own.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:

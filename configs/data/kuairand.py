@@ -14,7 +14,7 @@ The actions add how long the video was played and whether it was disliked. Local
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:

@@ -17,8 +17,8 @@ Films rated less than five times in train share the row of unknown ids.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data import movielens
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare import movielens
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(release: str = "") -> ConfigDict:

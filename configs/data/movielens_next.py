@@ -15,8 +15,8 @@ one. Those keep the file's order, which in some releases is that of the films' i
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data import movielens
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare import movielens
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(release: str = "") -> ConfigDict:

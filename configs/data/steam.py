@@ -16,7 +16,7 @@ on one day count once. Those tables keep users and games of at least five review
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:

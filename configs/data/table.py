@@ -46,12 +46,12 @@ of JSON. Without tasks the log is one of items alone, for retrieval: which is ne
     --config.split.kind=leave_one_out        each user's last event is test, not the last weeks
     --config.core=5                          users and items with five events or more
 
-Every other key is described in `siren_rope_jax/data/prepare_config.py`.
+Every other key is described in `siren_rope_jax/prepare/config.py`.
 """
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import EXPRESSION_GROUPS, config_dict
+from siren_rope_jax.prepare.config import EXPRESSION_GROUPS, config_dict
 
 
 def get_config() -> ConfigDict:

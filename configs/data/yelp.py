@@ -13,7 +13,7 @@ Times are UTC. Users live in several North American time zones; who in which is 
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.data.prepare_config import config_dict
+from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:

@@ -17,8 +17,8 @@ once, takes minutes for an epoch on two cores, and was not trained to its end.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.peer import PeerConfig
-from siren_rope_jax.config import complete
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.studies.peer import PeerConfig
 
 
 def get_config() -> ConfigDict:

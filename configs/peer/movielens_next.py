@@ -15,8 +15,8 @@ last 201 films of a user) these have the best validation NDCG@10.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.comparison.peer import PeerConfig
-from siren_rope_jax.config import complete
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.studies.peer import PeerConfig
 
 
 def get_config() -> ConfigDict:

@@ -1,0 +1,1 @@
+"""Prepared logs, and the batches that models are fed with."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from siren_rope_jax.batch import Batch, NextItemBatch
 from siren_rope_jax.data.schema import Dense, Schema
-from siren_rope_jax.time_features import Time
+from siren_rope_jax.models.batch import Batch, NextItemBatch
+from siren_rope_jax.rotation.time import Time
 
 
 class Piece(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 import grain
 import numpy as np
 
+from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.data.assemble import Piece, next_item_batch, ranking_batch
-from siren_rope_jax.data.dataset import PreparedLog
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.data.windows import Rows, Split, pack_rows, plan_windows
-from siren_rope_jax.errors import UserError, check, suggestion
 
 
 @dataclasses.dataclass(frozen=True)

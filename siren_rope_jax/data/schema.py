@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from siren_rope_jax.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, suggestion
 
 FORMAT_VERSION = 3
 SPLITS = ("train", "validation", "test")

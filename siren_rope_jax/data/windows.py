@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import SPLITS
-from siren_rope_jax.errors import UserError
 
 Split = Literal["train", "validation", "test"]
 

@@ -1,1 +1,1 @@
-"""What a trained model is worth on a split: metrics, baselines, slices, and the files of a run."""
+"""What is measured of one run, and the files it writes."""

@@ -9,20 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from siren_rope_jax import __version__
-from siren_rope_jax.config import to_dict
-from siren_rope_jax.data.dataset import PreparedLog
-from siren_rope_jax.data.windows import Split
-from siren_rope_jax.errors import UserError, suggestion
-from siren_rope_jax.evaluation import ranking_results, retrieval_results
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.files import of_split, replacing, write_json
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
-from siren_rope_jax.experiment import ExperimentConfig
-from siren_rope_jax.files import of_split, replacing, write_json
-from siren_rope_jax.objectives import count_parameters
-from siren_rope_jax.sharding import is_main
-from siren_rope_jax.times import NO_TIME
-from siren_rope_jax.train import fit
-from siren_rope_jax.trained import TrainedRun
+from siren_rope_jax.data.windows import Split
+from siren_rope_jax.evaluation import ranking_results, retrieval_results
+from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.objectives import count_parameters
+from siren_rope_jax.training.trained import TrainedRun
 
 
 class Kind(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from siren_rope_jax.data.dataset import Events, PreparedLog
+from siren_rope_jax.data.log import Events, PreparedLog
 
 
 @dataclasses.dataclass(frozen=True)

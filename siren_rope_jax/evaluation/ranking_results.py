@@ -12,14 +12,14 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation.metrics import (
+from siren_rope_jax.metrics.binary import (
     METRICS,
     auc,
     labelled,
     normalized_entropy,
     task_metrics,
 )
-from siren_rope_jax.evaluation.ranking_baselines import simple_baselines
+from siren_rope_jax.evaluation.baselines.rates import simple_baselines
 
 
 def columns(evaluated: Evaluated) -> dict[str, pa.Array]:

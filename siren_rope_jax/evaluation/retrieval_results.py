@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from siren_rope_jax.config import from_config_dict
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.text import number
 from siren_rope_jax.evaluation import slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation.rank_metrics import metrics_of_ranks
-from siren_rope_jax.evaluation.retrieval_baselines import simple_rankings, time_of_day
-from siren_rope_jax.evaluation.text import number
-from siren_rope_jax.retrieval.model import RetrieverConfig
+from siren_rope_jax.metrics.ranks import metrics_of_ranks
+from siren_rope_jax.evaluation.baselines.popularity import simple_rankings, time_of_day
+from siren_rope_jax.models.retriever import RetrieverConfig
 
 SLICE_METRICS = ("nll", "mrr", "hr@10", "ndcg@10")
 _SHOWN = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")

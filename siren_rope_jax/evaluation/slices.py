@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from siren_rope_jax.data.dataset import Events
+from siren_rope_jax.base.times import DAY, HOUR, NO_TIME
+from siren_rope_jax.data.log import Events
 from siren_rope_jax.data.schema import Categorical
-from siren_rope_jax.evaluation import past
-from siren_rope_jax.times import DAY, HOUR, NO_TIME
+from siren_rope_jax.evaluation.baselines import past
 
 # (name, upper limit in seconds) of the time since the user's last event.
 GAPS = (

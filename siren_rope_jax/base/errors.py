@@ -1,0 +1,60 @@
+"""Errors that a user can act on."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+LISTED = 20
+"""How many names a message lists at most."""
+
+
+class UserError(ValueError):
+    """Bad input. The message says what is wrong, where, and what would be right.
+
+    Attributes:
+      about: what is wrong: a dotted config key ("config.training.epochs"), a flag ("--workdir"), an
+        argument of a function, a column, or a file. Programs and tests go by it.
+      problem: what is wrong with it and what would be right, in words that may improve.
+    """
+
+    def __init__(self, about: str | Path, problem: str) -> None:
+        super().__init__(str(about), problem)  # both, so that it can be sent between processes
+        self.about = str(about)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.problem}"
+
+    def below(self, where: str) -> "UserError":
+        """The same error about a key of the group `where`."""
+        return UserError(f"{where}.{self.about}", self.problem)
+
+
+def suggestion(name: object, known: Iterable[object]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest known name, or a list of the known names.
+
+    Names may be of any type; they are compared as text, and at most `LISTED` of them are listed.
+    """
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    more = f", ... and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"; known: {', '.join(names[:LISTED])}{more}"
+
+
+def check(holds: bool, key: str, right: str) -> None:
+    """Refuses a value.
+
+    Args:
+      holds: whether the value is right.
+      key: the name of the value: a field of the config that checks itself.
+      right: what the value must be.
+
+    Raises:
+      UserError: the value is wrong.
+    """
+    if not holds:
+        raise UserError(key, f"must be {right}")

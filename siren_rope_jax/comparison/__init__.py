@@ -1,1 +1,0 @@
-"""Variants x seeds x data sets: planning and training the runs, intervals, one report."""

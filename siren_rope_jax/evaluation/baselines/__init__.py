@@ -1,0 +1,1 @@
+"""Predictors without parameters, which stand beside every trained model."""

@@ -1,0 +1,269 @@
+"""Reads the files of a raw log into one table, exactly: no value is rounded or guessed."""
+
+import csv
+import fnmatch
+import glob
+import gzip
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import ibis
+import numpy as np
+import pyarrow.parquet as pq
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.prepare.config import Format
+from siren_rope_jax.prepare.conversions import check_gzip, convert
+
+_TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
+
+
+def find_files(pattern: str | Path) -> list[Path]:
+    """Returns the files that `pattern`, a path or a glob, names, sorted.
+
+    Raises:
+      UserError: none, or a folder.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        raise UserError(f"input {path} is a folder; name a file, or several as '{path}/*.csv'")
+    if path.exists():
+        return [path]
+    files = sorted(Path(name) for name in glob.glob(str(pattern)))
+    if not files:
+        raise UserError(f"input {pattern} does not exist")
+    return files
+
+
+def open_log(
+    con: ibis.BaseBackend,
+    files: Sequence[Path],
+    formats: dict[str, Format],
+    identities: Sequence[str],
+    categories: Sequence[str],
+    scratch: Path,
+) -> tuple[ibis.Table, list[int], int]:
+    """Opens the files as one table with the column `row`, from 1, in input order.
+
+    Every text file is read to its end here, and again when the table is used, rather than stored
+    as text in between: that takes longer. What the engine cannot read becomes Parquet first.
+
+    Text columns become 64-bit integers if every value of them is one in its canonical form (so
+    "007" and "7" stay apart), else true/false, else double if all are numbers that it can hold;
+    else they stay text, and so do categories of which two values of a file would become one ("1.1"
+    and "1.10"). An empty field is NULL. The rows of sequences are their events, line by line.
+
+    Args:
+      con: the engine.
+      files: of the same columns.
+      formats: by name, in the order of preference.
+      identities: columns (user, item) that must not become double: "1.0" is not "1".
+      categories: columns whose values must stay apart; the case of their letters does not matter.
+      scratch: a folder for files that are needed as long as the table is.
+
+    Returns:
+      the table, the number of rows before each file's first, and that of all rows.
+
+    Raises:
+      UserError: no format for a file, a file damaged, columns that differ, or no rows at all.
+    """
+    parts: list[ibis.Table] = []
+    offsets: list[int] = []
+    kinds: list[dict[str, set[str]]] = []
+    rows = 0
+    for path in files:
+        try:
+            converted = scratch / f"{len(parts)}.parquet"
+            part = _open(con, path, _choose_format(path, formats), converted)
+            if parts and part.columns != parts[0].columns:
+                raise UserError(f"{path} has other columns than {files[0]}: {list(part.columns)}")
+            count, kinds_of_part = _possible_kinds(part, categories)
+        except duckdb.Error as error:
+            raise UserError(f"{path} cannot be read: {_first_lines(error)}") from error
+        parts.append(part)
+        offsets.append(rows)
+        kinds.append(kinds_of_part)
+        rows += count
+    if rows == 0:
+        raise UserError(f"{files[0]} is an empty log: it has no events")
+    casts = {}
+    for column in kinds[0]:
+        possible = set.intersection(*(of_part[column] for of_part in kinds))
+        wanted = ("int64",) if column in identities else ("int64", "boolean", "float64")
+        casts[column] = next((kind for kind in wanted if kind in possible), "string")
+    numbered = [
+        part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))
+        for part, offset in zip(parts, offsets, strict=True)
+    ]
+    return ibis.union(*numbered) if len(numbered) > 1 else numbered[0], offsets, rows
+
+
+def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str:
+    """Says where a row is: "row 17 of ratings.csv" (a header is not counted)."""
+    number = max(i for i, offset in enumerate(offsets) if offset < row)
+    return f"row {row - offsets[number]} of {files[number].name}"
+
+
+def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) -> ibis.Table:
+    kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
+    if kind not in ("text", "parquet") and not chosen.columns:
+        raise UserError(f"{path}: config.formats must name the columns of this kind ({kind})")
+    if kind == "text":
+        table = _open_text(con, path, chosen)
+    elif kind == "jsonl":
+        table = _open_json_lines(con, path, chosen)
+    elif kind == "parquet":
+        table = _open_parquet(con, path)
+    else:
+        convert(path, kind, chosen, converted)
+        table = _open_parquet(con, converted)
+    names = [chosen.rename.get(column, column) for column in table.columns]
+    _check_names(path, names)
+    table = table.rename(dict(zip(names, table.columns, strict=True)))
+    # Hidden by the columns of these names that `prepare` makes; the engine ignores case.
+    return table.drop(*(c for c in table.columns if c.lower() == "row"))
+
+
+def _kind_of_name(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    return next((kind for kind in ("jsonl", "npy") if name.endswith(f".{kind}")), "text")
+
+
+def _open_text(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+    if path.suffix == ".gz":
+        check_gzip(path)
+    tab = path.name.removesuffix(".gz").endswith((".tsv", ".inter"))
+    delimiter = chosen.delimiter or ("\t" if tab else ",")
+    names = list(chosen.columns) or _read_header(path, delimiter)
+    _check_names(path, names)
+    return con.read_csv(
+        path,
+        delim=delimiter,
+        quote='"',
+        escape='"',
+        header=not chosen.columns,
+        columns=dict.fromkeys(names, "VARCHAR"),
+        auto_detect=False,
+        compression="gzip" if path.suffix == ".gz" else "none",
+    )
+
+
+def _open_json_lines(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+    if path.suffix == ".gz":
+        check_gzip(path)
+    table = con.read_json(
+        path,
+        columns=dict.fromkeys(chosen.columns, "VARCHAR"),
+        format="newline_delimited",
+        records="true",
+        compression="gzip" if path.suffix == ".gz" else "uncompressed",
+    )
+    return table.mutate(**{column: table[column].nullif("") for column in table.columns})
+
+
+def _open_parquet(con: ibis.BaseBackend, path: Path) -> ibis.Table:
+    try:
+        pq.read_metadata(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no complete Parquet file: {error}") from error
+    return _plain_numbers(con.read_parquet(path))
+
+
+def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
+    name = path.name.removesuffix(".gz")
+    # Of patterns that fit, the most specific: configs do not keep the order of their keys.
+    fitting = [f for f in formats.values() if fnmatch.fnmatchcase(name, f.pattern)]
+    if not fitting:
+        patterns = ", ".join(f.pattern for f in formats.values())
+        raise UserError(f"{path}: no format for this file name; the config has {patterns}")
+    return max(fitting, key=lambda f: len(f.pattern.replace("*", "")))
+
+
+def _read_header(path: Path, delimiter: str) -> list[str]:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        line = file.readline()
+    try:
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: its first line is not UTF-8 text") from error
+    if not text:
+        raise UserError(f"{path} is empty: not even a header line")
+    if len(delimiter) == 1:
+        names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
+    else:
+        names = text.split(delimiter)
+    for suffix in _TYPE_SUFFIXES:
+        names = [name.strip().removesuffix(suffix) for name in names]
+    return names
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(f"{path}: column {number} has no name")
+        if name.lower() in seen:
+            raise UserError(f"{path}: two columns are named {name!r} (case does not matter)")
+        seen.add(name.lower())
+
+
+def _possible_kinds(
+    table: ibis.Table, categories: Sequence[str]
+) -> tuple[int, dict[str, set[str]]]:
+    """Returns the number of rows, and for each text column the types that hold all its values.
+
+    Of categories, those that keep them apart.
+    """
+    texts = [c for c in table.columns if table[c].type().is_string()]
+    tests = {"rows": table.count()}
+    for c in texts:
+        text = table[c]
+        integer = text.try_cast("int64")
+        fits = {
+            "int64": (integer.cast("string") == text).fill_null(False),
+            "boolean": text.lower().isin(["true", "false"]),
+            "float64": _is_number(text),
+        }
+        tests |= {f"{kind} {c}": (text.isnull() | ok).all() for kind, ok in fits.items()}
+        if c.lower() in map(str.lower, categories):
+            for kind in ("boolean", "float64"):
+                apart = text.nunique() == text.try_cast(kind).nunique()
+                tests[f"{kind} {c}"] = tests[f"{kind} {c}"] & apart
+    found = table.aggregate(**tests).to_pyarrow().to_pylist()[0]
+    kinds = ("int64", "boolean", "float64")
+    return found["rows"], {c: {k for k in kinds if found[f"{k} {c}"]} for c in texts}
+
+
+def _is_number(text: ibis.Value) -> ibis.Value:
+    """Whether a double says all of the text: neither "007", nor "1_000", nor 20 digits."""
+    number = text.try_cast("float64")
+    exact = (number.abs() < 2.0**53) | number.isnan() | number.isinf()
+    leading_zero = text.substr(0, 2).between("00", "09")
+    return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)
+
+
+def _plain_numbers(table: ibis.Table) -> ibis.Table:
+    """Widens a Parquet file's numbers, so that the same log gives the same result as text."""
+    casts = {}
+    for c in table.columns:
+        kind = table[c].type()
+        if kind.is_unsigned_integer() and _exceeds_int64(table[c]):
+            casts[c] = table[c].cast("string")  # hashes
+        elif kind.is_integer():
+            casts[c] = table[c].cast("int64")
+        elif kind.is_floating() or kind.is_decimal():
+            casts[c] = table[c].cast("float64")
+    return table.mutate(**casts) if casts else table
+
+
+def _exceeds_int64(column: ibis.Value) -> bool:
+    return bool((column > np.iinfo(np.int64).max).any().to_pyarrow().as_py())
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:3])

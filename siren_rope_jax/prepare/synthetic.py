@@ -1,0 +1,391 @@
+"""The built-in feed: users whose interests follow the hour of the week, with a known floor.
+
+Interests are linear-Gaussian in a time basis (`time_basis`): user u's interest in topic k at time t
+is z_uk(t) = w_uk . phi(t), w_uk ~ N(0, diag(strengths^2)). Task c's label of an event is Bernoulli
+with logit bias_c + scale_c (z + quality * item quality). Nothing but the labels tells of a user's
+interests: what is shown, and when, is independent of them. So four floors are computable and are
+written with the log, as probabilities by event and task:
+
+  oracle      the true probabilities, which know the interests; no finite history reaches them.
+  ideal       the best prediction from the user's earlier events, times known (data/ideal.py).
+  order_only  the same without times, but with the events' order: times enter through the average
+              covariance of the interests between two positions of a history.
+  time_blind  the same without times or order: what time does to an interest is noise, independent
+              per event, of the variance it has over all times.
+"""
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME
+from siren_rope_jax.data.schema import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    Categorical,
+    Dense,
+    Schema,
+    split_of_times,
+)
+from siren_rope_jax.metrics.binary import normalized_entropy
+from siren_rope_jax.prepare import ideal
+from siren_rope_jax.prepare.writer import encode_ids, write_log
+
+DRIFT_WAVES = 3
+"""Slow cosines over the span that interests drift along: half a wave, one, one and a half."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """A synthetic feed. Strengths are standard deviations in units of interest; zero is allowed.
+
+    Attributes:
+      name: the data set's name.
+      num_users: users.
+      events_per_user: events of each, over the whole span.
+      num_topics: topics an item can have, one each; a user's interests in them are independent.
+      num_items: items, all available at all times.
+      start: first day (UTC), YYYY-MM-DD.
+      days: days of the span.
+      validation_days: of these, the days before the test days.
+      test_days: the last days.
+      session_events: mean number of events of a session.
+      event_gap: median seconds between two events of a session.
+      rhythm: how much more sessions begin in the evening than in the morning, 0..1.
+      constant: strength of the interest that stays.
+      daily: of the interest that follows the time of day.
+      weekly: of the interest that follows the time of the week.
+      drift: of the interest that drifts over the span.
+      quality: what an item's quality, a known feature ~ N(0, 1), adds to the interest in it.
+      tasks: the labels' names.
+      base_rates: the tasks' shares of positive labels.
+      scales: the tasks' logits per unit of interest.
+      seed: of everything random.
+    """
+
+    name: str = "synthetic"
+    num_users: int = 12_000
+    events_per_user: int = 50
+    num_topics: int = 4
+    num_items: int = 1_000
+    start: str = "2024-01-01"
+    days: int = 84
+    validation_days: int = 7
+    test_days: int = 7
+    session_events: float = 3.0
+    event_gap: float = 60.0
+    rhythm: float = 0.5
+    constant: float = 0.5
+    daily: float = 2.0
+    weekly: float = 0.75
+    drift: float = 0.5
+    quality: float = 0.5
+    tasks: tuple[str, ...] = ("contribution", "like", "long_dwell")
+    base_rates: tuple[float, ...] = (0.25, 0.15, 0.45)
+    scales: tuple[float, ...] = (1.2, 1.2, 1.0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses values that describe no feed.
+
+        Raises:
+          UserError: naming the key.
+        """
+
+        def check(ok: bool, key: str, right: str) -> None:
+            if not ok:
+                raise UserError(f"config.{key}: is {getattr(self, key)!r}; must be {right}")
+
+        for key in ("num_users", "events_per_user", "num_topics"):
+            check(getattr(self, key) >= 1, key, "at least 1")
+        check(self.num_items >= self.num_topics, "num_items", "num_topics or more")
+        for key in ("validation_days", "test_days"):
+            check(getattr(self, key) >= 1, key, "at least 1")
+        check(self.days > self.validation_days + self.test_days, "days",
+              "more than validation_days + test_days")  # fmt: skip
+        check(self.session_events >= 1, "session_events", "at least 1")
+        check(self.event_gap > 0, "event_gap", "above 0 seconds")
+        check(0 <= self.rhythm <= 1, "rhythm", "in 0..1")
+        for key in ("constant", "daily", "weekly", "drift", "quality"):
+            check(getattr(self, key) >= 0, key, "0 or more")
+        check(len(self.tasks) >= 1 and len(set(self.tasks)) == len(self.tasks), "tasks",
+              "one or more different names")  # fmt: skip
+        for key in ("base_rates", "scales"):
+            check(len(getattr(self, key)) == len(self.tasks), key, "one number per task")
+        check(all(0 < rate < 1 for rate in self.base_rates), "base_rates", "between 0 and 1")
+        try:
+            begin = self.start_time
+        except ValueError:
+            begin = MAX_TIME
+        check(MIN_TIME <= begin < MAX_TIME - (self.days + 1) * DAY, "start",
+              "a date as 2024-01-01, all days in 1902-2100")  # fmt: skip
+
+    @property
+    def start_time(self) -> int:
+        """Unix seconds of the span's begin."""
+        day = datetime.datetime.strptime(self.start, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
+        return int(day.timestamp())
+
+    @property
+    def interest_variance(self) -> float:
+        """Variance of an interest over users and times."""
+        return self.constant**2 + self.daily**2 + self.weekly**2 + self.drift**2
+
+    @property
+    def biases(self) -> np.ndarray:
+        """float64 [T]: the logits' constants that yield the base rates."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        spread = np.sqrt(self.interest_variance + self.quality**2) * np.asarray(self.scales)
+        low, high = np.full(len(self.tasks), -50.0), np.full(len(self.tasks), 50.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            rates = _sigmoid(middle[:, None] + spread[:, None] * nodes) @ weights / weights.sum()
+            below = rates < self.base_rates
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return middle
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """A simulated feed of U users with L events each, K topics, M items and T tasks.
+
+    Attributes:
+      time: int64 [U, L], Unix seconds, rising along L.
+      item: int32 [U, L], 0..M-1.
+      topic: int32 [M], 0..K-1.
+      quality: float64 [M].
+      labels: bool [U, L, T].
+      probabilities: float64 [U, L, T], the true ones.
+    """
+
+    time: np.ndarray
+    item: np.ndarray
+    topic: np.ndarray
+    quality: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def time_basis(seconds: np.ndarray, config: SyntheticConfig) -> np.ndarray:
+    """The time basis times its strengths: interests are N(0, I) coefficients of these columns.
+
+    Args:
+      seconds: int64 [...], since the span's begin.
+      config: the feed's.
+
+    Returns:
+      float64 [..., 1 + 2 + 2 + DRIFT_WAVES]: constant; cos, sin of the day; of the week; drift. The
+      squared norm of a row is the interest's variance, averaged over the span in the case of drift.
+    """
+    columns = [np.full(seconds.shape, config.constant)]
+    for period, strength in ((DAY, config.daily), (7 * DAY, config.weekly)):
+        phase = 2 * np.pi * (seconds % period) / period
+        columns += [strength * np.cos(phase), strength * np.sin(phase)]
+    share = config.drift * np.sqrt(2 / DRIFT_WAVES)
+    x = seconds / (config.days * DAY)
+    columns += [share * np.cos(np.pi * wave * x) for wave in range(1, DRIFT_WAVES + 1)]
+    return np.stack(columns, axis=-1)
+
+
+def simulate(config: SyntheticConfig) -> Feed:
+    """Draws a feed; the same config gives the same one."""
+    rng = np.random.default_rng(config.seed)
+    shape = (config.num_users, config.events_per_user)
+    seconds = _event_seconds(rng, config)
+    topic = (np.arange(config.num_items) % config.num_topics).astype(np.int32)
+    quality = rng.standard_normal(config.num_items)
+    item = rng.integers(config.num_items, size=shape, dtype=np.int32)
+    phi_UxLxD = time_basis(seconds, config)
+    w_UxKxD = rng.standard_normal((config.num_users, config.num_topics, phi_UxLxD.shape[-1]))
+    w_UxLxD = w_UxKxD[np.arange(config.num_users)[:, None], topic[item]]
+    appeal_UxL = np.einsum("uld,uld->ul", w_UxLxD, phi_UxLxD) + config.quality * quality[item]
+    logits_UxLxT = config.biases + appeal_UxL[..., None] * np.asarray(config.scales)
+    probabilities = _sigmoid(logits_UxLxT)
+    labels = rng.random(probabilities.shape) < probabilities
+    return Feed(config.start_time + seconds, item, topic, quality, labels, probabilities)
+
+
+def floors(config: SyntheticConfig, feed: Feed) -> dict[str, np.ndarray]:
+    """Returns the floors' probabilities (module docstring), by name: float64 [U, L, T]."""
+    users, length = feed.time.shape
+    phi_UxLxD = time_basis(feed.time - config.start_time, config)
+    group = np.arange(users)[:, None] * config.num_topics + feed.topic[feed.item]
+    scale = np.asarray(config.scales)
+    offset = config.biases + config.quality * feed.quality[feed.item][..., None] * scale
+    features = phi_UxLxD.reshape(users * length, -1)
+    by_position = phi_UxLxD.transpose(1, 0, 2).reshape(length, -1)
+    average = by_position @ by_position.T / users
+    position = np.tile(np.arange(length), users)
+    noise = config.interest_variance - config.constant**2
+    observed = ideal.predict(
+        group.reshape(-1),
+        offset.reshape(users * length, -1),
+        scale,
+        feed.labels.reshape(users * length, -1),
+        {
+            "ideal": ideal.basis_kernel(features),
+            "order_only": ideal.position_kernel(average, position),
+            "time_blind": ideal.constant_kernel(config.constant**2, noise),
+        },
+    )
+    return {"oracle": feed.probabilities} | {
+        name: p.reshape(feed.labels.shape) for name, p in observed.items()
+    }
+
+
+def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
+    """Simulates a feed and writes it as a prepared log with its floors.
+
+    Returns:
+      The report, as also written to meta.json; "floors" holds their NE by task on test.
+
+    Raises:
+      UserError: `output` exists and is not empty, or a split is left without events or classes.
+    """
+    began = time.monotonic()
+    feed = simulate(config)
+    test_begin = config.start_time + (config.days - config.test_days) * DAY
+    train_end = test_begin - config.validation_days * DAY
+    split = split_of_times(feed.time, train_end, test_begin)
+    in_train = split == TRAIN
+    vocabularies, item_columns = {}, {}
+    for name, values in (("item", feed.item), ("topic", feed.topic[feed.item])):
+        item_columns[f"categorical/{name}"], vocabularies[name] = encode_ids(values, in_train)
+    quality = feed.quality[feed.item].astype(np.float32)
+    schema = Schema(
+        name=config.name,
+        categorical=tuple(
+            Categorical(name, len(table), int((table["train_count"].to_numpy() > 0).sum()))
+            for name, table in vocabularies.items()
+        ),
+        dense=(_dense("quality", quality[in_train]),),
+        context=(),
+        actions=(),
+        tasks=config.tasks,
+        has_utc_offset=False,
+        train_start=int(feed.time.min()),
+        train_end=train_end,
+        validation_end=test_begin,
+        end=int(feed.time.max()),
+        source="the built-in synthetic feed",
+    )
+    columns = item_columns | {"time": feed.time, "split": split, "dense/quality": quality}
+    columns |= {f"task/{task}": feed.labels[..., t] for t, task in enumerate(config.tasks)}
+    report = _report(config, schema, feed, split)
+    probabilities = floors(config, feed)
+    test = split == TEST
+    report["floors"] = {
+        task: {
+            name: float(normalized_entropy(feed.labels[test, t], p[test, t]))
+            for name, p in probabilities.items()
+        }
+        for t, task in enumerate(config.tasks)
+    }
+    unknown = item_columns["categorical/item"] > schema.categorical[0].known
+    report["unknown_item_events"] = _by_split(split, unknown)
+    baselines = {"event": np.arange(feed.time.size)} | {
+        f"{name}/{task}": p[..., t].reshape(-1).astype(np.float32)
+        for name, p in probabilities.items()
+        for t, task in enumerate(config.tasks)
+    }
+    report["seconds"] = round(time.monotonic() - began, 2)
+    rows = _rows(schema.event_dtype, columns)
+    users = np.arange(config.num_users)
+    return write_log(output, schema, rows, users, vocabularies, report, pa.table(baselines))
+
+
+def _report(
+    config: SyntheticConfig, schema: Schema, feed: Feed, split: np.ndarray
+) -> dict[str, Any]:
+    """What `prepare` reports of a log, as far as it makes sense here.
+
+    Raises:
+      UserError: a task with one class only in a split.
+    """
+    events = _by_split(split, np.ones_like(split))
+    for name, count in events.items():
+        if count == 0:
+            raise UserError(f"config.num_users: no event is in the {name} days; add users")
+    tasks: dict[str, dict[str, dict[str, int | float]]] = {}
+    for t, task in enumerate(config.tasks):
+        positives = _by_split(split, feed.labels[..., t])
+        for name in SPLITS:
+            if positives[name] in (0, events[name]):
+                raise UserError(f"config.num_users: {task} has one class only in {name}; add users")
+        tasks[task] = {
+            name: {
+                "labels": events[name],
+                "positives": positives[name],
+                "rate": round(positives[name] / events[name], 6),
+            }
+            for name in SPLITS
+        }
+    ends = {
+        "first_time": schema.train_start,
+        "train_end": schema.train_end,
+        "validation_end": schema.validation_end,
+        "last_time": schema.end,
+    }
+    return {
+        "rows_read": int(feed.time.size),
+        "users": config.num_users,
+        "items": schema.categorical[0].values,
+        "events": events,
+        "tasks": tasks,
+        "warnings": [],
+        "config": to_dict(config),
+    } | {key: f"{np.datetime64(seconds, 's')}Z" for key, seconds in ends.items()}
+
+
+def _by_split(split: np.ndarray, values: np.ndarray) -> dict[str, int]:
+    return {name: int(values[split == s].sum()) for s, name in enumerate(SPLITS)}
+
+
+def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndarray:
+    """Event times in sessions, int64 [U, L], seconds since the span's begin, rising along L."""
+    shape = (config.num_users, config.events_per_user)
+    # The daily rhythm: density 1 + rhythm cos(hour - 20 h), through the inverse of its integral.
+    grid = np.linspace(0, 1, 1441)
+    peak = 20 / 24
+    wave = np.sin(2 * np.pi * (grid - peak)) + np.sin(2 * np.pi * peak)
+    clock = np.interp(rng.random(shape), grid + config.rhythm / (2 * np.pi) * wave, grid)
+    begin = (rng.integers(config.days, size=shape) + clock) * DAY
+    new = rng.random(shape) < 1 / config.session_events
+    new[:, 0] = True
+    session = np.cumsum(new, axis=1) - 1
+    begin[np.arange(shape[1]) > session[:, -1:]] = np.inf  # sessions that do not take place
+    begin.sort(axis=1)
+    gap = np.maximum(config.event_gap * np.exp(rng.standard_normal(shape)), 1.0)
+    gap[new] = 0
+    since_first = np.cumsum(gap, axis=1)
+    since_begin = since_first - np.take_along_axis(
+        since_first, np.maximum.accumulate(np.where(new, np.arange(shape[1]), 0), axis=1), axis=1
+    )
+    seconds = np.take_along_axis(begin, session, axis=1) + since_begin
+    return np.sort(seconds, axis=1).astype(np.int64)  # sessions may overlap
+
+
+def _dense(name: str, values: np.ndarray) -> Dense:
+    std = float(values.std(dtype=np.float64))
+    return Dense(name, float(values.mean(dtype=np.float64)), std if std > 0 else 1.0)
+
+
+def _rows(dtype: np.dtype, columns: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+    users, length = columns["time"].shape
+    rows = np.zeros((users, length), dtype)
+    for name, values in columns.items():
+        rows[name] = values
+    yield from rows
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))

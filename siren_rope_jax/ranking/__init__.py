@@ -1,1 +1,0 @@
-"""The ranker: the engagement labels of every event."""

@@ -1,1 +1,0 @@
-"""The retriever: the item of the next event, among all items."""

@@ -1,0 +1,147 @@
+"""Time as integers, exact to the second, up to the moment they become features (E5).
+
+Unix seconds need more bits than float32 has, so a time travels as a pair of int32, day and second
+of day (UTC), and becomes a float only after the integer remainder or difference is taken. Phases
+are exact to the second and bounded; T~ is affine over the training span and stays at its ends
+outside, where no network has learnt anything and a SIREN diverges.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
+
+TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
+
+
+@flax.struct.dataclass
+class Time:
+    """Instants as days since 1970-01-01 and second of the day (UTC), with their local offset.
+
+    Attributes:
+      day: int32 [...], days.
+      second: int32 [...], 0..86399, seconds.
+      offset: int32 [...], local time minus UTC in seconds; moves only what follows the clock: the
+        phases of day and week, and ladders of local time.
+      known: bool [...], False where the log has no time.
+    """
+
+    day: Int[AnyArray, "..."]
+    second: Int[AnyArray, "..."]
+    offset: Int[AnyArray, "..."]
+    known: Bool[AnyArray, "..."]
+
+    @classmethod
+    def from_seconds(cls, seconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
+        """From int64 Unix seconds (`NO_TIME` = absent) on the host, as numpy arrays.
+
+        Raises:
+          UserError: a known time outside 1902..2100, or times that are not integers.
+        """
+        seconds = np.asarray(seconds)
+        if not np.issubdtype(seconds.dtype, np.integer):
+            raise UserError(f"times must be integer Unix seconds, got {seconds.dtype}")
+        seconds = seconds.astype(np.int64)
+        known = seconds != NO_TIME
+        wrong = known & ((seconds < MIN_TIME) | (seconds >= MAX_TIME))
+        if wrong.any():
+            value = int(seconds[wrong][0])
+            raise UserError(
+                f"time {value} is outside 1902-2100 in Unix seconds"
+                + ("; are these milliseconds?" if abs(value) > 10**11 else "")
+            )
+        day, second = np.divmod(np.where(known, seconds, 0), DAY)
+        offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
+        return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
+
+    @property
+    def local(self) -> "Time":
+        """What the local clocks show, as if that were UTC: day and second moved by the offset."""
+        second = self.second + self.offset
+        return Time(self.day + second // DAY, second % DAY, self.offset * 0, self.known)
+
+
+@flax.struct.dataclass
+class TimeScale:
+    """The map of a time to T~: affine to [-1, 1] over the training span, constant outside.
+
+    Fitted on the training events and stored with the model. The paper leaves T~ undefined.
+
+    Attributes:
+      origin: Unix seconds at which T~ = 0: the middle of the span.
+      half_span: seconds from there to T~ = 1.
+      limit: the greatest |T~|.
+    """
+
+    origin: int = flax.struct.field(pytree_node=False)
+    half_span: int = flax.struct.field(pytree_node=False)
+    limit: float = flax.struct.field(pytree_node=False, default=1.0)
+
+    @classmethod
+    def fit(cls, start: int, end: int) -> "TimeScale":
+        """For training times from `start` to `end`, Unix seconds."""
+        return cls((start + end) // 2, max((end - start + 1) // 2, 1))
+
+
+def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
+    """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences.
+
+    A float32 scalar, so it is exact to a second only as far as 24 bits go; what needs more (the
+    phases, ladders without a gate) works on the integers themselves.
+    """
+    origin_day, origin_second = divmod(origin, DAY)
+    days = jnp.asarray(time.day - origin_day, jnp.float32)
+    seconds = jnp.asarray(time.second - origin_second, jnp.float32)
+    return days * np.float32(DAY / unit) + seconds * np.float32(1 / unit)
+
+
+def phases(time: Time) -> tuple[Float[AnyArray, "..."], Float[AnyArray, "..."]]:
+    """Fractions in [0, 1) of the local day and week, float32; weeks start on Thursday, as T = 0."""
+    local = time.local
+    second_of_week = local.day % 7 * DAY + local.second
+    return local.second.astype(np.float32) / DAY, second_of_week.astype(np.float32) / WEEK
+
+
+def time_features(
+    time: Time, names: Sequence[str], scale: TimeScale, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "... F"]:
+    """(E5): the chosen groups of features, side by side in the order of `names`.
+
+    Args:
+      time: instants, [...].
+      names: `day`, `week`: (cos, sin) of the local phase; `long_range`: T~; `day_fraction`,
+        `week_fraction`: the phases themselves as raw scalars in [-1, 1).
+      scale: defines T~.
+      dtype: of the result; the features are computed in float32 and cast last.
+
+    Returns:
+      [..., F]; a pair has two of the F columns, a scalar one. Zero where the time is not known.
+    """
+    day, week = phases(time)
+    columns: list[AnyArray] = []
+    for name in names:
+        if name in ("day", "week"):
+            angle = math.tau * (day if name == "day" else week)
+            columns += [jnp.cos(angle), jnp.sin(angle)]
+        elif name == "long_range":
+            value = since(time, scale.origin, scale.half_span)
+            columns.append(jnp.clip(value, -scale.limit, scale.limit))
+        elif name in ("day_fraction", "week_fraction"):
+            columns.append(2 * (day if name == "day_fraction" else week) - 1)
+        else:
+            raise UserError(
+                f"time feature {name!r} is unknown; known: {', '.join(get_args(TimeFeature))}"
+            )
+    if not columns:
+        return jnp.zeros((*time.day.shape, 0), dtype)
+    features = jnp.stack(columns, axis=-1) * time.known[..., None]
+    return features.astype(dtype)

@@ -1,0 +1,173 @@
+"""The named variants: every row of the project's tables, as overrides of the model's config.
+
+`variant("siren_rope")` is what a ranking config merges into its `model` group, and
+`retrieval_variant` is its counterpart. All of them share one ladder base, or the base would be a
+confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
+"""
+
+import math
+from typing import Any
+
+from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.times import DAY, HOUR
+
+_OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
+_LAMBDA = {"init": 1.0}  # lambda of (E2)
+_CYCLIC_FEATURES = ("day", "week")
+_ALL_FEATURES = (*_CYCLIC_FEATURES, "long_range")
+_INTERLEAVED = {"interleaved": True, "mixed_value": False, "late_fusion": False}
+_RAW_FEATURES = ("day_fraction", "week_fraction", "long_range")
+
+
+def _network(
+    branches: tuple[str, ...] = ("siren", "dnn"),
+    features: tuple[str, ...] = _ALL_FEATURES,
+    category: str | None = None,
+) -> dict[str, Any]:
+    network = {"branches": branches, "features": features, "category": category}
+    return {"network": network, "gate": dict(_OMEGA)}
+
+
+_ORDER: dict[str, Any] = {"ladder": {"signal": "index"}}
+_ORDER_IN_HALF = {**_ORDER, "planes": (0.5, 1.0)}
+_GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
+_TIME = {"ladder": {"signal": "time", "unit": DAY}}
+
+
+def _turning_once_in(seconds: float) -> dict[str, Any]:
+    return {"ladder": {"signal": "local_time", "unit": seconds / (2 * math.pi), "base": 1.0}}
+
+
+_DAY_AND_WEEK = {
+    "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
+    "week": {**_turning_once_in(7 * DAY), "planes": (0.25, 0.5)},
+}
+
+
+def _with_order(time: dict[str, Any]) -> dict[str, Any]:
+    return {"time": time, "order": _GATED_ORDER}
+
+
+def _encodings(category: str) -> dict[str, dict[str, Any]]:
+    return {
+        "none": {},
+        "ordinal": {"order": _ORDER},
+        # TO-RoPE (arXiv 2510.20455) and its relatives: a ladder of time in days
+        "time_ladder": {"time": _TIME},
+        "to_rope": {"time": _TIME, "order": _ORDER},
+        "to_rope_hours": {"time": {"ladder": {"signal": "time", "unit": HOUR}}, "order": _ORDER},
+        "to_rope_split_dim": {
+            "time": {**_TIME, "planes": (0.0, 0.5)},
+            "order": _ORDER_IN_HALF,
+        },
+        "to_rope_split_head": {
+            "time": {**_TIME, "heads": (0.0, 0.5)},
+            "order": {**_ORDER, "heads": (0.5, 1.0)},
+        },
+        "to_rope_demo": {
+            "time": {"ladder": {"signal": "time", "unit": 100 * DAY}},
+            "order": _ORDER,
+        },
+        # a network's phases without the network: half of the planes turn once a day or a week
+        "to_rope_day_week": {**_DAY_AND_WEEK, "order": _ORDER_IN_HALF},
+        "linear": _with_order({"linear": {"unit": DAY}}),
+        # (E2) and its parts
+        "siren_rope": _with_order(_network()),
+        "siren_only": _with_order(_network(("siren",))),
+        "dnn_only": _with_order(_network(("dnn",))),
+        "siren_rope_split_dim": {
+            "time": {**_network(), "planes": (0.0, 0.5)},
+            "order": _ORDER_IN_HALF,
+        },
+        # to_rope_day_week with the network on top of its ladders, starting near 0
+        "siren_rope_day_week": {
+            **_DAY_AND_WEEK,
+            "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
+            "order": _ORDER_IN_HALF,
+        },
+        "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
+        "siren_rope_no_order": {"time": _network()},
+        "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
+        "siren_rope_long_range": _with_order(_network(features=("long_range",))),
+        "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
+        "siren_rope_raw": _with_order(_network(features=_RAW_FEATURES)),
+        # a category in the rotation: alone, and as one more input of f_phi
+        "semantic": {"category": {"embedding": {"category": category}}, "order": _GATED_ORDER},
+        "siren_rope_category": _with_order(_network(category=category)),
+    }
+
+
+# Variants that change more than the encoding: its name, and the other overrides.
+_Others = dict[str, tuple[str, dict[str, Any]]]
+_COMMON: _Others = {
+    "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
+    "time_in_embedding_cyclic": ("ordinal", {"input_time_features": _CYCLIC_FEATURES}),
+}
+_RANKING: _Others = {
+    **_COMMON,
+    "ordinal_interleaved": ("ordinal", dict(_INTERLEAVED)),
+    "siren_rope_interleaved": ("siren_rope", dict(_INTERLEAVED)),
+}
+_RETRIEVAL: _Others = {
+    **_COMMON,
+    "learned_positions": ("none", {"learned_positions": True}),
+    # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's power law
+    "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
+    "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
+    "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
+    "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
+    "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
+    # both ways to know the request's time: being told, and turning to past events
+    "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
+    "siren_rope_time_in_embedding_cyclic": (
+        "siren_rope",
+        {"input_time_features": _CYCLIC_FEATURES},
+    ),
+}
+_EVENT = "_event"  # ends the name of a variant whose queries have their last event's time
+
+VARIANTS = (*_encodings(""), *_RANKING)
+RETRIEVAL_VARIANTS = (*_encodings(""), *_RETRIEVAL)
+
+
+def is_variant(name: str) -> bool:
+    """Whether it names a model of either kind."""
+    return name.removesuffix(_EVENT) in {*VARIANTS, *RETRIEVAL_VARIANTS}
+
+
+def variant(name: str, category: str = "item") -> dict[str, Any]:
+    """The overrides of a ranker's config that make it the variant `name`.
+
+    Args:
+      name: one of `VARIANTS`.
+      category: the categorical feature of `semantic` and `siren_rope_category`.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    return _overrides(name, category, _RANKING)
+
+
+def retrieval_variant(name: str, category: str = "item") -> dict[str, Any]:
+    """The overrides of a retriever's config that make it the variant `name`.
+
+    Args:
+      name: one of `RETRIEVAL_VARIANTS`, whose queries have the request's time; with `_event` after
+        it, they have that of their last event.
+      category: as in `variant`.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    query_time = "event" if name.endswith(_EVENT) else "request"
+    overrides = _overrides(name.removesuffix(_EVENT), category, _RETRIEVAL)
+    return {**overrides, "query_time": query_time}
+
+
+def _overrides(name: str, category: str, others: _Others) -> dict[str, Any]:
+    encodings = _encodings(category)
+    known = (*encodings, *others)
+    if name not in known:
+        raise UserError(f"variant {name!r} is unknown{suggestion(name, known)}")
+    encoding, more = others.get(name, (name, {}))
+    return {"encoding": encodings[encoding], **more}

@@ -1,0 +1,1 @@
+"""Many runs: ablations, their reports and pictures; analyses; other people's models."""

@@ -1,0 +1,197 @@
+"""What a trained rotation learned about time: numbers and one picture.
+
+Logits see only differences of angles (E6), so what matters is how far apart two times are turned:
+the *kernel* K(t, t') = mean over planes of cos(Theta(t) - Theta(t')), 1 where the rotation does not
+tell two times apart. Where the log has UTC offsets, networks see local phases, so weeks are local
+here too.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY, HOUR, WEEK
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.models.ranker import Ranker
+from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.rotation.encoding import Signals
+from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.studies.style import COLOURS, figure
+from siren_rope_jax.training.trained import TrainedRun
+
+Attention = Literal["trunk", "last"]
+"""The trunk's first attention, or the one after the trunk, whose angles are its own."""
+
+_MONDAY = 4 * DAY  # 1970-01-05 was the first Monday
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What the rotation of one attention does with time.
+
+    Attributes:
+      attention: which one.
+      utc_offset: local time minus UTC, in seconds, as at most events; None: the log has none, and
+        weeks are those of UTC.
+      hours: [N] hours since Monday 00:00, over the last whole week of training.
+      angles: [N, P] radians, of the first head, less their mean.
+      kernel: [168, 168] K between the hours of that week.
+      spectrum: period in hours -> share of the angles' variance, over the last whole weeks of
+        training (eight at most), largest first.
+      departure: shift in hours -> mean |change of K| between events one minute to one day apart
+        when all times shift; 0 for a rotation that is linear in time.
+    """
+
+    attention: Attention
+    utc_offset: int | None
+    hours: Float[np.ndarray, " N"]
+    angles: Float[np.ndarray, "N P"]
+    kernel: Float[np.ndarray, "W W"]
+    spectrum: Mapping[float, float]
+    departure: Mapping[int, float]
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        return {
+            "attention": self.attention,
+            "utc_offset": self.utc_offset,
+            "spectrum": [{"hours": h, "share": s} for h, s in self.spectrum.items()],
+            "departure": [{"shift_hours": h, "change": c} for h, c in self.departure.items()],
+        }
+
+
+def default_attention(run: TrainedRun) -> Attention:
+    """The last one where a retriever has it, which names items again; else the trunk's."""
+    return "last" if isinstance(run.model, Retriever) and run.model.config.repeat else "trunk"
+
+
+def usual_offset(log: PreparedLog) -> int | None:
+    """Local time minus UTC at most events, in seconds; None: the log does not say."""
+    if not log.schema.has_utc_offset:
+        return None
+    offsets, counts = np.unique(log.events().rows["utc_offset"], return_counts=True)
+    return int(offsets[counts.argmax()])
+
+
+def time_angles(
+    run: TrainedRun, attention: Attention, utc_offset: int
+) -> Callable[[np.ndarray], Float[Array, "N P"]]:
+    """Theta of an attention's first head as a function of Unix seconds, at one fixed position.
+
+    Raises:
+      UserError: the model has no last attention.
+    """
+    model = run.model
+    has_last = model.config.repeat if isinstance(model, Retriever) else model.config.late_fusion
+    if attention == "last" and not has_last:
+        raise UserError(
+            f"attention 'last': {run.config.variant} has none (it comes with model.repeat of a "
+            "retriever, model.late_fusion of a ranker); choose 'trunk'"
+        )
+
+    def encode(module: Ranker | Retriever, signals: Signals) -> Array:
+        return module.encoding(signals)[-1 if attention == "last" else 0][..., 0, :]
+
+    @jax.jit
+    def apply(params: Any, signals: Signals) -> Any:
+        return model.apply({"params": params}, signals, method=encode)
+
+    def theta(seconds: np.ndarray) -> Array:
+        zeros = jnp.zeros(seconds.shape, jnp.int32)
+        categories = {name: zeros for name in model.inputs.categories}
+        time = jax.device_put(Time.from_seconds(seconds, utc_offset))
+        return apply(run.params, Signals(zeros, time, categories))
+
+    return theta
+
+
+def kernel(a: Float[Array, "N P"], b: Float[Array, "M P"]) -> Float[Array, "N M"]:
+    """K between two sets of angles."""
+    return jnp.mean(jnp.cos(a[:, None] - b[None, :]), axis=-1)
+
+
+def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
+    """Looks at the rotation of a trained run, at the end of its training span.
+
+    Args:
+      run: of either kind.
+      attention: whose rotation; None: the `default_attention`.
+
+    Raises:
+      UserError: the model has no such attention, or no whole week from a Monday on lies within the
+        training span.
+    """
+    attention = attention or default_attention(run)
+    utc_offset = usual_offset(run.log)
+    shift = utc_offset or 0
+    theta = time_angles(run, attention, shift)
+    end = run.log.schema.train_end + shift - _MONDAY
+    monday = end - end % WEEK - WEEK + _MONDAY - shift
+    weeks = min((monday + WEEK - run.log.schema.train_start) // WEEK, 8)
+    if weeks < 1:
+        raise UserError(f"{run.log.path}: the training split spans no whole week, Monday to Sunday")
+    week = monday + np.arange(0, WEEK, HOUR // 4)
+    angles = np.asarray(theta(week))
+    hourly = jnp.asarray(angles[::4])
+
+    long = np.asarray(theta(monday + WEEK - np.arange(weeks * WEEK, 0, -HOUR)))
+    x = np.arange(len(long)) / len(long)
+    slope = np.polynomial.polynomial.polyfit(x, long, 1)
+    power = np.abs(np.fft.rfft(long - slope[0] - x[:, None] * slope[1], axis=0)) ** 2
+    power = power.sum(axis=-1)[1:]
+    total = power.sum()
+    top = np.argsort(-power)[: 5 if total > 1e-6 else 0]
+    spectrum = {round(len(long) / int(k + 1), 1): float(power[k] / total) for k in top}
+    return Analysis(
+        attention=attention,
+        utc_offset=utc_offset,
+        hours=(week - monday) / HOUR,
+        angles=angles - angles.mean(axis=0),
+        kernel=np.asarray(kernel(hourly, hourly)),
+        spectrum=spectrum,
+        departure=_departure(theta, monday),
+    )
+
+
+def _departure(theta: Callable[[np.ndarray], Array], monday: int) -> dict[int, float]:
+    rng = np.random.default_rng(0)
+    earlier = monday - WEEK + rng.integers(0, WEEK, 500)
+    later = earlier + rng.integers(60, DAY, 500)
+
+    def k(shift: int) -> Array:
+        angles = [theta(t + shift * HOUR) for t in (earlier, later)]
+        return jnp.mean(jnp.cos(angles[0] - angles[1]), axis=-1)
+
+    still = k(0)
+    return {shift: float(jnp.abs(k(shift) - still).mean()) for shift in (1, 6, 12, 24, 84, 168)}
+
+
+def draw(path: Path, analysis: Analysis, title: str) -> Path:
+    """Angles over a week, the kernel between its hours, and the departure from shift-invariance."""
+    local = analysis.utc_offset is not None
+    week = "local hour of the week" if local else "hour of the week"
+    with figure(path, title, 1, 3, 4.4, 3.6) as (picture, axes):
+        angles, hours, departure = axes[0]
+        planes = analysis.angles.shape[1]
+        for plane in np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]:
+            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, label=f"plane {plane}")
+        monday = "local Monday 00:00" if local else "Monday 00:00 UTC"
+        angles.set(xlabel=f"hours since {monday}", ylabel="angle less its mean (rad)")
+        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 24))
+        image = hours.imshow(analysis.kernel, origin="lower", cmap="viridis", extent=(0, 168) * 2)
+        hours.set(title="mean cos of the angle between two hours", xlabel=week)
+        hours.set(ylabel=week, xticks=range(0, 169, 24), yticks=range(0, 169, 24))
+        hours.grid(False)
+        picture.colorbar(image, ax=hours, shrink=0.8)
+        shifts = [f"{shift} h" for shift in analysis.departure]
+        departure.bar(shifts, list(analysis.departure.values()), color=COLOURS[0])
+        departure.set(title="departure from shift-invariance", xlabel="shift of all times")
+        departure.set(ylabel="mean |change of the cos|")
+    return path

@@ -1,0 +1,209 @@
+"""Which hours of the past a retriever names items of, at every hour of a request.
+
+The last attention of a model with `repeat` says which events of the history name their items again.
+Here its weights at real requests are summed by the hours of the request and of the events, and set
+against an attention that finds all events alike. Their ratio is the *lift*: 1 everywhere for a
+model that does not care for the hour. Beside it stands what the users did: the same for the earlier
+events that have the item which came.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.colors import LogNorm
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import HOUR
+from siren_rope_jax.models.attention import causal_mask
+from siren_rope_jax.models.batch import NextItemBatch
+from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.studies.style import figure
+from siren_rope_jax.training.mesh import on_host_one_late, place_batch
+from siren_rope_jax.training.trained import TrainedRun
+
+HOURS = np.arange(7 * 24)
+"""Of the week, from Monday 00:00; local where the log has UTC offsets."""
+HOUR_OF_DAY = HOURS % 24
+WEEKEND = HOURS // 24 >= 5
+WEEKEND_APART = HOUR_OF_DAY // 2 + 12 * WEEKEND
+"""0..11: two hours each of Monday to Friday; 12..23: those of Saturday and Sunday."""
+
+_apart = (HOUR_OF_DAY[:, None] - HOUR_OF_DAY) % 24
+PAIRS: Mapping[str, Bool[np.ndarray, "168 168"]] = {
+    "hours of day at most 1 apart": np.minimum(_apart, 24 - _apart) <= 1,
+    "days both Monday to Friday, or both not": WEEKEND[:, None] == WEEKEND,
+}
+_FEWEST = 1.0  # requests' worth of events in a cell; fewer have too noisy a lift
+
+
+class HourSums(NamedTuple):
+    """How requests spread something over past events; rows are the request's hours of the week.
+
+    Attributes:
+      spread: every request has a sum of 1.
+      even: what it were if every request found all its past events alike.
+    """
+
+    spread: Float[np.ndarray, "168 168"]
+    even: Float[np.ndarray, "168 168"]
+
+    def lift(self, group: Int[np.ndarray, "168"]) -> Float[np.ndarray, "G G"]:
+        """`spread` over `even` between groups of hours, numbered from 0; NaN where too few."""
+        member = np.eye(group.max() + 1)[group]
+        spread, even = (member.T @ sums @ member for sums in self)
+        return np.where(even < _FEWEST, np.nan, spread / np.maximum(even, _FEWEST))
+
+    def shares(self) -> dict[str, tuple[float, float]]:
+        """The shares of `spread` and of `even` that lie on each of `PAIRS`."""
+        total = max(self.spread.sum(), 1.0)
+        return {
+            name: (float(self.spread[pairs].sum() / total), float(self.even[pairs].sum() / total))
+            for name, pairs in PAIRS.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class AttendedHours:
+    """What the last attention does with the hours of the week, and what there was to learn.
+
+    Attributes:
+      model: the attention, of all requests.
+      users: the past events that have the item which came, of requests where there are any.
+    """
+
+    model: HourSums
+    users: HourSums
+
+    def numbers(self) -> dict[str, Any]:
+        """Shares and the lifts by hour of day (request, past event), as JSON values."""
+        return {
+            name: {
+                "requests": round(float(sums.even.sum())),
+                "shares": {k: {"share": a, "even": b} for k, (a, b) in sums.shares().items()},
+                "lift_by_hour_of_day": [
+                    [None if np.isnan(x) else float(x) for x in row]
+                    for row in sums.lift(HOUR_OF_DAY)
+                ],
+            }
+            for name, sums in (("model", self.model), ("users", self.users))
+        }
+
+
+def attended_hours(run: TrainedRun) -> AttendedHours:
+    """Sums the last attention over the requests of the validation split.
+
+    Raises:
+      UserError: the model has no last attention that names items.
+    """
+    if not (isinstance(run.model, Retriever) and run.model.config.repeat):
+        raise UserError(f"{run.config.variant}: only a retriever with model.repeat names items")
+
+    @jax.jit
+    def sums(params: Any, batch: NextItemBatch) -> tuple[HourSums, HourSums]:
+        result: Any = run.model.apply({"params": params}, batch)
+        request, event = hour_of_week(batch.request_time), hour_of_week(batch.time)
+        request = jnp.where(batch.event >= 0, request, -1)
+        past_BxLxL = causal_mask(batch.segment)[:, 0] & (event >= 0)[:, None, :]
+        same_BxLxL = batch.target[:, :, None] == batch.categorical[:, None, :, 0]
+        same_BxLxL &= batch.target[:, :, None] > 0
+        weights = result.repeat.weight, same_BxLxL.astype(jnp.float32)
+        model, users = (hour_sums(weight, past_BxLxL, request, event) for weight in weights)
+        return model, users
+
+    def batches() -> Iterator[Any]:
+        for batch in run.objective.batches.evaluation("validation"):
+            yield sums(run.params, place_batch(batch, run.mesh))
+
+    total = np.zeros((2, 2, len(HOURS), len(HOURS)))  # float64: many small numbers
+    for part in on_host_one_late(batches()):
+        total += np.asarray(part)
+    return AttendedHours(HourSums(*total[0]), HourSums(*total[1]))
+
+
+def hour_of_week(time: Time) -> Int[Array, "..."]:
+    """0..167 from local Monday 00:00; -1 where there is no time."""
+    local = time.local
+    weekday = (local.day + 3) % 7  # 1970-01-01 was a Thursday
+    return jnp.where(time.known, weekday * 24 + local.second // HOUR, -1)
+
+
+def hour_sums(
+    weight_BxLxL: Float[Array, "B L L"],
+    past_BxLxL: Bool[Array, "B L L"],
+    request_BxL: Int[Array, "B L"],
+    event_BxL: Int[Array, "B L"],
+) -> HourSums:
+    """Sums of one batch; a request without any weight on its past counts nowhere.
+
+    Args:
+      weight_BxLxL: what request i gives to event j; not negative, of any sum.
+      past_BxLxL: which events it has.
+      request_BxL: its hour of the week; -1: there is no request.
+      event_BxL: that of the events.
+    """
+    weight_BxLxL = jnp.where(past_BxLxL, weight_BxLxL, 0.0)
+    counts_BxLx1 = weight_BxLxL.sum(axis=-1, keepdims=True) > 0
+    request_BxLxW = jax.nn.one_hot(request_BxL, len(HOURS)) * counts_BxLx1
+    event_BxLxW = jax.nn.one_hot(event_BxL, len(HOURS))
+
+    def summed(x_BxLxL: Array) -> Any:
+        total_BxLx1 = x_BxLxL.sum(axis=-1, keepdims=True)
+        spread_BxLxL = x_BxLxL / jnp.where(total_BxLx1 > 0, total_BxLx1, 1.0)
+        by_hour_BxLxW = jnp.einsum("bij,bjw->biw", spread_BxLxL, event_BxLxW)
+        return jnp.einsum("biv,biw->vw", request_BxLxW, by_hour_BxLxW)
+
+    return HourSums(summed(weight_BxLxL), summed(past_BxLxL.astype(jnp.float32)))
+
+
+def draw_attended_hours(
+    path: Path, rows: Mapping[str, HourSums], title: str, local: bool = True
+) -> Path:
+    """The lift of each of `rows`: by hour of day, and with the weekend apart.
+
+    Args:
+      path: of the PNG.
+      rows: name -> sums.
+      title: of the whole.
+      local: whether hours are local ones; else UTC.
+    """
+    hour = "local hour" if local else "hour (UTC)"
+    columns = (
+        ("by hour of day", HOUR_OF_DAY, 24, ""),
+        ("weekend apart", WEEKEND_APART, 48, "\nMonday to Friday | Saturday, Sunday"),
+    )
+    with figure(path, title, len(rows), len(columns), 4.6, 3.9) as (picture, grid):
+        for line, (name, sums) in zip(grid, rows.items(), strict=True):
+            for axes, (what, group, size, days) in zip(line, columns, strict=True):
+                image = axes.imshow(
+                    np.maximum(sums.lift(group), 0.01),  # zero, or it would look like too few
+                    origin="lower",
+                    cmap="RdBu_r",
+                    norm=LogNorm(0.25, 4.0),
+                    extent=(0, size, 0, size),
+                )
+                axes.set_facecolor("#BBBBBB")
+                axes.grid(False)
+                for midnight in range(24, size, 24):
+                    axes.axhline(midnight, color="black", lw=0.6)
+                    axes.axvline(midnight, color="black", lw=0.6)
+                ticks = range(0, size + 1, 6)
+                labels = [str(tick % 24) for tick in ticks[:-1]] + ["24"]
+                axes.set_xticks(ticks, labels)
+                axes.set_yticks(ticks, labels)
+                axes.set(title=f"{name}, {what}", ylabel=f"{hour} of the request{days}")
+        for axes, (*_, days) in zip(grid[-1], columns, strict=True):
+            axes.set_xlabel(f"{hour} of a past event{days}")
+        bar = picture.colorbar(
+            image, ax=grid, shrink=0.5, extend="both", ticks=[0.25, 0.5, 1, 2, 4]
+        )
+        bar.set_ticklabels(["¼", "½", "1", "2", "4"])
+        bar.minorticks_off()
+        bar.set_label("lift: 1 as if all past events were alike (grey: too few)")
+    return path

@@ -1,0 +1,336 @@
+"""Another library's SASRec on a prepared log, measured as a run of this one.
+
+RecTools trains in a Python of its own (`rectools_sasrec.py` says why) and hands over the vectors
+of items and queries; ranks, metrics and files then come from the same code as a run's.
+"""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from siren_rope_jax import __version__
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.schema import TRAIN
+from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.metrics.ranks import metrics_of_ranks
+from siren_rope_jax.models.item_ranks import rank_targets
+from siren_rope_jax.studies.bootstrap import Interval, difference
+from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
+from siren_rope_jax.studies.retrieval_bootstrap import read_ranks, resample
+from siren_rope_jax.training.retrieval_scoring import QUERIES_AT_ONCE, Ranked, seen_items
+
+_SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
+_KEYS = (*RUN_KEYS, "config.data.length")  # what a comparison of both has in common
+_NEEDED = ("rectools", "pytorch_lightning", "torch")
+
+
+@dataclass(frozen=True)
+class SasRecConfig:
+    """Arguments of RecTools' SASRecModel, by its names and with its defaults.
+
+    Attributes:
+      n_blocks, n_heads, n_factors, dropout_rate: of the model.
+      session_max_len: events of a history.
+      loss: over all items ("softmax"), or over the target and `n_negatives` others.
+      n_negatives, gbce_t: of the sampled losses.
+      lr, batch_size: of the training; a row of a batch is one user.
+    """
+
+    n_blocks: int = 2
+    n_heads: int = 4
+    n_factors: int = 256
+    dropout_rate: float = 0.2
+    session_max_len: int = 100
+    loss: Literal["softmax", "BCE", "gBCE", "sampled_softmax"] = "softmax"
+    n_negatives: int = 1
+    gbce_t: float = 0.2
+    lr: float = 0.001
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """RecTools' SASRec on a log.
+
+    Attributes:
+      log: directory of a prepared log, split by leaving one out.
+      model: of RecTools.
+      epochs: at most; the one of the best validation NDCG@10 is kept.
+      patience: epochs without a better one before stopping.
+      seed: of everything random.
+      filter_seen: whether items that a user has had before are no candidates in the evaluation.
+    """
+
+    log: str
+    model: SasRecConfig = field(default_factory=SasRecConfig)
+    epochs: int = 100
+    patience: int = 10
+    seed: int = 0
+    filter_seen: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.epochs >= 1, "epochs", "at least 1")
+        check(self.patience >= 1, "patience", "at least 1")
+
+
+def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
+    """Trains the peer, unless `workdir` holds what came of it, and evaluates it as a run.
+
+    Args:
+      config: what to train on what.
+      python: an interpreter that has RecTools.
+      workdir: gets predictions.parquet and result.json of the test split, and data.json, as a
+        run's are.
+
+    Returns:
+      what result.json holds: as a run's, and "validation", the metrics of that split, and "peer",
+      what RecTools says of the training. There is no NLL: scores need not be log-probabilities.
+
+    Raises:
+      UserError: the log is not split by leaving one out, there is no RecTools, its training
+        failed, or `workdir` is neither empty nor of this peer.
+    """
+    log = _open_log(config)
+    _train(config, log, python, workdir)
+    fitted = read_json(workdir / "fit.json")
+    with np.load(workdir / "vectors.npz") as file:
+        vectors = dict(file)
+    ranked = {
+        split: rank(log, split, vectors[split], vectors["items"], config.filter_seen)
+        for split in ("validation", "test")
+    }
+    evaluated = Evaluated.of(log, ranked["test"])
+    outcome = result(
+        evaluated,
+        _as_experiment(config),
+        split="test",
+        step=fitted["best_epoch"],
+        parameters=fitted["parameters"],
+        train_seconds=fitted["train_seconds"],
+        training_ended=True,
+    )
+    outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
+    outcome["peer"] = fitted
+    write_predictions(workdir, evaluated, "retrieval")
+    write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
+    write_json(workdir / "result.json", outcome)
+    return outcome
+
+
+def _open_log(config: PeerConfig) -> PreparedLog:
+    log = PreparedLog.open(config.log)
+    if log.schema.protocol != "leave_one_out":
+        raise UserError(
+            f"{config.log}: is split by time; the peer takes a log that was prepared with "
+            "--config.split.kind=leave_one_out"
+        )
+    return log
+
+
+def _as_experiment(config: PeerConfig) -> dict[str, Any]:
+    """The config as a run's result.json holds it."""
+    return {
+        "task": "retrieval",
+        "variant": "rectools_sasrec",
+        "seed": config.seed,
+        "filter_seen": config.filter_seen,
+        "data": {
+            "path": config.log,
+            "target_task": "",
+            "length": config.model.session_max_len,
+        },
+        "model": {"query_time": None, **asdict(config.model)},
+        "epochs": config.epochs,
+        "patience": config.patience,
+    }
+
+
+def peer_events(log: PreparedLog, longest: int) -> dict[str, np.ndarray]:
+    """What RecTools learns from and is asked about: events.npz of `rectools_sasrec.py`.
+
+    Args:
+      log: the log.
+      longest: events of a history that the model reads at once.
+    """
+    item, events = log.schema.categorical[0], log.events()
+    ids, split = item.known_ids(events.rows[f"categorical/{item.name}"]), events.rows["split"]
+    learnt = np.flatnonzero((split == TRAIN) & (ids > 0))
+    session, place = sessions(events.user[learnt], longest)
+    return {
+        "user": events.user,
+        "item": ids,
+        "split": split,
+        "session": session,
+        "session_item": ids[learnt][place],
+    }
+
+
+def sessions(
+    user: Int[np.ndarray, " N"], longest: int
+) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
+    """Cuts histories into sessions that ask for every event but a user's first exactly once.
+
+    RecTools learns from the last events of a user only; from these sessions, taken for users, it
+    learns from all. Each has at most `longest` events to ask for, and one more before them.
+
+    Args:
+      user: of each event; a user's stand together, oldest first.
+      longest: at least 1.
+
+    Returns:
+      the number of each session's events, and which events they are, session after session, oldest
+      first.
+    """
+    pieces = []
+    for own in np.split(np.arange(len(user)), np.flatnonzero(np.diff(user)) + 1):
+        stops = range(len(own), min(1, len(own) - 1), -longest)
+        pieces += [own[max(stop - longest - 1, 0) : stop] for stop in reversed(stops)]
+    number = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    return number, np.concatenate(pieces)
+
+
+def rank(
+    log: PreparedLog,
+    split: str,
+    query: Float[np.ndarray, "N D"],
+    items: Float[np.ndarray, "V D"],
+    filter_seen: bool,
+) -> Ranked:
+    """Ranks the items of a split's events as `RankScorer` does, by given vectors.
+
+    Args:
+      log: the log.
+      split: which of its events to rank.
+      query: one per event of the split, in order.
+      items: by id; row 0 is not ranked.
+      filter_seen: leaves out items that the user had before.
+
+    Returns:
+      NaN for every NLL.
+
+    Raises:
+      ValueError: shapes that do not fit the log.
+    """
+    item, asked = log.schema.categorical[0], log.events(split)
+    target = item.known_ids(asked.rows[f"categorical/{item.name}"])
+    if len(query) != len(asked.event) or len(items) != item.rows:
+        raise ValueError(
+            f"{len(query)} queries and {len(items)} rows of items, but {len(asked.event)} events "
+            f"of the {split} split and {item.rows} rows"
+        )
+    ranks = [np.zeros(0, np.int32)]
+    rank_of = jax.jit(rank_targets)
+    for start in range(0, len(query), QUERIES_AT_ONCE):
+        part = slice(start, start + QUERIES_AT_ONCE)
+        nothing = np.zeros((len(query[part]), 0), np.int32)
+        seen = seen_items(log, asked.event[part]) if filter_seen else nothing
+        ranks.append(np.asarray(rank_of(query[part], items, target[part], seen)[0]))
+    return Ranked(asked.event, np.concatenate(ranks), np.full(len(query), np.nan))
+
+
+def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
+    """Refuses runs that the peer cannot be compared with; it need not have trained yet.
+
+    Args:
+      ours: directories of finished runs.
+      config: of the peer.
+
+    Raises:
+      UserError: one is not finished, reads histories of another length, or was evaluated otherwise
+        or on another log; or as `compare` of the log.
+    """
+    log = _open_log(config)
+    peer = {
+        "config": _as_experiment(config),
+        "split": "test",
+        "protocol": log.schema.protocol,
+        "catalogue": log.schema.categorical[0].known,
+        "log": {"fingerprint": log.fingerprint},
+        "version": __version__,
+    }
+    check_alike({"the peer": peer} | {str(run): finished_run(run) for run in ours}, _KEYS)
+
+
+def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
+    """By how much runs of this library are better, a mean over them, with paired 95 % intervals.
+
+    Args:
+      ours: directories of finished runs, one per seed.
+      peer: directory of the peer.
+
+    Raises:
+      UserError: one is not finished, or they were evaluated otherwise or on other events.
+    """
+    check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
+    paths = [path / "predictions.parquet" for path in ours]
+    other = peer / "predictions.parquet"
+    a, b = resample(read_ranks(paths, other)), resample(read_ranks([other], paths[0]))
+    return {metric: difference(a[metric], b[metric]) for metric in a if metric != "nll"}
+
+
+def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:
+    """Lets RecTools write fit.json and vectors.npz."""
+    events = peer_events(log, config.model.session_max_len)
+    settings = {
+        "trained_with": __version__,
+        "events": _digest(events),
+        "model": to_dict(config.model),
+        "epochs": config.epochs,
+        "patience": config.patience,
+        "seed": config.seed,
+        "filter_seen": config.filter_seen,
+        "log": log.fingerprint,
+    }
+    path = workdir / "settings.json"
+    if path.is_file():
+        if read_json(path) != settings:
+            raise UserError(
+                f"{workdir} belongs to a peer with other settings, on other data or of another "
+                f"version than siren-rope-jax {__version__}; choose another --workdir, or remove "
+                "this one"
+            )
+        if (workdir / "fit.json").is_file():
+            return
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"{workdir} is no empty directory, and no peer's; choose another --workdir")
+    _check_python(python)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)  # first: from here on the directory is this peer's
+    np.savez(workdir / "events.npz", **events)  # type: ignore[arg-type]
+    done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
+    if done.returncode:
+        raise UserError(f"RecTools' training ended with status {done.returncode}; see above")
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of what the arrays hold."""
+    found = hashlib.sha256()
+    for name, array in arrays.items():
+        found.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
+    return found.hexdigest()[:16]
+
+
+def _check_python(python: str) -> None:
+    find = f"import importlib.util as u; print(*[m for m in {_NEEDED} if u.find_spec(m) is None])"
+    try:
+        done = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True)
+        missing = done.stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"--python={python} cannot be run: {error}") from error
+    if missing:
+        raise UserError(
+            f"--python={python} has no {', '.join(missing)}; RecTools wants an environment of its "
+            "own (python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'), then "
+            "--python=peer/bin/python"
+        )
