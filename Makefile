@@ -3,24 +3,34 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUNS ?= runs/demo
+# The versions to install: constraints/floors.txt for the oldest, nothing for the newest.
+CONSTRAINTS ?= constraints/pinned.txt
+WORKERS ?= 2
 
-.PHONY: demo test lint notebook clean
+.PHONY: install demo test test-fast lint notebook clean
 
-$(BIN)/.installed: setup.cfg constraints.txt
+$(BIN)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
 	touch $@
+
+install: $(BIN)/.installed  ## the package with all extras and the tools for its tests
 
 demo: $(BIN)/.installed  ## ordinal RoPE against SIREN-RoPE on the built-in feed, with pictures
 	$(BIN)/python experiments/ablate.py --config=configs/ablation/demo.py --workdir=$(RUNS)
 
-test: $(BIN)/.installed  ## all tests; pass `-m 'not slow'` to pytest for the fast ones
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(BIN)/.installed  ## all tests
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-lint: $(BIN)/.installed  ## style and types
+test-fast: $(BIN)/.installed  ## the tests that take a few seconds at most
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow'
+
+lint: $(BIN)/.installed  ## style, types, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 CHECKINS := $(wildcard $(SIREN_ROPE_DATA)/foursquare_nyc/NYC.npy)
 

@@ -12,8 +12,8 @@ epoch, because articles live for days.
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
-from siren_rope_jax.rotation.variants import variant
-from siren_rope_jax.training.experiment import RankingExperiment
+from siren_rope_jax.rotation.variants import ranking_variant
+from siren_rope_jax.training.kinds.ranking import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
@@ -30,7 +30,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "embedding_width": 16,
                 "head_widths": (128,),
                 "dropout": 0.1,
-                **variant(name, category="referrer_type"),
+                **ranking_variant(name, category="referrer_type"),
             },
             "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.01},
             "training": {"epochs": 1.0, "evaluations_per_epoch": 2, "patience": 3},

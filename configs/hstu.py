@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
 from siren_rope_jax.rotation.variants import retrieval_variant
-from siren_rope_jax.training.experiment import RetrievalExperiment
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 
 
 def get_config(name: str = "hstu_bias_only") -> ConfigDict:
@@ -32,7 +32,7 @@ def get_config(name: str = "hstu_bias_only") -> ConfigDict:
                 "block": "hstu",
                 "normalize": True,
                 "temperature": 0.05,
-                "learned_positions": name.removesuffix("_event") == "hstu_bias_only",
+                "learned_positions": name == "hstu_bias_only",
                 "dropout": 0.2,
                 **retrieval_variant(name),
             },

@@ -12,8 +12,8 @@ minutes on two cores; test NE of every variant about .83 / .80 (like, love).
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
-from siren_rope_jax.rotation.variants import variant
-from siren_rope_jax.training.experiment import RankingExperiment
+from siren_rope_jax.rotation.variants import ranking_variant
+from siren_rope_jax.training.kinds.ranking import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
@@ -30,7 +30,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "embedding_width": 32,
                 "head_widths": (128,),
                 "dropout": 0.3,
-                **variant(name),
+                **ranking_variant(name),
             },
             "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.1},
             "training": {"epochs": 30.0, "evaluations_per_epoch": 1, "patience": 5},

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
 from siren_rope_jax.rotation.variants import retrieval_variant
-from siren_rope_jax.training.experiment import RetrievalExperiment
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:

@@ -11,8 +11,8 @@ test NE of siren_rope about .77 / .76 / .80 (contribution, like, long_dwell), of
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
-from siren_rope_jax.rotation.variants import variant
-from siren_rope_jax.training.experiment import RankingExperiment
+from siren_rope_jax.rotation.variants import ranking_variant
+from siren_rope_jax.training.kinds.ranking import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
@@ -34,7 +34,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "layers": 2,
                 "embedding_width": 16,
                 "head_widths": (128,),
-                **variant(name, category="topic"),
+                **ranking_variant(name, category="topic"),
             },
             "optimizer": {"learning_rate": 1.5e-3},
             "training": {"epochs": 3.0, "evaluations_per_epoch": 1},

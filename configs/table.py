@@ -13,8 +13,8 @@ model.width, model.layers and data.length; for a small one model.dropout.
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete
-from siren_rope_jax.rotation.variants import variant
-from siren_rope_jax.training.experiment import RankingExperiment
+from siren_rope_jax.rotation.variants import ranking_variant
+from siren_rope_jax.training.kinds.ranking import RankingExperiment
 
 
 def get_config(name: str = "siren_rope") -> ConfigDict:
@@ -31,7 +31,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
                 "embedding_width": 32,
                 "head_widths": (128,),
                 "dropout": 0.1,
-                **variant(name),
+                **ranking_variant(name),
             },
             "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.01},
             "training": {"epochs": 10.0, "evaluations_per_epoch": 1, "patience": 3},

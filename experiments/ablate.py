@@ -1,13 +1,13 @@
-"""Trains variants x seeds x data sets and writes one report.
+"""Trains every variant on every data set with every seed, and writes one report.
 
     python experiments/ablate.py --config=configs/ablation/NAME.py --workdir=DIR \
         [--config.jobs=2] [--variants=ordinal,siren_rope]
 
-Runs go side by side on a CPU or a GPU; on a TPU, which belongs to one process at a time, let
---config.jobs be 1. Seed follows seed. The same command again goes on where it was stopped. Writes
-report.md, report.json and pictures of those of these runs that are finished into DIR, also when it
-is interrupted by Ctrl-C, and every run into DIR/<dataset>/<variant>/seed_<s>, and prints the
-report.
+--config.jobs is the number of runs at a time; on a TPU, which serves one process at a time, it must
+be 1. The first seed of all variants is trained first, then the next. Every run is written to
+DIR/<dataset>/<variant>/seed_<s>; report.md, report.json and pictures of the finished runs are
+written to DIR, also after Ctrl-C, and the report is printed. The same command resumes an
+interrupted ablation.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the runs and the report.", required=True
 )
 _VARIANTS = flags.DEFINE_list(
-    "variants", None, "Compare only these variants, the baseline among them; none: all."
+    "variants", None, "Compare only these variants, the baseline among them; all by default."
 )
 flags.mark_flag_as_required("config")
 
@@ -43,7 +43,8 @@ def main() -> None:
     if path.is_file():
         print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     if failures:
-        raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")
+        failed = f"{len(failures)} of {len(runs)} runs failed"
+        raise UserError(workdir, f"{failed}: {'; '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
 from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
 from siren_rope_jax.training.trained import TrainedRun
@@ -54,7 +53,7 @@ def main() -> None:
     for entry in numbers["departure"]:
         shift, change = entry["shift_hours"], entry["change"]
         print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
-    if analysis.attention == "last" and isinstance(run.model, Retriever):
+    if analysis.attention == "last" and run.setup.kind.name == "retrieval":
         numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
     write_json(workdir / f"analysis{other}.json", numbers)
 

@@ -1,15 +1,15 @@
-"""Trains another library's SASRec (RecTools') on a prepared log, and measures it as a run of ours.
+"""Trains RecTools' SASRec on a prepared log and evaluates it like a run of this library.
 
     python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'
     python experiments/compare_peer.py --config=configs/peer/NAME.py --python=peer/bin/python \
         --workdir=DIR [--ours=RUN[,RUN...]] [--config.key=value ...]
 
-The log is one prepared with --config.split.kind=leave_one_out. Same events (those of a long history
-as several users, since RecTools learns from a user's last ones only), same length of history, same
-ranking of the same items by the same code; the model, its batches, loss and optimiser are
-RecTools'. Writes result.json and predictions.parquet into DIR, and prints the metrics; with --ours,
-runs of experiments/train.py on the same log and evaluated alike, also their training times and the
-differences. The same command again does not train again.
+The log must have been prepared with --config.split.kind=leave_one_out. The model, its batches, loss
+and optimiser are RecTools'. The events, the length of the history and the code that ranks the items
+are the same as for our runs; long histories are split into several users, because RecTools learns
+only from the last events of a user. Writes result.json and predictions.parquet into DIR and prints
+the metrics. With --ours, runs of experiments/train.py on the same log, also prints their training
+times and the differences. A repeated command does not train again.
 """
 
 import sys
@@ -25,10 +25,10 @@ from siren_rope_jax.studies.comparable import finished_run
 from siren_rope_jax.studies.peer import PeerConfig, check_comparable, compare, difference_to
 from siren_rope_jax.studies.tables import interval
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="The peer, and its log.")
-_PYTHON = flags.DEFINE_string("python", sys.executable, "An interpreter that has RecTools.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="The peer and its log.")
+_PYTHON = flags.DEFINE_string("python", sys.executable, "A Python interpreter with RecTools.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the peer's run.", required=True)
-_OURS = flags.DEFINE_list("ours", [], "Directories of our runs, one per seed.")
+_OURS = flags.DEFINE_list("ours", [], "Directories of runs to compare, one per seed.")
 flags.mark_flag_as_required("config")
 
 
@@ -36,20 +36,19 @@ def main() -> None:
     """Runs what the flags describe."""
     config = from_config_dict(PeerConfig, _CONFIG.value)
     workdir, ours = Path(_WORKDIR.value), [Path(path) for path in _OURS.value]
-    check_comparable(ours, config)  # now, because training takes long
+    check_comparable(ours, config)  # before the long training
     outcome = compare(config, _PYTHON.value, workdir)
     print(as_text(outcome))
     fitted = outcome["peer"]
     print(
-        f"{fitted['train_seconds']:.0f} s of training, {fitted['epochs']} epochs, best the "
-        f"{fitted['best_epoch']}., validation NDCG@10 {outcome['validation']['ndcg@10']:.4f}; "
+        f"{fitted['train_seconds']:.0f} s of training; best epoch {fitted['best_epoch']} of "
+        f"{fitted['epochs']}, validation NDCG@10 {outcome['validation']['ndcg@10']:.4f}; "
         + ", ".join(f"{name} {version}" for name, version in fitted["versions"].items())
     )
     for run in ours:
         print(f"{run.name}: {finished_run(run)['train_seconds']:.0f} s of training")
     if ours:
-        better = difference_to(ours, workdir)
-        for metric, found in better.items():
+        for metric, found in difference_to(ours, workdir).items():
             print(f"ours minus the peer's {metric.upper()}: {interval(found._asdict())}")
 
 

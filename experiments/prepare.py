@@ -1,12 +1,12 @@
-"""Prepares a raw event log for training: checks, encodes and splits it, once.
+"""Prepares a raw event log for training: checks, encodes and splits it.
 
     python experiments/prepare.py --config=configs/data/NAME.py --input=PATH --output=DIR \
         [--config.key=value ...]
     python experiments/prepare.py --config=configs/data/NAME.py --download --output=DIR
 
-The second form fetches the log first, after printing its terms, where the publisher offers a plain
-link; the file stays in --downloads for the next time. The built-in feed, configs/data/synthetic.py,
-is generated and takes neither --input nor --download.
+The second form prints the terms of the log and downloads it, if the publisher offers a direct link;
+the file stays in --downloads for the next time. The built-in feed, configs/data/synthetic.py, is
+generated and takes neither --input nor --download.
 """
 
 from absl import flags
@@ -18,25 +18,25 @@ from siren_rope_jax.prepare.download import fetch_log
 from siren_rope_jax.prepare.make import make_log
 from siren_rope_jax.prepare.writer import check_new
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Which columns are what.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the columns of the log mean.")
 _INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "The folder to write; must not exist or be empty.", required=True
+    "output", None, "The folder to write, which must be new or empty.", required=True
 )
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Whether to fetch the log instead of --input.")
-_DOWNLOADS = flags.DEFINE_string("downloads", "runs/downloads", "Where fetched files are kept.")
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Download the log; replaces --input.")
+_DOWNLOADS = flags.DEFINE_string("downloads", "runs/downloads", "Where to keep downloads.")
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """Prepares what the flags describe and prints what was found."""
     if _DOWNLOAD.value and _INPUT.value is not None:
-        raise UserError("--input and --download: both name the log; give one of them")
-    check_new(_OUTPUT.value)  # before anything is fetched
+        raise UserError("--download", "--input names the log already; give only one of them")
+    check_new(_OUTPUT.value)  # before anything is downloaded
     source = fetch_log(_CONFIG.value, _DOWNLOADS.value) if _DOWNLOAD.value else _INPUT.value
     report = make_log(_CONFIG.value, source, _OUTPUT.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
-    if report.get("protocol") == "leave_one_out":
+    if report["protocol"] == "leave_one_out":
         print("test is each user's last event, validation the one before it")
     else:
         print(f"train until {report['train_end']}, validation until {report['validation_end']}")
@@ -44,10 +44,10 @@ def main() -> None:
         unknown = report["unknown_item_events"][split]
         rates = ", ".join(f"{t} {r[split]['rate']:.1%}" for t, r in report["tasks"].items())
         positive = f"; positive: {rates}" if rates else ""
-        print(f"{split}: {count} events, {unknown} of an unknown item{positive}")
+        print(f"{split}: {count} events, {unknown} with an unknown item{positive}")
     for task, floors in report.get("floors", {}).items():
         values = ", ".join(f"{name} {ne:.4f}" for name, ne in floors.items())
-        print(f"{task}: NE on test of {values}")
+        print(f"{task}: NE on test: {values}")
     for warning in report["warnings"]:
         print(f"note: {warning}")
     print(f"wrote {_OUTPUT.value} in {report['seconds']} s")

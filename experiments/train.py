@@ -14,9 +14,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.evaluation.evaluate import as_text, train_and_evaluate
+from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
+from siren_rope_jax.rotation.variants import check_not_variant
 from siren_rope_jax.studies.plots import draw_run
-from siren_rope_jax.training.experiment import read_experiment
+from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mesh import is_main, join
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
@@ -33,9 +35,13 @@ flags.mark_flag_as_required("config")
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    check_not_variant(overrides.get("variant", ""))
+    config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value)
-    outcome = train_and_evaluate(read_experiment(_CONFIG.value), workdir)
+    fit(config, workdir)
+    outcome = evaluate_run(workdir)
     if is_main():
         print(as_text(outcome))
         draw_run(workdir)

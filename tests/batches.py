@@ -6,24 +6,32 @@ import jax
 import numpy as np
 
 from siren_rope_jax.base.config import from_config_dict
-from siren_rope_jax.models.batch import Batch, Inputs, NextItemBatch
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
 from siren_rope_jax.models.ranker import Ranker, RankerConfig
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.rotation.sources import AngleSource
 from siren_rope_jax.rotation.time import Time, TimeScale
-from siren_rope_jax.rotation.variants import retrieval_variant, variant
+from siren_rope_jax.rotation.variants import ranking_variant, retrieval_variant
 
 START = 1_700_000_000  # Unix seconds
 SPAN = 60 * 86_400
-INPUTS = Inputs({"item": 20, "topic": 5}, ("like", "share"), 12, TimeScale.fit(START, START + SPAN))
+DATA = DataSpec(
+    {"item": 20, "topic": 5},
+    ("like", "share"),
+    context_length=12,
+    scale=TimeScale.fit(START, START + SPAN),
+    dense=3,
+    context=2,
+    actions=4,
+)
 
 
-def random_batch(seed: int = 0, rows: int = 2, length: int = 12) -> Batch:
+def random_batch(seed: int = 0, rows: int = 2, length: int = 12) -> RankingBatch:
     """Full rows of one history each, with random features and ascending times."""
     rng = np.random.default_rng(seed)
     shape = (rows, length)
     seconds = np.sort(rng.integers(START, START + SPAN, shape), axis=-1)
-    return Batch(
+    return RankingBatch(
         categorical=np.stack([rng.integers(0, 20, shape), rng.integers(0, 5, shape)], -1).astype(
             np.int32
         ),
@@ -62,12 +70,12 @@ def random_next_items(seed: int = 0, rows: int = 2, length: int = 12) -> NextIte
 def small_config(name: str, **changes: Any) -> RankerConfig:
     """A small ranking model of a named variant."""
     sizes = {"width": 16, "heads": 2, "layers": 2, "embedding_width": 4, "head_widths": (32,)}
-    return from_config_dict(RankerConfig, {**sizes, **variant(name, "topic"), **changes})
+    return from_config_dict(RankerConfig, {**sizes, **ranking_variant(name, "topic"), **changes})
 
 
 def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
     """A small model and its parameters, with gates away from special values."""
-    model = Ranker(small_config(name, **changes), INPUTS)
+    model = Ranker(small_config(name, **changes), DATA)
     params = model.init(jax.random.key(seed), jax.device_put(random_batch()))["params"]
     return model, params
 
@@ -81,7 +89,7 @@ def small_retriever_config(name: str, **changes: Any) -> RetrieverConfig:
 
 def small_retriever(name: str, seed: int = 1, **changes: Any) -> tuple[Retriever, Any]:
     """A small next-item model and its parameters."""
-    model = Retriever(small_retriever_config(name, **changes), INPUTS)
+    model = Retriever(small_retriever_config(name, **changes), DATA)
     padding = jax.device_put(random_next_items())
     return model, model.init(jax.random.key(seed), padding)["params"]
 

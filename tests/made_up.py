@@ -1,19 +1,24 @@
-"""Made-up logs and runs for tests: real files in the package's formats, without training."""
+"""Made-up logs, runs and ablations: real files in the package's formats, without training."""
 
 import json
 
 import numpy as np
 import pyarrow as pa
+from ml_collections import ConfigDict
 
+from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.files import write_json
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Categorical, Schema
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.prepare.writer import encode_ids, write_log
-from siren_rope_jax.training.ranking_scoring import Scored
-from siren_rope_jax.training.retrieval_scoring import Ranked
+from siren_rope_jax.studies import ablation
+from siren_rope_jax.training.kinds import KINDS
+from siren_rope_jax.training.kinds.ranking import Scored
+from siren_rope_jax.training.rank_scorer import Ranked
+from siren_rope_jax.training.workdir import claim_workdir
 
 MONDAY = 1_700_438_400  # Monday 2023-11-20 00:00 UTC
 TASKS = ("like", "long")
@@ -58,7 +63,7 @@ def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
     truth = log.baselines()["oracle/like"].to_numpy()[event]
     logit = np.log(truth / (1 - truth))[:, None] + noise * rng.normal(size=(len(event), len(TASKS)))
     scores = (1 / (1 + np.exp(-logit))).astype(np.float32)
-    config = {"task": "ranking", "variant": variant, "seed": seed} | config
+    config = {"kind": "ranking", "variant": variant, "seed": seed} | config
     best = {f"ne/{task}": 0.9 + 0.2 * noise for task in TASKS}
     scored = Scored(event, scores, np.full(scores.shape, np.nan))
     return _write_run(workdir, log, scored, config, best)
@@ -73,7 +78,7 @@ def make_retrieval_run(workdir, log, config, *, variant="ordinal", seed=0, noise
     rank = np.minimum(np.exp(3 * noise * rng.exponential(size=len(event))), item.known)
     rank = np.where(target > 0, rank, 0).astype(np.int32)
     nll = np.where(target > 0, 0.5 + np.log(np.maximum(rank, 1)), np.nan).astype(np.float32)
-    config = {"task": "retrieval", "variant": variant, "seed": seed, "filter_seen": False,
+    config = {"kind": "retrieval", "variant": variant, "seed": seed, "filter_seen": False,
               "model": {"query_time": "request"}} | config  # fmt: skip
     best = {"nll": 3 + noise, "mrr": 0.4 - 0.1 * noise, "hr@10": 0.7, "ndcg@10": 0.5 - 0.1 * noise}
     return _write_run(workdir, log, Ranked(event, rank, nll), config, best)
@@ -85,7 +90,7 @@ def _write_run(workdir, log, scored, config, best):
     variant, seed = config["variant"], config["seed"]
     rng = np.random.default_rng([seed, len(variant)])
     evaluated = Evaluated.of(log, scored)
-    write_predictions(workdir, evaluated, config["task"])
+    write_predictions(workdir, evaluated, KINDS[config["kind"]])
     outcome = result(
         evaluated, config, split="test", step=500, parameters=12_345 + len(variant),
         train_seconds=61.0 + 20 * seed,
@@ -104,3 +109,72 @@ def _write_run(workdir, log, scored, config, best):
                 lines.write(json.dumps({"step": step, "kind": "validation"} | value) + "\n")
     write_json(workdir / "result.json", outcome)  # last: its presence says "finished"
     return outcome
+
+
+BASES = {
+    "ranking": """
+from ml_collections import ConfigDict
+from siren_rope_jax.rotation.variants import ranking_variant
+
+def get_config(name="ordinal"):
+    return ConfigDict({
+        "variant": name, "seed": 0,
+        "data": {"path": "", "length": 16, "stride": 8, "batch_size": 32},
+        "model": {"width": 8, "heads": 1, "layers": 1, "embedding_width": 4, "head_widths": (8,),
+                  "dropout": 0.9, **ranking_variant(name)},
+        "training": {"epochs": 1.0, "log_every": 5},
+    })
+""",
+    "retrieval": """
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.rotation.variants import retrieval_variant
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
+
+def get_config(name="ordinal"):
+    return complete(RetrievalExperiment, {
+        "variant": name, "data": {"path": "", "length": 16, "stride": 8, "batch_size": 32},
+        "model": {"width": 8, "heads": 1, "layers": 1, "dropout": 0.9, **retrieval_variant(name)},
+        "training": {"epochs": 1.0, "log_every": 5},
+    })
+""",
+}
+"""Config files of experiments, by kind."""
+LOGS = {"ranking": {}, "retrieval": {"items": 300, "min_count": 1}}
+MIDDLE = {
+    "ranking": {"name": "middle", "argument": "ordinal", "overrides": {"model.dropout": 0.5}},
+    "retrieval": {"name": "siren_rope_event", "overrides": {"model.dropout": 0.5}},
+}
+
+
+def train(config, workdir):
+    """Stands in for training: writes a run's files, with the config's dropout as its noise.
+
+    A module-level function, as worker processes import it by name.
+    """
+    log = PreparedLog.open(config.data.path)
+    claim_workdir(workdir, config, log.fingerprint)
+    make = {"ranking": make_run, "retrieval": make_retrieval_run}[config.kind]
+    make(workdir, log, to_dict(config),
+         variant=config.variant, seed=config.seed, noise=config.model.dropout)  # fmt: skip
+
+
+def make_plan(tmp_path, kind="ranking", **changes):
+    """An ablation of three variants with two seeds, and its runs."""
+    (tmp_path / "base.py").write_text(BASES[kind])
+    log = tmp_path / "log"
+    if not log.exists():
+        make_log(log, users=60, **LOGS[kind])
+    data = {"name": "made_up", "base": str(tmp_path / "base.py"), "prepared": str(log)}
+    values = {
+        "name": "Noise",
+        "variants": (
+            {"name": "ordinal"},
+            {"name": "siren_rope", "overrides": {"model.dropout": 0.1}},
+            MIDDLE[kind],
+        ),
+        "datasets": ({**data, **changes.pop("data", {})},),
+        "seeds": (0, 1),
+        "baseline": "ordinal",
+    }
+    spec = ablation.load_ablation(ConfigDict(values | changes))
+    return spec, ablation.plan(spec, tmp_path / "out")

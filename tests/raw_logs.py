@@ -1,17 +1,21 @@
 """Raw logs for the tests of prepare: written as text or Parquet, prepared with the real code."""
 
 import gzip
-import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from siren_rope_jax.base import config as base_config
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
+from tests.refusals import refused
 from tests.scripts import ROOT
 
 START = 1_700_000_000
@@ -35,7 +39,7 @@ def raw_log(rows: int = 300, seed: int = 0) -> pd.DataFrame:
 
 
 def write(path, frame: pd.DataFrame):
-    """Writes the frame as the path's name says and returns the path."""
+    """Writes the frame in the format of the path's name and returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
@@ -49,7 +53,7 @@ def write(path, frame: pd.DataFrame):
 
 
 def config(**values) -> PrepareConfig:
-    """The config of `raw_log`, with changes."""
+    """The config for `raw_log`, with changes."""
     defaults = SMALL | {"name": "raw", "tasks": {"like": "rating >= 4"}}
     return PrepareConfig.load(config_dict(**(defaults | values)))
 
@@ -63,10 +67,7 @@ def prepared(tmp_path, frame: pd.DataFrame, name: str = "log.csv", **values) -> 
 
 def load_config_file(name: str, *variant: str):
     """The ConfigDict of configs/data/NAME.py, or of a variant of it."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/data/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*variant)
+    return base_config.load_config_file(ROOT / f"configs/data/{name}.py", {}, *variant)
 
 
 def data_config(name: str, *variant: str, **values) -> PrepareConfig:
@@ -94,6 +95,17 @@ def assert_same(found: PreparedLog, expected: PreparedLog, what: str = "") -> No
     assert found.dtype == expected.dtype
     for name in found.dtype.names:  # by field, since only so NaN equals NaN
         np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{what} {name}")
+
+
+@contextmanager
+def refused_in_one_line(about: str | Path, *named: object) -> Iterator[None]:
+    """As `refused`; whatever file, engine or server caused the error, its message is one line."""
+    with refused(about, *named):
+        try:
+            yield
+        except UserError as error:
+            assert "\n" not in str(error)
+            raise
 
 
 def real_file(name: str) -> Path:

@@ -7,34 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME, WEEK
-from siren_rope_jax.rotation.encoding import AngleEncoding, Signals
-from siren_rope_jax.rotation.rotate import ladder
-from siren_rope_jax.rotation.sources import AngleSource
+from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
+from siren_rope_jax.rotation.rotate import Rotation, ladder
+from siren_rope_jax.rotation.rotary import TimeRotary
+from siren_rope_jax.rotation.sources import MAPS, AngleMap, AngleSource, Signals
 from siren_rope_jax.rotation.time import Time, TimeScale, phases
-from siren_rope_jax.rotation.variants import VARIANTS, variant
+from siren_rope_jax.rotation.variants import ENCODINGS
+from siren_rope_jax.rotation.variants import encoding as named
 from tests.batches import SPAN, START, source
+from tests.refusals import refused
 
 HEADS, PLANES, LENGTH = 2, 4, 6
-OTHERS = {
-    "time_in_embedding",
-    "time_in_embedding_cyclic",
-    "ordinal_interleaved",
-    "siren_rope_interleaved",
-}
-ENCODINGS = [v for v in VARIANTS if v not in OTHERS]
 SCALE = TimeScale.fit(START, START + SPAN)
 
 
-def encoding(sources: dict[str, AngleSource], layers: int = 2, **changes: Any) -> AngleEncoding:
-    return AngleEncoding(
-        sources, HEADS, PLANES, layers, SCALE, {"topic": 5}, context_length=LENGTH, **changes
-    )
+def encoding(sources: dict[str, AngleSource], **changes: Any) -> AngleEncoding:
+    return AngleEncoding(sources, HEADS, PLANES, SCALE, {"topic": 5}, **changes)
 
 
 def sources_of(name: str) -> dict[str, AngleSource]:
-    return {k: source(**v) for k, v in variant(name, "topic")["encoding"].items()}
+    return {k: source(**v) for k, v in named(name, "topic").items()}
 
 
 def signals(shift: int = 0, position: int = 0, seconds: np.ndarray | None = None) -> Signals:
@@ -50,10 +43,17 @@ def signals(shift: int = 0, position: int = 0, seconds: np.ndarray | None = None
 
 def angles_of(
     module: AngleEncoding, given: Signals, params: Any = None, seed: int = 0
-) -> tuple[list[jax.Array], Any]:
+) -> tuple[jax.Array, Any]:
+    """The trunk's angles, and the parameters."""
     if params is None:
         params = module.init(jax.random.key(seed), given).get("params", {})
-    return module.apply({"params": params}, given), params
+    return module.apply({"params": params}, given)[TRUNK], params
+
+
+def with_gate(params: Any, source: str, value: Any) -> Any:
+    """The parameters with another gate of one source, of the same shape."""
+    gate = jnp.broadcast_to(value, params[source]["gate"].shape)
+    return {**params, source: {**params[source], "gate": gate}}
 
 
 def differences(theta: jax.Array) -> jax.Array:
@@ -65,39 +65,38 @@ def differences(theta: jax.Array) -> jax.Array:
 def test_omega_zero_and_lambda_one_is_rope_exactly() -> None:
     module = encoding(sources_of("siren_rope"))
     _, params = angles_of(module, signals())
-    params = {**params, "time_gate": jnp.zeros_like(params["time_gate"])}
+    params = with_gate(params, "time", 0.0)
     theta, _ = angles_of(module, signals(), params)
     rope, _ = angles_of(encoding(sources_of("ordinal")), signals())
     expected = np.arange(LENGTH)[:, None, None] * ladder(PLANES, 1e4)
-    np.testing.assert_allclose(theta[0], expected, atol=1e-6)
-    np.testing.assert_allclose(differences(theta[0]), differences(rope[0]), atol=1e-6)
+    np.testing.assert_allclose(theta, expected, atol=1e-6)
+    np.testing.assert_allclose(differences(theta), differences(rope), atol=1e-6)
 
 
 def test_lambda_zero_removes_the_ordinal_part() -> None:
     module = encoding(sources_of("siren_rope"))
     theta, params = angles_of(module, signals())
-    params = {**params, "order_gate": jnp.zeros_like(params["order_gate"])}
+    params = with_gate(params, "order", 0.0)
     a, _ = angles_of(module, signals(), params)
     b, _ = angles_of(module, signals(position=3), params)
-    np.testing.assert_array_equal(a[0], b[0])
-    assert not np.allclose(theta[0], a[0])
+    np.testing.assert_array_equal(a, b)
+    assert not np.allclose(theta, a)
 
 
 def test_gates_start_at_pi_and_one() -> None:
     _, params = angles_of(encoding(sources_of("siren_rope")), signals())
-    np.testing.assert_allclose(params["time_gate"], np.full((1, 1, PLANES), np.pi), rtol=1e-7)
-    np.testing.assert_array_equal(params["order_gate"], np.ones((1, 1, 1)))
+    np.testing.assert_allclose(params["time"]["gate"], np.full(PLANES, np.pi), rtol=1e-7)
+    assert params["order"]["gate"] == 1
 
 
 def test_theta_is_the_gated_sum_of_e2() -> None:
     """Theta = omega f + lambda p theta, assembled by hand from the parts."""
     full, params = angles_of(encoding(sources_of("siren_rope")), signals())
-    only_time = {**params, "order_gate": jnp.zeros((1, 1, 1))}
-    unit = {**only_time, "time_gate": jnp.ones((1, 1, PLANES))}
-    f = angles_of(encoding(sources_of("siren_rope")), signals(), unit)[0][0]
-    omega, lam = params["time_gate"][0], params["order_gate"][0]
+    unit = with_gate(with_gate(params, "order", 0.0), "time", 1.0)
+    f, _ = angles_of(encoding(sources_of("siren_rope")), signals(), unit)
+    omega, lam = params["time"]["gate"], params["order"]["gate"]
     by_hand = omega * f + lam * np.arange(LENGTH)[:, None, None] * ladder(PLANES, 1e4)
-    np.testing.assert_allclose(full[0], by_hand, atol=1e-5)
+    np.testing.assert_allclose(full, by_hand, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -105,7 +104,7 @@ def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
     module = encoding(sources_of(name))
     a, params = angles_of(module, signals())
     b, _ = angles_of(module, signals(position=1000), params)
-    np.testing.assert_allclose(differences(a[0]), differences(b[0]), atol=2e-3)
+    np.testing.assert_allclose(differences(a), differences(b), atol=2e-3)
 
 
 INVARIANT_TO_TIME_SHIFT = {
@@ -120,7 +119,7 @@ def test_shift_of_all_times(name: str) -> None:
     module = encoding(sources_of(name))
     a, params = angles_of(module, signals())
     b, _ = angles_of(module, signals(shift=20 * 86_400 + 5 * 3600), params)
-    error = float(jnp.abs(differences(a[0]) - differences(b[0])).max())
+    error = float(jnp.abs(differences(a) - differences(b)).max())
     assert (error < 1e-3) == (name in INVARIANT_TO_TIME_SHIFT), error
 
 
@@ -129,7 +128,7 @@ def test_whole_weeks_leave_cyclic_features_alone() -> None:
     module = encoding({"time": cyclic})
     a, params = angles_of(module, signals())
     b, _ = angles_of(module, signals(shift=5 * WEEK), params)
-    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", [v for v in ENCODINGS if v != "none"])
@@ -141,7 +140,7 @@ def test_an_absent_time_turns_nothing_and_the_order_stays(name: str) -> None:
     module = encoding(sources)
     theta, params = angles_of(module, signals(seconds=seconds))
     expected, _ = angles_of(encoding(without_time), signals(), params)
-    np.testing.assert_allclose(theta[0][2], jnp.broadcast_to(expected[0], theta[0].shape)[2])
+    np.testing.assert_allclose(theta[2], jnp.broadcast_to(expected, theta.shape)[2])
 
 
 def test_splits_act_on_their_own_planes_and_heads() -> None:
@@ -150,8 +149,8 @@ def test_splits_act_on_their_own_planes_and_heads() -> None:
     still = signals(seconds=np.full(LENGTH, START))
     dim_still, _ = angles_of(encoding(sources_of("to_rope_split_dim")), still)
     head_still, _ = angles_of(encoding(sources_of("to_rope_split_head")), still)
-    changed_planes = np.any(by_dim[0] != dim_still[0], axis=(0, 1))
-    changed_heads = np.any(by_head[0] != head_still[0], axis=(0, 2))
+    changed_planes = np.any(by_dim != dim_still, axis=(0, 1))
+    changed_heads = np.any(by_head != head_still, axis=(0, 2))
     np.testing.assert_array_equal(changed_planes, [True, True, False, False])
     np.testing.assert_array_equal(changed_heads, [True, False])
 
@@ -162,34 +161,21 @@ def test_to_rope_ladder_tells_seconds_apart_decades_from_the_origin() -> None:
     ladder_s = source(ladder={"signal": "time", "unit": 1.0})
     theta, _ = angles_of(encoding({"time": ladder_s}), signals(seconds=seconds))
     expected = np.arange(LENGTH)[:, None, None] * ladder(PLANES, 1e4)
-    got = differences(theta[0])
+    got = differences(theta)
     np.testing.assert_allclose(got, differences(jnp.asarray(expected)), atol=2e-3)
 
 
-def test_gates_per_layer_and_per_head_have_those_shapes() -> None:
-    gate = {"per_plane": True, "per_layer": True, "per_head": True}
-    time = source(network={}, gate=gate)
-    theta, params = angles_of(encoding({"time": time}, final=True), signals())
-    assert params["time_gate"].shape == (3, HEADS, PLANES)
-    assert [t.shape for t in theta] == [(LENGTH, HEADS, PLANES)] * 3
-
-
-def test_equal_angles_are_computed_once() -> None:
-    shared, _ = angles_of(encoding(sources_of("siren_rope"), layers=4), signals())
-    assert len({id(theta) for theta in shared}) == 1
-    module = encoding(sources_of("siren_rope"), layers=4, final=True)
-    own, params = angles_of(module, signals())
-    assert len({id(theta) for theta in own}) == 2  # the trunk's, and late fusion's own f_phi
-    assert {"time", "time_final", "time_gate", "order_gate"} == set(params)
-    one = encoding(sources_of("siren_rope"), layers=4, final=True, final_network=False)
-    assert len({id(theta) for theta in angles_of(one, signals())[0]}) == 1
-
-
-def test_tiling_repeats_angles_in_consecutive_planes() -> None:
-    theta, _ = angles_of(encoding({"time": source(network={"angles": 2})}), signals())
-    np.testing.assert_array_equal(theta[0][..., 0::2], theta[0][..., 1::2])
-    with pytest.raises(UserError, match="no multiple of 3"):
-        angles_of(encoding({"time": source(network={"angles": 3})}), signals())
+def test_the_last_attention_has_maps_of_its_own_and_shares_gates() -> None:
+    module = encoding(sources_of("siren_rope"), attentions=(TRUNK, LAST))
+    params = module.init(jax.random.key(0), signals())["params"]
+    theta = module.apply({"params": params}, signals())
+    assert not np.allclose(theta[TRUNK], theta[LAST])
+    still = with_gate(params, "time", 0.0)  # what is left is the ladder of the order
+    theta = module.apply({"params": still}, signals())
+    np.testing.assert_array_equal(theta[TRUNK], theta[LAST])
+    fixed = encoding(sources_of("to_rope"), attentions=(TRUNK, LAST))
+    theta = fixed.apply({}, signals())
+    np.testing.assert_array_equal(theta[TRUNK], theta[LAST])
 
 
 def test_utc_offset_moves_the_local_hour_only() -> None:
@@ -202,7 +188,7 @@ def test_utc_offset_moves_the_local_hour_only() -> None:
     )
     a, params = angles_of(module, local)
     b, _ = angles_of(module, signals(shift=7200, seconds=seconds), params)
-    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a, b)
 
 
 def test_ladders_of_day_and_week_turn_with_the_local_clock() -> None:
@@ -213,7 +199,7 @@ def test_ladders_of_day_and_week_turn_with_the_local_clock() -> None:
     )
     given = Signals(np.arange(LENGTH, dtype=np.int32), time, {"topic": None})
     theta, _ = angles_of(encoding(sources_of("to_rope_day_week")), given)
-    turns = np.asarray(theta[0][:, 0] / (2 * np.pi))
+    turns = np.asarray(theta[:, 0] / (2 * np.pi))
     day, week = phases(time)
     quarter = PLANES // 4
     for phase, planes in ((day, slice(0, quarter)), (week, slice(quarter, 2 * quarter))):
@@ -221,36 +207,64 @@ def test_ladders_of_day_and_week_turn_with_the_local_clock() -> None:
         np.testing.assert_allclose(off - off[0], np.round(off - off[0]), atol=1e-5)
 
 
-def test_order_signal_is_the_normalised_reverse_order() -> None:
-    with_order = source(network={"features": (), "order": True})
-    module = encoding({"order": with_order})
-    theta, params = angles_of(module, signals())
-    again, _ = angles_of(module, signals(shift=99_999), params)
-    np.testing.assert_array_equal(theta[0], again[0])
-    assert len(np.unique(theta[0][:, 0, 0])) == LENGTH
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({}, ""),
+    ({"ladder": {}, "linear": {}}, ""),
+    ({"embedding": {"category": "genre"}}, ".category"),
+    ({"network": {"category": "genre"}}, ".category"),
+    ({"network": {"features": ()}}, ".network.features"),
+    ({"network": {"branches": ()}}, ".network.branches"),
+    ({"ladder": {}, "planes": (0.5, 0.51)}, ".planes"),
+    ({"ladder": {}, "planes": (0.5, 0.5)}, ".planes"),
+    ({"ladder": {}, "heads": (0.5,)}, ".heads"),
+    ({"ladder": {"unit": 0.0}}, ".ladder.unit"),
+    ({"ladder": {"base": -1.0}}, ".ladder.base"),
+    ({"ladder": {"signal": "day"}}, ".ladder.signal"),
+    ({"linear": {"unit": 0.0}}, ".linear.unit"),
+    ({"time2vec": {"unit": 0.0}}, ".time2vec.unit"),
+    ({"network": {"omega_0": 0.0}}, ".network.omega_0"),
+    ({"network": {"width": 0}}, ".network.width"),
+    ({"network": {"layers": 0}}, ".network.layers"),
+    ({"network": {"features": ("days",)}}, ".network.features[0]"),
+]
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({}, "exactly one"),
-        ({"ladder": {}, "linear": {}}, "exactly one"),
-        ({"embedding": {"category": "genre"}}, "genre"),
-        ({"network": {"features": ()}}, "at least one input"),
-        ({"ladder": {}, "planes": (0.5, 0.51)}, "selects none"),
-        ({"ladder": {}, "planes": (0.5, 0.5)}, "planes: must be two ends"),
-        ({"ladder": {}, "heads": (0.5,)}, "heads: must be two ends"),
-        ({"ladder": {"unit": 0.0}}, "ladder.unit: must be above 0"),
-        ({"ladder": {"base": -1.0}}, "ladder.base: must be above 0"),
-        ({"linear": {"unit": 0.0}}, "linear.unit: must be above 0"),
-        ({"time2vec": {"unit": 0.0}}, "time2vec.unit: must be above 0"),
-        ({"network": {"omega_0": 0.0}}, "network.omega_0: must be above 0"),
-        ({"network": {"width": 0}}, "network.width: must be above 0"),
-        ({"network": {"angles": 0}}, "network.angles: must be above 0"),
-        ({"network": {"siren_layers": 0}}, "network.siren_layers: must be at least 1"),
-        ({"network": {"features": ("days",)}}, "day"),
-    ],
-)
-def test_impossible_sources_are_refused(entries: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        angles_of(encoding({"x": source(**entries)}), signals())
+@pytest.mark.parametrize(("entries", "key"), IMPOSSIBLE)
+def test_impossible_sources_are_refused_by_the_argument(entries: dict[str, Any], key: str) -> None:
+    """In somebody's own model the error is about `sources`, not about a config of ours."""
+    rotary = TimeRotary({"x": entries}, HEADS, 2 * PLANES, category_sizes={"topic": 5})
+    with refused(f"sources.x{key}"):
+        rotary.init(jax.random.key(0), np.arange(3), START + np.arange(3))
+
+
+@pytest.mark.parametrize("heads", [0, 2])
+def test_heads_that_cannot_be_turned_are_refused(heads: int) -> None:
+    rotary = TimeRotary({}, heads, 2 * PLANES + heads // 2)
+    with refused("head_width" if heads else "heads"):
+        rotary.init(jax.random.key(0), np.arange(3), START + np.arange(3))
+
+
+def test_a_rotation_of_ones_own_is_the_encodings() -> None:
+    """Times as seconds, on the host or on a device, and as a `Time`; queries by another time."""
+    seconds = np.asarray(START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000]))
+    position = np.arange(LENGTH)
+    rotary = TimeRotary(named("siren_rope"), HEADS, 2 * PLANES, scale=SCALE)
+    variables = rotary.init(jax.random.key(0), position, seconds)
+    expected, _ = angles_of(
+        encoding(sources_of("siren_rope")), signals(), variables["params"]["encoding"]
+    )
+    x = jax.random.normal(jax.random.key(1), (LENGTH, HEADS, 2 * PLANES))
+    for time in (seconds, jnp.asarray(seconds), Time.from_seconds(seconds)):
+        q, k = rotary.apply(variables, position, time)(x, x)
+        np.testing.assert_allclose(q, Rotation.from_angles(expected)(x), atol=1e-5)
+        np.testing.assert_array_equal(q, k)
+    later = rotary.apply(variables, position, seconds, query_time=seconds + 7_200)
+    np.testing.assert_array_equal(later.key(x), k)
+    assert not np.allclose(later.query(x), q, atol=0.1)
+
+
+def test_a_map_cannot_forget_its_angles_or_whether_it_uses_time() -> None:
+    for of in MAPS.values():
+        assert not of.__abstractmethods__
+    with pytest.raises(TypeError, match="abstract"):
+        type("Forgetful", (AngleMap,), {"angles": lambda *_: 0})()

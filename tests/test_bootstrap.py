@@ -1,16 +1,21 @@
-"""The paired bootstrap: exact against literal resampling, paired, and covering."""
+"""The paired bootstrap: exact, paired, with the right coverage; and the predictions it reads."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.metrics import binary as metrics
-from siren_rope_jax.studies import bootstrap, ranking_bootstrap
+from siren_rope_jax.metrics import bootstrap
+from siren_rope_jax.metrics.bootstrap import ProbabilityColumns, RankColumns
+from siren_rope_jax.metrics.ranks import metrics_of_ranks
+from siren_rope_jax.studies.predictions import read_predictions
+from tests.refusals import refused
+
+LIKE, RANKS = ProbabilityColumns("like", "like_score"), RankColumns("rank", "nll")
 
 
 def made_up(users=40, events=12, seeds=2, seed=0):
-    """Labels with a rate of each user's own and, per training seed, noisy scores with ties."""
+    """Labels whose rate depends on the user and, per training seed, noisy scores with ties."""
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(users), events)
     logit = rng.normal(size=users)[user] + rng.normal(size=users * events)
@@ -19,16 +24,16 @@ def made_up(users=40, events=12, seeds=2, seed=0):
     return labels, user, np.round(1 / (1 + np.exp(-noisy)), 1) * 0.9 + 0.05
 
 
-def paired(labels, users, scores_a, scores_b, **options):
+def paired(labels, users, scores_a, scores_b, resamples=bootstrap.RESAMPLES):
     """The intervals of A - B."""
-    a, b = (ranking_bootstrap.resample(labels, users, s, **options) for s in (scores_a, scores_b))
+    a, b = (bootstrap.resample_scores(labels, users, s, resamples) for s in (scores_a, scores_b))
     return {metric: bootstrap.difference(a[metric], b[metric]) for metric in a}
 
 
 def test_every_resample_equals_the_metric_on_the_literally_repeated_events():
     labels, users, scores = made_up()
-    got = ranking_bootstrap.resample(labels, users, scores, resamples=5, auc_resamples=5, seed=3)
-    for r, draws in enumerate(bootstrap.user_draws(40, 5, seed=3)):
+    got = bootstrap.resample_scores(labels, users, scores, resamples=5)
+    for r, draws in enumerate(bootstrap.user_draws(40, 5)):
         assert draws.sum() == 40
         repeats = draws[users]
         # A user drawn twice counts as two users, each with its own events.
@@ -44,17 +49,16 @@ def test_every_resample_equals_the_metric_on_the_literally_repeated_events():
 
 def test_the_value_is_the_metric_of_the_data_itself():
     labels, users, scores = made_up()
-    got = ranking_bootstrap.resample(labels, users, scores, resamples=2, auc_resamples=2)
+    got = bootstrap.resample_scores(labels, users, scores, resamples=2)
     want = np.mean([metrics.normalized_entropy(labels, s) for s in scores])
     np.testing.assert_allclose(got["ne"].value, want)
 
 
 def test_seeds_are_paired():
-    """What a seed does to both models alike is no part of the deviation of their difference."""
+    """What a seed does to both models alike does not add to the deviation of their difference."""
     labels, users, scores = made_up(seeds=3)
     others = np.clip(scores + np.array([[0.02], [0.02], [0.05]]) * (labels - 0.5), 0.01, 0.99)
-    a, b = (ranking_bootstrap.resample(labels, users, s, resamples=2, auc_resamples=2)
-            for s in (others, scores))  # fmt: skip
+    a, b = (bootstrap.resample_scores(labels, users, s, resamples=2) for s in (others, scores))
     for name, metric in (("ne", metrics.normalized_entropy), ("auc", metrics.auc)):
         by_seed = [
             metric(labels, x) - metric(labels, y) for x, y in zip(others, scores, strict=True)
@@ -72,7 +76,7 @@ def test_a_model_does_not_differ_from_itself():
         assert interval == (0, 0, 0)
 
 
-def test_the_same_seed_gives_the_same_interval():
+def test_the_interval_is_reproducible():
     labels, users, scores = made_up()
     other = np.clip(scores * 0.8, 0.01, 0.99)
     first, second = (paired(labels, users, scores, other) for _ in range(2))
@@ -82,7 +86,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_pairing_makes_the_interval_of_a_small_consistent_difference_narrow():
     labels, users, scores = made_up(users=200)
     better = np.clip(scores + 0.03 * (labels - 0.5), 0.01, 0.99)
-    a, b = (ranking_bootstrap.resample(labels, users, s) for s in (better, scores))
+    a, b = (bootstrap.resample_scores(labels, users, s) for s in (better, scores))
     interval = bootstrap.difference(a["ne"], b["ne"])
     unpaired = np.hypot(a["ne"].samples.std(), b["ne"].samples.std())
     assert interval.low < interval.difference < interval.high < 0
@@ -104,18 +108,14 @@ def test_the_interval_covers_the_true_difference_about_95_times_of_100():
     )
     covered = []
     for labels, users, scores in many[:150]:
-        interval = paired(labels, users, shift(scores), scores, resamples=200, auc_resamples=1)[
-            "ne"
-        ]
+        interval = paired(labels, users, shift(scores), scores, resamples=200)["ne"]
         covered.append(interval.low <= truth <= interval.high)
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
 def test_one_class_only_gives_no_interval_and_no_warning():
-    interval = paired(np.ones(6, int), np.arange(6), np.full((1, 6), 0.5), np.full((1, 6), 0.6))[
-        "auc"
-    ]
-    assert np.isnan(interval).all()
+    scores = np.full((1, 6), 0.5)
+    assert np.isnan(paired(np.ones(6, int), np.arange(6), scores, scores + 0.1)["auc"]).all()
 
 
 def write(path, events, labels, scores, users=None):
@@ -129,9 +129,20 @@ def write(path, events, labels, scores, users=None):
 def test_scores_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
     a = write(tmp_path / "a.parquet", [3, 4, 9], [1, None, 0], [0.1, 0.2, 0.3])
     b = write(tmp_path / "b.parquet", [9, 3, 4], [0, 1, None], [0.7, 0.8, 0.9])
-    got = ranking_bootstrap.read_scores([a, b], "like")
-    assert got.labels.tolist() == [1, 0]
-    np.testing.assert_allclose(got.scores, [[0.1, 0.3], [0.8, 0.7]], rtol=1e-6)
+    users, values = read_predictions([a, b], LIKE)
+    assert users.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(values["like"], [[1, np.nan, 0]] * 2)
+    np.testing.assert_allclose(values["like_score"], [[0.1, 0.2, 0.3], [0.8, 0.9, 0.7]], rtol=1e-6)
+
+
+def test_events_without_a_label_do_not_count():
+    labels, users, scores = made_up()
+    absent = np.arange(len(labels)) % 3 == 0
+    values = {"like": np.stack([np.where(absent, np.nan, labels)] * 2), "like_score": scores}
+    got = LIKE.resample(users, values)
+    want = bootstrap.resample_scores(labels[~absent], users[~absent], scores[:, ~absent])
+    for metric, resampled in want.items():
+        np.testing.assert_array_equal(got[metric].samples, resampled.samples)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +158,68 @@ def test_scores_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
 def test_predictions_over_different_events_are_refused(tmp_path, other):
     a = write(tmp_path / "a.parquet", [3, 4, 9], [1, 0, 0], [0.1, 0.2, 0.3])
     b = write(tmp_path / "b.parquet", **other, scores=[0.5] * len(other["events"]))
-    with pytest.raises(UserError, match=r"a\.parquet and .*b\.parquet"):
-        ranking_bootstrap.read_scores([a], "like", reference=b)
+    with refused(b, a):
+        read_predictions([a], LIKE, reference=b)
 
 
 def test_a_missing_file_or_task_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.parquet"):
-        ranking_bootstrap.read_scores([tmp_path / "none.parquet"], "like")
+    with refused(tmp_path / "none.parquet"):
+        read_predictions([tmp_path / "none.parquet"], LIKE)
     a = write(tmp_path / "a.parquet", [3], [1], [0.1])
-    with pytest.raises(UserError, match="'love'"):
-        ranking_bootstrap.read_scores([a], "love")
+    with refused(a, "love"):
+        read_predictions([a], ProbabilityColumns("love", "love_score"))
+
+
+def make_ranks(users=40, events=12, seeds=2):
+    """Users, ranks and NLLs; some targets, the same for all seeds, have none."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(users), events)
+    rank = rng.geometric(0.1, (seeds, len(user))) * (rng.random(len(user)) < 0.8)
+    nll = np.where(rank > 0, rng.exponential(size=rank.shape), np.nan)
+    return user, rank, nll
+
+
+def test_every_resample_of_ranks_equals_the_metrics_of_the_literally_repeated_events():
+    users, *ranks = make_ranks()
+    got = bootstrap.resample_ranks(users, *ranks, resamples=5)
+    for r, draws in enumerate(bootstrap.user_draws(40, 5)):
+        rows = np.repeat(np.arange(len(users)), draws[users])
+        want = [metrics_of_ranks(a[rows], b[rows]) for a, b in zip(*ranks, strict=True)]
+        for name, resampled in got.items():
+            np.testing.assert_allclose(resampled.samples[r], np.mean([w[name] for w in want]))
+    want = [metrics_of_ranks(a, b) for a, b in zip(*ranks, strict=True)]
+    for name, resampled in got.items():
+        np.testing.assert_allclose(resampled.value, np.mean([w[name] for w in want]))
+
+
+def test_without_a_ranked_target_there_is_no_nll():
+    nothing = {"rank": np.full((1, 480), np.nan), "nll": np.full((1, 480), np.nan)}
+    got = RANKS.resample(make_ranks()[0], nothing)
+    assert np.isnan(got["nll"].value) and got["mrr"].value == 0
+
+
+def write_ranks(path, ranks, events=(3, 4, 9)):
+    nll = [None if rank is None else 1.5 for rank in ranks]
+    pd.DataFrame({
+        "event": np.array(events), "user": [f"u{e % 2}" for e in events],
+        "rank": pd.array(ranks, "Int32"), "nll": pd.array(nll, "Float32"),
+    }).to_parquet(path)  # fmt: skip
+    return path
+
+
+def test_ranks_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
+    a = write_ranks(tmp_path / "a.parquet", [7, None, 2])
+    b = write_ranks(tmp_path / "b.parquet", [5, 1, None], events=(9, 3, 4))
+    users, values = read_predictions([a, b], RANKS)
+    np.testing.assert_array_equal(values["rank"], [[7, np.nan, 2], [1, np.nan, 5]])
+    assert np.isnan(values["nll"][:, 1]).all() and users.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"ranks": [1, 2, 3]}, {"ranks": [1, None, 3], "events": (3, 4, 8)}]
+)
+def test_ranks_over_different_events_or_catalogues_are_refused(tmp_path, other):
+    a = write_ranks(tmp_path / "a.parquet", [1, None, 3])
+    b = write_ranks(tmp_path / "b.parquet", **other)
+    with refused(b, a):
+        read_predictions([a], RANKS, reference=b)

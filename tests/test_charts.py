@@ -1,10 +1,10 @@
-"""Pictures: baselines that are far away, groups that are small, differences to a baseline."""
+"""Pictures: distant baselines, small groups, differences to a baseline."""
 
 import numpy as np
 import pytest
 
 from siren_rope_jax.studies import charts
-from siren_rope_jax.studies.charts import Panel, Slicing
+from siren_rope_jax.studies.charts import Panel
 from siren_rope_jax.studies.style import figure
 
 
@@ -14,7 +14,7 @@ def lines_and_words(tmp_path, baselines, models):
         return {line.get_label() for line in axes[0, 0].get_lines()}, words
 
 
-def test_a_baseline_far_from_the_models_is_told_and_not_drawn(tmp_path):
+def test_a_baseline_far_from_the_models_is_text_and_not_a_line(tmp_path):
     baselines = {"near": 0.62, "low": 0.01, "lower": 0.001, "high": 5.0, "none": np.nan}
     drawn, words = lines_and_words(tmp_path, baselines, [0.5, 0.6, np.nan])
     assert drawn == {"near"}
@@ -27,12 +27,15 @@ def test_beside_a_single_model_every_baseline_is_drawn(tmp_path, models):
 
 
 def make_results(values):
-    """Runs by seed with a value each; the second of their three groups is too small."""
-    counts = {"a": 100, "b": charts.FEW - 1, "c": charts.FEW}
+    """One run and value per seed; the second of its groups is too small, the third is absent."""
+    counts = {"1-4": 100, "5-9": charts.FEW - 1, "20-49": charts.FEW}
+    groups = {s: {g: {"count": n, "mrr": v} for g, n in counts.items()} for s, v in values.items()}
     return [
-        {"seed": s, "slices": {"kind": {g: {"count": n, "mrr": v} for g, n in counts.items()}}}
-        for s, v in values.items()
+        {"seed": s, "has_utc_offset": True, "slices": {"history": own}} for s, own in groups.items()
     ]
+
+
+PANELS = [Panel("MRR", "", ("ranking", "mrr"))]
 
 
 @pytest.mark.parametrize(("baseline", "rows"), [("old", 3), ("", 2), ("gone", 2)])
@@ -42,25 +45,24 @@ def test_groups_show_differences_to_the_baseline_and_leave_out_the_small(
     seen = []
 
     def band(axes, x, seeds, label, style):
-        seen.append((label, seeds.mean(axis=0).tolist()))  # of the differences: of seed 1 alone
+        seen.append((label, seeds.mean(axis=0).tolist()))  # differences are those of seed 1 alone
 
     monkeypatch.setattr(charts, "band", band)
     models = {"old": make_results({0: 0.2, 1: 0.4}), "new": make_results({1: 0.6, 2: 0.4})}
-    slicing = Slicing("kind", ("a", "b", "c", "absent"), "kind")
-    path = charts.by_group(
-        tmp_path / "x.png", models, [Panel("MRR", "", ("ranking", "mrr"))], slicing, "", baseline
-    )
+    path = charts.by_group(tmp_path / "x.png", models, PANELS, "history", "", baseline)
     assert path.is_file()
     want = [("old", 0.3), ("new", 0.5)] + [("new", 0.2)] * (rows == 3)
     assert [label for label, _ in seen] == [label for label, _ in want]
     for (_, got), (_, value) in zip(seen, want, strict=True):
-        np.testing.assert_allclose(got, [value, np.nan, value, np.nan], atol=1e-9)
+        np.testing.assert_allclose(got, [value, np.nan, np.nan, value], atol=1e-9)
 
 
-def test_groups_of_one_kind_only_make_no_picture():
-    models = {"some": make_results({0: 0.2})}
-    assert charts.tells_apart(models, Slicing("kind", ("a", "absent", "c"), ""))
-    assert not charts.tells_apart(models, Slicing("kind", ("a", "absent"), ""))
+@pytest.mark.parametrize("groups", [["5-9"], []])
+def test_a_single_group_makes_no_picture(tmp_path, groups):
+    (run,) = make_results({0: 0.2})
+    run["slices"]["history"] = {group: run["slices"]["history"][group] for group in groups}
+    assert charts.by_group(tmp_path / "x.png", {"some": [run]}, PANELS, "history", "") is None
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_a_missing_number_is_nan():

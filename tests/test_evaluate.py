@@ -1,7 +1,6 @@
 """Predictions, results, slices and the simple baselines on a small prepared log."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,14 +8,13 @@ import pytest
 
 from siren_rope_jax.base.files import write_json
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.evaluation import slices
-from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation import evaluate
-from siren_rope_jax.metrics import binary as metrics
+from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.baselines import past
 from siren_rope_jax.evaluation.baselines import rates as baselines
-from siren_rope_jax.studies import charts, plots
-from siren_rope_jax.training.ranking_scoring import Scored
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.metrics import binary as metrics
+from siren_rope_jax.studies import plots
+from siren_rope_jax.training.kinds.ranking import Ranking, Scored
 from tests.made_up import TASKS, make_log, make_run
 
 
@@ -37,22 +35,16 @@ def evaluated(log, event, scores):
 
 
 def write_predictions(workdir, log, event, scores):
-    return evaluate.write_predictions(workdir, evaluated(log, event, scores), "ranking")
+    return evaluate.write_predictions(workdir, evaluated(log, event, scores), Ranking)
 
 
 def make_result(log, event, scores, split="test"):
-    config = {"task": "ranking", "variant": "ordinal", "seed": 3, "model": {"width": 8}}
+    config = {"kind": "ranking", "variant": "ordinal", "seed": 3, "model": {"width": 8}}
     return evaluate.result(
         evaluated(log, event, scores), config, split=split, step=10, parameters=123,
         train_seconds=4.5,
         training_ended=True,
     )  # fmt: skip
-
-
-def test_what_is_measured_needs_nothing_of_what_is_compared():
-    sources = list(Path(evaluate.__file__).parent.glob("*.py"))
-    assert len(sources) > 5
-    assert not [path.name for path in sources if "siren_rope_jax.comparison" in path.read_text()]
 
 
 def test_predictions_hold_raw_ids_labels_and_scores_by_event(log, tmp_path):
@@ -237,7 +229,7 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
     outcome = make_run(tmp_path / "run", log, {}, variant="siren_rope")
     pictures = plots.draw_run(tmp_path / "run")
     assert {p.stem for p in pictures} == {
-        "reliability", "ne", "auc", "hour", "gap", "day", "learning", "gates",
+        "reliability", "models", "hour", "gap", "day", "learning", "gates",
     }  # fmt: skip
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     lines = evaluate.as_text(outcome).splitlines()
@@ -249,13 +241,12 @@ def test_a_run_has_its_pictures_and_its_table(log, tmp_path):
 
 
 @pytest.mark.parametrize("local", [True, False])
-def test_hours_and_days_are_called_local_only_where_the_log_has_offsets(tmp_path, local):
-    log = make_log(tmp_path / "log", has_utc_offset=local)
-    models = {"ordinal": [make_result(log, *scored(log))]}
-    labels = [charts.time_label(models, what) for what in ("hour of day", "day")]
-    assert labels == (
+def test_hours_and_days_are_called_local_only_where_the_log_has_offsets(local):
+    titles = [slices.SLICES[name].title(local) for name in ("hour", "day", "history")]
+    assert titles[:2] == (
         ["local hour of day", "local day"] if local else ["hour of day (UTC)", "day (UTC)"]
     )
+    assert titles[2] == slices.SLICES["history"].what
 
 
 def test_a_result_of_one_class_has_a_table_too(log):

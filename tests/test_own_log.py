@@ -1,4 +1,4 @@
-"""The README's way with one's own log, command by command, in real processes."""
+"""The README's commands for one's own log, in real processes."""
 
 import csv
 import gzip
@@ -66,19 +66,19 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     steps = (run / "metrics.jsonl").read_text()
     printed(*train)  # the same command again: nothing is left to do
     assert (run / "metrics.jsonl").read_text() == steps
-    assert "validation split" in printed("evaluate", f"--workdir={run}", "--split=validation")
+    printed("evaluate", f"--workdir={run}", "--split=validation")
     validation = json.loads((run / "result_validation.json").read_text())
     assert validation["split"] == "validation" and result["split"] == "test"
     assert validation["train_seconds"] == result["train_seconds"]
     assert pq.read_table(run / "predictions_validation.parquet").num_rows == validation["events"]
     assert json.loads((run / "result.json").read_text()) == result
-    assert "shifted by" in printed("analyze", f"--workdir={run}")
+    printed("analyze", f"--workdir={run}")
     assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
 
 
 @pytest.mark.slow
 def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
-    """The same without labels, for retrieval, to lists for users."""
+    """The same without labels, for retrieval, up to lists for users."""
     log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
     write_log(log)
     printed(
@@ -100,8 +100,7 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
         f"--workdir={run}",
         "--config.training.epochs=2",
     )
-    said = printed(*train)
-    assert "one global time split" in said and "revisit" in said
+    assert "revisit" in printed(*train)
     result = json.loads((run / "result.json").read_text())
     assert (result["protocol"], result["query_time"]) == ("time", "request")
     assert {"nll", "mrr", "hr@10", "ndcg@10", "count"} <= set(result["ranking"])

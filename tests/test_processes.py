@@ -1,4 +1,4 @@
-"""Two processes that share a run do what one does."""
+"""Two processes that share a run compute the same as one."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subpr
 
 
 def _finish(processes: list[subprocess.Popen]) -> None:
-    errors = [process.communicate(timeout=300)[1] for process in processes]  # all end first
+    errors = [process.communicate(timeout=300)[1] for process in processes]  # wait for all
     for process, text in zip(processes, errors, strict=True):
         assert process.returncode == 0, text
 
@@ -59,7 +59,7 @@ def _curve(workdir: Path, criterion: str) -> list[float]:
 RETRIEVAL = (
     "--config.data.length=20",
     "--config.data.stride=10",
-    "--config.model.dropout=0.0",  # rows lie in another order, and dropout goes by places
+    "--config.model.dropout=0.0",  # depends on the order of the rows, which differs
 )
 FILTERED = ("--config.filter_seen", "--config.model.repeat=False")
 
@@ -80,13 +80,13 @@ def test_two_processes_equal_one(
     generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
     _finish([*_start_two(config, feed, two, *more), _start(config, feed, one, 4, *more)])
     np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-4)
-    said = [pq.read_table(d / "predictions.parquet")[column].to_numpy() for d in (one, two)]
-    np.testing.assert_allclose(*said, atol=1e-4)
+    predicted = [pq.read_table(d / "predictions.parquet")[column].to_numpy() for d in (one, two)]
+    np.testing.assert_allclose(*predicted, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_two_killed_processes_resume(tmp_path: Path) -> None:
-    """Killed after a checkpoint, both go on to where one undisturbed process ends."""
+    """Killed after a checkpoint, they end with the same losses as one undisturbed process."""
     feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
     generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
     more = (*RETRIEVAL, "--config.training.evaluations_per_epoch=5")

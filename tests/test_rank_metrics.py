@@ -1,4 +1,4 @@
-"""Metrics of ranks against their definitions, from scores to tables."""
+"""Metrics of ranks against their definitions by ranked lists."""
 
 import hypothesis.strategies as st
 import jax
@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.metrics.ranks import (
-    CUTOFFS,
-    RANK_METRICS,
-    metrics_of_ranks,
-    per_event,
-)
+from siren_rope_jax.metrics.ranks import CUTOFFS, RANK_METRICS, metrics_of_ranks, per_event
 from siren_rope_jax.models.item_ranks import rank_targets
 
 
@@ -29,17 +24,17 @@ def scored_events(draw):
 
 @jax.jit
 def ranked(scores, target, seen):
-    """Unit queries against the scores as columns: products with 0 and 1 are exact."""
+    """Ranks of unit queries whose products with the table are exactly the scores."""
     return rank_targets(jnp.eye(len(scores)), scores.T, target, seen)
 
 
 def can_be_listed(target, seen):
-    """Which targets are known and not filtered."""
+    """Whether targets are known and not filtered."""
     return (target > 0) & (target[:, None] != seen).all(axis=1)
 
 
 def by_lists(scores, target, seen):
-    """Every metric from the ranked list itself, in which the target comes last of its equals."""
+    """Every metric from the ranked list itself, in which the target is the last of its ties."""
     sums = dict.fromkeys(RANK_METRICS, 0.0)
     for score, t, own in zip(scores.astype(np.float64), target, seen, strict=True):
         if t == 0 or t in own:

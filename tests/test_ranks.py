@@ -1,4 +1,4 @@
-"""Ranks and lists against brute force, on scores that tie often."""
+"""Ranks and lists agree with brute force, on scores with many ties."""
 
 import hypothesis.strategies as st
 import jax
@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.models.item_ranks import rank_targets, top_items
+from siren_rope_jax.models.losses import LossConfig, retrieval_loss
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
 from siren_rope_jax.training.mesh import by_row, make_mesh
 
 
 @st.composite
 def cases(draw):
-    """Queries, table, targets (unknown ones too), seen items (twice, unknown, or the target)."""
+    """Queries, table, targets (also unknown), seen items (also repeated, unknown or the target)."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    # Few shapes, since each is compiled.
+    # Few shapes, because each one is compiled.
     positions, items, width = draw(st.sampled_from([(1, 2, 0), (6, 9, 3), (11, 30, 8)]))
-    levels = draw(st.sampled_from([1, 2, 5]))  # small whole numbers: scores are exact, and tie
+    levels = draw(st.sampled_from([1, 2, 5]))  # small integers: scores are exact, with ties
     q = rng.integers(-levels, levels + 1, (positions, 2)).astype(np.float32)
     table = rng.integers(-levels, levels + 1, (items, 2)).astype(np.float32)
     target = rng.integers(0, items + 2, positions).astype(np.int32)
@@ -33,7 +33,7 @@ blocks = st.sampled_from([1, 40, 10**6])
 
 
 def repeated_items(seed, positions, items):
-    """Three named items per position, twice the same perhaps, or none; the softmax has the rest."""
+    """Three items per position, possibly equal or unknown; the softmax has the remaining weight."""
     rng = np.random.default_rng(seed)
     item = rng.integers(0, items, (positions, 3)).astype(np.int32)
     share = rng.dirichlet(np.ones(4), positions).astype(np.float32)
@@ -41,7 +41,7 @@ def repeated_items(seed, positions, items):
 
 
 def mixed(scores, repeat):
-    """Probabilities of all items, by loops; what goes to no item is shared out by all."""
+    """Probabilities of all items by loops, normalised over the known ones."""
     exp = np.exp(scores.astype(np.float64))
     exp[:, 0] = 0
     p = exp / exp.sum(axis=1, keepdims=True) * repeat.explore[:, None]
@@ -90,8 +90,8 @@ def test_lists_equal_brute_force(case, block, k):
 
 
 @given(cases())
-def test_a_target_stands_in_the_list_where_its_rank_says(case):
-    """Without ties, a list of k holds the target exactly where its rank is at most k."""
+def test_a_list_has_the_target_at_its_rank(case):
+    """Without ties."""
     q, table, target, seen = case
     rng = np.random.default_rng(0)
     q, table = (x + rng.normal(size=x.shape).astype(np.float32) for x in (q, table))
@@ -114,7 +114,7 @@ def random_case(positions=16, items=50, width=24):
 @pytest.mark.parametrize("block", [1, 400, 10**6])
 def test_items_with_the_same_row_tie(block):
     q, table, target, seen = random_case()
-    same = np.repeat(table, 2, axis=0)  # items 2 i and 2 i + 1 are equal; 1 equals the unknown one
+    same = np.repeat(table, 2, axis=0)  # items 2 i and 2 i + 1 tie, as do 1 and the unknown one
     rank, nll = rank_targets(q, same, 2 * target, seen[:, :0], block_elements=block)
     alone, single = rank_targets(q, table, target, seen[:, :0], block_elements=block)
     ahead = (q @ table[0] > (q * table[target]).sum(1)).astype(int)  # item 1
@@ -124,7 +124,7 @@ def test_items_with_the_same_row_tie(block):
     np.testing.assert_array_equal(rank, twin)
 
 
-def test_scores_that_are_not_finite_give_no_good_ranks():
+def test_scores_that_are_not_finite_get_the_worst_rank():
     q, table, target, seen = random_case()
     for bad in (np.nan, np.inf, -np.inf):
         broken = q.copy()
@@ -153,15 +153,15 @@ def test_bfloat16_is_ranked_in_float32():
 
 
 @pytest.mark.parametrize("block", [1, 400, 10**6])
-def test_positions_dealt_over_devices_get_the_same_ranks(block):
+def test_sharded_positions_get_the_same_ranks(block):
     q, table, target, seen = random_case()
-    dealt = jax.device_put((q, target, seen), by_row(make_mesh()))
+    sharded = jax.device_put((q, target, seen), by_row(make_mesh()))
     expected = rank_targets(q, table, target, seen)
     for ours, theirs in zip(
-        ranked(dealt[0], table, *dealt[1:], block_elements=block), expected, strict=True
+        ranked(sharded[0], table, *sharded[1:], block_elements=block), expected, strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    ids, _ = listed(dealt[0], table, dealt[2], 5, block_elements=block)
+    ids, _ = listed(sharded[0], table, sharded[2], 5, block_elements=block)
     np.testing.assert_array_equal(ids, top_items(q, table, seen, 5)[0])
 
 
@@ -177,7 +177,7 @@ def test_memory_is_bounded_by_the_block():
             .temp_size_in_bytes
         )
 
-    assert temporary(2048) - temporary(256) < 2e6  # a score of each would be 143 MB
+    assert temporary(2048) - temporary(256) < 2e6  # all scores would take 143 MB
 
 
 @given(cases(), blocks, st.integers(0, 99))
@@ -191,24 +191,24 @@ def test_repeated_items_are_mixed_with_the_softmax(case, block, seed):
             assert rank[n] == 0 and np.isnan(nll[n])
             continue
         np.testing.assert_allclose(nll[n], -np.log(p[n, t]), rtol=1e-4, atol=1e-4)
-        # Rounding may part equals.
+        # Rounding may break ties.
         expected = rank_by_loop(p[n], t, seen[n])
         near = [j for j in range(1, len(table)) if abs(p[n, j] / p[n, t] - 1) < 1e-5 and j != t]
         assert abs(int(rank[n]) - expected) <= len(near)
 
 
-def test_training_and_evaluation_agree_where_next_to_nothing_is_explored():
-    """Then an item that is not repeated is all but impossible, and no loss is infinite."""
+def test_training_and_evaluation_agree_if_the_softmax_has_no_weight():
+    """An item that is not repeated is then almost impossible, but its loss is finite."""
     q, table, target = jnp.zeros((1, 2)), jnp.ones((6, 2)), jnp.array([1])
     repeat = Repeat(jnp.array([[4, 2]]), jnp.array([[0.5, 0.5]]), jnp.array([0.0]))
     rank, nll = rank_targets(q, table, target, jnp.zeros((1, 0), jnp.int32), repeat)
     loss = retrieval_loss(LossConfig(), q, table, target, target > 0, repeat=repeat)
     assert rank.tolist() == [5] and 80 < nll[0] < 100
-    # Both shares have the floor of float32 in training, the softmax's alone in evaluation.
+    # Training bounds both probabilities below by the least float32; evaluation only the softmax's.
     np.testing.assert_allclose(nll[0], loss, rtol=0.05)
 
 
-def test_lists_hold_repeated_items_first():
+def test_lists_begin_with_repeated_items():
     q, table = jnp.zeros((1, 2)), jnp.ones((6, 2))
     repeat = Repeat(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
     ids, score = top_items(q, table, jnp.zeros((1, 0), jnp.int32), 3, repeat)

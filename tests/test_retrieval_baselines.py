@@ -1,4 +1,4 @@
-"""Popular, recent and revisited items, against ranking every list literally; the past of events."""
+"""The baselines of retrievers against literally ranked lists, and the past of events."""
 
 import datetime
 
@@ -24,7 +24,7 @@ CLOCKS = st.sampled_from([UNKNOWN, 0, HOUR, HOUR + 1, DAY - HOUR])
 
 @st.composite
 def logs(draw):
-    """Users, items (some that cannot be ranked), times, clocks, and train counts of known items."""
+    """Users, items (some cannot be ranked), times, clocks, and train counts of known items."""
     sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
     known = draw(st.integers(1, 6))
     users = np.repeat(np.arange(len(sizes)), sizes)
@@ -37,7 +37,7 @@ def logs(draw):
 
 
 def literal_rank(scores, target, allowed):
-    """1 + the other allowed items whose score is not below the target's; 0 for an unknown one."""
+    """1 + the number of other allowed items that score no lower; 0 for a target not allowed."""
     if target not in allowed:
         return 0
     others = (i for i in range(1, len(scores)) if i != target and i in allowed)
@@ -45,7 +45,7 @@ def literal_rank(scores, target, allowed):
 
 
 def is_near(a, b):
-    """Whether two clocks are within an hour, today, yesterday or tomorrow."""
+    """Whether two times of day are within an hour, on the same or neighbouring days."""
     return UNKNOWN not in (a, b) and any(abs(a - b + day) <= HOUR for day in (-DAY, 0, DAY))
 
 

@@ -1,4 +1,4 @@
-"""The retrieval losses against their definitions, in blocks or not, sampled or not."""
+"""The retrieval losses agree with their definitions, with and without blocks and sampling."""
 
 from functools import partial
 
@@ -10,11 +10,11 @@ import optax
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.models.blocked_scores import gathered_scores, log_partition
+from siren_rope_jax.models.losses import LossConfig, gbce_beta, retrieval_loss
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.retrieval_losses import LossConfig, gbce_beta, retrieval_loss
 from siren_rope_jax.training.mesh import by_row, make_mesh, replicated
+from tests.refusals import refused
 
 KINDS = {
     "full": LossConfig(block_elements=64),
@@ -62,7 +62,7 @@ def assert_close(ours, theirs, **tolerance):
 
 @partial(jax.jit, static_argnums=0)
 def ours_and_plain(config, q, table, target, mask):
-    """Both losses with their gradients; compiled once per shape and config."""
+    """Both losses and their gradients; compiled once per shape and config."""
     return (
         value_and_gradients(lambda q, e: retrieval_loss(config, q, e, target, mask), q, table),
         value_and_gradients(
@@ -85,7 +85,7 @@ def test_blocked_softmax_equals_the_plain_one(seed, shape, block, scale):
 
 
 @pytest.mark.parametrize("block", [64, 10**6])
-def test_bfloat16_inputs_lose_only_their_own_precision(block):
+def test_bfloat16_inputs_are_summed_in_float32(block):
     q, table, target, mask, _ = made_up()
     q, table = q.astype(jnp.bfloat16), table.astype(jnp.bfloat16)
     config = LossConfig(block_elements=block)
@@ -106,7 +106,7 @@ def test_bfloat16_inputs_lose_only_their_own_precision(block):
 
 
 @each_kind
-def test_the_unknown_item_and_masked_positions_never_enter(config):
+def test_the_unknown_item_and_masked_positions_have_no_effect(config):
     q, table, target, mask, counts = made_up()
     key = jax.random.key(0)
 
@@ -124,7 +124,7 @@ def test_the_unknown_item_and_masked_positions_never_enter(config):
 
 
 @each_kind
-def test_without_positions_the_loss_is_zero_and_moves_nothing(config):
+def test_without_positions_the_loss_and_its_gradients_are_zero(config):
     q, table, target, mask, counts = made_up()
     value, gradients = value_and_gradients(
         lambda q, e: retrieval_loss(
@@ -158,7 +158,7 @@ def test_extreme_scores_give_finite_losses_and_gradients(config):
 
 
 @each_kind
-def test_a_single_item_and_a_single_position_are_certain(config):
+def test_a_catalogue_of_one_item_is_predicted_with_certainty(config):
     table = jnp.ones((2, 4))
     value, gradients = value_and_gradients(
         lambda q, table: retrieval_loss(
@@ -174,7 +174,7 @@ def test_a_single_item_and_a_single_position_are_certain(config):
         table,
     )
     assert all(np.all(np.isfinite(g)) for g in gradients)
-    if config.kind in ("full_softmax", "sampled_softmax"):  # nothing else could have followed
+    if config.kind in ("full_softmax", "sampled_softmax"):
         np.testing.assert_allclose(value, 0, atol=1e-6)
     else:
         beta = gbce_beta(7, 1, 0.75) if config.kind == "gbce" else 1
@@ -182,7 +182,7 @@ def test_a_single_item_and_a_single_position_are_certain(config):
 
 
 @each_kind
-def test_positions_dealt_over_devices_give_the_same(config):
+def test_sharded_positions_give_the_same_loss_and_gradients(config):
     q, table, target, mask, counts = made_up()
     key = jax.random.key(3)
 
@@ -196,10 +196,10 @@ def test_positions_dealt_over_devices_give_the_same(config):
         )(q, table)
 
     mesh = make_mesh()
-    dealt = jax.device_put((q, target, mask), by_row(mesh))
+    sharded = jax.device_put((q, target, mask), by_row(mesh))
     table = jax.device_put(table, replicated(mesh))
     assert_close(
-        step(dealt[0], table, dealt[1], dealt[2]),
+        step(sharded[0], table, *sharded[1:]),
         step(q, table, target, mask),
         rtol=1e-5,
         atol=1e-6,
@@ -224,14 +224,14 @@ def test_sampled_softmax_with_log_q_estimates_the_sum_over_all_items_without_bia
 
 
 def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bias():
-    """The targets of a history tell of its user; a sample of all items is what others ask for."""
+    """The negatives of a position are the targets of other histories, a sample of all items."""
     q, table, _, _, counts = made_up(positions=3)
     q = q.at[1:].set(0)
     config = LossConfig("sampled_softmax", sampler="in_batch")
     share = np.asarray(counts, np.float64) / counts[1:].sum()
     scores = np.asarray(table @ q[0], np.float64)
     own, estimate = (5, 6), 0.0
-    for other in range(1, len(table)):  # every draw of what another history asks for
+    for other in range(1, len(table)):  # every possible target of another history
         mean = float(
             retrieval_loss(
                 config, q, table, jnp.array([*own, other]), jnp.ones(3, bool), item_counts=counts,
@@ -260,7 +260,7 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
     target = jnp.asarray(rng.choice(len(share), 4000, p=share / share.sum()) + 1)
     q = jnp.asarray(rng.normal(size=(4000, table.shape[1])), jnp.float32)
     repeat = None
-    if with_repeat:  # half of it goes to one of ten items: one target in 20 is named
+    if with_repeat:  # half the probability is on one of ten items
         history = jnp.asarray(rng.integers(1, 11, (4000, 1)))
         half = jnp.full(4000, 0.5)
         repeat = Repeat(history, half[:, None], half)
@@ -271,14 +271,14 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
     in_batch = retrieval_loss(
         LossConfig("sampled_softmax", sampler="in_batch"), *positions, **given
     )
-    np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # noise of one batch
+    np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # the noise of one batch
     if not with_repeat:
         plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
         assert abs(retrieval_loss(plain, *positions, **given) - full) > 1
 
 
 @each_kind
-def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
+def test_only_an_nll_is_mixed_with_a_repeat(config):
     q, table, target, mask, counts = made_up()
     share = jnp.full(len(q), 0.5)
     repeat = Repeat(target[:, None], share[:, None], share)
@@ -286,9 +286,9 @@ def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
     given = {"item_counts": counts, "key": jax.random.key(0)}
     smoothed, corrected = config.label_smoothing > 0, config.log_q
     if config.kind in ("bce", "gbce") or smoothed or not corrected:
-        with pytest.raises(ValueError, match="no NLL"):
+        with pytest.raises(ValueError, match="repeat"):
             retrieval_loss(config, *positions, **given, repeat=repeat)
-    else:  # the repeat names every target with 1/2
+    else:  # every target is repeated with probability 1/2
         assert (
             retrieval_loss(config, *positions, **given, repeat=repeat)
             < np.log(2)
@@ -297,7 +297,7 @@ def test_only_what_is_an_nll_is_mixed_with_a_repeat(config):
 
 
 @pytest.mark.parametrize("block", [3, 10**6])
-def test_log_partition_leaves_out_what_it_is_told_to(block):
+def test_log_partition_leaves_out_excluded_candidates(block):
     q, table, _, _, _ = made_up(positions=5, items=9)
     bias = jnp.array([-jnp.inf, 0, 1, -2, 0, 0, -jnp.inf, 0, 0])
     tags = jnp.stack([jnp.arange(9) // 2, jnp.array([0, 1, 0, 1, 0, 1, 0, 1, 2])], axis=1)
@@ -336,7 +336,7 @@ def test_gathered_scores_equal_the_plain_ones(block):
     )
 
 
-def test_binary_losses_are_means_over_the_target_and_the_negatives_that_are_not_it():
+def test_binary_losses_are_means_over_the_target_and_the_other_negatives():
     q, table, target, mask, _ = made_up(items=6)
     key = jax.random.key(4)
     negatives = np.asarray(jax.random.randint(key, (len(q), 7), 1, len(table)))
@@ -386,7 +386,8 @@ def test_memory_does_not_grow_with_positions_times_items():
         return step.lower(q, shape).compile().memory_analysis().temp_size_in_bytes
 
     small, large = temporary(20_000), temporary(80_000)
-    assert large - small < 2 * 60_000 * 16 * 4  # tables, where logits would be 512 * 4 per item
+    # Two more tables; logits would take 512 * 4 bytes per item.
+    assert large - small < 2 * 60_000 * 16 * 4
     assert large < 20e6
 
 
@@ -409,7 +410,7 @@ def test_memory_does_not_grow_with_positions_times_items():
     ],
 )
 def test_options_that_are_wrong_or_have_no_effect_are_refused(changes, key):
-    with pytest.raises(UserError, match=rf"^config\.loss\.{key}: "):
+    with refused(key):
         LossConfig(**changes)
 
 

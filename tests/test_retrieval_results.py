@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.evaluation import slices
+from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.evaluation import evaluate, retrieval_results
 from siren_rope_jax.metrics.ranks import RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.studies import plots
-from siren_rope_jax.training.retrieval_scoring import Ranked
+from siren_rope_jax.training.kinds.retrieval import Retrieval
+from siren_rope_jax.training.rank_scorer import Ranked
 from tests.batches import small_retriever_config
 from tests.made_up import make_log, make_retrieval_run
 
-CONFIG = {"task": "retrieval", "variant": "siren_rope", "seed": 3, "filter_seen": False,
+CONFIG = {"kind": "retrieval", "variant": "siren_rope", "seed": 3, "filter_seen": False,
           "model": {"query_time": "request"}}  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def make_result(log, ranked, **changes):
 def test_predictions_hold_ranks_and_losses_by_event_and_null_where_there_is_none(log, tmp_path):
     ranked = make_ranked(log)
     evaluated = Evaluated.of(log, ranked)
-    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, evaluated, "retrieval"))
+    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, evaluated, Retrieval))
     assert list(frame) == ["event", "user", "item", "time", "utc_offset", "rank", "nll"]
     assert frame["event"].tolist() == sorted(ranked.event)
     ranks = dict(zip(ranked.event, ranked.rank, strict=True))
@@ -62,7 +62,7 @@ def test_predictions_hold_ranks_and_losses_by_event_and_null_where_there_is_none
 
 def test_metrics_can_be_computed_again_from_the_predictions(log, tmp_path):
     evaluated = Evaluated.of(log, make_ranked(log))
-    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, evaluated, "retrieval"))
+    frame = pd.read_parquet(evaluate.write_predictions(tmp_path, evaluated, Retrieval))
     rank, nll = frame["rank"].fillna(0).to_numpy(int), frame["nll"].to_numpy(float)
     assert make_result(log, make_ranked(log))["ranking"] == metrics_of_ranks(rank, nll)
 
@@ -105,7 +105,7 @@ def test_the_filter_reaches_the_baselines(log):
     assert missed[0] < missed[1]
     # Without the items that the user had there is nothing that these know.
     assert list(filtered["baselines"]) == ["popular", "recent"]
-    assert "revisit" not in "\n".join(retrieval_results.lines(filtered))
+    assert "revisit" not in evaluate.as_text(filtered)
 
 
 @pytest.mark.parametrize("filter_seen", [False, True])
@@ -117,7 +117,7 @@ def test_misses_are_of_items_outside_the_catalogue_though_train_may_have_them(
     counts = log.vocabulary("item")["train_count"].to_numpy()
     assert 0 < counts[item.known] < 3  # the first one outside
     outcome = make_result(log, make_ranked(log), filter_seen=filter_seen)
-    rule = retrieval_results.rule_of_ranks(outcome)
+    rule = Retrieval.rule(outcome)
     assert f"over the catalogue of {item.known} items" in rule
     misses = "an item outside the catalogue (seen too rarely in training, or never)"
     assert f"have {misses}{' or one had before' * filter_seen} and count as misses" in rule

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.windows import pack_rows, plan_windows
+from tests.refusals import refused
 
 INDEX = st.lists(
     st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8
@@ -57,6 +57,9 @@ def test_packing_is_dense() -> None:
     assert windows.lengths.sum() / (len(rows) * 64) > 0.98
 
 
-def test_impossible_strides_are_refused() -> None:
-    with pytest.raises(UserError, match="stride"):
-        plan_windows(np.ones((1, 4), int), "train", 8, 9)
+@pytest.mark.parametrize(
+    ("length", "stride", "about"), [(8, 9, "stride"), (8, 0, "stride"), (0, 1, "length")]
+)
+def test_impossible_lengths_and_strides_are_refused(length, stride, about) -> None:
+    with refused(about):
+        plan_windows(np.ones((1, 4), int), "train", length, stride)

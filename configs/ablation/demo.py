@@ -1,17 +1,17 @@
-"""The demo: ordinal RoPE and SIREN-RoPE on the built-in feed, beside the ideal observers.
+"""The demo: ordinal RoPE, SIREN-RoPE and the ideal observers on the built-in feed.
 
     make demo
     python experiments/ablate.py --config=configs/ablation/demo.py --workdir=runs/demo
 
-About 3 minutes on two cores. SIREN-RoPE should close well over half of the gap between ordinal
-RoPE and the ideal observer.
+Takes about 3 minutes on two cores. SIREN-RoPE should close well over half of the gap between
+ordinal RoPE and the ideal observer.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The variants, the seed and the data."""
+    """The variants, the data set and the seed."""
     return ConfigDict(
         {
             "name": "Ordinal RoPE and SIREN-RoPE on the built-in feed",

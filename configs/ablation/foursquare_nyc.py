@@ -1,13 +1,13 @@
-"""Every encoding on Foursquare's check-ins in New York: the next venue, at the request's time.
+"""Every encoding on Foursquare's check-ins in New York: which venue is next at a given time?
 
     SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
         --config=configs/ablation/foursquare_nyc.py --workdir=runs/foursquare_nyc_ablation
 
-FOLDER holds foursquare_nyc/. About two hours on two cores. With `:plain` after the config's name
-the models cannot name a venue of the history again (`model.repeat`) and need 20 epochs instead of
-6; only the main variants are compared then, in two to six hours. `:plain_summer` is the same by the
-clock of New York's summer, UTC-4, throughout: all of validation and test, which is in winter, is an
-hour off (configs/data/foursquare_nyc.py).
+FOLDER holds foursquare_nyc/. Takes about two hours on two cores. With `:plain` after the config's
+name, models have no mechanism for repeating a venue of the history (`model.repeat`) and train for
+20 epochs instead of 6; this compares only the main variants and takes two to six hours.
+`:plain_summer` also uses New York's summer time, UTC-4, all year round, so that validation and
+test, which are in winter, are an hour off (configs/data/foursquare_nyc.py).
 """
 
 from ml_collections import ConfigDict
@@ -51,7 +51,7 @@ VARIANTS = (
     "siren_rope_time_in_embedding",
     "siren_rope_time_in_embedding_cyclic",
 )
-HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # with HSTU's block in the softmax block's place
+HSTU = ("ordinal", "hstu_bias_only", "siren_rope")  # also with HSTU's block
 PLAIN = (
     "learned_positions",
     "ordinal",
@@ -80,15 +80,13 @@ LINES = (
     "siren_rope_event",
     "siren_rope_hstu_bias",
 )
-
-
 FORMS = ("repeat", "plain", "plain_summer")
 
 
 def get_config(form: str = "repeat") -> ConfigDict:
-    """The variants, the seeds and the data; `form` is one of `FORMS`."""
+    """The variants, data sets and seeds; `form` is one of `FORMS`."""
     if form not in FORMS:
-        raise UserError(f"form {form!r} is unknown{suggestion(form, FORMS)}")
+        raise UserError("--config", f"{form!r} is not a form{suggestion(form, FORMS)}")
     plain, summer = form != "repeat", form == "plain_summer"
     names, able = (PLAIN, "cannot") if plain else (VARIANTS, "can")
     return ConfigDict(

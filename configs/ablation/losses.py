@@ -1,11 +1,12 @@
-"""The losses of next-item retrieval on MovieLens-100K: how near do they come to the full softmax?
+"""Losses for next-item retrieval on MovieLens-100K: how close do they come to the full softmax?
 
     SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
         --config=configs/ablation/losses.py --workdir=runs/losses
 
-FOLDER holds movielens_100k/. Ordinal RoPE with the settings of configs/movielens_next.py, which
-were chosen with the full softmax: 20 epochs, but 100 where the name says so. `hstu` is the recipe
-of configs/hstu.py, block and biases included. About an hour on four cores.
+FOLDER holds movielens_100k/. The model is ordinal RoPE with the settings of
+configs/movielens_next.py, which were chosen for the full softmax, trained for 20 epochs, or 100 if
+the name says so. `hstu` is the recipe of configs/hstu.py, including its block and biases. Takes
+about an hour on four cores.
 """
 
 from typing import Any
@@ -42,10 +43,10 @@ _HSTU = {
 
 
 def get_config() -> ConfigDict:
-    """The variants, the seeds and the data."""
+    """The variants, data sets and seeds."""
     return ConfigDict(
         {
-            "name": "Losses for retrieval, with 128 negatives but where another number is told",
+            "name": "Losses for retrieval, with 128 negatives unless stated otherwise",
             "variants": (
                 *(
                     {"name": name, "argument": "ordinal", "overrides": overrides}

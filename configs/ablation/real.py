@@ -3,10 +3,8 @@
     SIREN_ROPE_DATA=FOLDER python experiments/ablate.py --config=configs/ablation/real.py \
         --workdir=runs/real
 
-FOLDER holds globo_news/ and movielens_100k/.
-
-About 25 minutes on two cores. Expected: time in the rotation helps on neither log
-(results/README.md).
+FOLDER holds globo_news/ and movielens_100k/. Takes about 25 minutes on two cores. Expected result:
+rotating by time helps on neither log (results/README.md).
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +13,7 @@ VARIANTS = ("ordinal", "to_rope", "siren_rope")
 
 
 def get_config() -> ConfigDict:
-    """The variants, the seeds and the data."""
+    """The variants, data sets and seeds."""
     return ConfigDict(
         {
             "name": "Ordinal RoPE, TO-RoPE and SIREN-RoPE on real logs",

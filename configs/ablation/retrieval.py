@@ -1,14 +1,14 @@
-"""The main encodings on four more logs: which item is next, at the request's time?
+"""The main encodings on four more logs: which item is next at a given time?
 
     SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
         --config=configs/ablation/retrieval.py:yelp --workdir=runs/retrieval
 
-The part after the colon is one of the data sets below, or nothing for all four; in one work
-directory, runs that are there are not run again. FOLDER holds yelp_5core/, globo_news/,
+The part after the colon is one of the data sets below; without it, all four are used. Runs that
+the work directory already holds are not repeated. FOLDER holds yelp_5core/, globo_news/,
 amazon_beauty_5core/ and movielens_100k/.
 
-Beauty's times are whole days, and MovieLens' are those of entering ratings one after the other:
-controls, where the request's time should tell little.
+Beauty and MovieLens are controls, in which the time should tell little: Beauty's times are whole
+days, and MovieLens' are those of entering many ratings in a row.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ LINES = (
 DATASETS: dict[str, dict[str, Any]] = {
     "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},
     "globo_next": {"input": "globo_news/clicks_hour_000-384.csv.gz"},
-    # A shorter and faster training than the config's, which is worth a little: 48 runs are many.
+    # To save time over 48 runs, training is shorter than in the config, which costs a little.
     "amazon_beauty": {
         "input": "amazon_beauty_5core/Beauty_item_org_rank.txt",
         "overrides": {"training.epochs": 12.0, "optimizer.learning_rate": 2e-3},
@@ -58,9 +58,10 @@ DATASETS: dict[str, dict[str, Any]] = {
 
 
 def get_config(dataset: str = "") -> ConfigDict:
-    """The variants, the seeds and the data: one of `DATASETS`, or all."""
+    """The variants, seeds and data sets: one of `DATASETS`, or all."""
     if dataset and dataset not in DATASETS:
-        raise UserError(f"data set {dataset!r} is unknown{suggestion(dataset, DATASETS)}")
+        known = suggestion(dataset, DATASETS)
+        raise UserError("--config", f"{dataset!r} is not a data set{known}")
     chosen = {dataset: DATASETS[dataset]} if dataset else DATASETS
     return ConfigDict(
         {

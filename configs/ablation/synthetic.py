@@ -1,10 +1,10 @@
-"""Every encoding on the built-in feed: what share of the gap to the ideal observer does it close?
+"""Every encoding on the built-in feed: how much of the gap to the ideal observer does it close?
 
     python experiments/ablate.py --config=configs/ablation/synthetic.py --workdir=runs/ablation
 
-About 35 minutes on two cores. Expected: networks of the cyclic features close about two thirds of
-the gap, ladders of the day and the week five sixths, other ladders and learned frequencies about a
-tenth.
+Takes about 35 minutes on two cores. Expected result: networks of cyclic features close about two
+thirds of the gap, ladders of the day and the week five sixths, and other ladders and learned
+frequencies about a tenth.
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +42,7 @@ LINES = (
 
 
 def get_config() -> ConfigDict:
-    """The variants, the seeds and the data."""
+    """The variants, data sets and seeds."""
     return ConfigDict(
         {
             "name": "Encodings on the built-in feed",

@@ -4,13 +4,13 @@
         --input=$SIREN_ROPE_DATA/amazon_beauty_5core/Beauty_item_org_rank.txt \
         --output=runs/data/amazon_beauty
 
-198,502 reviews of 22,363 users on 12,101 products take two seconds. Published tables leave one
-out: --config.split.kind=leave_one_out. The files, from the repository KingGugu/TiCoSeRec on GitHub,
-are as in configs/data/yelp.py: a user a line, items in the file that --input names, Unix seconds in
-`Beauty_time_org_rank.txt` beside it.
+198,502 reviews of 12,101 products by 22,363 users take two seconds. Published results use
+leave-one-out: --config.split.kind=leave_one_out. The files are in the repository KingGugu/TiCoSeRec
+on GitHub and have the form that configs/data/yelp.py describes: --input names that of the items,
+and `Beauty_time_org_rank.txt` beside it has the times.
 
-Times are whole days, 00:00 UTC: the hour says nothing, and reviews of one day keep the file's
-order. They are the times of reviews, not of purchases.
+Times are whole days, 00:00 UTC: the hour has no meaning, and reviews of one day keep the order of
+the file. They are the times of reviews, not of purchases.
 """
 
 from ml_collections import ConfigDict

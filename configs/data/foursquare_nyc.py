@@ -3,17 +3,16 @@
     python experiments/prepare.py --config=configs/data/foursquare_nyc.py \
         --input=$SIREN_ROPE_DATA/foursquare_nyc/NYC.npy --output=runs/data/foursquare_nyc
 
-147,938 check-ins of 1,083 users at 5,135 venues take two seconds. The file, from the repository
-yingtaoluo/Spatial-Temporal-Attention-Network-for-POI-Recommendation on GitHub, is made of
-dataset_TSMC2014_NYC, from which venues of few check-ins were removed: int32 [user, venue, minute],
-not sorted. The publisher of the original offers no plain link to it.
+147,938 check-ins of 1,083 users at 5,135 venues take two seconds. The file is in the repository
+yingtaoluo/Spatial-Temporal-Attention-Network-for-POI-Recommendation on GitHub and was made from
+dataset_TSMC2014_NYC by removing venues with few check-ins: int32 [user, venue, minute], not sorted.
+The publisher of the original offers no direct link to it.
 
-Minutes count from 2012-04-03 18:00 UTC, which the source does not state; it fits the original.
-Local time is New York's: UTC-4 until 4 November, when summer time ended, then UTC-5. All of
-validation and test is later, so with UTC-4 throughout (--config.time_zone='' and
---config.utc_offset='-4 * 3600') their hours would be one later than the same ones in training. A
-minute is all there is, so a user's two rows of one venue and minute (458 of them) may be two
-check-ins: they are kept.
+Minutes count from 2012-04-03 18:00 UTC, which the source does not state, but which agrees with the
+original. Local time is New York's: UTC-4 until 4 November, when daylight saving time ended, then
+UTC-5. Validation and test are later than that, so with UTC-4 throughout (--config.time_zone='' and
+--config.utc_offset='-4 * 3600') their hours of the day would be one too late. Two rows of the same
+user, venue and minute (there are 458) may be two check-ins, so both are kept.
 """
 
 from ml_collections import ConfigDict

@@ -5,18 +5,19 @@
 
 Three million clicks take about half a minute and 1 GiB on two cores.
 
-There are no likes. A task is dwell, the time to the next click of the session: `dwell60`, at least
-60 s (about 78 % of the labels), and `long_dwell`, at least 180 s (about half). The publisher stamps
-the last click of every session exactly 30 s after the one before it. That time is made up, so
-neither of the two has a label or a dwell, which leaves about 890,000 labelled clicks. The file also
-states the size of each session; it and whatever else tells that a session is over is no feature.
+There are no likes. The tasks are about the dwell, the time to the next click of the session:
+`dwell60`, at least 60 s (about 78 % of the labels), and `long_dwell`, at least 180 s (about half).
+The publisher sets the time of the last click of every session to exactly 30 s after the one before.
+As that time is made up, neither of these two clicks has a label or a dwell, which leaves about
+890,000 labelled clicks. Features use neither the stated size of a session nor anything else that
+reveals its end.
 
-Articles live hours to days, so most of those in test were not seen in train. What is known of an
-article at the request stands in for its id: its age since its first click, and its clicks so far,
-both of strictly earlier clicks only.
+Articles are read for hours to days, so most of those in test do not occur in train. What is known
+of an article at the request replaces its id: its age since its first click, and its clicks so far,
+both from strictly earlier clicks only.
 
-Local time is Sao Paulo's for everyone: UTC-3, from 2017-10-15 on UTC-2. Most users are in Brazil,
-part of which has no summer time, so it is approximate.
+Local time is that of Sao Paulo for everyone: UTC-3, and UTC-2 from 2017-10-15. Most users are in
+Brazil, part of which has no daylight saving time, so it is approximate.
 """
 
 from ml_collections import ConfigDict

@@ -6,16 +6,16 @@
 
 Three million clicks take about half a minute and 1 GiB on two cores.
 
-The file is that of configs/data/globo.py. The publisher stamps the final click of every session
-exactly 30 s after the one before it, so its time is made up: the task `timed` is 1 for all other
-clicks, and only those may be what a model has to find (a third of all clicks is final). The final
+The file is that of configs/data/globo.py. The publisher sets the time of the last click of every
+session to exactly 30 s after the one before, so it is made up: the task `timed` is 1 for all other
+clicks, and only these may be targets of a model (a third of all clicks are last ones). The last
 clicks stay in the histories.
 
-Every article that train has seen can be found. Articles live hours to days: with the usual split,
-at 80 and 90 % of the events, 79 % of the test clicks are on an article that train has not seen, and
-the rest on old ones. So train ends at 96 % and validation at 98 %, four and a half hours later, as
-of a model that is trained several times a day; 27 % of the test clicks are then on unseen articles.
-Local time is Sao Paulo's for everyone, as in configs/data/globo.py.
+The catalogue is every article in train. Articles are read for hours to days: with the default
+split, at 80 and 90 % of the events, 79 % of the test clicks are on articles that are not in train,
+and the rest on old ones. So train ends at 96 % and validation at 98 %, four and a half hours later,
+as for a model that is trained several times a day; then it is 27 % of the test clicks. Local time
+is that of Sao Paulo for everyone, as in configs/data/globo.py.
 """
 
 from ml_collections import ConfigDict

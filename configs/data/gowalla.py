@@ -3,14 +3,14 @@
     python experiments/prepare.py --config=configs/data/gowalla.py \
         --download --output=runs/data/gowalla
 
-fetches https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz (100 MB, 6.4 million
+downloads https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz (100 MB, 6.4 million
 check-ins of 107,000 users at 1.3 million places); --input names one that is there already. Lines
-are `user time latitude longitude place`, with tabs and no header, each user's newest first; they
-are sorted, but a user's check-ins of one second keep that order.
+are `user time latitude longitude place`, with tabs and no header, each user's newest first. They
+are sorted by time, but a user's check-ins of one second keep the order of the file.
 
-Times are UTC. Local time is that of the 15 degrees of longitude around the user's last check-in
-before, so that the local time of a request does not tell where the next place lies; the user's
-first check-in, which is never to be found, takes its own.
+Times are UTC. Local time is that of the 15 degrees of longitude around the user's previous
+check-in, so that the local time of a request does not reveal where the next place is. The user's
+first check-in, which is never a target, has its own.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
         time="checked_in",
         time_unit="iso",
         derived={
-            # Clipped, so that no false longitude makes an offset of more than a day.
+            # Clipped, so that no wrong longitude results in an offset of more than a day.
             "hours_east": "round(greatest(-180, least(180, longitude)) / 15)",
             "hours_before": "lag(hours_east) OVER (PARTITION BY user_id ORDER BY time, row)",
         },
@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
         min_count=1,
         download={
             "url": "https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz",
-            # Not the publisher's: as the catalogue of the DataRec library states it.
+            # Not stated by the publisher, but by the catalogue of the DataRec library.
             "checksum": "md5:8ebd5ed2dd376d8982987c49429cb9f9",
         },
         source="Gowalla, E. Cho et al., doi:10.1145/2020408.2020579; SNAP",

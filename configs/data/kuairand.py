@@ -1,15 +1,16 @@
-"""KuaiRand: short videos of the Kuaishou app (April and May 2022), with many feedbacks.
+"""KuaiRand: short videos of the Kuaishou app (April and May 2022), with many kinds of feedback.
 
     python experiments/prepare.py --config=configs/data/kuairand.py \
         --input='KuaiRand-Pure/data/log_standard_*.csv' --output=runs/data/kuairand
 
-Columns are the official ones (https://kuairand.com): user_id, video_id, date, hourmin, time_ms,
+The columns are the official ones (https://kuairand.com): user_id, video_id, date, hourmin, time_ms,
 is_click, is_like, is_follow, is_comment, is_forward, is_hate, long_view, play_time_ms, duration_ms,
-profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab. The quotes around the glob
-matter: both halves of the standard log are read, in the order of their names.
+profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab. The quotes around the
+glob matter: both halves of the standard log are read, in the order of their names.
 
-Tasks: four of the log's own signals, and `contribution`: any of like, follow, comment, forward.
-The actions add how long the video was played and whether it was disliked. Local time is China's.
+The tasks are four of the log's own signals, and `contribution`: any of like, follow, comment and
+forward. The actions add how long the video was played and whether it was disliked. Local time is
+China's.
 """
 
 from ml_collections import ConfigDict

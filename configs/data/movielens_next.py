@@ -3,14 +3,14 @@
     python experiments/prepare.py --config=configs/data/movielens_next.py \
         --input=ml-100k/u.data --output=runs/data/movielens_next
 
-The files, releases and --download are those of configs/data/movielens.py, such as
---config=configs/data/movielens_next.py:1m; a hundred thousand ratings take seconds, 20 million
-some minutes. Published tables leave one out: --config.split.kind=leave_one_out.
+Files, releases and --download are those of configs/data/movielens.py, as in
+--config=configs/data/movielens_next.py:1m. A hundred thousand ratings take seconds, 20 million some
+minutes. Published results use leave-one-out: --config.split.kind=leave_one_out.
 
-There are no tasks: that a film was rated is all that counts, whatever the rating, and every film
-that train has seen can be found. A rating's time is when it was entered, not when the film was
-seen, and many are entered in one go: about half of them share their second with the user's last
-one. Those keep the file's order, which in some releases is that of the films' ids.
+There are no tasks: it only matters that a film was rated, not how. The catalogue is every film in
+train. The time of a rating is when it was entered, not when the film was watched, and many are
+entered together: about half of them have the same second as the user's previous one. These keep the
+order of the file, which in some releases is that of the films' ids.
 """
 
 from ml_collections import ConfigDict
@@ -20,5 +20,5 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(release: str = "") -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`, for one of `movielens.RELEASES`."""
+    """Returns the config of `experiments/prepare.py` for one of `movielens.RELEASES`, or any."""
     return config_dict(**movielens.common("movielens_next", release), min_count=1)

@@ -3,15 +3,14 @@
     python experiments/prepare.py --config=configs/data/steam.py \
         --download --output=runs/data/steam
 
-fetches https://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz (1.3 GB, 7.8
-million reviews of 2.6 million users on 32,000 games); --input names one that is there already. In
-spite of its name a line is no JSON but a Python dict, of which user, game and date are read, with
+downloads https://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz (1.3 GB, 7.8 million reviews of
+32,000 games by 2.6 million users); --input names one that is there already. In spite of the name of
+the file, a line is not JSON but a Python dict, of which user, game and date are read with
 `ast.literal_eval`: that takes about seven minutes.
 
-Times are whole days: the hour says nothing, and reviews of one day keep the file's order. A user is
-a `username`, as in the tables published since SASRec. Two reviews of the same game by the same user
-on one day count once. Those tables keep users and games of at least five reviews:
-`--config.core=5`.
+Times are whole days: the hour has no meaning, and reviews of one day keep the order of the file. A
+user is a `username`, as in the results published since SASRec. These also keep only users and games
+with at least five reviews: --config.core=5. Two reviews of a game by a user on one day count once.
 """
 
 from ml_collections import ConfigDict

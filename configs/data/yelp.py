@@ -3,12 +3,12 @@
     python experiments/prepare.py --config=configs/data/yelp.py \
         --input=$SIREN_ROPE_DATA/yelp_5core/Yelp-A_item_org_rank.txt --output=runs/data/yelp
 
-316,354 reviews of 30,431 users on 20,033 businesses take three seconds. The files, from the
-repository KingGugu/TiCoSeRec on GitHub, hold a user a line, `user item item ...`, oldest first;
---input names the one of items, and `Yelp-A_time_org_rank.txt` beside it, `user time time ...` in
-Unix seconds, is found by its name. The publisher of the original, Yelp, offers no plain link.
+316,354 reviews of 20,033 businesses by 30,431 users take three seconds. The files are in the
+repository KingGugu/TiCoSeRec on GitHub. They have one user per line, oldest events first: the one
+that --input names has `user item item ...`, and `Yelp-A_time_org_rank.txt` beside it
+`user time time ...` in Unix seconds. Yelp, the publisher of the original, offers no direct link.
 
-Times are UTC. Users live in several North American time zones; who in which is not known.
+Times are UTC. Users live in several North American time zones; it is not known who lives in which.
 """
 
 from ml_collections import ConfigDict

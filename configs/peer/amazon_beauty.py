@@ -1,4 +1,4 @@
-"""RecTools' SASRec on Amazon's reviews of beauty products, leaving one out, beside ours.
+"""RecTools' SASRec and ours on Amazon's reviews of beauty products, with a leave-one-out split.
 
     python experiments/prepare.py --config=configs/data/amazon_beauty.py \
         --config.split.kind=leave_one_out \
@@ -9,10 +9,10 @@
     python experiments/compare_peer.py --config=configs/peer/amazon_beauty.py \
         --python=peer/bin/python --workdir=runs/amazon_beauty_peer --ours=runs/amazon_beauty_loo
 
-peer/ is a virtual environment with RecTools: see experiments/compare_peer.py. With
---config.loss.kind=sampled_softmax --config.loss.negatives=64 --config.loss.log_q=False, and another
---workdir, ours has the peer's loss. The peer's full softmax, which holds the scores of all items at
-once, takes minutes for an epoch on two cores, and was not trained to its end.
+peer/ is a virtual environment with RecTools: see experiments/compare_peer.py. To train ours with
+the peer's loss, add --config.loss.kind=sampled_softmax --config.loss.negatives=64
+--config.loss.log_q=False and choose another --workdir. The peer's full softmax, which holds the
+scores of all items at once, takes minutes per epoch on two cores and was not trained to the end.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ from siren_rope_jax.studies.peer import PeerConfig
 
 
 def get_config() -> ConfigDict:
-    """The peer, and its log."""
+    """The peer and its log."""
     return complete(
         PeerConfig,
         {

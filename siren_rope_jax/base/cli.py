@@ -2,13 +2,15 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from siren_rope_jax.base import extras
 from siren_rope_jax.base.errors import UserError, suggestion
 
 _PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
@@ -19,13 +21,26 @@ def run(main: Callable[[], Any]) -> None:
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(_parse, argv))
 
 
-def _guarded(function: Callable[..., Any], *args: Any) -> Any:
-    logging.set_verbosity(logging.WARNING)
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Wraps a script's imports that need an extra; without it the script ends as in `run`."""
+    with _reported(), extras.needs(extra):
+        yield
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
     try:
-        return function(*args)
+        yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+    logging.set_verbosity(logging.WARNING)
+    with _reported():
+        return function(*args)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -76,7 +91,9 @@ def _refuse_unknown_override(argv: Sequence[str]) -> None:
         for depth, key in enumerate(parts[1:] if parts[0] == "config" else (), start=1):
             if not isinstance(group, ConfigDict) or key not in group:
                 known = group.keys() if isinstance(group, ConfigDict) else ()
-                raise UserError(".".join(parts[: depth + 1]), f"unknown key{suggestion(key, known)}")
+                raise UserError(
+                    ".".join(parts[: depth + 1]), f"unknown key{suggestion(key, known)}"
+                )
             group = group[key]
 
 

@@ -21,13 +21,13 @@ from siren_rope_jax.base.errors import UserError, suggestion
 T = TypeVar("T")
 
 
-def one_of(**classes: type) -> Any:
-    """A dataclass field that holds an instance of one of several config classes.
+def one_of(**classes: type) -> dict[str, Any]:
+    """Metadata of a dataclass field that holds an instance of one of several config classes.
 
     In a config it is written as one key, the class's tag, beside the other fields:
-    `source: Map = one_of(ladder=Ladder, network=Network)` reads {"ladder": {"base": 1e4}}.
+    `map: Map = field(metadata=one_of(ladder=Ladder, network=Network))` reads {"ladder": {...}}.
     """
-    return dataclasses.field(metadata={"one_of": classes})
+    return {"one_of": classes}
 
 
 def from_config_dict(
@@ -158,7 +158,7 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
 
 
 def _classes(field: Any) -> Mapping[str, type]:
-    """The tagged classes of a field made by `one_of`; none of any other field."""
+    """The classes of a field's `one_of`, by tag; none of any other field."""
     return field.metadata.get("one_of", {})
 
 

@@ -17,13 +17,14 @@ class UserError(ValueError):
       problem: what is wrong with it and what would be right, in words that may improve.
     """
 
-    def __init__(self, about: str | Path, problem: str) -> None:
+    def __init__(self, about: str | Path, problem: str = "") -> None:
         super().__init__(str(about), problem)  # both, so that it can be sent between processes
         self.about = str(about)
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.about}: {self.problem}"
+        # Config flags raise an error again with its text alone.
+        return f"{self.about}: {self.problem}" if self.problem else self.about
 
     def below(self, where: str) -> "UserError":
         """The same error about a key of the group `where`."""

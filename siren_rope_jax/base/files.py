@@ -10,15 +10,15 @@ from typing import Any
 from siren_rope_jax.base.errors import UserError
 
 
-def of_split(name: str, split: str) -> str:
-    """What a run calls a file of a split: `name` of the test split, else with the split's name."""
+def name_for_split(name: str, split: str) -> str:
+    """The name of a run's file about a split: `name` for test, else with the split added to it."""
     stem, dot, suffix = name.partition(".")
     return name if split == "test" else f"{stem}_{split}{dot}{suffix}"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write to, which takes the place of `path` once it is whole."""
+    """Yields a temporary sibling to write to, which replaces `path` once it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file that is there.
+    """The value of an existing JSON file.
 
     Raises:
       UserError: it is not JSON.
@@ -36,14 +36,14 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); restore or remove it") from error
+        raise UserError(path, f"is damaged ({error}); restore or remove it") from error
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file.
 
     Raises:
-      ValueError: a number that JSON does not have (nan, infinity).
+      ValueError: a number that JSON cannot hold (nan, infinity).
     """
     text = json.dumps(value, indent=1, allow_nan=False)
     with replacing(path) as temporary:

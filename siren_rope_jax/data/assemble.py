@@ -1,14 +1,19 @@
-"""From pieces of histories to batches of fixed shape, as numpy arrays."""
+"""From pieces of histories to batches of fixed shape, as numpy arrays.
+
+Each kind of batch has a `Layout`: how many places a window takes, and how its events fill them.
+"""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Dense, Schema
-from siren_rope_jax.models.batch import Batch, NextItemBatch
-from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
+from siren_rope_jax.rotation.time import Time, TimeScale
 
 
 class Piece(NamedTuple):
@@ -32,8 +37,36 @@ class Piece(NamedTuple):
     stop: int
 
 
-def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int]) -> Batch:
-    """The `Batch` of these pieces: every event asks for its own labels.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the windows of a row become a batch.
+
+    Attributes:
+      make: makes a batch of the log's schema, the pieces of its rows, and their shape [B, L].
+      places_saved: how many places fewer a window takes than it has events: 1 where each event asks
+        for the next one, so that a window's last event needs no place.
+    """
+
+    make: Callable[[Schema, Sequence[Piece], tuple[int, int]], Any]
+    places_saved: int
+
+
+def data_spec(log: PreparedLog, length: int) -> DataSpec:
+    """What a model must know of a log cut into rows of `length`; T~ spans the training events."""
+    schema = log.schema
+    return DataSpec(
+        categories={c.name: c.rows for c in schema.categorical},
+        tasks=schema.tasks,
+        context_length=length,
+        scale=TimeScale.fit(schema.train_start, schema.train_end),
+        dense=len(schema.dense),
+        context=len(schema.context),
+        actions=2 * len(schema.tasks) + 2 * len(schema.actions),
+    )
+
+
+def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int]) -> RankingBatch:
+    """The `RankingBatch` of these pieces: every event asks for its own labels.
 
     Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
     per action feature (standardised value, 0 if absent; whether present).
@@ -59,7 +92,7 @@ def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int
     absent = np.isnan(extra)
     columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
     actions = np.concatenate(columns, axis=-1).astype(np.float32)
-    return Batch(
+    return RankingBatch(
         categorical=_categorical(schema, events),
         dense=_standardised(events, "dense", schema.dense, segment),
         context=_standardised(events, "context", schema.context, segment),
@@ -110,6 +143,14 @@ def next_item_batch(
         history=history,
         event=event.astype(np.int32),
     )
+
+
+RANKING_LAYOUT = Layout(ranking_batch, places_saved=0)
+
+
+def next_item_layout(target_task: str = "") -> Layout:
+    """That of `next_item_batch`, with the positives of one task as targets, or all events."""
+    return Layout(partial(next_item_batch, target_task=target_task), places_saved=1)
 
 
 def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:

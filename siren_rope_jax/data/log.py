@@ -24,12 +24,12 @@ _CHUNK = 1 << 14  # histories read at once by `events`
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """Events of a log in global order: user 0's, oldest first, then user 1's, ...
+    """Events of a log in global order: those of user 0, oldest first, then those of user 1, ...
 
     Attributes:
       rows: [N] of `Schema.event_dtype`.
       event: int64 [N], the global index of each.
-      user: int32 [N].
+      user: int32 [N], the index of its user.
     """
 
     rows: np.ndarray
@@ -44,9 +44,9 @@ class PreparedLog:
     Attributes:
       path: its directory.
       schema: what its columns mean.
-      index: int64 [U, 4]: the number of a user's events, and those in train, validation, test.
+      index: int64 [U, 4]: the number of a user's events, and of those in each of the splits.
       report: what `prepare` counted.
-      histories: the records by user; safe to share between threads and to send to processes.
+      histories: the records by user; can be shared between threads and sent to other processes.
     """
 
     path: Path
@@ -60,43 +60,42 @@ class PreparedLog:
         """Opens the log in the directory `path`.
 
         Raises:
-          UserError: nothing there, something missing, or another format version.
+          UserError: it is not a prepared log, has another format version, or a file is missing or
+            damaged.
         """
         path = Path(path)
         meta_path = path / "meta.json"
         if not meta_path.is_file():
             raise UserError(
-                f"{path} is no prepared log (it has no meta.json); "
-                "write one with experiments/prepare.py"
+                path,
+                "is not a prepared log (it has no meta.json); make one with experiments/prepare.py",
             )
-        try:
+        with _undamaged(meta_path):
             meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{meta_path} is damaged: {error}; prepare the log again") from error
         report = meta.pop("report", {})
         schema = Schema.from_json(meta, str(meta_path))
-        needed = ["index.npy", "users.parquet"]
-        needed += [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
         if "content" not in report:
-            raise UserError(f"{meta_path} has no hash of the content; prepare the log again")
-        for name in needed:
+            raise UserError(meta_path, "has no hash of the content; prepare the log again")
+        vocabularies = [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
+        for name in ("index.npy", "users.parquet", *vocabularies):
             if not (path / name).is_file():
-                raise UserError(f"{path} is incomplete: no {name}; prepare the log again")
+                raise UserError(path, f"is incomplete: {name} is missing; prepare the log again")
         with _undamaged(path / "index.npy") as index_path:
             index = np.load(index_path, allow_pickle=False)
         histories = _open_histories(path)
         if len(histories) != len(index):
             raise UserError(
-                f"{path} is incomplete: {len(histories)} histories for {len(index)} users; "
-                "prepare the log again"
+                path,
+                f"is incomplete: it has {len(histories)} histories of {len(index)} users; prepare "
+                "the log again",
             )
         return PreparedLog(path, schema, index, report, histories)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells prepared logs apart: SHA-256 of what the log holds, whatever is told of it."""
-        told = ("name", "source", "license")
-        held = {key: value for key, value in self.schema.to_json().items() if key not in told}
+        """SHA-256 of what the log holds; its name, source and license do not count."""
+        descriptive = ("name", "source", "license")
+        held = {k: v for k, v in self.schema.to_json().items() if k not in descriptive}
         text = json.dumps([held, self.report["content"]], sort_keys=True)
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
@@ -125,7 +124,7 @@ class PreparedLog:
           UserError: an unknown split.
         """
         if split is not None and split not in SPLITS:
-            raise UserError(f"unknown split {split!r}{suggestion(split, SPLITS)}")
+            raise UserError("split", f"there is no split {split!r}{suggestion(split, SPLITS)}")
         counts = self.index[:, 0]
         rows = np.empty(counts.sum(), self.schema.event_dtype)
         begin = 0
@@ -143,7 +142,7 @@ class PreparedLog:
         return Events(rows, event, user)
 
     def users(self) -> pa.ChunkedArray:
-        """Returns the users' raw ids, by user index."""
+        """Returns the raw ids of the users, by user index."""
         with _undamaged(self.path / "users.parquet") as path:
             return pq.read_table(path)["value"]
 
@@ -160,7 +159,9 @@ class PreparedLog:
         """
         names = [categorical.name for categorical in self.schema.categorical]
         if name not in names:
-            raise UserError(f"no categorical feature {name!r}{suggestion(name, names)}")
+            raise UserError(
+                "name", f"{name!r} is not a categorical feature of the log{suggestion(name, names)}"
+            )
         if name not in self._vocabularies:
             with _undamaged(self.path / "vocabulary" / f"{name}.parquet") as path:
                 self._vocabularies[name] = pq.read_table(path)
@@ -168,24 +169,24 @@ class PreparedLog:
 
     @cached_property
     def _vocabularies(self) -> dict[str, pa.Table]:
-        """Those read so far."""
+        """The vocabularies that were read so far, by feature."""
         return {}
 
     def baselines(self) -> pd.DataFrame | None:
-        """Returns the known floors beside the log (`event`, "<baseline>/<task>"), if it has any."""
+        """Returns known probabilities (`event`, "<baseline>/<task>"), if the log comes with any."""
         path = self.path / "baselines.parquet"
         return pq.read_table(path).to_pandas() if path.is_file() else None
 
 
 @contextmanager
 def _undamaged(path: Path) -> Iterator[Path]:
-    """Turns what reading a damaged file raises into a message."""
+    """Turns what reading a damaged file raises into a `UserError` about that file."""
     try:
         yield path
     except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (EOFError, OSError, ValueError) as error:  # of Arrow too, whose errors are such
-        raise UserError(f"{path} is damaged: {error}; prepare the log again") from error
+        raise UserError(path, f"cannot be read: {error.strerror}") from error
+    except (EOFError, OSError, ValueError) as error:  # the base classes of Arrow's errors, too
+        raise UserError(path, f"is damaged: {error}; prepare the log again") from error
 
 
 def _open_histories(path: Path) -> ArrayRecordDataSource:
@@ -193,8 +194,12 @@ def _open_histories(path: Path) -> ArrayRecordDataSource:
     shards = {re.fullmatch(r"histories-\d+-of-(\d+)\.arrayrecord", f.name) for f in files}
     totals = {int(match[1]) for match in shards if match}
     if totals != {len(files)}:
-        raise UserError(f"{path} is incomplete: some histories-*.arrayrecord files are missing")
+        raise UserError(
+            path, "is incomplete: histories-*.arrayrecord files are missing; prepare the log again"
+        )
     try:
         return ArrayRecordDataSource(files)
     except Exception as error:  # array_record raises bare RuntimeErrors
-        raise UserError(f"{files[0]} or its siblings are damaged: {error}") from error
+        raise UserError(
+            files[0], f"is damaged, or one of its siblings is: {error}; prepare the log again"
+        ) from error

@@ -1,17 +1,16 @@
 """From a prepared log to batches: packed rows, shuffled, sharded and batched by Grain."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import grain
 import numpy as np
 
-from siren_rope_jax.base.errors import UserError, check, suggestion
-from siren_rope_jax.data.assemble import Piece, next_item_batch, ranking_batch
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.data.assemble import Layout, Piece
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.data.windows import Rows, Split, pack_rows, plan_windows
 
 
@@ -23,10 +22,12 @@ class DataConfig:
       path: directory of the prepared log.
       length: events of a row; also the longest history a model sees.
       stride: most targets of an evaluation window that is not its user's first (`plan_windows`):
-        an event sees the last `length - stride` before it, or more. Small is dear, 1 exact.
-      batch_size: rows of a batch, over all processes; training deals them evenly to all devices.
+        an event sees at least the last `length - stride` events before it. A small stride costs
+        more time; with 1 every event sees as much of its history as the model can.
+      batch_size: rows of a batch, over all processes; in training they are divided evenly among
+        all devices.
       pack: several short histories share a row.
-      threads: that read and decode.
+      threads: how many of them read and decode.
       target_task: of next-item retrieval: a task whose positives alone are targets, such as `like`;
         empty: every event is one.
     """
@@ -40,11 +41,11 @@ class DataConfig:
     target_task: str = ""
 
     def __post_init__(self) -> None:
-        check(self.length >= 1, "data.length", "at least 1")
-        right = f"in 1..{self.length}, which is data.length, but is {self.stride}"
-        check(1 <= self.stride <= self.length, "data.stride", right)
-        check(self.batch_size >= 1, "data.batch_size", "at least 1")
-        check(self.threads >= 1, "data.threads", "at least 1")
+        check(self.length >= 1, "length", "at least 1")
+        right = f"in 1..{self.length}, the length, but is {self.stride}"
+        check(1 <= self.stride <= self.length, "stride", right)
+        check(self.batch_size >= 1, "batch_size", "at least 1")
+        check(self.threads >= 1, "threads", "at least 1")
 
 
 _EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no length
@@ -58,15 +59,13 @@ class RowReader:
       log: the prepared log.
       rows: which windows each row holds.
       length: L, places of a row.
-      shift: places a window needs less than it has events: 1 where each event asks for the next.
-      make: makes a batch of the log's schema, the pieces of the rows, and their shape [B, L].
+      layout: how the windows become a batch.
     """
 
     log: PreparedLog
     rows: Rows
     length: int
-    shift: int
-    make: Callable[[Schema, Sequence[Piece], tuple[int, int]], Any]
+    layout: Layout
 
     def __call__(self, numbers: Sequence[int]) -> Any:
         """The batch of these rows; numbers beyond the plan are rows of padding."""
@@ -83,8 +82,8 @@ class RowReader:
                 first = int(offsets[windows.user[window]])
                 history = next(histories)
                 pieces.append(Piece(r, segment, at, history, first, start, target, stop))
-                at += stop - start - self.shift
-        return self.make(self.log.schema, pieces, (len(numbers), self.length))
+                at += stop - start - self.layout.places_saved
+        return self.layout.make(self.log.schema, pieces, (len(numbers), self.length))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,54 +93,60 @@ class Batches:
     Attributes:
       log: the prepared log.
       config: how it is cut.
-      next_item: whether events ask for the item of the next one; else for their own labels.
+      layout: what becomes of the pieces.
       process, processes: which of how many this is.
-      devices: of each process; the rows of a batch are dealt evenly to all of them.
+      devices: of each process; the rows of a batch are divided evenly among all of them.
     """
 
     log: PreparedLog
     config: DataConfig
-    next_item: bool = False
+    layout: Layout
     process: int = 0
     processes: int = 1
     devices: int = 1
 
     def __post_init__(self) -> None:
-        task, known = self.config.target_task, self.log.schema.tasks
-        if not self.next_item and not known:
-            raise UserError(f"{self.log.path}: the log has no task to rank by; prepare it with one")
-        if task and not self.next_item:
-            raise UserError("config.data.target_task: is for next-item retrieval; leave it empty")
-        if task and task not in known:
-            names = suggestion(task, known) or "; the log has none"
-            raise UserError(f"config.data.target_task: no task {task!r}{names}")
         if self.log.offsets[-1] >= 2**31:
-            raise UserError(f"{self.log.path}: a batch numbers events in 31 bits; the log has more")
+            raise UserError(self.log.path, "has more than 2^31 events, which a batch cannot number")
 
-    def train(self, seed: int) -> tuple[grain.IterDataset, int]:
-        """Endless batches of the train split, and the number of them in an epoch.
+    def train(self, seed: int) -> grain.IterDataset:
+        """Endless batches of the train split.
 
-        Rows are shuffled globally with a new seed each epoch, then dealt to the processes. The
-        iterator's state can be saved and restored exactly.
+        Rows are shuffled globally with a new seed each epoch, then divided among the processes.
+        The iterator's state can be saved and restored exactly.
 
         Raises:
-          UserError: the split is empty, or a batch cannot be dealt evenly to the devices.
+          UserError: the split is empty, or a batch cannot be divided evenly among the devices.
         """
         size, devices = self.config.batch_size, self.processes * self.devices
         if size % devices:
             raise UserError(
-                f"config.data.batch_size: {size} rows cannot be dealt evenly to {devices} devices"
+                "config.data.batch_size",
+                f"{size} rows cannot be divided evenly among {devices} devices",
             )
-        rows = self._rows("train", self.config.length)
-        dataset = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
+        dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
         dataset = dataset.repeat(_EPOCHS)[self.process :: self.processes]
-        return self._read(dataset, rows, size), max(len(rows) // size, 1)
+        return self._read(dataset, self._train_rows, size)
+
+    @property
+    def epoch(self) -> int:
+        """The number of training batches in an epoch.
+
+        Raises:
+          UserError: the split is empty.
+        """
+        return max(len(self._train_rows) // self.config.batch_size, 1)
+
+    @cached_property
+    def _train_rows(self) -> Rows:
+        return self._rows("train", self.config.length)
 
     def evaluation(self, split: Split) -> grain.IterDataset:
         """All rows of a split once, in order, the last batch filled up with padding.
 
-        Every process gets the same number of batches. They are of `batch_size` rows, or of the few
-        more that can be dealt evenly to the devices: a run is evaluated on any number of them.
+        Every process gets the same number of batches. They have `batch_size` rows, or the few more
+        that can be divided evenly among the devices, so that a run can be evaluated on any number
+        of devices.
 
         Raises:
           UserError: the split is empty.
@@ -152,19 +157,16 @@ class Batches:
         return self._read(dataset[self.process :: self.processes], rows, size)
 
     def _rows(self, split: Split, stride: int) -> Rows:
-        shift = int(self.next_item)
-        windows = plan_windows(self.log.index, split, self.config.length + shift, stride)
-        rows = pack_rows(windows, self.config.length, self.config.pack, shift)
+        saved = self.layout.places_saved
+        windows = plan_windows(self.log.index, split, self.config.length + saved, stride)
+        rows = pack_rows(windows, self.config.length, self.config.pack, saved)
         if not len(rows):
-            raise UserError(f"{self.log.path}: the {split} split has no events to predict")
+            raise UserError(self.log.path, f"the {split} split has no events to predict")
         return rows
 
     def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
         """Batches the numbers of rows, `size` over all processes, and reads each batch at once."""
-        make: Any = ranking_batch
-        if self.next_item:
-            make = functools.partial(next_item_batch, target_task=self.config.target_task)
-        reader = RowReader(self.log, rows, self.config.length, int(self.next_item), make)
+        reader = RowReader(self.log, rows, self.config.length, self.layout)
         threads = self.config.threads
         batches = dataset.batch(size // self.processes, batch_fn=reader)
         return batches.to_iter_dataset(

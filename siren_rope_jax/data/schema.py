@@ -18,24 +18,37 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.config import from_config_dict, to_dict
+from siren_rope_jax.base.errors import UserError
 
 FORMAT_VERSION = 3
-SPLITS = ("train", "validation", "test")
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 TRAIN, VALIDATION, TEST = range(3)
 
 Protocol = Literal["time", "leave_one_out"]
-"""How events are parted: by one time for all, or each user's last two from the rest."""
+"""How events are split: at two global times, or by taking each user's last two events."""
 
 NO_LABEL = -1
-"""The label of an event that has none for this task."""
+"""Stands for the label of an event that has none for a task."""
+
+PREFIXES = {
+    "categorical": "categorical",
+    "dense": "dense",
+    "context": "context",
+    "actions": "action",
+    "tasks": "task",
+}
+"""The columns that hold a group of a `Schema`: those of `actions` are called "action/NAME"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """A categorical feature. Id 0: absent. Ids 1..known: seen often enough in train.
+    """A categorical feature. Id 0 means that an event has no value.
 
-    The file keeps every value apart, ids 1..values; a model knows only the first `known`.
+    Every value has an id of its own in 1..values; a model knows only the first `known` of them,
+    which were seen often enough in train.
     """
 
     name: str
@@ -44,11 +57,11 @@ class Categorical:
 
     @property
     def rows(self) -> int:
-        """Rows of a model's embedding table: the known ids, and row 0 for all that is unknown."""
+        """Rows of a model's embedding table: the known ids, and row 0 for everything else."""
         return self.known + 1
 
     def known_ids(self, ids: np.ndarray) -> np.ndarray:
-        """Returns the ids a model sees: those above `known` become 0."""
+        """Returns the ids that a model sees: those above `known` become 0."""
         return np.where(ids > self.known, 0, ids).astype(np.int32)
 
 
@@ -72,23 +85,23 @@ class Schema:
       name: the data set's name.
       categorical: the categorical features of an event's item, "item" first.
       dense: real-valued features of an event, known before its actions.
-      context: real-valued features of the request, for the head alone.
+      context: real-valued features of the request, for the prediction head alone.
       actions: what the user did with the item, besides the labels; never an input of its own event.
-      tasks: the binary labels' names.
-      has_utc_offset: whether `utc_offset` says anything (else it is 0 everywhere).
-      time_zone: the one zone that `utc_offset` is of, as the IANA database names it; empty: that of
-        an event was told otherwise, or not at all.
+      tasks: the names of the binary labels.
+      has_utc_offset: whether the log states UTC offsets; without, `utc_offset` is 0 everywhere.
       train_start: time of the log's earliest event (Unix seconds, as are the other three).
-      train_end: all of train is before it. By "time" nothing else is; under "leave_one_out", where
-        other splits' events may be too, it is the second after the last train event.
-      validation_end: all of train and validation is before it, likewise.
+      train_end: all train events are earlier. With "time" no others are; with "leave_one_out",
+        where others may be, it is the second after the last train event.
+      validation_end: all train and validation events are earlier; the same goes for others.
       end: time of the log's last event.
       source: where the log came from.
       license: the publisher's terms.
       protocol: "time": train is time < train_end, validation train_end <= time < validation_end,
         test the rest. "leave_one_out": of a user with three events or more, the last one is test
-        and the one before it validation; all else is train. Under both a user's events of train
-        come first, then those of validation, then those of test.
+        and the one before it validation; everything else is train. With either, a user's train
+        events come first, then those of validation, then those of test.
+      time_zone: name in the IANA database of the one zone that `utc_offset` follows; empty if there
+        is no such zone.
     """
 
     name: str
@@ -119,38 +132,27 @@ class Schema:
         return np.dtype(fields)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain dicts, lists and numbers, `from_json`'s inverse."""
-        return {"format_version": FORMAT_VERSION} | dataclasses.asdict(self)
+        """Returns plain dicts, lists and numbers, from which `from_json` restores the schema."""
+        return {"format_version": FORMAT_VERSION} | to_dict(self)
 
     @staticmethod
-    def from_json(meta: Mapping[str, Any], where: str = "meta.json") -> "Schema":
-        """Reads what `to_json` wrote; `where` names the file in messages.
+    def from_json(meta: Mapping[str, Any], about: str = "meta.json") -> "Schema":
+        """Reads what `to_json` returned; `about` names the file in errors.
 
         Raises:
-          UserError: another format version, a missing or an unknown entry or protocol.
+          UserError: another format version, or an unknown, a missing or a wrong entry.
         """
-        version = meta.get("format_version")
+        entries = dict(meta)
+        version = entries.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise UserError(
-                f"{where}: format version {version!r}, but this program reads {FORMAT_VERSION}; "
-                "prepare the log again"
+                about,
+                f"has format version {version!r}, but this program reads {FORMAT_VERSION}; "
+                "prepare the log again",
             )
-        entries = {k: v for k, v in meta.items() if k != "format_version"}
-        names = {field.name for field in dataclasses.fields(Schema)}
-        for key in entries:
-            if key not in names:
-                raise UserError(f"{where}: unknown entry {key!r}{suggestion(key, names)}")
-        if missing := names - set(entries):
-            raise UserError(f"{where}: no entry {sorted(missing)[0]!r}; prepare the log again")
-        if entries["protocol"] not in get_args(Protocol):
-            raise UserError(f"{where}: unknown protocol {entries['protocol']!r}")
-        entries["categorical"] = tuple(Categorical(**c) for c in entries["categorical"])
-        for group in ("dense", "context", "actions"):
-            entries[group] = tuple(Dense(**d) for d in entries[group])
-        entries["tasks"] = tuple(entries["tasks"])
-        return Schema(**entries)
+        return from_config_dict(Schema, entries, about)
 
 
 def split_of_times(times: np.ndarray, train_end: int, validation_end: int) -> np.ndarray:
     """Returns the split (uint8 0, 1, 2) of known times in Unix seconds."""
-    return ((times >= train_end).astype(np.uint8)) + (times >= validation_end).astype(np.uint8)
+    return np.digitize(times, [train_end, validation_end]).astype(np.uint8)

@@ -1,19 +1,16 @@
-"""Which events each row of a batch holds: windows over histories, packed into rows. Pure numpy.
+"""Which events each row of a batch holds: windows over histories, packed into rows.
 
-A *window* is a run of one user's consecutive events. Its last ones are targets, which are learnt
-from or evaluated; those before them are context. Every event of a split is a target exactly once;
-histories are never multiplied into prefixes. Several windows share a row where they fit.
+A *window* is a run of consecutive events of one user. The last of them are targets, on which a
+model is trained or evaluated; those before are context. Every event of a split is a target exactly
+once, so a history is not repeated for each of its prefixes. Windows share a row where they fit.
 """
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import SPLITS
-
-Split = Literal["train", "validation", "test"]
+from siren_rope_jax.base.errors import check
+from siren_rope_jax.data.schema import SPLITS, Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,23 +38,21 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> W
     """Covers the events of a split, each as a target of one window.
 
     Args:
-      index: int64 [U, 4] as in `PreparedLog`: events per user, and those of each split.
-      split: the targets; earlier splits serve as context only, later ones are never touched.
-      length: most events of a window.
-      stride: most targets of a window that does not begin with its user's first event; a target
-        has at least `length - stride` events of context wherever its user has as many.
+      index: int64 [U, 4] as in `PreparedLog`: each user's events, and those of each split.
+      split: the targets; earlier splits serve as context only, later ones are not used.
+      length: the largest number of events in a window.
+      stride: the largest number of targets in a window that does not begin with its user's first
+        event; a target has at least `length - stride` events of context, if its user has as many.
 
     Raises:
       UserError: length < 1, or stride outside 1..length.
     """
-    if length < 1 or not 1 <= stride <= length:
-        raise UserError(
-            f"window of {length} events with stride {stride}: needs 1 <= stride <= length"
-        )
+    check(length >= 1, "length", "at least 1")
+    check(1 <= stride <= length, "stride", f"in 1..{length}, the length of a window")
     column = SPLITS.index(split) + 1
     end = index[:, 1 : column + 1].sum(axis=1)
     begin = end - index[:, column]
-    # A first window may hold more targets, as long as it starts with the history itself.
+    # A user's first window may hold more targets, as long as it starts with the first event.
     first_stop = np.minimum(end, np.maximum(begin + stride, length))
     count = np.where(end > begin, 1 + -(-(end - first_stop) // stride), 0)
     user = np.repeat(np.arange(len(index)), count)
@@ -79,20 +74,20 @@ class Rows:
         return len(self.offsets) - 1
 
     def members_of(self, row: int) -> np.ndarray:
-        """The windows of a row, in order; none of a row beyond the last."""
+        """The windows of a row, in order; none for a row beyond the last."""
         if row >= len(self):
             return self.members[:0]
         return self.members[self.offsets[row] : self.offsets[row + 1]]
 
 
 def pack_rows(windows: Windows, length: int, pack: bool = True, shift: int = 0) -> Rows:
-    """Packs windows into rows of `length` places, best fit, longest first.
+    """Packs windows into rows of `length` places: longest first, each into the fullest that fits.
 
     Args:
-      windows: those that need no place are left out.
-      length: places of a row.
-      pack: False: every window has a row of its own.
-      shift: places a window needs less than it has events.
+      windows: those that need no places are left out.
+      length: places in a row.
+      pack: whether windows may share a row.
+      shift: how many events at the end of a window take no place.
     """
     lengths = windows.lengths - shift
     windows = Windows(
@@ -102,8 +97,8 @@ def pack_rows(windows: Windows, length: int, pack: bool = True, shift: int = 0) 
     if not pack:
         return Rows(windows, np.arange(len(windows)), np.arange(len(windows) + 1))
     rows: list[list[int]] = []
-    with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by the room left in them
-    rooms = 0  # bit r is set where with_room[r] is not empty
+    with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by their free places
+    rooms = 0  # bit r is set if with_room[r] is not empty
     for window in np.argsort(-lengths, kind="stable").tolist():
         need = int(lengths[window])
         fitting = rooms >> need

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -11,56 +11,26 @@ import pyarrow.parquet as pq
 from siren_rope_jax import __version__
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, suggestion
-from siren_rope_jax.base.files import of_split, replacing, write_json
+from siren_rope_jax.base.files import name_for_split, replacing, write_json
+from siren_rope_jax.base.text import number
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.data.windows import Split
-from siren_rope_jax.evaluation import ranking_results, retrieval_results
-from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.loop import fit
+from siren_rope_jax.evaluation.baselines.families import FAMILIES
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.evaluation.protocols import PROTOCOLS
+from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.training.kinds import KINDS, kind_of_result
+from siren_rope_jax.training.kinds.kind import Kind, titled
 from siren_rope_jax.training.mesh import is_main
-from siren_rope_jax.training.objectives import count_parameters
+from siren_rope_jax.training.setup import count_parameters
 from siren_rope_jax.training.trained import TrainedRun
-
-
-class Kind(Protocol):
-    """What is measured and told of one kind of model; a module is one."""
-
-    def columns(self, evaluated: Evaluated) -> dict[str, pa.Array]:
-        """What predictions.parquet holds beside the events."""
-
-    def measure(self, evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What result.json holds beside the run; `config` is the run's."""
-
-    def lines(self, outcome: Mapping[str, Any]) -> list[str]:
-        """A result for the terminal."""
-
-    def headline(self, outcome: Mapping[str, Any]) -> str:
-        """A result in a few words."""
-
-
-_KINDS: Mapping[str, Kind] = {"ranking": ranking_results, "retrieval": retrieval_results}
-
-
-def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
-    """Trains (or goes on training) a run, and evaluates its best checkpoint on the test split.
-
-    Returns:
-      what result.json holds.
-
-    Raises:
-      UserError: as `fit`.
-    """
-    fit(config, workdir)
-    return evaluate_run(workdir)
 
 
 def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
-    Of another split than "test" they are predictions_<split>.parquet and result_<split>.json.
+    For another split than "test" they are predictions_<split>.parquet and result_<split>.json.
 
     Args:
       workdir: of a run that has trained.
@@ -70,17 +40,16 @@ def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
       what result.json holds.
 
     Raises:
-      UserError: no run there, no checkpoint yet, or an unknown split.
+      UserError: there is no run or no checkpoint yet, or the split is unknown.
     """
     if split not in get_args(Split):
-        raise UserError(f"split {split!r}: there is none{suggestion(split, get_args(Split))}")
+        raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
     workdir = Path(workdir)
     run = TrainedRun.open(workdir)
     evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
-    config = to_dict(run.config)
     outcome = result(
         evaluated,
-        config,
+        to_dict(run.config),
         split=split,
         step=run.step,
         parameters=count_parameters(run.params),
@@ -88,9 +57,9 @@ def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
         training_ended=run.progress.ended,
     )
     if is_main():
-        path = workdir / of_split("result.json", split)
+        path = workdir / name_for_split("result.json", split)
         path.unlink(missing_ok=True)  # it must never stand beside the predictions of another model
-        write_predictions(workdir, evaluated, config["task"], split)
+        write_predictions(workdir, evaluated, run.setup.kind, split)
         write_json(path, outcome)
     return outcome
 
@@ -107,8 +76,9 @@ def result(
 ) -> dict[str, Any]:
     """Everything that is known of a run, as the JSON object of result.json.
 
-    Hours and days in it are local where the log has UTC offsets ("has_utc_offset"). What is
-    measured depends on the kind of model: see `ranking_results` and `retrieval_results`.
+    Hours and days in it are local if the log has UTC offsets ("has_utc_offset"). What is measured
+    depends on the kind of experiment: see `training/kinds/`. Beside the model's metrics stand those
+    of simple baselines on the same events ("baselines") and of groups of the events ("slices").
 
     Args:
       evaluated: the scored events.
@@ -120,9 +90,18 @@ def result(
       training_ended: False: more of it is to come.
 
     Raises:
-      ValueError: a score that is no probability.
+      ValueError: a score that is not a probability.
     """
-    schema = evaluated.log.schema
+    kind, schema = KINDS[config["kind"]], evaluated.log.schema
+    simple = FAMILIES[kind.baselines].predict(evaluated, config)
+    groups = {name: SLICES[name].of(evaluated) for name in kind.slices}
+
+    def measured(scored: Any) -> dict[str, Any]:
+        return kind.measure(schema, evaluated.events, scored)
+
+    def measured_slice(rows: np.ndarray) -> dict[str, Any]:
+        return kind.measure_slice(schema, *evaluated.only(rows))
+
     return {
         "variant": config["variant"],
         "dataset": schema.name,
@@ -136,21 +115,29 @@ def result(
         "training_ended": training_ended,
         "version": __version__,
         "has_utc_offset": schema.has_utc_offset,
-        **_KINDS[config["task"]].measure(evaluated, config),
+        **kind.facts(schema, config),
+        kind.measured: measured(evaluated.scored),
+        "baselines": {name: measured(scored) for name, scored in simple.items()},
+        "slices": {
+            name: {group: measured_slice(rows) for group, rows in members.items()}
+            for name, members in groups.items()
+        },
         "config": dict(config),
     }
 
 
-def write_predictions(workdir: Path, evaluated: Evaluated, task: str, split: str = "test") -> Path:
+def write_predictions(
+    workdir: Path, evaluated: Evaluated, kind: Kind | type[Kind], split: str = "test"
+) -> Path:
     """Writes a split's predictions.parquet, one row per event in order of the global event index.
 
-    Columns: event, user and item (raw ids), time (Unix seconds UTC, null where unknown),
-    utc_offset (seconds), then those of the kind of model.
+    Columns: event, user and item (raw ids), time (Unix seconds UTC, null if unknown), utc_offset
+    (seconds), then those of the kind of experiment.
 
     Args:
       workdir: the run's directory.
       evaluated: the scored events.
-      task: the kind of model: "ranking" or "retrieval".
+      kind: of the experiment.
       split: of the events.
     """
     log, events = evaluated.log, evaluated.events
@@ -161,9 +148,10 @@ def write_predictions(workdir: Path, evaluated: Evaluated, task: str, split: str
         "item": _raw(log, item, events.rows[f"categorical/{item}"]),
         "time": pa.array(events.rows["time"], mask=events.rows["time"] == NO_TIME),
         "utc_offset": pa.array(events.rows["utc_offset"]),
-        **_KINDS[task].columns(evaluated),
     }
-    path = Path(workdir) / of_split("predictions.parquet", split)
+    for name, values in kind.columns(log.schema, events, evaluated.scored).items():
+        columns[name] = pa.array(np.ma.getdata(values), mask=np.ma.getmaskarray(values))
+    path = Path(workdir) / name_for_split("predictions.parquet", split)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
     return path
@@ -171,18 +159,31 @@ def write_predictions(workdir: Path, evaluated: Evaluated, task: str, split: str
 
 def as_text(outcome: Mapping[str, Any]) -> str:
     """A table of a result's metrics, with the baselines on the same events, for the terminal."""
+    kind = kind_of_result(outcome)
     about = f"{outcome['dataset']}, {outcome['split']} split, {outcome['events']:,} events"
-    protocol = PROTOCOLS[outcome["protocol"]].name
-    return "\n".join([f"{about} ({protocol})", *_kind(outcome).lines(outcome)])
+    lines = [f"{about} ({PROTOCOLS[outcome['protocol']].name})", kind.rule(outcome)]
+    rows = {outcome["variant"]: outcome[kind.measured], **outcome["baselines"]}
+    parts = kind.parts(outcome)
+    width = max(map(len, [*rows, *parts]))
+    for part in parts:
+        labels = (f"{kind.metrics[metric].label:>9}" for metric in kind.shown)
+        lines.append(f"  {part:{width}}{''.join(labels)}")
+        for name, measured in rows.items():
+            if values := kind.part(measured, part):
+                cells = (f"{number(values[metric], 4):>9}" for metric in kind.shown)
+                lines.append(f"  {name:{width}}{''.join(cells)}")
+    return "\n".join(lines)
 
 
 def headline(outcome: Mapping[str, Any]) -> str:
-    """A result's main metrics in a few words."""
-    return _kind(outcome).headline(outcome)
-
-
-def _kind(outcome: Mapping[str, Any]) -> Kind:
-    return _KINDS[outcome["config"]["task"]]
+    """A result's chief metrics on one line."""
+    kind = kind_of_result(outcome)
+    return ", ".join(
+        titled(part, f"{kind.metrics[metric].label} {number(values[metric], 4)}")
+        for part in kind.parts(outcome)
+        for values in [kind.part(outcome[kind.measured], part)]
+        for metric in kind.chief
+    )
 
 
 def _raw(log: PreparedLog, name: str, ids: np.ndarray) -> pa.ChunkedArray:

@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from siren_rope_jax.data.log import Events, PreparedLog
+from siren_rope_jax.data.schema import Categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +18,7 @@ class Evaluated:
       log: the prepared log.
       everything: all its events, in global order.
       events: the scored ones, in global order.
-      scored: what the model says of them, in the same order: `Scored` or `Ranked`, a named tuple
-        of arrays by event, whose `event` holds global indices.
+      scored: what the model says of them, in the same order: `Scores` of a kind of experiment.
     """
 
     log: PreparedLog
@@ -27,7 +28,7 @@ class Evaluated:
 
     @staticmethod
     def of(log: PreparedLog, scored: Any) -> "Evaluated":
-        """Puts scores in any order beside their events.
+        """Puts scores, which may come in any order, beside their events.
 
         Raises:
           ValueError: an event that occurs twice or is not in the log, or shapes that do not fit.
@@ -48,3 +49,19 @@ class Evaluated:
         events = Events(everything.rows[event], event, everything.user[event])
         ordered = type(scored)(*(np.asarray(column)[order] for column in scored))
         return Evaluated(log, everything, events, ordered)
+
+    def only(self, rows: Int[np.ndarray, " M"]) -> tuple[Events, Any]:
+        """Some of the scored events, by position, and their scores."""
+        events = self.events
+        some = Events(events.rows[rows], events.event[rows], events.user[rows])
+        return some, type(self.scored)(*(column[rows] for column in self.scored))
+
+    @property
+    def item(self) -> Categorical:
+        """The feature that identifies the item."""
+        return self.log.schema.categorical[0]
+
+    @property
+    def train_counts(self) -> Int[np.ndarray, " V"]:
+        """How often each item occurs in training, by id - 1."""
+        return self.log.vocabulary(self.item.name)["train_count"].to_numpy()

@@ -1,10 +1,10 @@
-"""How a log may be split into train, validation and test: what tables and reports call it."""
+"""How tables and reports describe the ways of splitting a log into train, validation and test."""
 
 from typing import NamedTuple
 
 
 class Wording(NamedTuple):
-    """What a protocol is called in tables, and what it means."""
+    """The name of a protocol in tables, and its description."""
 
     name: str
     meaning: str
@@ -13,15 +13,15 @@ class Wording(NamedTuple):
 PROTOCOLS = {
     "time": Wording(
         "one global time split",
-        "A model is trained on the events before the first date, stopped early on those between "
-        "the two, and tested on the rest; every earlier event of the user is history.",
+        "Events before the first date are for training, those between the two dates for "
+        "validation, and the rest for testing; the history holds all earlier events of the user.",
     ),
     "leave_one_out": Wording(
         "leave-one-out",
-        "Of every user the last event is tested, the one before stops the training early, and the "
-        "rest is trained on; every earlier event of the user is history. Users with fewer than "
-        "three events are trained on alone. Training events of other users may be later than a "
-        "tested one.",
+        "The last event of every user is for testing, the one before for validation, and the rest "
+        "for training; the history holds all earlier events of the user. Users with fewer than "
+        "three events are only for training. Training events of other users may be later than a "
+        "test event.",
     ),
 }
 """By `Schema.protocol`."""

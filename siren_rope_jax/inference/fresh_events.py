@@ -1,4 +1,4 @@
-"""Events that are newer than a prepared log, such as today's, encoded as those in it."""
+"""Events that are newer than a prepared log, such as today's, in the encoding of that log."""
 
 from datetime import datetime
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Int, Shaped
+from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
@@ -14,32 +15,32 @@ from siren_rope_jax.data.schema import TEST
 
 
 def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
-    """Each user's events, in the order of their times, as rows of `Schema.event_dtype`.
+    """Encodes each user's events, ordered by time, as rows of `Schema.event_dtype`.
 
     Args:
-      log: whose vocabularies count; a value that is in none of them is as one that was too rare.
-      events: columns `user` (of the log, or new) and the categorical features, raw as in the log
-        (`item` first among them); `time`, Unix seconds or datetimes with a time zone; `utc_offset`
-        in seconds, where the log has any, but not by a time zone, which tells that of new events
-        too; the dense features, as the log's config computes them. Others do not count. Of the
-        categorical features all but the item may be absent (None).
+      log: provides the vocabularies; a value that they lack is encoded as one that was too rare.
+      events: raw values in columns named as in the prepared log: `user` (old or new); `item` and
+        the other categorical features, which may be missing (None) except for the item; `time`, in
+        Unix seconds or as datetimes with a time zone; `utc_offset` in seconds, if the log has
+        offsets but no time zone; and the dense features, as the log's config computes them. Other
+        columns are ignored.
 
     Returns:
-      user -> their rows; empty if there are no events.
+      user -> rows; empty if there are no events.
 
     Raises:
-      UserError: a column is missing or empty somewhere, of another type than the log's, or out of
-        range.
+      UserError: about `events`: a column or a required value is missing, a value is out of range,
+        or a column has another type than in the log.
     """
     if not isinstance(events, pd.DataFrame):
-        raise UserError(f"events: must be a pandas DataFrame, not a {type(events).__name__}")
-    schema = log.schema
+        raise UserError("events", f"must be a pandas DataFrame, not a {type(events).__name__}")
     if not len(events):
         return {}
+    schema = log.schema
     rows = np.zeros(len(events), schema.event_dtype)
-    rows["split"] = TEST  # later than all that was learnt from
+    rows["split"] = TEST  # later than all training events
     time = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
-    rows["time"] = np.floor(time)  # as those of the log, also before 1970
+    rows["time"] = np.floor(time)  # rounded down as in the log, also before 1970
     if schema.time_zone:
         rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
     elif schema.has_utc_offset:
@@ -61,24 +62,25 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
 
 def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series:
     if list(events.columns).count(name) > 1:
-        raise UserError(f"events: column {name!r} stands there twice")
+        raise UserError("events", f"has more than one column {name!r}")
     if name not in events:
         raise UserError(
-            f"events: no column {name!r}; there are {', '.join(map(str, events))} (columns are "
-            "named as in the prepared log: user, item, time, its features)"
+            "events",
+            f"has no column {name!r}, only {', '.join(map(str, events))} (columns are named as in "
+            "the prepared log: user, item, time and its features)",
         )
     if required and (missing := events[name].isna()).any():
-        raise UserError(f"events: {name} is missing in row {int(missing.argmax())}")
+        raise UserError("events", f"{name} is missing in row {int(missing.argmax())}")
     column = events[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):  # pandas' own encoding; here values count
+    if isinstance(column.dtype, pd.CategoricalDtype):  # pandas' own encoding of the values
         column = column.astype(column.cat.categories.dtype)
     return column
 
 
 def _unix_seconds(times: pd.Series) -> pd.Series:
-    """Datetimes with a zone, of pandas, Python or Arrow, as Unix seconds; the rest as it is."""
+    """Datetimes with a zone (of pandas, Python or Arrow) as Unix seconds; others unchanged."""
     if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        values = [] if pd.api.types.is_numeric_dtype(times.dtype) else times.tolist()
+        values = [] if is_numeric_dtype(times.dtype) else times.tolist()
         if not values or not all(isinstance(v, datetime) and v.tzinfo for v in values):
             return times
         times = pd.Series(pd.to_datetime(values, utc=True), times.index, name=times.name)
@@ -86,36 +88,35 @@ def _unix_seconds(times: pd.Series) -> pd.Series:
 
 
 def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
-    if not pd.api.types.is_numeric_dtype(values.dtype):
-        more = ", or datetimes with a time zone" if values.name == "time" else ""
-        raise UserError(f"events: {values.name} is of type {values.dtype}; give numbers{more}")
+    name = values.name
+    if not is_numeric_dtype(values.dtype):
+        right = "numbers or datetimes with a time zone" if name == "time" else "numbers"
+        raise UserError("events", f"{name} is of type {values.dtype}; pass {right}")
     if (wrong := ~values.between(least, most)).any():
         row = int(wrong.argmax())
-        raise UserError(
-            f"events: {values.name} is {values.iloc[row]} in row {row}; it must be between "
-            f"{least} and {most}"
-        )
+        found, right = values.iloc[row], f"between {least} and {most}"
+        raise UserError("events", f"{name} is {found} in row {row}; it must be {right}")
     return values.to_numpy()
 
 
-def ids_in(raw: pd.Series, vocabulary: pd.Series, where: str) -> Int[np.ndarray, " N"]:
-    """Ids from 1 in the order of the vocabulary; 0 of what is not in it, and of nothing.
+def ids_in(raw: pd.Series, vocabulary: pd.Series, argument: str) -> Int[np.ndarray, " N"]:
+    """Ids, counted from 1 in the order of the vocabulary; 0 for missing and unknown values.
 
     Args:
-      raw: values, of the vocabulary's type.
+      raw: values of the vocabulary's type.
       vocabulary: as in the log.
-      where: begins the message.
+      argument: which the values were passed in, for the error.
 
     Raises:
-      UserError: values of another type, none of which could be known.
+      UserError: the values have another type, so that none of them could be known.
     """
-    _check_type(raw, vocabulary, where)
+    _check_type(raw, vocabulary, argument)
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
 
 
-def _check_type(raw: pd.Series, known: pd.Series, where: str) -> None:
+def _check_type(raw: pd.Series, known: pd.Series, argument: str) -> None:
     raw, known = raw.dropna(), known.dropna()
-    ours, theirs = (pd.api.types.infer_dtype(column) for column in (raw, known))
-    numbers = {ours, theirs} <= {"integer", "floating"}  # of which 2 and 2.0 are one
-    if len(raw) and len(known) and ours != theirs and not numbers:
-        raise UserError(f"{where}: {raw.name} is of type {ours}; in the log it is {theirs}")
+    given, expected = infer_dtype(raw), infer_dtype(known)
+    both_numbers = {given, expected} <= {"integer", "floating"}  # 2 and 2.0 are the same value
+    if len(raw) and len(known) and given != expected and not both_numbers:
+        raise UserError(argument, f"{raw.name} is of type {given}; in the log it is {expected}")

@@ -1,8 +1,9 @@
 """Lists of items for users at a given time, from a trained retrieval run."""
 
 import datetime
+import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -11,19 +12,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from jaxtyping import Array, Bool, Float, Int, Shaped
+from pandas.api.types import infer_dtype
 
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.data.assemble import Piece, next_item_batch
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.fresh_events import encode, ids_in
 from siren_rope_jax.models.item_ranks import top_items
 from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retrieved
-from siren_rope_jax.training.experiment import RetrievalExperiment
-from siren_rope_jax.training.retrieval_scoring import side_by_side
+from siren_rope_jax.training.rank_scorer import padded_ids
 from siren_rope_jax.training.trained import TrainedRun
 
-_NAMED = 5  # at most so many users stand in a message
+_MOST_NAMED = 5  # users in an error message
 
 
 def recommend(
@@ -37,258 +39,257 @@ def recommend(
     filter_seen: bool | None = None,
     missing: Literal["raise", "skip"] = "raise",
 ) -> pd.DataFrame:
-    """The k best items for each user, from all the user's events before the request.
+    """The k best items for each user, given all the user's events before the request.
 
     Args:
-      run: of a retrieval experiment.
-      users: raw ids, as in the log; with `events` also those that are only there.
-      request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (pandas'
-        `Timestamp` is one) with a time zone. Only events at earlier seconds count; an evaluation
-        also counts those that stand before their target in the log at the same second (in logs of
-        whole days, such as Beauty's: of the same day).
-      k: length of a list, at least 1; a list is shorter where no more items are left.
-      utc_offset: local time minus UTC at the request, in seconds; None: that of the log's time zone
-        at the request or, of a log without a zone, that of the user's last event before it. Where a
-        log's offsets are those of the event before (`configs/data/gowalla.py`), that is one event
-        behind: better say it. A log without any takes none. The zone of a `datetime` does not
-        matter.
-      events: what happened after the log ended, as a table (`data/fresh_events.py`); of a user of
-        the log, events later than all that it holds.
-      items: raw ids of those that a list may show, such as what is in stock; those that the model
-        does not know are no candidates anyway. None: all that it knows.
-      filter_seen: whether what the user had before is left out; None: as in the run's config.
-      missing: of users without an event before the request, unknown ones too: `raise` refuses them,
-        `skip` gives them no list.
+      run: a trained retrieval run.
+      users: raw ids, as in the log or in `events`.
+      request_time: when the lists are requested: Unix seconds (UTC), or a `datetime` (such as
+        pandas' `Timestamp`) with a time zone. Only events in earlier seconds count. An evaluation
+        also counts events of the same second that precede their target in the log (the same day, in
+        logs that only record days, such as Beauty's).
+      k: length of each list, at least 1; a list is shorter if fewer items are left.
+      utc_offset: local time minus UTC at the request, in seconds. None: from the log's time zone
+        or, if it has none, that of the user's last event before the request. If the log's offsets
+        lag one event behind (`configs/data/gowalla.py`), it is better to pass it. It must be None
+        if the log has no offsets. The zone of a `datetime` is not used for it.
+      events: events that happened after the log ended, as a table (`inference/fresh_events.py`). A
+        user's fresh events must be later than all of that user's events in the log.
+      items: raw ids of the items that may be recommended, such as those in stock; items that the
+        model does not know are never recommended. None: all items.
+      filter_seen: whether to leave out items that the user has had before; None: as in the run's
+        config.
+      missing: what to do about users without any event before the request, including unknown users:
+        "raise" an error, or "skip" them.
 
     Returns:
-      columns user, rank (1 is best), item (raw id), score (the inner product; with `model.repeat`
-      the log of the item's probability); list after list.
+      columns user, rank (1 is best), item (raw id) and score (the inner product or, with
+      `model.repeat`, the log of the item's probability); one list after the other.
 
     Raises:
-      UserError: another kind of run, an unknown user or one without an event before the request
-        (unless skipped), a time, offset or length that is none, `items` of which it knows none, or
-        `events` that are wrong or in the log already.
+      UserError: about the argument that is wrong.
     """
     if not isinstance(run, TrainedRun):
-        raise UserError(f"run is {run!r}; open its directory first: TrainedRun.open(DIR)")
-    if not isinstance(run.config, RetrievalExperiment):
-        raise UserError(f"{run.config.variant}: not a retrieval run; it ranks what it is given")
-    second = _unix_seconds(request_time)
-    if utc_offset is not None:
-        _check_offset(run, utc_offset)
-    elif run.log.schema.time_zone:
-        utc_offset = utc_offsets(run.log.schema.time_zone, [second])[0]
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise UserError(f"k is {k}; it must be a whole number, at least 1")
-    choices = {
-        "filter_seen": (filter_seen, (True, False, None)),
-        "missing": (missing, ("raise", "skip")),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UserError(f"{name} is {value!r}; it must be one of {known}")
-    k = min(int(k), run.log.schema.categorical[0].known)
-    users = _several(users, "users")
+        raise UserError("run", f"is {run!r}; open its directory first: TrainedRun.open(DIR)")
+    if (kind := run.setup.kind.name) != "retrieval":
+        raise UserError("run", f"{run.config.variant} is a {kind} run; use a retrieval run")
+    request = _request(run, request_time, k, utc_offset, items, filter_seen)
+    check(missing in ("raise", "skip"), "missing", f"'raise' or 'skip', not {missing!r}")
+    skip = missing == "skip"
     fresh = {} if events is None else encode(run.log, events)
-    users = _known(run, users, fresh, missing == "skip")
-    if filter_seen is None:
-        filter_seen = run.config.filter_seen
-    shown = _Shown(k, None if items is None else _allowed(run, items), filter_seen)
-    asked = _Asked(second, utc_offset, shown)
-    rows = run.config.data.batch_size
-    lists = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
+    found = _users_with_events(run.log, _ids(users, "users"), fresh, skip)
+    histories = _past_events(run, found, fresh, request.time, skip)
     listed: list[Any] = []
-    without: list[Any] = []
-    waiting: list[np.ndarray] = []
-    for start in range(0, len(users), rows):
-        here = users[start : start + rows]
-        for user, history in zip(here, _histories(run, here, fresh), strict=True):
-            past = before(history, second)
-            if len(past):
-                listed.append(user)
-                waiting.append(past)
-            else:
-                without.append(user)
-        if len(waiting) >= rows:
-            lists.append(_lists(run, waiting[:rows], asked))
-            waiting = waiting[rows:]
-        if without and missing == "raise":
-            waiting = []  # there will be no lists: all that is left is to name the others
-    if waiting:
-        lists.append(_lists(run, waiting, asked))
-    if without and missing == "raise":
-        names = list(map(repr, dict.fromkeys(without)))
-        more = f", ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        raise UserError(
-            f"no event before {second} (Unix seconds) of users {', '.join(names[:_NAMED])}{more}"
-        )
-    ids, score = (np.concatenate(column) for column in zip(*lists, strict=True))
-    found = np.argwhere(ids > 0)
-    raw = run.log.vocabulary(run.log.schema.categorical[0].name)["value"]
-    return pd.DataFrame(
-        {
-            "user": pd.Series(listed, dtype=None if listed else object).to_numpy()[found[:, 0]],
-            "rank": found[:, 1] + 1,
-            "item": raw.take(pa.array(ids[ids > 0].astype(np.int64) - 1)).to_pandas(),
-            "score": score[ids > 0],
-        }
-    )
+    lists = [(np.zeros((0, request.k), np.int32), np.zeros((0, request.k), np.float32))]
+    while batch := list(itertools.islice(histories, run.config.data.batch_size)):
+        listed += [user for user, _ in batch]
+        lists.append(_lists(run, [past for _, past in batch], request))
+    return _table(run.log, listed, lists)
 
 
-def _check_offset(run: TrainedRun, seconds: Any) -> None:
-    """Refuses an offset that is none, or that the model, trained without any, would mistake."""
-    number = isinstance(seconds, int | float | np.integer | np.floating)
-    if not number or not abs(seconds) <= MAX_UTC_OFFSET:
-        raise UserError(
-            f"utc_offset is {seconds!r}; it must be seconds between {-MAX_UTC_OFFSET} and "
-            f"{MAX_UTC_OFFSET}"
-        )
-    if not run.log.schema.has_utc_offset:
-        raise UserError(
-            f"utc_offset is {seconds!r}, but the log has no offsets: its hours and days are UTC's"
-        )
+class _Request(NamedTuple):
+    """The arguments that all lists share, checked and with their defaults filled in."""
 
-
-def _several(ids: Any, name: str) -> list[Any]:
-    """The ids as a list; a single one is refused, a text above all, which is letters to Python."""
-    if isinstance(ids, pd.DataFrame):
-        raise UserError(f"{name}: is a DataFrame; give one of its columns")
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise UserError(f"{name}: must be several; for one write [{ids!r}]")
-    return list(ids)
-
-
-class _Shown(NamedTuple):
-    """What a list may show: how many items, which of all (None: each), which of a user's."""
-
-    k: int
-    allowed: Bool[np.ndarray, " V"] | None
+    time: int  # Unix seconds
+    utc_offset: int | None  # None: that of each user's last event
+    k: int  # at most the number of known items
+    allowed: Bool[np.ndarray, " V"] | None  # rows of the item table; None: all
     filter_seen: bool
 
 
-def _allowed(run: TrainedRun, items: Iterable[Any]) -> Bool[np.ndarray, " V"]:
-    """Which rows of the model's table are of these items."""
-    item = run.log.schema.categorical[0]
-    raw = pd.Series(_several(items, "items"), name="item", dtype=object)
-    known = ids_in(raw, run.log.vocabulary(item.name)["value"].to_pandas(), "items")
-    allowed = np.zeros(item.rows, bool)
-    allowed[item.known_ids(known)] = True
-    allowed[0] = False
+def _request(
+    run: TrainedRun, time: Any, k: Any, utc_offset: Any, items: Any, filter_seen: Any
+) -> _Request:
+    second = _unix_seconds(time)
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    check(whole and k >= 1, "k", f"a whole number of at least 1, not {k!r}")
+    right = f"True, False or None, not {filter_seen!r}"
+    check(filter_seen in (True, False, None), "filter_seen", right)
+    return _Request(
+        second,
+        _utc_offset(run.log, utc_offset, second),
+        min(int(k), run.log.schema.categorical[0].known),
+        None if items is None else _allowed(run.log, _ids(items, "items")),
+        run.config.filter_seen if filter_seen is None else filter_seen,
+    )
+
+
+def _unix_seconds(time: Any) -> int:
+    """The time of a request in Unix seconds, rounded down like the times of a log."""
+    has_zone = isinstance(time, datetime.datetime) and time.tzinfo is not None
+    second = time.timestamp() if has_zone else time
+    check(
+        _is_number(second) and MIN_TIME <= second < MAX_TIME,
+        "request_time",
+        f"Unix seconds or a datetime with a time zone, from 1902 to 2100, not {time!r}",
+    )
+    return math.floor(second)
+
+
+def _utc_offset(log: PreparedLog, given: Any, second: int) -> int | None:
+    """The given offset or that of the log's time zone; None: that of each user's last event."""
+    if given is None:
+        zone = log.schema.time_zone
+        return utc_offsets(zone, [second])[0] if zone else None
+    right = f"seconds between {-MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}, not {given!r}"
+    check(_is_number(given) and abs(given) <= MAX_UTC_OFFSET, "utc_offset", right)
+    right = f"None, not {given!r}: the log has no offsets; its hours and days are those of UTC"
+    check(log.schema.has_utc_offset, "utc_offset", right)
+    return given
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _ids(ids: Any, argument: str) -> list[Any]:
+    """The ids as a list; refuses a single one, even a string, which is iterable."""
+    if isinstance(ids, pd.DataFrame):
+        raise UserError(argument, "is a DataFrame; pass one of its columns")
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise UserError(argument, f"must be a list of ids; for a single one pass [{ids!r}]")
+    return list(ids)
+
+
+def _allowed(log: PreparedLog, items: list[Any]) -> Bool[np.ndarray, " V"]:
+    """Marks the rows of the item table that belong to these items."""
+    item = log.schema.categorical[0]
+    raw = pd.Series(items, name="item", dtype=object)
+    ids = ids_in(raw, log.vocabulary(item.name)["value"].to_pandas(), "items")
+    allowed = np.isin(np.arange(item.rows), ids[ids > 0])
     if not allowed.any():
-        raise UserError(f"items: the model knows none of these {len(raw)}")
+        raise UserError("items", f"the model knows none of these {len(items)}")
     return allowed
 
 
-def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
-    """The events of a history up to the first whose time is that of the request or later.
+def _users_with_events(
+    log: PreparedLog, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], skip: bool
+) -> list[Any]:
+    """The users that the log or the fresh events contain; the others are refused unless `skip`.
 
-    What has the request's own time, be it a day or a second, counts as coming after it.
+    An id of another type than the log's is always refused: it is a mistake, not a new user.
+    """
+    check(len(users) > 0, "users", "at least one id")
+    logged, found = log.user_numbers, []
+    for user in users:
+        if not isinstance(user, Hashable):
+            raise UserError("users", f"{user!r} is not an id; pass a flat list of ids")
+        if user in logged or user in fresh:
+            found.append(user)
+            continue
+        given, expected = (infer_dtype([value]) for value in (user, next(iter(logged))))
+        if given != expected:
+            raise UserError("users", f"{user!r} is of type {given}; in the log it is {expected}")
+        if not skip:
+            hint = suggestion(user, logged) if len(logged) < 10_000 else ""  # slow for many users
+            raise UserError("users", f"{user!r} is not in the log{hint}")
+    return found
+
+
+def _past_events(
+    run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], time: int, skip: bool
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Each user with the events before `time`; refuses those without any in the end, unless `skip`.
+
+    Reads the log in batches of users.
+    """
+    without: dict[Any, None] = {}  # an ordered set
+    for start in range(0, len(users), run.config.data.batch_size):
+        batch = users[start : start + run.config.data.batch_size]
+        for user, history in zip(batch, _histories(run.log, batch, fresh), strict=True):
+            past = before(history, time)
+            if not len(past) and not skip:
+                without[user] = None
+            elif len(past) and not without:  # after a failure, only the failing users matter
+                yield user, past
+    if without:
+        names = ", ".join(map(repr, itertools.islice(without, _MOST_NAMED)))
+        rest = len(without) - _MOST_NAMED
+        more = f", ... and {rest} more" if rest > 0 else ""
+        raise UserError("users", f"no event before {time} (Unix seconds) of {names}{more}")
+
+
+def _histories(
+    log: PreparedLog, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]
+) -> list[np.ndarray]:
+    """All events of each user: those in the log, then the fresh ones."""
+    logged = [user for user in users if user in log.user_numbers]
+    rows = log.histories_of([log.user_numbers[user] for user in logged])
+    stored = dict(zip(logged, rows, strict=True))
+    nothing = np.zeros(0, log.schema.event_dtype)
+    histories = []
+    for user in users:
+        old, new = stored.get(user, nothing), fresh.get(user, nothing)
+        if len(old) and len(new) and (first := new["time"][0]) <= (last := old["time"].max()):
+            raise UserError(
+                "events",
+                f"of user {user!r} begin at {first}, but the log has events of this user up to "
+                f"{last} (Unix seconds); pass only later ones",
+            )
+        histories.append(np.concatenate([old, new]))
+    return histories
+
+
+def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
+    """The events of a history that precede its first one at or after the request.
+
+    Events without a time count by their place in the history.
     """
     late = (history["time"] != NO_TIME) & (history["time"] >= request_time)
     return history[: np.argmax(late)] if late.any() else history
 
 
-def _unix_seconds(time: Any) -> int:
-    """A request's time in Unix seconds, rounded down as those of a log are.
-
-    Raises:
-      UserError: it is none.
-    """
-    aware = isinstance(time, datetime.datetime) and time.tzinfo is not None
-    second = time.timestamp() if aware else time
-    number = isinstance(second, int | float | np.integer | np.floating)
-    if number and not isinstance(second, bool) and MIN_TIME <= second < MAX_TIME:
-        return math.floor(second)
-    raise UserError(
-        f"request_time is {time!r}; it must be Unix seconds or a datetime with a time zone, from "
-        "1902 to 2100"
-    )
-
-
-class _Asked(NamedTuple):
-    """A request: its time (Unix seconds), where its clock is, and what its list may show."""
-
-    time: int
-    utc_offset: int | None
-    shown: _Shown
-
-
 def _lists(
-    run: TrainedRun, pasts: Sequence[np.ndarray], asked: _Asked
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and scores of the lists of at most a batch of users."""
-    assert isinstance(run.config, RetrievalExperiment)
-    shape = run.config.data.batch_size, run.config.data.length
-    schema = run.log.schema
-    item = schema.categorical[0]
-    pieces = []
-    for row, past in enumerate(pasts):
-        # The request is one more event: its time is known, its item (0) is what is asked for.
-        request = np.zeros(1, schema.event_dtype)
-        request["time"] = asked.time
-        request["utc_offset"] = (
-            past["utc_offset"][-1] if asked.utc_offset is None else asked.utc_offset
-        )
-        events = np.concatenate([past[-shape[1] :], request])
-        stop = len(events)
-        pieces.append(Piece(row, 1, 0, history=events, first=0, start=0, target=0, stop=stop))
-    result = run.apply({"params": run.params}, next_item_batch(schema, pieces, shape))
-    slots = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
+    run: TrainedRun, pasts: Sequence[np.ndarray], request: _Request
+) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
+    """Ids and scores of the lists for at most a batch of histories."""
+    schema, data = run.log.schema, run.config.data
+    histories = [_with_request(past[-data.length :], request) for past in pasts]
+    pieces = [
+        Piece(row, 1, 0, history, first=0, start=0, target=0, stop=len(history))
+        for row, history in enumerate(histories)
+    ]
+    batch = next_item_batch(schema, pieces, (data.batch_size, data.length))
+    retrieved = run.apply({"params": run.params}, batch)
+    slots = np.arange(len(pasts)), np.array([len(history) - 2 for history in histories])
     seen = np.zeros((len(pasts), 0), np.int32)
-    if asked.shown.filter_seen:
-        seen = side_by_side([item.known_ids(p[f"categorical/{item.name}"]) for p in pasts])
-    return jax.device_get(_top_items(result, slots, seen, asked.shown.k, asked.shown.allowed))
+    if request.filter_seen:
+        item = schema.categorical[0]
+        seen = padded_ids([item.known_ids(past[f"categorical/{item.name}"]) for past in pasts])
+    return jax.device_get(_top_items(retrieved, slots, seen, request.k, request.allowed))
+
+
+def _with_request(past: np.ndarray, request: _Request) -> np.ndarray:
+    """Appends the request as an event whose time is known and whose item is not (0)."""
+    event = np.zeros(1, past.dtype)
+    event["time"] = request.time
+    offset = request.utc_offset
+    event["utc_offset"] = past["utc_offset"][-1] if offset is None else offset
+    return np.concatenate([past, event])
 
 
 @partial(jax.jit, static_argnames="k")
 def _top_items(
-    result: Retrieved, asked: tuple[Array, Array], seen: Array, k: int, allowed: Array | None
+    retrieved: Retrieved, slots: tuple[Array, Array], seen: Array, k: int, allowed: Array | None
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
-    """The lists of the asked slots (rows, places) of a batch."""
-    slots = result.query, per_slot(result.repeat)
-    query, repeat = jax.tree.map(lambda x: x[asked], slots)
-    return top_items(query, result.table, seen, k, repeat, allowed)
+    """The best items for the given slots (rows, places) of a batch."""
+    by_slot = retrieved.query, per_slot(retrieved.repeat)
+    query, repeat = jax.tree.map(lambda x: x[slots], by_slot)
+    return top_items(query, retrieved.table, seen, k, repeat, allowed)
 
 
-def _histories(
-    run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]
-) -> list[np.ndarray]:
-    """All events of these users: those in the log, then the fresh ones."""
-    known = run.log.user_numbers
-    logged = [user for user in users if user in known]
-    numbers = [known[user] for user in logged]
-    old = dict(zip(logged, run.log.histories_of(numbers), strict=True)) if logged else {}
-    nothing = np.zeros(0, run.log.schema.event_dtype)
-    parts = [(user, old.get(user, nothing), fresh.get(user, nothing)) for user in users]
-    for user, past, new in parts:
-        if len(past) and len(new) and new["time"][0] <= (last := past["time"].max()):
-            raise UserError(
-                f"events: the first of user {user!r} is at {new['time'][0]}, but the log holds "
-                f"that user's events up to {last} (Unix seconds); give later ones only"
-            )
-    return [np.concatenate([past, new]) for _, past, new in parts]
-
-
-def _known(
-    run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], skip: bool
-) -> list[Any]:
-    """Those of whom something is known; refuses no users, and others unless `skip`.
-
-    One of another type than the log's is a mistake, not a newcomer.
-    """
-    if not users:
-        raise UserError("users: there are none")
-    known = run.log.user_numbers
-    for user in users:
-        if not isinstance(user, Hashable):
-            raise UserError(f"users: {user!r} is no id; give a flat list of them")
-        if user in known or user in fresh:
-            continue
-        ours, theirs = (pd.api.types.infer_dtype([value]) for value in (user, next(iter(known))))
-        hint = "" if ours == theirs else f"; it is of type {ours}, those of the log {theirs}"
-        if skip and not hint:
-            continue
-        if not hint and len(known) < 10_000:  # the search for a near name is slow
-            hint = suggestion(user, known)
-        raise UserError(f"user {user!r} is not in the log{hint}")
-    return [user for user in users if user in known or user in fresh]
+def _table(
+    log: PreparedLog, users: list[Any], lists: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> pd.DataFrame:
+    """What `recommend` returns: the lists without the places that no item fills (id 0)."""
+    ids, scores = (np.concatenate(column) for column in zip(*lists, strict=True))
+    row, place = np.nonzero(ids)
+    values = log.vocabulary(log.schema.categorical[0].name)["value"]
+    return pd.DataFrame(
+        {
+            "user": pd.Series(users, dtype=None if users else object).to_numpy()[row],
+            "rank": place + 1,
+            "item": values.take(pa.array(ids[row, place].astype(np.int64) - 1)).to_pandas(),
+            "score": scores[row, place],
+        }
+    )

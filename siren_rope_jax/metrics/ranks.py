@@ -1,8 +1,8 @@
-"""Metrics of ranked items: NLL, MRR, hit rate and NDCG at several lengths of the list.
+"""Metrics of ranked items: NLL, MRR, and hit rate and NDCG at several cut-offs.
 
-Every event has one relevant item, the one that followed, so all metrics follow from its rank (1 is
-best; 0: no list can show it, as one outside the catalogue: a miss) and its NLL. Everything runs on
-the host in float64. N is the number of events.
+Every event has one relevant item, the target, so all metrics follow from its NLL and its rank: 1 is
+best, and 0 marks a target that cannot be ranked, for example one outside the catalogue, which
+counts as a miss. Everything runs on the host in float64. N is the number of events.
 """
 
 import numpy as np
@@ -16,15 +16,18 @@ RANK_METRICS = (
     *(f"hr@{k}" for k in CUTOFFS),
     *(f"ndcg@{k}" for k in CUTOFFS),
 )
-"""In the order of every table. ndcg@1 is hr@1."""
+"""In the order of every table. ndcg@1 equals hr@1."""
+
+COMPARED = ("nll", "hr@10", "ndcg@10", "mrr")
+"""The metrics by which models are compared, with intervals."""
 
 
 def per_event(
     rank: Int[np.ndarray, " N"], nll: Float[np.ndarray, " N"]
 ) -> dict[str, Float[np.ndarray, " N"]]:
-    """What every event contributes: a metric is the mean of its values.
+    """What every event contributes to each metric, which is the mean over the events.
 
-    "nll" is NaN where there is no rank, and its mean is over the others.
+    "nll" is NaN for events without a rank, which its mean leaves out.
     """
     ranked = rank > 0
     place = np.where(ranked, rank, 1).astype(np.float64)
@@ -45,13 +48,13 @@ def metrics_of_ranks(
     """All metrics of these events.
 
     Args:
-      rank: as `ranks.rank_targets` returns it.
+      rank: of the target, 1 for the best; 0 where it has none.
       nll: in nats.
 
     Returns:
-      `RANK_METRICS` (None where undefined: no events; for "nll" also no ranked ones, or one whose
-      NLL is not finite), "count" (all events) and "unranked" (those without a rank, which count as
-      misses).
+      `RANK_METRICS` (None where undefined: without events; "nll" also without ranked targets, or
+      if one of them has an NLL that is not finite), "count" (all events) and "unranked" (those
+      whose target has no rank).
     """
     values: dict[str, float | int | None] = {}
     for name, value in per_event(rank, nll).items():

@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 
 import flax.struct
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time, TimeScale
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a model must know of a data set.
+class DataSpec:
+    """What a model must know of a data set: enough to build and compile it without any data.
 
     Attributes:
       categories: number of ids (0 included) of every categorical feature, in the batch's order; the
@@ -19,16 +21,25 @@ class Inputs:
       tasks: names of the binary tasks.
       context_length: L of the rows.
       scale: the data set's `TimeScale`.
+      dense, context, actions: numbers of columns of the features of those names in a batch.
     """
 
     categories: dict[str, int]
     tasks: tuple[str, ...]
     context_length: int
     scale: TimeScale
+    dense: int = 0
+    context: int = 0
+    actions: int = 0
+
+    @property
+    def items(self) -> int:
+        """Rows of the item's table: the known items, and row 0 for all others."""
+        return next(iter(self.categories.values()))
 
 
 @flax.struct.dataclass
-class Batch:
+class RankingBatch:
     """A batch of rows of L events each, oldest first within a segment.
 
     Attributes:
@@ -54,6 +65,23 @@ class Batch:
     position: Int[AnyArray, "B L"]
     segment: Int[AnyArray, "B L"]
     event: Int[AnyArray, "B L"]
+
+    @classmethod
+    def padding(cls, data: DataSpec, rows: int) -> "RankingBatch":
+        """A batch without events, numpy arrays: its shapes and dtypes are those of all batches."""
+        shape = (rows, data.context_length)
+        return cls(
+            categorical=np.zeros((*shape, len(data.categories)), np.int32),
+            dense=np.zeros((*shape, data.dense), np.float32),
+            context=np.zeros((*shape, data.context), np.float32),
+            actions=np.zeros((*shape, data.actions), np.float32),
+            labels=np.zeros((*shape, len(data.tasks)), np.float32),
+            label_mask=np.zeros((*shape, len(data.tasks)), bool),
+            time=_no_time(shape),
+            position=np.zeros(shape, np.int32),
+            segment=np.zeros(shape, np.int32),
+            event=np.full(shape, -1, np.int32),
+        )
 
 
 @flax.struct.dataclass
@@ -82,3 +110,30 @@ class NextItemBatch:
     segment: Int[AnyArray, "B L"]
     history: Int[AnyArray, "B L"]
     event: Int[AnyArray, "B L"]
+
+    @classmethod
+    def padding(cls, data: DataSpec, rows: int) -> "NextItemBatch":
+        """As in `RankingBatch`."""
+        shape = (rows, data.context_length)
+        return cls(
+            categorical=np.zeros((*shape, len(data.categories)), np.int32),
+            dense=np.zeros((*shape, data.dense), np.float32),
+            time=_no_time(shape),
+            request_time=_no_time(shape),
+            target=np.zeros(shape, np.int32),
+            position=np.zeros(shape, np.int32),
+            segment=np.zeros(shape, np.int32),
+            history=np.zeros(shape, np.int32),
+            event=np.full(shape, -1, np.int32),
+        )
+
+
+def signals_of(batch: RankingBatch | NextItemBatch, data: DataSpec, time: Time) -> Signals:
+    """What drives the rotation of a batch's events, if they are turned by `time`."""
+    categories = {name: batch.categorical[..., i] for i, name in enumerate(data.categories)}
+    return Signals(batch.position, time, categories)
+
+
+def _no_time(shape: tuple[int, int]) -> Time:
+    zeros = np.zeros(shape, np.int32)
+    return Time(zeros, zeros, zeros, np.zeros(shape, bool))

@@ -1,6 +1,6 @@
-"""Scores of many items without holding them all: in blocks, computed again for the gradient.
+"""Scores of many items without holding them all: in blocks, recomputed for the gradient.
 
-Letters: N positions, D width, C candidates that all positions share, R of them in a block, K tags
+Letters: N positions, D width, C candidates shared by all positions, R of them in a block, K tags
 of a candidate, M candidates of each position.
 """
 
@@ -28,17 +28,17 @@ def log_partition(
     *,
     block_elements: int,
 ) -> Float[Array, " N"]:
-    """log sum_c exp(q_n . e_c + bias_c) over the candidates, in blocks of them; float32.
+    """log sum_c exp(q_n . e_c + bias_c) over the candidates c, block by block; float32.
 
     Args:
       q_NxD: queries.
-      table_CxD: candidates' rows.
-      bias_C: added to the scores, -inf leaves a candidate out; constant, it gets no gradient.
-      tags_CxK: what is told of each candidate, such as its id.
-      excluded_NxK: each position leaves out the candidates with one of these tags, the k-th of
-        which is only compared with the k-th of the candidates; with `tags_CxK`.
-      block_elements: of a block's logits, at most (but one candidate's at least). The gradient
-        needs twice that and the gradient of the table, however many candidates there are.
+      table_CxD: rows of the candidates.
+      bias_C: added to the scores; -inf leaves a candidate out. A constant: it gets no gradient.
+      tags_CxK: properties of each candidate, such as its id.
+      excluded_NxK: given with `tags_CxK`: position n leaves out candidate c if, for any k,
+        excluded[n, k] = tags[c, k].
+      block_elements: bound on the logits of a block, which has at least one candidate. The gradient
+        needs twice this memory and the table's gradient, however many candidates there are.
 
     Returns:
       -inf for a position without candidates, which gets no gradient.
@@ -57,7 +57,7 @@ def _log_partition_forward(
     block_elements: int, q_NxD: Array, table_CxD: Array, scope: Any
 ) -> tuple[Array, Any]:
     if _block_rows(block_elements, q_NxD, table_CxD) == table_CxD.shape[0]:
-        # One block: its exponentials fit the budget, and keeping them spares a second pass.
+        # One block: its exponentials fit in the budget, and keeping them saves a second pass.
         logit_NxC = _logits(q_NxD, table_CxD, *scope)
         peak_N = _finite_max(logit_NxC)
         # In the inputs' dtype, like any activation; in [0, 1], so bfloat16 holds them too.
@@ -73,7 +73,7 @@ def _log_partition_backward(
     block_elements: int, residuals: Any, gradient_N: Array
 ) -> tuple[Array, Array, None]:
     q_NxD, table_CxD, kept, sum_N, scope = residuals
-    # The softmax is exp / sum; dividing here costs N numbers instead of N x C.
+    # The softmax is exp / sum; dividing here takes N divisions instead of N x C.
     weight_N = jnp.where(sum_N > 0, gradient_N / sum_N, 0)
     scaled_NxD = (q_NxD * weight_N[:, None]).astype(q_NxD.dtype)
     if scope is None:
@@ -86,7 +86,7 @@ def _log_partition_backward(
             exp_NxR = jnp.exp(logit_NxR - kept[:, None]).astype(q_NxD.dtype)
             more_NxD, drows_RxD = _products(exp_NxR, block.rows_RxD, scaled_NxD)
             start = (block.start, 0)
-            # Added, not set: the last block overlaps the one before, with exponentials of 0.
+            # Add, not set: the last block overlaps the one before; its exponentials are 0 there.
             drows_RxD += jax.lax.dynamic_slice(dtable_CxD, start, drows_RxD.shape)
             dtable_CxD = jax.lax.dynamic_update_slice(dtable_CxD, drows_RxD, start)
             return (dq_NxD + more_NxD, dtable_CxD), None
@@ -101,7 +101,7 @@ _log_partition.defvjp(_log_partition_forward, _log_partition_backward)
 
 
 def _block_rows(block_elements: int, q_NxD: Array, table_CxD: Array) -> int:
-    """R, the candidates per block: as many as fit, in blocks of equal size."""
+    """R: as many candidates as fit, in blocks of equal size."""
     candidates = table_CxD.shape[0]
     most = max(block_elements // max(q_NxD.shape[0], 1), 1)
     blocks = -(-candidates // most)
@@ -118,13 +118,13 @@ class _Block(NamedTuple):
 def _scan(
     step: Any, carry: Any, block_elements: int, q_NxD: Array, table_CxD: Array, scope: Any
 ) -> Any:
-    """Carries `step` over the blocks of candidates, which are read in place."""
+    """Runs `step` over the blocks of candidates, which are read in place."""
     bias_C, tags_CxK, _ = scope
     candidates = table_CxD.shape[0]
     rows = _block_rows(block_elements, q_NxD, table_CxD)
 
     def at(carry: Any, first: Array) -> Any:
-        # The last block starts early enough to be whole; what it repeats is left out of it.
+        # The last block starts early enough to be full; candidates of the one before are masked.
         start = jnp.minimum(first, candidates - rows)
         take = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=rows)
         new_R = start + jnp.arange(rows) >= first
@@ -138,7 +138,7 @@ def _scan(
 def _peak_and_sum(
     block_elements: int, q_NxD: Array, table_CxD: Array, scope: Any
 ) -> tuple[Array, Array]:
-    """The greatest logit of every position and the sum of exp(logit - greatest), in one pass."""
+    """Each position's maximal logit and its sum of exp(logit - maximum), in one pass."""
     size = q_NxD.shape[0]
 
     def step(carry: Any, block: _Block) -> tuple[Any, None]:
@@ -169,14 +169,14 @@ def _logits(
 
 
 def _finite_max(logit_NxR: Array) -> Float[Array, " N"]:
-    """The greatest logit; finite where all are -inf, so that differences from it stay defined."""
+    """The maximum; finite even if all logits are -inf, so that differences from it are defined."""
     return jnp.maximum(logit_NxR.max(1), _LOWEST)
 
 
 def _products(
     exp_NxR: Array, rows_RxD: Array, scaled_NxD: Array
 ) -> tuple[Float[Array, "N D"], Float[Array, "R D"]]:
-    """The unscaled gradient of the queries, and that of the candidates' rows; float32."""
+    """The gradients of the queries (not yet scaled) and of the candidates' rows; float32."""
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     return product("nr,rd->nd", exp_NxR, rows_RxD), product("nr,nd->rd", exp_NxR, scaled_NxD)
 
@@ -187,13 +187,13 @@ def gathered_scores(
     id_NxM: Int[Array, "N M"],
     block_elements: int,
 ) -> Float[Array, "N M"]:
-    """Scores of each position's own candidates, float32; never holds all their N x M x D numbers.
+    """Scores of each position's own candidates, float32, without gathering all N x M rows at once.
 
     Args:
       q_NxD: queries.
-      table_VxD: the items' rows.
+      table_VxD: one row per item.
       id_NxM: each position's candidates.
-      block_elements: of the rows that are gathered at once, at most (but N at least).
+      block_elements: bound on the elements gathered at once, which are at least N rows.
     """
     return _gathered_scores(block_elements, q_NxD, table_VxD, id_NxM)
 
@@ -204,11 +204,11 @@ def _gathered_scores(block_elements: int, q_NxD: Array, table_VxD: Array, id_NxM
         rows = table_VxD[id_NxR]
         return jnp.einsum("nd,nrd->nr", q_NxD, rows, preferred_element_type=jnp.float32)
 
-    blocks = _columns(id_NxM, block_elements, q_NxD)
+    blocks = _split_columns(id_NxM, block_elements, q_NxD)
     if blocks.shape[0] == 1:
         return scores(id_NxM)
     score_BxNxR = jax.lax.map(scores, blocks)
-    return _uncolumns(score_BxNxR, id_NxM.shape[1])
+    return score_BxNxR.swapaxes(0, 1).reshape(len(id_NxM), -1)[:, : id_NxM.shape[1]]
 
 
 def _gathered_scores_forward(
@@ -231,7 +231,7 @@ def _gathered_scores_backward(
         return (dq_NxD, dtable_VxD.at[id_NxR].add(drows_NxRxD)), None
 
     zeros = (jnp.zeros(q_NxD.shape, jnp.float32), jnp.zeros(table_VxD.shape, jnp.float32))
-    blocks = [_columns(x, block_elements, q_NxD) for x in (id_NxM, gradient_NxM)]
+    blocks = [_split_columns(x, block_elements, q_NxD) for x in (id_NxM, gradient_NxM)]
     (dq_NxD, dtable_VxD), _ = jax.lax.scan(step, zeros, tuple(blocks))
     return dq_NxD.astype(q_NxD.dtype), dtable_VxD.astype(table_VxD.dtype), None
 
@@ -239,15 +239,11 @@ def _gathered_scores_backward(
 _gathered_scores.defvjp(_gathered_scores_forward, _gathered_scores_backward)
 
 
-def _columns(x_NxM: Array, block_elements: int, q_NxD: Array) -> Array:
-    """Cuts M into blocks of R columns: [M / R, N, R], the last one filled up with zeros."""
+def _split_columns(x_NxM: Array, block_elements: int, q_NxD: Array) -> Array:
+    """Blocks of R columns: [M / R, N, R]; the last one is padded with zeros."""
     size, width = x_NxM.shape
     most = max(block_elements // max(q_NxD.size, 1), 1)
     blocks = -(-width // most)
     rows = -(-width // blocks)
     padded = jnp.pad(x_NxM, ((0, 0), (0, blocks * rows - width)))
     return padded.reshape(size, blocks, rows).swapaxes(0, 1)
-
-
-def _uncolumns(x_BxNxR: Array, width: int) -> Array:
-    return x_BxNxR.swapaxes(0, 1).reshape(x_BxNxR.shape[1], -1)[:, :width]

@@ -1,14 +1,14 @@
-"""The layers that both models are built of: blocks around an attention, and plain MLPs."""
+"""The layers of a trunk: blocks around an attention, and plain MLPs."""
 
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from siren_rope_jax.models.attention import PointwiseAttention, RotaryAttention
-from siren_rope_jax.rotation.rotate import QueryKeyRotation
+from siren_rope_jax.models.attention import PointwiseAttention, SoftmaxAttention
+from siren_rope_jax.models.relation import Relation
 
 BlockKind = Literal["softmax", "hstu"]
 
@@ -35,17 +35,13 @@ class SoftmaxBlock(nn.Module):
 
     Attributes:
       heads: H.
-      softmax_scale: factor on the logits; None: 1 / sqrt(K).
-      empty: as in `RotaryAttention`.
-      residual_scale: factor on both branches.
+      learned_empty_output: as in `SoftmaxAttention`.
       dropout: rate on both branches.
       dtype: of the computation.
     """
 
     heads: int
-    softmax_scale: float | None = None
-    empty: bool = True
-    residual_scale: float = 1.0
+    learned_empty_output: bool
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
@@ -53,26 +49,24 @@ class SoftmaxBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        rotation: QueryKeyRotation,
-        mask: Bool[Array, "B 1 L L"],
+        added_to_values: Float[Array, "B L D"] | None,
+        relation: Relation,
         *,
-        value_extra: Float[Array, "B L D"] | None = None,
-        bias: Float[Array, "B #H L L"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
-        """Q = K = LN(x) and V = LN(x + value_extra), which may be None; see `RotaryAttention`."""
+        """Attends with Q = K = LN(x) and V = LN(x + added_to_values)."""
         width = x.shape[-1]
         dropout = nn.Dropout(self.dropout, deterministic=deterministic)
         norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="attention_norm")
         normed = norm(x)
-        values = normed if value_extra is None else norm(x + value_extra)
-        attention = RotaryAttention(
-            self.heads, self.softmax_scale, self.empty, self.dtype, name="attention"
+        values = normed if added_to_values is None else norm(x + added_to_values)
+        attention = SoftmaxAttention(
+            self.heads, self.learned_empty_output, self.dtype, name="attention"
         )
-        x = x + self.residual_scale * dropout(attention(normed, values, rotation, mask, bias))
+        x = x + dropout(attention(normed, values, relation))
         norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="mlp_norm")
         mlp = Mlp((4 * width, width), dtype=self.dtype, name="mlp")
-        return x + self.residual_scale * dropout(mlp(norm(x)))
+        return x + dropout(mlp(norm(x)))
 
 
 class HstuBlock(nn.Module):
@@ -92,14 +86,14 @@ class HstuBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        rotation: QueryKeyRotation,
-        mask: Bool[Array, "B 1 L L"],
+        added_to_values: Float[Array, "B L D"] | None,
+        relation: Relation,
         *,
-        bias: Float[Array, "B #H L L"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
-        """Arguments as in `PointwiseAttention`."""
+        """As `SoftmaxBlock`; the gates U are made of LN(x) too."""
         dropout = nn.Dropout(self.dropout, deterministic=deterministic)
-        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")
+        values = None if added_to_values is None else norm(x + added_to_values)
         attention = PointwiseAttention(self.heads, self.dtype, name="attention")
-        return x + dropout(attention(normed, rotation, mask, bias))
+        return x + dropout(attention(norm(x), values, relation))

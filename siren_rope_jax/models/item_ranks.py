@@ -1,7 +1,7 @@
-"""Exact ranks among all items, never among a sample, and the items a list would show.
+"""Exact ranks among all items, never among a sample, and lists of the best items.
 
 Letters: N positions, V rows of the table (row 0, the unknown item, is never ranked), D width,
-S items seen before, filled up with 0.
+S seen items per position (padded with 0), R positions of a block.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models.repeat import Repeat, floored_log
 
 BLOCK_ELEMENTS = 2**22
-"""Scores a device holds at once; on a CPU, blocks that stay near its caches are the fastest too."""
+"""Scores that a device holds at once; on a CPU, blocks about the size of its caches are fastest."""
 
 
 def rank_targets(
@@ -32,16 +32,16 @@ def rank_targets(
       q_NxD: queries; a score is the dot product with an item's row, in float32.
       table_VxD: one row per item.
       target_N: the item that followed.
-      seen_NxS: items that no list shows, 0 fills up, in any order.
-      repeat: of the positions, [N, L]: mixed with the softmax; None: none.
-      block_elements: scores held at once, at most (but one position's at least).
+      seen_NxS: items that are not ranked, in any order.
+      repeat: mixed with the softmax; of shape [N, L]. None: the softmax alone.
+      block_elements: at most this many scores are held at once, but at least those of one position.
 
     Returns:
-      int32 ranks: 1 + the number of other competing items whose score is not below the target's,
-      so that ties count against the model; V - 1, the worst, where the target's score is not
-      finite; 0 for a target that no list can show: 0, V and above, or seen.
-      float32 NLL in nats under the softmax over all items, seen ones included; NaN for a target
-      without a rank, +inf where a score is not finite.
+      int32 ranks: 1 + the number of other ranked items whose score is not below the target's, so
+      that ties count against the model; V - 1, the worst, if the target's score is not finite; 0
+      for a target that is not ranked, because it is unknown (0, or V and above) or seen.
+      float32 NLL in nats under the softmax over all items, including seen ones; NaN for a target
+      without a rank, +inf if a score is not finite.
     """
     items = table_VxD.shape[0]
 
@@ -53,7 +53,7 @@ def rank_targets(
         known_R &= (seen_RxS != target_R[:, None]).all(axis=1)
         at_Rx1 = jnp.where(known_R, target_R, 0)[:, None]
         target_score_Rx1 = jnp.take_along_axis(score_RxV, at_Rx1, 1)
-        # Not `>=`: an item without a proper score counts against the model too.
+        # Not `>=`: an item whose score is NaN must count against the model, too.
         rival_RxV = ~(score_RxV < target_score_Rx1)
         row_Rx1 = jnp.arange(len(target_R))[:, None]
         absent_RxS = jnp.concatenate([jnp.zeros_like(at_Rx1), at_Rx1, seen_RxS], 1)
@@ -68,7 +68,7 @@ def rank_targets(
         return jnp.where(known_R, rank_R, 0), jnp.where(known_R, nll_R, jnp.nan)
 
     return _map_blocks(
-        block, block_elements // max(items, 1), q_NxD, target_N, seen_NxS, *_columns(repeat)
+        block, block_elements // max(items, 1), q_NxD, target_N, seen_NxS, *_arrays(repeat)
     )
 
 
@@ -81,20 +81,20 @@ def top_items(
     allowed_V: Bool[AnyArray, " V"] | None = None,
     block_elements: int = BLOCK_ELEMENTS,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
-    """The k items of highest score, best first, without those seen; of equals the lower id first.
+    """The k unseen items with the highest scores, best first; of equal scores, the lower id first.
 
     Args:
       q_NxD: queries.
       table_VxD: one row per item.
-      seen_NxS: items to leave out, 0 fills up.
-      k: length of the list.
-      repeat: as in `rank_targets`; the scores are log-probabilities then.
-      allowed_V: which items any list may show; None: all.
-      block_elements: scores held at once, at most (but one position's at least).
+      seen_NxS: items to leave out.
+      k: length of the lists.
+      repeat: as in `rank_targets`; the scores are then log-probabilities.
+      allowed_V: which items the lists may contain; None: all.
+      block_elements: as in `rank_targets`.
 
     Returns:
-      int32 ids and float32 scores. Where fewer than k items are left, or a score is not a number,
-      the list ends with id 0 and score -inf.
+      int32 ids and float32 scores. Items whose score is NaN are left out; if fewer than k items
+      remain, the list is padded with id 0 and score -inf.
     """
     items = table_VxD.shape[0]
 
@@ -107,22 +107,19 @@ def top_items(
             score_RxV = jnp.where(allowed_V, score_RxV, -jnp.inf)
         score_Rxk, id_Rxk = jax.lax.top_k(score_RxV, min(k, items))
         id_Rxk = jnp.where(score_Rxk > -jnp.inf, id_Rxk, 0).astype(jnp.int32)
-        missing = ((0, 0), (0, max(k - items, 0)))
-        return (
-            jnp.pad(id_Rxk, missing),
-            jnp.pad(score_Rxk, missing, constant_values=-jnp.inf),
-        )
+        padding = ((0, 0), (0, max(k - items, 0)))
+        return jnp.pad(id_Rxk, padding), jnp.pad(score_Rxk, padding, constant_values=-jnp.inf)
 
-    return _map_blocks(block, block_elements // max(items, 1), q_NxD, seen_NxS, *_columns(repeat))
+    return _map_blocks(block, block_elements // max(items, 1), q_NxD, seen_NxS, *_arrays(repeat))
 
 
-def _columns(repeat: Repeat | None) -> tuple[AnyArray, ...]:
+def _arrays(repeat: Repeat | None) -> tuple[AnyArray, ...]:
     return () if repeat is None else (repeat.item, repeat.weight, repeat.explore)
 
 
 def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "R V"]:
-    """Dot products; with `Repeat`'s three arrays, the log-probabilities of the mixture."""
-    # At full precision: an accelerator's short float32 products would reorder close items.
+    """Dot products or, given the three arrays of a `Repeat`, log-probabilities of the mixture."""
+    # At full precision: the reduced precision of accelerators would reorder close items.
     score_RxV = jnp.einsum(
         "rd,vd->rv",
         q_RxD,
@@ -134,33 +131,33 @@ def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "
         item_RxL, weight_RxL, explore_R = repeat
         candidate_V = jnp.arange(score_RxV.shape[1]) > 0
         row_Rx1 = jnp.arange(len(q_RxD))[:, None]
-        again_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
-        # In logs, or items far behind would all be lost below float32's least number, and tie.
+        repeated_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
+        # In logs, because the probabilities of improbable items would underflow to 0, and tie.
         total_Rx1 = jax.nn.logsumexp(score_RxV, axis=1, where=candidate_V, keepdims=True)
-        share_RxV = score_RxV - total_Rx1 + floored_log(explore_R)[:, None]
+        explored_RxV = score_RxV - total_Rx1 + floored_log(explore_R)[:, None]
         known_Rx1 = Repeat(item_RxL, weight_RxL, explore_R).log_known()[:, None]
-        score_RxV = jnp.logaddexp(share_RxV, jnp.log(again_RxV)) - known_Rx1
-    # One result for the target's score and all it is compared with: ties must be exact, so the
-    # compiler may not compute the product a second time in another way.
+        score_RxV = jnp.logaddexp(explored_RxV, jnp.log(repeated_RxV)) - known_Rx1
+    # Ties must be exact: the compiler must not compute the target's score separately from the
+    # scores it is compared with, which could round differently.
     return jax.lax.optimization_barrier(score_RxV)
 
 
 def _map_blocks(function: Callable[..., Any], rows: int, *columns: AnyArray) -> Any:
-    """`function` of the columns, at most `rows` positions at a time (but one at least)."""
+    """Applies `function` to the columns, `rows` positions (but at least one) at a time."""
     size = len(columns[0])
     blocks = -(-size // max(rows, 1))
     if blocks <= 1:
         return function(*map(jnp.asarray, columns))
     rows = -(-size // blocks)
 
-    def cut(column: AnyArray) -> Array:
-        # Strided, so that every block is spread over the devices among which positions are dealt.
+    def split(column: AnyArray) -> Array:
+        # With a stride: the positions are divided among the devices, and so is every block then.
         column = jnp.asarray(column)
-        filled = jnp.pad(column, [(0, rows * blocks - size)] + [(0, 0)] * (column.ndim - 1))
-        return filled.reshape(rows, blocks, *column.shape[1:]).swapaxes(0, 1)
+        padded = jnp.pad(column, [(0, rows * blocks - size)] + [(0, 0)] * (column.ndim - 1))
+        return padded.reshape(rows, blocks, *column.shape[1:]).swapaxes(0, 1)
 
-    def joined(parts: Array) -> Array:
+    def join(parts: Array) -> Array:
         return parts.swapaxes(0, 1).reshape(rows * blocks, *parts.shape[2:])[:size]
 
-    results = jax.lax.map(lambda block: function(*block), tuple(map(cut, columns)))
-    return jax.tree.map(joined, results)
+    results = jax.lax.map(lambda block: function(*block), tuple(map(split, columns)))
+    return jax.tree.map(join, results)

@@ -6,77 +6,51 @@ pooling") and through one last attention ("late fusion"). The interleaved form i
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.models.attention import RotaryAttention, interleaved_mask, strictly_causal_mask
-from siren_rope_jax.models.batch import Batch, Inputs
-from siren_rope_jax.models.blocks import Mlp, SoftmaxBlock
-from siren_rope_jax.rotation.encoding import AngleEncoding, Signals
-from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
-from siren_rope_jax.rotation.sources import AngleSource, check_encoding
+from siren_rope_jax.models.attention import SoftmaxAttention
+from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
+from siren_rope_jax.models.blocks import Mlp
+from siren_rope_jax.models.trunk import Trunk, TrunkConfig
+from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
+REQUEST_FEATURES: tuple[TimeFeature, ...] = ("day", "week")
+"""What the head knows of the request's time, in every variant."""
 
-@dataclass(frozen=True)
-class RankerConfig:
-    """Sizes and choices of the ranking model.
+
+@dataclass(frozen=True, kw_only=True)
+class RankerConfig(TrunkConfig):
+    """Sizes and choices of the ranking model, beside those of its trunk.
 
     Attributes:
-      encoding: the rotation's angle sources by name.
-      width: D.
-      heads, layers: of the trunk; the last attention has as many heads.
       embedding_width: of every categorical feature's table.
-      head_widths: hidden layers of the head.
-      mixed_value: the values of the trunk's attentions are LN(x + a) instead of LN(x).
+      head_widths: hidden layers of the head; `dropout` is also applied to its input.
+      mixed_value: the values of the trunk's attentions are made of x + a instead of x.
       late_fusion: one last attention with Q = K = x, V = a feeds the head.
       interleaved: items and actions as separate tokens [e_1, a_1, e_2, ...]; excludes both above.
-      final_network: late fusion's attention has its own f_phi.
-      input_time_features: time features joined to the item's features ("time in the embedding").
-      head_time_features: cyclic features of the request's time given to the head.
-      softmax_scale: None: 1 / sqrt(head width).
-      residual_scale: factor on every residual branch.
-      dropout: rate on every residual branch and on the head's input.
-      dtype: of the computation; angles stay float32 and parameters too.
     """
 
-    encoding: dict[str, AngleSource]
-    width: int = 64
     heads: int = 4
-    layers: int = 2
     embedding_width: int = 32
     head_widths: tuple[int, ...] = (512, 256)
     mixed_value: bool = True
     late_fusion: bool = True
     interleaved: bool = False
-    final_network: bool = True
-    input_time_features: tuple[TimeFeature, ...] = ()
-    head_time_features: tuple[TimeFeature, ...] = ("day", "week")
-    softmax_scale: float | None = None
-    residual_scale: float = 1.0
-    dropout: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for key in ("width", "heads", "layers", "embedding_width"):
-            check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
-        check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
-        check_encoding(self.encoding, self.width, self.heads)
+        super().__post_init__()
+        check(self.embedding_width >= 1, "embedding_width", "at least 1")
         if self.interleaved and (self.mixed_value or self.late_fusion):
             raise UserError(
-                "model.interleaved: actions are tokens of their own there; set model.mixed_value "
-                "and model.late_fusion to False"
+                "interleaved",
+                "actions are tokens of their own there; set mixed_value and late_fusion to False",
             )
-
-    @property
-    def uses_time(self) -> bool:
-        """Whether the trunk sees the events' times, in the rotation or in the embedding."""
-        return bool(self.input_time_features) or any(s.uses_time for s in self.encoding.values())
 
 
 class Ranker(nn.Module):
@@ -87,94 +61,62 @@ class Ranker(nn.Module):
     """
 
     config: RankerConfig
-    inputs: Inputs
+    data: DataSpec
 
     def setup(self) -> None:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         self.tables = [
             nn.Embed(rows, c.embedding_width, dtype=dtype, name=f"embed_{name}")
-            for name, rows in self.inputs.categories.items()
+            for name, rows in self.data.categories.items()
         ]
         self.item = nn.Dense(c.width, dtype=dtype)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         self.action = Mlp((64, 64, c.width), relu_last=True, dtype=dtype)
-        self.encoding = AngleEncoding(
-            c.encoding,
-            heads=c.heads,
-            planes=c.width // c.heads // 2,
-            layers=c.layers,
-            scale=self.inputs.scale,
-            category_sizes=self.inputs.categories,
-            context_length=self.inputs.context_length,
-            final=c.late_fusion,
-            final_network=c.final_network,
-        )
-        self.blocks = [
-            SoftmaxBlock(
-                c.heads,
-                softmax_scale=c.softmax_scale,
-                residual_scale=c.residual_scale,
-                dropout=c.dropout,
-                dtype=dtype,
-                name=f"block_{i}",
-            )
-            for i in range(c.layers)
-        ]
+        self.trunk = Trunk(c, self.data, strict=not c.interleaved, has_last=c.late_fusion)
+        nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         if c.late_fusion:
-            self.fusion = RotaryAttention(c.heads, c.softmax_scale, dtype=dtype)
+            self.fusion = SoftmaxAttention(c.heads, dtype=dtype)
         self.head_dropout = nn.Dropout(c.dropout)
-        self.head = Mlp((*c.head_widths, len(self.inputs.tasks)), dtype=dtype)
+        self.head = Mlp((*c.head_widths, len(self.data.tasks)), dtype=dtype)
 
-    def __call__(self, batch: Batch, *, deterministic: bool = True) -> Float[Array, "B L T"]:
-        """Returns logits, float32; rows of padding hold no meaning."""
+    def __call__(self, batch: RankingBatch, *, deterministic: bool = True) -> Float[Array, "B L T"]:
+        """Returns logits, float32; those of padding are meaningless."""
         c = self.config
         x, actions = self.tokens(batch)
-        rotations = self.encoding.rotations(self.signals(batch))
+        signals = signals_of(batch, self.data, batch.time)
         if c.interleaved:
-            fused = [self._interleaved(x, actions, rotations, batch.segment, deterministic)]
+            tokens, segment = _interleave(x, actions), _twice(batch.segment)
+            relations = self.trunk.relations(segment, jax.tree.map(_twice, signals))
+            tokens = self.trunk(tokens, relations[TRUNK], deterministic=deterministic)
+            fused = [tokens[:, ::2]]
         else:
-            mask = strictly_causal_mask(batch.segment)
+            relations = self.trunk.relations(batch.segment, signals)
             values = actions if c.mixed_value else None
-            for block, rotation in zip(self.blocks, rotations, strict=False):
-                x = block(x, rotation, mask, value_extra=values, deterministic=deterministic)
+            x = self.trunk(x, relations[TRUNK], added_to_values=values, deterministic=deterministic)
             fused = [x]
             if c.late_fusion:
-                fused.append(self.fusion(x, actions, rotations[-1], mask))
-        request = time_features(batch.time, c.head_time_features, self.inputs.scale)
+                fused.append(self.fusion(x, actions, relations[LAST]))
+        request = time_features(batch.time, REQUEST_FEATURES, self.data.scale)
         fused += [request.astype(x.dtype), jnp.asarray(batch.context, x.dtype)]
         hidden = self.head_dropout(jnp.concatenate(fused, axis=-1), deterministic=deterministic)
         return self.head(hidden).astype(jnp.float32)
 
-    def tokens(self, batch: Batch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    def tokens(self, batch: RankingBatch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """The item tokens and the action embeddings of the events."""
         parts = [table(batch.categorical[..., i]) for i, table in enumerate(self.tables)]
         parts.append(jnp.asarray(batch.dense))
         if self.config.input_time_features:
             names = self.config.input_time_features
-            parts.append(time_features(batch.time, names, self.inputs.scale))
+            parts.append(time_features(batch.time, names, self.data.scale))
         features = jnp.concatenate([p.astype(self.config.dtype) for p in parts], axis=-1)
         return self.item_norm(nn.relu(self.item(features))), self.action(jnp.asarray(batch.actions))
 
-    def signals(self, batch: Batch) -> Signals:
-        """What drives the rotation of a batch."""
-        names = self.inputs.categories
-        categories = {name: batch.categorical[..., i] for i, name in enumerate(names)}
-        return Signals(batch.position, batch.time, categories)
 
-    def _interleaved(
-        self,
-        x: Array,
-        actions: Array,
-        rotations: list[QueryKeyRotation],
-        segment: AnyArray,
-        deterministic: bool,
-    ) -> Float[Array, "B L D"]:
-        """The trunk over 2L tokens; an item and its action share position and time."""
-        length = x.shape[-2]
-        tokens, mask = jnp.concatenate([x, actions], axis=-2), interleaved_mask(segment)
-        for block, rotation in zip(self.blocks, rotations, strict=True):
-            parts = (jnp.concatenate([p, p], axis=-3) for p in (rotation.key.cos, rotation.key.sin))
-            twice = Rotation(*parts)
-            both = QueryKeyRotation(twice, twice)
-            tokens = block(tokens, both, mask, deterministic=deterministic)
-        return tokens[..., :length, :]
+def _interleave(x: Array, actions: Array) -> Float[Array, "B 2*L D"]:
+    """[e_1, a_1, e_2, a_2, ...]"""
+    return jnp.stack([x, actions], axis=2).reshape(x.shape[0], -1, x.shape[-1])
+
+
+def _twice(x_BxL: Array) -> Array:
+    """An item and its action share segment, position and time."""
+    return jnp.repeat(x_BxL, 2, axis=1)

@@ -1,4 +1,4 @@
-"""Naming an item of the history again, beside the softmax over all items (RepeatNet, Ren 2019)."""
+"""Repeating an item of the history, as an alternative to the softmax (RepeatNet, Ren 2019)."""
 
 import dataclasses
 
@@ -12,14 +12,14 @@ from siren_rope_jax.base.arrays import AnyArray
 
 @flax.struct.dataclass
 class Repeat:
-    """How the probability of an item is mixed of two shares, per position.
+    """Per position, a mixture of the softmax over all items with weights on the items of a history.
 
     Attributes:
-      item: the L items of the history, each possibly several times; 0 is the unknown one, and
-        what it is given is shared out by all in proportion. Positions may share them: of a
-        model they are [B, 1, L].
-      weight: the probability given to each of them.
-      explore: the share of the softmax over all items; with the weights it sums to 1.
+      item: the L items of the history, in which an item may occur several times. 0 is the unknown
+        item, which is not a candidate: the mixture is normalised over the others. A model returns
+        [B, 1, L], the same items for all positions of a row.
+      weight: the probability of repeating each of them.
+      explore: the probability of using the softmax instead; with the weights it sums to 1.
     """
 
     item: Int[AnyArray, "*#S L"]
@@ -27,23 +27,22 @@ class Repeat:
     explore: Float[AnyArray, "*S"]
 
     def log_known(self) -> Float[Array, "*S"]:
-        """The log of all that known items are given."""
+        """The log of the mixture's total probability of known items, before normalisation."""
         return floored_log(jnp.where(self.item > 0, self.weight, 0.0).sum(axis=-1) + self.explore)
 
     def mixed_nll(
         self, target: Int[Array, "*S"], softmax_nll: Float[Array, "*S"]
     ) -> Float[Array, "*S"]:
-        """-log of a target's probability in the mixture, given that of the softmax alone."""
-        again = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
-        return self.log_known() - jnp.logaddexp(
-            floored_log(again), floored_log(self.explore) - softmax_nll
-        )
+        """The target's NLL under the mixture, given its NLL under the softmax alone."""
+        repeated = jnp.where(self.item == target[..., None], self.weight, 0.0).sum(axis=-1)
+        explored = floored_log(self.explore) - softmax_nll
+        return self.log_known() - jnp.logaddexp(floored_log(repeated), explored)
 
 
 def per_slot(repeat: Repeat | None) -> Repeat | None:
-    """The same with items of its own for every position, so that all arrays are cut alike.
+    """The same with the items broadcast to every position, so that all arrays can be sliced alike.
 
-    For use under `jit`, which reads the shared ones and never holds those it returns.
+    Use it under `jit`, where the broadcast items are never materialised.
     """
     if repeat is None:
         return None
@@ -52,5 +51,5 @@ def per_slot(repeat: Repeat | None) -> Repeat | None:
 
 
 def floored_log(x: AnyArray) -> Array:
-    """log(x) of at least the least normal float32: finite at 0, and so is its gradient."""
+    """log(x), with x no less than the smallest normal float32: finite at 0, with its gradient."""
     return jnp.log(jnp.maximum(x, float(np.finfo(np.float32).tiny)))

@@ -16,77 +16,46 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from siren_rope_jax.base.errors import check
-from siren_rope_jax.models.attention import RepeatAttention, causal_mask
-from siren_rope_jax.models.batch import Inputs, NextItemBatch
-from siren_rope_jax.models.blocks import BlockKind, HstuBlock, SoftmaxBlock
+from siren_rope_jax.models.attention import RepeatAttention
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.rotation.biases import BiasKind, LogitBias
-from siren_rope_jax.rotation.encoding import AngleEncoding, Signals
-from siren_rope_jax.rotation.sources import AngleSource, check_encoding
-from siren_rope_jax.rotation.time import Time, TimeFeature, time_features
+from siren_rope_jax.models.trunk import Trunk, TrunkConfig
+from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.time import time_features
 
 
-@dataclass(frozen=True)
-class RetrieverConfig:
-    """Sizes and choices of the next-item model.
+@dataclass(frozen=True, kw_only=True)
+class RetrieverConfig(TrunkConfig):
+    """Sizes and choices of the next-item model, beside those of its trunk.
+
+    `width` is also that of the items' embeddings, and `dropout` is also applied to the tokens.
 
     Attributes:
-      encoding: the rotation's angle sources by name.
-      biases: on the logits of every attention, beside the rotation.
-      query_time: whose time a query has, in whatever way the model uses times (rotation, bias,
-        embedding): that of the `request`, or of the last `event` before it.
-      block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
-        feed-forward part with SiLU, and keys and values that are normed as the queries are;
-        `hstu`: pointwise attention with gating (HSTU).
-      width: D, also of the items' embeddings.
-      heads, layers: of the trunk.
+      query_time: whose time a query has, wherever the model uses times (rotation, bias, embedding):
+        that of the `request`, or of the last `event` before it.
       feature_width: of the tables of categorical features besides the item.
       repeat: adds a way to name an item of the history again (`repeat.py`): a last attention with
         its own angles.
       learned_positions: adds a learned vector per position to the tokens.
-      input_time_features: features of the event's time, and where `query_time` is the request's of
-        that one too, added to the tokens ("time in the embedding").
       normalize: whether queries and items have length 1, so that scores are cosines.
       temperature: scores are divided by it.
-      dropout: rate on tokens and residual branches.
-      dtype: of the computation; angles and scores stay float32 and parameters too.
     """
 
-    encoding: dict[str, AngleSource]
-    biases: tuple[BiasKind, ...] = ()
     query_time: Literal["request", "event"] = "request"
-    block: BlockKind = "softmax"
-    width: int = 64
-    heads: int = 2
-    layers: int = 2
     feature_width: int = 16
     repeat: bool = False
     learned_positions: bool = False
-    input_time_features: tuple[TimeFeature, ...] = ()
     normalize: bool = False
     temperature: float = 1.0
-    dropout: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for key in ("width", "heads", "layers", "feature_width"):
-            check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
-        check(0 <= self.dropout < 1, "model.dropout", "in [0, 1)")
-        check(self.temperature > 0, "model.temperature", "above 0")
-        check_encoding(self.encoding, self.width, self.heads)
-
-    @property
-    def uses_time(self) -> bool:
-        """Whether the model sees any time: in the rotation, a bias or the embedding."""
-        return (
-            bool(self.input_time_features)
-            or any(kind != "position" for kind in self.biases)
-            or any(source.uses_time for source in self.encoding.values())
-        )
+        super().__post_init__()
+        check(self.feature_width >= 1, "feature_width", "at least 1")
+        check(self.temperature > 0, "temperature", "above 0")
 
 
 def _item_init(key: Array, shape: tuple[int, int], dtype: DTypeLike) -> Array:
-    """Row 0, the unknown item, starts (and, where training has none, stays) at zero."""
+    """Row 0, the unknown item, starts at zero and stays there if training never has it."""
     return (jax.random.normal(key, shape, dtype) * 0.02).at[0].set(0.0)
 
 
@@ -94,8 +63,8 @@ class Retrieved(NamedTuple):
     """What a model says of a batch.
 
     Attributes:
-      query: of all slots; those of padding hold no meaning.
-      table: what queries are compared with; row 0 is the unknown item, no candidate.
+      query: of all slots; those of padding are meaningless.
+      table: what queries are compared with; row 0 is the unknown item, which is not a candidate.
       repeat: of every slot; its items are [B, 1, L], those of the row (see `per_slot`). None:
         probabilities are the softmax of the inner products.
     """
@@ -113,11 +82,11 @@ class Retriever(nn.Module):
     """
 
     config: RetrieverConfig
-    inputs: Inputs
+    data: DataSpec
 
     def setup(self) -> None:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        (_, items), *others = self.inputs.categories.items()
+        (_, items), *others = self.data.categories.items()
         self.items = nn.Embed(items, c.width, dtype=dtype, embedding_init=_item_init)
         self.feature_tables = [
             nn.Embed(rows, c.feature_width, dtype=dtype, name=f"embed_{name}")
@@ -126,51 +95,28 @@ class Retriever(nn.Module):
         self.features = nn.Dense(c.width, use_bias=False, dtype=dtype)
         if c.learned_positions:
             init = nn.initializers.normal(0.02)
-            length = self.inputs.context_length
+            length = self.data.context_length
             self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=init)
         self.token_dropout = nn.Dropout(c.dropout)
-        self.encoding = AngleEncoding(
-            c.encoding,
-            heads=c.heads,
-            planes=c.width // c.heads // 2,
-            layers=c.layers,
-            scale=self.inputs.scale,
-            category_sizes=self.inputs.categories,
-            context_length=self.inputs.context_length,
-            final=c.repeat,
-        )
-        if c.biases:
-            self.logit_biases = [
-                LogitBias(c.biases, c.heads, self.inputs.context_length, name=f"bias_{i}")
-                for i in range(c.layers + c.repeat)
-            ]
-        self.blocks = [self._block(i) for i in range(c.layers)]
+        self.trunk = Trunk(c, self.data, strict=False, has_last=c.repeat)
+        nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         self.output_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         if c.repeat:
             self.repeat_attention = RepeatAttention(c.heads, dtype)
             self.explore = nn.Dense(1, dtype=dtype)
 
-    def _block(self, i: int) -> SoftmaxBlock | HstuBlock:
-        c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
-        if c.block == "hstu":
-            return HstuBlock(c.heads, c.dropout, dtype, name=name)
-        return SoftmaxBlock(c.heads, empty=False, dropout=c.dropout, dtype=dtype, name=name)
-
     def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
         """The queries of all slots, and all that they are compared with."""
-        query_time = self.query_time(batch)
-        mask = causal_mask(batch.segment)
+        request = None
+        if self.config.query_time == "request":
+            request = signals_of(batch, self.data, batch.request_time)
+        signals = signals_of(batch, self.data, batch.time)
+        relations = self.trunk.relations(batch.segment, signals, request)
         x = self.token_dropout(self.tokens(batch), deterministic=deterministic)
-        rotations = self.encoding.rotations(*self.signals(batch))
-        biases: list[Array | None] = [None] * len(rotations)
-        if self.config.biases:
-            biases = [bias(batch.position, query_time, batch.time) for bias in self.logit_biases]
-        for block, rotation, bias in zip(self.blocks, rotations, biases, strict=False):
-            x = block(x, rotation, mask, bias=bias, deterministic=deterministic)
-        x = self.output_norm(x)
+        x = self.output_norm(self.trunk(x, relations[TRUNK], deterministic=deterministic))
         repeat = None
         if self.config.repeat:
-            weight_BxLxL = self.repeat_attention(x, rotations[-1], mask, biases[-1])
+            weight_BxLxL = self.repeat_attention(x, relations[LAST])
             logit_BxL = self.explore(x)[..., 0].astype(jnp.float32)
             item_Bx1xL = batch.categorical[:, None, :, 0]
             share_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
@@ -188,10 +134,6 @@ class Retriever(nn.Module):
         square = jnp.square(x.astype(jnp.float32)).sum(axis=-1, keepdims=True)
         return (x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))).astype(x.dtype)
 
-    def query_time(self, batch: NextItemBatch) -> Time:
-        """The time a query has."""
-        return batch.request_time if self.config.query_time == "request" else batch.time
-
     def tokens(self, batch: NextItemBatch) -> Float[Array, "B L D"]:
         """The events as the trunk's input."""
         c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -202,18 +144,9 @@ class Retriever(nn.Module):
         if c.input_time_features:
             times = [batch.time] + [batch.request_time] * (c.query_time == "request")
             for time in times:
-                parts.append(time_features(time, c.input_time_features, self.inputs.scale, dtype))
+                parts.append(time_features(time, c.input_time_features, self.data.scale, dtype))
         if parts:
             x = x + self.features(jnp.concatenate(parts, axis=-1))
         if c.learned_positions:
             x = x + self.positions(batch.position)
         return x
-
-    def signals(self, batch: NextItemBatch) -> tuple[Signals, Signals | None]:
-        """What turns the keys, and the queries where that is something else."""
-        names = self.inputs.categories
-        categories = {name: batch.categorical[..., i] for i, name in enumerate(names)}
-        keys = Signals(batch.position, batch.time, categories)
-        if self.config.query_time == "event":
-            return keys, None
-        return keys, Signals(batch.position, batch.request_time, categories)

@@ -1,4 +1,4 @@
-"""The config of `prepare`: which columns of a log are what."""
+"""The config of `prepare`: what the columns of a log mean."""
 
 import dataclasses
 import datetime
@@ -8,38 +8,40 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import from_config_dict, to_dict
-from siren_rope_jax.base.errors import UserError, suggestion
-from siren_rope_jax.data.schema import Protocol
+from siren_rope_jax.base.config import complete, from_config_dict, to_dict
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.data.schema import PREFIXES, Protocol
 
 RESERVED = ("user", "item", "time", "row")
-"""What expressions may use besides the log's columns, whatever columns it has by these names."""
+"""What these names mean in expressions, even if the log has columns that are called so."""
 
-EXPRESSION_GROUPS = ("derived", "categorical", "dense", "context", "actions", "tasks")
+EXPRESSION_GROUPS = ("derived", *PREFIXES)
+_REQUIRED = ("name", "user", "item", "time")
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How files of a certain name are read. A further ".gz" of the name does not matter.
+    """How files of a certain name are read. A further ".gz" in the name does not matter.
 
     Attributes:
-      pattern: the file names this is for, such as "*.inter".
+      pattern: the names of these files, such as "*.inter".
       kind: what a file holds:
-        "text": one line a row.
-        "parquet".
-        "jsonl": one JSON object a line, as in *.jsonl.
-        "python_dicts": one Python dict a line, as its `repr` writes it (never run as a program).
-        "npy": a table of integers, numpy's array [rows, columns], never a pickle.
-        "sequences": one user a line, `user item item ...`, in one file and the times of these
-          items, `user time time ...`, in a second one of the same lines.
-        "auto": by the name's ending, else text.
-      delimiter: of text: between a line's fields; up to 4 characters. Empty: a tab for *.tsv and
-        *.inter, else a comma.
-      columns: the columns' names in order, for text without a header line (empty: it has one), for
-        an array, and for sequences (user, item, time); of JSON and Python, the keys to take.
+        "text": one row per line.
+        "parquet": a Parquet table.
+        "jsonl": one JSON object per line.
+        "python_dicts": one Python dict per line, as its `repr` writes it (it is never executed).
+        "npy": an array of integers [rows, columns] as NumPy saves it, never a pickle.
+        "sequences": one user per line, `user item item ...`, in one file, and the times of these
+          items, `user time time ...`, in the same line of a second file.
+        "auto": Parquet, JSON or an array if the name ends so, else text.
+      delimiter: of text: what separates the fields of a line, up to 4 characters. Empty: a tab for
+        *.tsv and *.inter, else a comma.
+      columns: the names of the columns, in order: for text without a header line (empty: the text
+        has one), for an array, and for sequences (user, item, time). For JSON and Python dicts, the
+        keys to read.
       rename: new names for some columns, by the names in the file.
-      companion: of sequences: what the name of the file of items has, and what that of the file of
-        times has in its place, such as ("_item_", "_time_").
+      companion: for sequences: a part of the name of the file of items, and what replaces it in the
+        name of the file of times, such as ("_item_", "_time_").
     """
 
     pattern: str = "*"
@@ -50,26 +52,24 @@ class Format:
     companion: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.kind == "sequences") != bool(self.companion) or len(self.companion) not in (0, 2):
-            raise UserError(
-                "config.formats: sequences need a companion of two texts, such as "
-                "('_item_', '_time_'), and other kinds none"
-            )
-        if self.kind == "sequences" and len(self.columns) != 3:
-            raise UserError("config.formats: sequences need 3 columns: of user, item and time")
+        sequences = self.kind == "sequences"
+        right = "two texts for sequences, such as ('_item_', '_time_'), and empty for other kinds"
+        check(len(self.companion) == (2 if sequences else 0), "companion", right)
+        right = "three for sequences: those of user, item and time"
+        check(not sequences or len(self.columns) == 3, "columns", right)
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitRule:
-    """What parts train, validation and test.
+    """Which events are train, validation and test.
 
     Attributes:
-      kind: "time": two global times. "leave_one_out": each user's last event is test, the one
-        before it validation, the rest train; all are train where a user has less than three.
-      train_fraction: by time: the share of all events before `train_end`.
-      validation_fraction: by time: the share of all events between the two ends.
-      train_end, validation_end: by time: where not empty, these dates ("2024-05-01" or with a time
-        and an offset; UTC if none) instead of the fractions; both or neither.
+      kind: "time": split at two global times. "leave_one_out": each user's last event is test, the
+        one before it validation, the rest train; all are train if a user has fewer than three.
+      train_fraction: for "time": the fraction of all events before `train_end`.
+      validation_fraction: for "time": the fraction of all events between the two ends.
+      train_end, validation_end: for "time": dates ("2024-05-01", or with a time and an offset; UTC
+        if there is none) that replace the fractions; give both or neither.
     """
 
     kind: Protocol = "time"
@@ -79,16 +79,17 @@ class SplitRule:
     validation_end: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.train_end) != bool(self.validation_end):
-            raise UserError("config.split: give both train_end and validation_end, or neither")
-        if self.kind != "time" and self.train_end:
-            raise UserError(f"config.split: train_end and validation_end are not for {self.kind!r}")
-        fractions = (self.train_fraction, self.validation_fraction)
-        if min(fractions) <= 0 or sum(fractions) >= 1:
-            raise UserError(
-                f"config.split: train_fraction {fractions[0]} and validation_fraction "
-                f"{fractions[1]} must be above 0 and leave something for test"
-            )
+        right = "given together with validation_end, or not at all"
+        check(bool(self.train_end) == bool(self.validation_end), "train_end", right)
+        right = f"empty for {self.kind!r}, which does not split by time"
+        check(self.kind == "time" or not self.train_end, "train_end", right)
+        for key in ("train_end", "validation_end"):
+            if getattr(self, key):
+                parse_date(getattr(self, key), key)
+        for key in ("train_fraction", "validation_fraction"):
+            check(getattr(self, key) > 0, key, "above 0")
+        right = "below 1 - validation_fraction, so that some events are left for test"
+        check(self.train_fraction + self.validation_fraction < 1, "train_fraction", right)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Download:
     """Where the publisher offers the log.
 
     Attributes:
-      url: a plain link to a file. Empty: there is none.
-      checksum: of that file, "md5:..." or "sha256:..."; empty where none is known.
-      member: the log's path inside the file, if that is a zip archive.
+      url: a direct link to a file; empty if there is none.
+      checksum: of that file, "md5:..." or "sha256:..."; empty if none is known.
+      member: the path of the log inside the file, if that is a zip archive.
     """
 
     url: str = ""
@@ -106,54 +107,50 @@ class Download:
     member: str = ""
 
     def __post_init__(self) -> None:
-        if self.checksum and not re.fullmatch(
-            r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", self.checksum
-        ):
-            raise UserError(
-                f"config.download.checksum: {self.checksum!r} is not 'md5:' and 32 or 'sha256:' "
-                "and 64 hexadecimal digits"
-            )
+        known = re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", self.checksum)
+        right = "'md5:' and 32, or 'sha256:' and 64 hexadecimal digits"
+        check(known is not None, "checksum", right)
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What `prepare` has to know of a log.
+    """What `prepare` needs to know about a log.
 
     An expression is SQL (DuckDB's) over one row: over the log's columns, `user`, `item`, `time`
-    (Unix seconds), `row` (the row's number in the input, from 1) and the derived columns. Window
-    functions are allowed. No expression of a feature may look ahead of its event.
+    (Unix seconds), `row` (the number of the row in the input, from 1) and the derived columns.
+    Window functions are allowed. The expression of a feature must not use later events.
 
     Attributes:
       name: the data set's name.
-      user, item, time: the columns that say who, what and when.
-      time_unit: of a number: since 1970 UTC; "iso": dates and times as text or Parquet timestamps,
-        UTC where they state no offset.
-      time_origin: of a number: the date it counts from instead, as in `SplitRule`. Empty: 1970.
-      drop_duplicates: whether of rows that are identical in every column only the first counts.
-      core: users and items of fewer events are left out, again and again until none is left that
-        has fewer (k-core, of all splits together); 1: none is.
+      user, item, time: the columns that say who did something, with what, and when.
+      time_unit: of numbers, which count from 1970 UTC; "iso": dates and times as text or Parquet
+        timestamps, in UTC if they state no offset.
+      time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
+      drop_duplicates: whether to keep only the first of rows that are identical in every column.
+      core: leave out users and items with fewer events, repeatedly, until none are left that have
+        fewer (the k-core of all splits together); 1 keeps all.
       allow_missing_time: whether an event may have no time.
       utc_offset: expression: local time minus UTC in seconds. Empty: unknown. It is part of the
-        request, so it must be known then, before the item is: taken from the item's own place it
-        tells a model where the next item lies. Take that of the event before, with
+        request, so it must be known before the item is: if it were that of the item's own place, it
+        would tell a model where the next item is. Use the offset of the event before, with
         `lag(...) OVER (PARTITION BY user ORDER BY time, row)`, as configs/data/gowalla.py does.
-      time_zone: in place of `utc_offset`, the one zone of all users, as the IANA database names it
-        ("America/New_York"), summer time included.
-      formats: how to read files, by their names; of patterns that fit, the longest counts.
-      derived: named expressions for use in the other ones, in any order.
-      categorical: named expressions; the item itself is always there and first.
-      dense: named expressions, real-valued features of the event; never absent.
-      context: named expressions, real-valued features of the request; never absent.
-      actions: named expressions, what the user did, besides the labels; NULL where unknown.
-      tasks: named expressions, true/false or 1/0; NULL where there is no label.
-      min_count: a categorical value seen less often in train is unknown to a model; at least 1.
-        From 2 on, the one embedding of all unknown values is trained, on the rare ones; with 1 no
-        train event has it, and it stays as it was initialised.
-      split: what parts train, validation and test.
+      time_zone: instead of `utc_offset`, the one zone of all users by its name in the IANA database
+        ("America/New_York"), with daylight saving time.
+      formats: how to read files, by their names; if several patterns fit, the longest applies.
+      derived: named expressions for use in the others, in any order.
+      categorical: named expressions; the item itself is always there and comes first.
+      dense: named expressions: real-valued features of the event, which every event has.
+      context: named expressions: real-valued features of the request, which every event has.
+      actions: named expressions: what the user did, besides the labels; NULL if unknown.
+      tasks: named expressions, true/false or 1/0; NULL if there is no label.
+      min_count: a model does not know categorical values that occur less often in train; at least
+        1. From 2 on, the embedding shared by all unknown values is trained, on the rare ones; with
+        1 no train event uses it, and it stays as it was initialised.
+      split: which events are train, validation and test.
       download: where the publisher offers the log.
       source, license: noted in the prepared log.
-      threads: 0: all cores.
-      memory_gb: the engine's share of the memory; larger logs are worked on in parts, on disk.
+      threads: 0: one per core.
+      memory_gb: memory for the database engine, which processes larger logs in parts, on disk.
     """
 
     name: str
@@ -183,62 +180,87 @@ class PrepareConfig:
     memory_gb: float = 2.0
 
     def __post_init__(self) -> None:
-        for key in ("name", "user", "item", "time"):
-            if not getattr(self, key):
-                raise UserError(f"config.{key}: is required and empty")
+        for key in _REQUIRED:
+            check(bool(getattr(self, key)), key, "given; it is empty")
         for group in EXPRESSION_GROUPS:
             for name, expression in getattr(self, group).items():
-                if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                    raise UserError(f"config.{group}: {name!r} is no name; use letters, digits, _")
-                if not expression.strip():
-                    raise UserError(f"config.{group}.{name}: is empty; write an SQL expression")
-        if "item" in self.categorical:
-            raise UserError("config.categorical.item: the item is a feature already; remove it")
+                key = f"{group}.{name}"
+                is_name = bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name))
+                check(is_name, key, "named with letters, digits and _ only")
+                check(bool(expression.strip()), key, "an SQL expression; it is empty")
+        check("item" not in self.categorical, "categorical.item", "left out; it is always there")
         for name in self.derived:
-            if name.lower() in RESERVED:
-                raise UserError(f"config.derived.{name}: this name has a meaning of its own")
-        for key in ("min_count", "core"):
-            if getattr(self, key) < 1:
-                raise UserError(f"config.{key}: {getattr(self, key)} is not at least 1")
-        if self.memory_gb <= 0 or self.threads < 0:
-            raise UserError("config: memory_gb must be above 0, threads at least 0")
-        if self.time_origin and self.time_unit == "iso":
-            raise UserError("config.time_origin: dates ('iso') have none; leave it empty")
-        if self.time_zone and self.utc_offset:
-            raise UserError("config.time_zone: not beside config.utc_offset; leave one empty")
+            right = f"called differently; {', '.join(RESERVED)} have a meaning already"
+            check(name.lower() not in RESERVED, f"derived.{name}", right)
+        for key, least in (("min_count", 1), ("core", 1), ("threads", 0)):
+            check(getattr(self, key) >= least, key, f"at least {least}")
+        check(self.memory_gb > 0, "memory_gb", "above 0")
+        if self.time_origin:
+            check(self.time_unit != "iso", "time_origin", "empty if time_unit is 'iso'")
+            parse_date(self.time_origin, "time_origin")
+        one_offset = not (self.time_zone and self.utc_offset)
+        check(one_offset, "time_zone", "empty if utc_offset is given, or the other way round")
+
+    @property
+    def origin(self) -> int:
+        """The Unix seconds from which the times of the log count."""
+        return parse_date(self.time_origin, "config.time_origin") if self.time_origin else 0
 
     @staticmethod
     def load(config: Mapping[str, Any] | ConfigDict) -> "PrepareConfig":
-        """Reads a config, in which groups of expressions may be one text: "name=SQL;name=SQL".
+        """Reads a config, in which a group of expressions may be one text: "name=SQL;name=SQL".
 
         Raises:
-          UserError: an unknown key, a wrong or a missing value.
+          UserError: an unknown key, or a wrong or missing value.
         """
         values = {key: config[key] for key in config}
         for group in EXPRESSION_GROUPS:
             if isinstance(values.get(group), str):
-                values[group] = parse_expressions(values[group], f"config.{group}")
+                values[group] = _parse_expressions(values[group], f"config.{group}")
         return from_config_dict(PrepareConfig, values)
 
 
-def parse_date(text: str, where: str) -> int:
+def config_dict(**values: Any) -> ConfigDict:
+    """Returns a `PrepareConfig` as a ConfigDict in which every key exists and can be overridden.
+
+    What is required and not given is empty and must be overridden. So are groups without an
+    expression: ConfigDicts keep the type of a value, and on the command line these are texts.
+
+    Args:
+      **values: values of `PrepareConfig` that differ from its defaults.
+    """
+    missing = [key for key in _REQUIRED if not values.get(key)]
+    whole = PrepareConfig.load(values | dict.fromkeys(missing, "-"))
+    config = complete(PrepareConfig, to_dict(whole))
+    with config.ignore_type():
+        for key in (*missing, *(group for group in EXPRESSION_GROUPS if not config[group])):
+            config[key] = ""
+    return config
+
+
+def parse_date(text: str, about: str) -> int:
     """Returns the Unix seconds of an ISO date such as "2024-05-01"; UTC if it states no offset.
 
     Raises:
-      UserError: it is none; `where` names the config key.
+      UserError: the text is not a date; `about` is its config key.
     """
     try:
         date = datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        raise UserError(f"{where}: {text!r} is no date such as 2024-05-01") from error
+        raise UserError(about, f"{text!r} is not a date such as 2024-05-01") from error
     return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
 
 
-def parse_expressions(text: str, where: str) -> dict[str, str]:
+def to_iso(seconds: int) -> str:
+    """Returns Unix seconds as a date and time in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _parse_expressions(text: str, about: str) -> dict[str, str]:
     """Parses "like=rating>=4;love=rating=5" into {"like": "rating>=4", "love": "rating=5"}.
 
     Raises:
-      UserError: a part without a name, or the same name twice; `where` names the config key.
+      UserError: a part without a name, or a name given twice; `about` is the config key.
     """
     expressions: dict[str, str] = {}
     for part in text.split(";"):
@@ -246,31 +268,8 @@ def parse_expressions(text: str, where: str) -> dict[str, str]:
             continue
         name, equals, expression = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise UserError(f"{where}: {part.strip()!r} has no name; write name=expression")
+            raise UserError(about, f"{part.strip()!r} has no name; write name=expression")
         if name in expressions:
-            raise UserError(f"{where}: {name!r} is given twice")
+            raise UserError(about, f"{name!r} is given twice")
         expressions[name] = expression
     return expressions
-
-
-def config_dict(**values: Any) -> ConfigDict:
-    """Returns a `PrepareConfig` as a ConfigDict in which every key exists and can be overridden.
-
-    Args:
-      **values: what differs from the defaults of `PrepareConfig`.
-    """
-    fields = {field.name for field in dataclasses.fields(PrepareConfig)}
-    for key in values:
-        if key not in fields:
-            raise UserError(f"config.{key}: unknown key{suggestion(key, fields)}")
-    formats = values.get("formats", {"any": {}})
-    values["formats"] = {name: _with_defaults(Format(), f) for name, f in formats.items()}
-    values["split"] = _with_defaults(SplitRule(), values.get("split", {}))
-    values["download"] = _with_defaults(Download(), values.get("download", {}))
-    required = PrepareConfig(name="-", user="-", item="-", time="-")
-    return ConfigDict(_with_defaults(required, values))
-
-
-def _with_defaults(defaults: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    complete = to_dict(defaults) | dict(values)
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in complete.items()}

@@ -1,6 +1,6 @@
-"""Files that the engine does not read itself, streamed into Parquet, a chunk at a time.
+"""Converts files that the engine cannot read to Parquet, chunk by chunk.
 
-Values of text files stay text: what they are is decided later, over the whole file, as for CSV.
+Values of text files stay text: their types are found later, from the whole file, as for CSV.
 """
 
 import ast
@@ -21,7 +21,7 @@ from siren_rope_jax.prepare.config import Format
 CHUNK_ROWS = 1 << 16
 
 Chunk = Sequence[Any]
-"""Some rows, as their columns."""
+"""The columns of some rows."""
 
 
 def convert(path: Path, kind: str, form: Format, output: Path) -> None:
@@ -45,36 +45,36 @@ def convert(path: Path, kind: str, form: Format, output: Path) -> None:
 
 
 def check_gzip(path: Path) -> None:
-    """Reads a gzip file to its end, since the engine takes a truncated one for a short one.
+    """Reads a gzip file to its end, since the engine would not notice that it is truncated.
 
     Raises:
-      UserError: it is truncated, damaged, or none.
+      UserError: it is truncated, damaged, or not a gzip file.
     """
     try:
         with gzip.open(path, "rb") as file:
             while file.read(1 << 20):
                 pass
     except (EOFError, OSError, zlib.error) as error:
-        raise UserError(_damaged(path, error)) from error
+        raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is truncated or damaged ({error}); fetch it again (gzip -t must accept it)"
+def _damaged(path: Path, error: Exception) -> UserError:
+    tip = "fetch it again (gzip -t must accept it)"
+    return UserError(path, f"is truncated or damaged ({error}); {tip}")
 
 
 def _open_array(path: Path, columns: Sequence[str]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} is no complete .npy file of numbers: {error}") from error
+        raise UserError(path, f"is not a complete .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2:
-        raise UserError(f"{path} is no .npy file of one array [rows, columns]")
+        raise UserError(path, "is not a .npy file of one array [rows, columns]")
     if array.dtype.kind not in "iu" or not np.can_cast(array.dtype, np.int64):
-        raise UserError(f"{path} holds {array.dtype}, not integers of up to 64 bits")
+        raise UserError(path, f"holds {array.dtype}, not integers that fit into int64")
     if array.shape[1] != len(columns):
-        raise UserError(
-            f"{path} has {array.shape[1]} columns, but the config names {list(columns)}"
-        )
+        names = list(columns)
+        raise UserError(path, f"has {array.shape[1]} columns, but config.formats names {names}")
     return array
 
 
@@ -84,16 +84,17 @@ def _array_chunks(array: np.ndarray) -> Iterator[Chunk]:
 
 
 def _companion(path: Path, texts: Sequence[str]) -> Path:
-    """The file of times beside that of items."""
+    """The file of times that belongs to a file of items."""
     of_items, of_times = texts
     if path.name.count(of_items) != 1:
         raise UserError(
-            f"{path}: the name of a file of items has {of_items!r} once, that of its times "
-            f"{of_times!r} in its place (config.formats, companion); name the file of items"
+            path,
+            f"is not the name of a file of items, which has {of_items!r} once, where that of its "
+            f"times has {of_times!r} (the companion in config.formats)",
         )
     times = path.with_name(path.name.replace(of_items, of_times))
     if not times.is_file():
-        raise UserError(f"{path}: the file of its times, {times}, does not exist")
+        raise UserError(times, f"the file of the times of {path} does not exist")
     return times
 
 
@@ -107,12 +108,13 @@ def _sequence_chunks(items_path: Path, times_path: Path) -> Iterator[Chunk]:
             shorter, longer = items_path, times_path
             if item_line is not None:
                 shorter, longer = times_path, items_path
-            raise UserError(f"line {number} of {longer} has no partner in {shorter.name}")
+            raise UserError(longer, f"line {number} has no counterpart in {shorter.name}")
         items, times = item_line.split(), time_line.split()
         if items[:1] != times[:1] or len(items) != len(times):
             raise UserError(
-                f"line {number}: {_said(items, 'items')} in {items_path}, but "
-                f"{_said(times, 'times')} in {times_path.name}"
+                items_path,
+                f"line {number} has {_counted(items, 'items')}, but {_counted(times, 'times')} in "
+                f"{times_path.name}",
             )
         user += items[:1] * (len(items) - 1)
         item += items[1:]
@@ -123,7 +125,7 @@ def _sequence_chunks(items_path: Path, times_path: Path) -> Iterator[Chunk]:
     yield user, item, time
 
 
-def _said(words: Sequence[str], what: str) -> str:
+def _counted(words: Sequence[str], what: str) -> str:
     return f"{len(words) - 1} {what} of user {words[0]!r}" if words else "nothing"
 
 
@@ -135,9 +137,10 @@ def _dict_chunks(path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         try:
             value = ast.literal_eval(line.strip())
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise UserError(f"line {number} of {path}: no Python dict: {error}") from error
+            raise UserError(path, f"line {number} is not a Python dict: {error}") from error
         if not isinstance(value, dict):
-            raise UserError(f"line {number} of {path}: a {type(value).__name__}, no Python dict")
+            kind = type(value).__name__
+            raise UserError(path, f"line {number} is a {kind}, not a Python dict")
         rows.append([_text(value.get(column)) for column in columns])
         if len(rows) >= CHUNK_ROWS:
             yield [list(column) for column in zip(*rows, strict=True)]
@@ -151,7 +154,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
-    # Python 2 wrote what is beyond 16 bits as two halves, of which one may be lost.
+    # Python 2 wrote characters beyond 16 bits as two surrogates, of which one may be missing.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -162,6 +165,6 @@ def _lines(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"line {number} of {path} is not UTF-8 text") from error
+            raise UserError(path, f"line {number} is not UTF-8 text") from error
         except (EOFError, OSError, zlib.error) as error:
-            raise UserError(_damaged(path, error)) from error
+            raise _damaged(path, error) from error

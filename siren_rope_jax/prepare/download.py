@@ -1,4 +1,4 @@
-"""Fetches a raw log from where its publisher offers it: whole and checked, or not at all."""
+"""Downloads a raw log from its publisher: complete and checked, or not at all."""
 
 import logging
 import sys
@@ -15,35 +15,37 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.prepare.config import Download, PrepareConfig
 from siren_rope_jax.prepare.conversions import check_gzip
+from siren_rope_jax.prepare.make import load
 
 _TIMEOUTS = (10, 60)  # seconds: to connect; between two pieces
 _CHUNK_BYTES = 1 << 20
 
 
 def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
-    """Fetches the log of a data config, after its terms were printed, and returns its path.
+    """Prints the terms of a data config's log, downloads it, and returns its path.
 
-    A file that lies in `folder` already, with the right checksum if one is known, is used as it is.
+    A file that is in `folder` already, with the right checksum if one is known, is used as it is.
 
     Args:
       config: of one of the files in configs/data.
-      folder: where the publisher's file is kept, below its host and path; its members beside it.
+      folder: where to keep the publisher's file, below its host and path, and its members beside.
 
     Raises:
       UserError: no link, no such file behind it, no network, a wrong checksum, a damaged file; it
         says which file to put where instead.
     """
-    if "num_users" in config:
-        raise UserError("--download: the synthetic feed is generated; leave it out")
-    prepared = PrepareConfig.load(config)
-    wanted = prepared.download
+    ours = load(config)
+    if not isinstance(ours, PrepareConfig):
+        raise UserError("--download", "the synthetic feed is generated; leave this flag out")
+    wanted = ours.download
     if not wanted.url:
         raise UserError(
-            f"--download: there is no plain link to {prepared.name}; fetch it as the head of its "
-            "config says, and name it by --input"
+            "--download",
+            f"there is no direct link to {ours.name}; fetch it as the head of its config says, and "
+            "name it with --input",
         )
-    print(f"{prepared.name}: {prepared.source or 'source not stated'}")
-    print(f"terms: {prepared.license or 'not stated'}")
+    print(f"{ours.name}: {ours.source or 'source not stated'}")
+    print(f"terms: {ours.license or 'not stated'}")
     link = urlsplit(wanted.url)
     file = Path(folder) / (link.hostname or "") / link.path.lstrip("/")
     if file.is_file() and _right(file, wanted.checksum):
@@ -72,37 +74,38 @@ def _retrieve(wanted: Download, file: Path) -> None:
             downloader=_download_archive,
         )
     except (requests.RequestException, OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"cannot fetch {wanted.url}: {said}; {_by_hand(wanted, file)}") from error
-    file.chmod(0o644)  # pooch's files are for their owner alone
+        cause = " ".join(str(error).split())
+        tip = _by_hand(wanted, file)
+        raise UserError(wanted.url, f"cannot be fetched: {cause}; {tip}") from error
+    file.chmod(0o644)  # only the owner could read the files that pooch makes
     if not wanted.checksum:
         print(f"no checksum is known; this file has sha256:{pooch.file_hash(str(file))}")
 
 
 def _download_archive(url: str, output: str, owner: object) -> None:
-    """As pooch's own; refuses, before the file takes its place, one that is no whole archive."""
+    """Downloads as pooch does, but refuses an incomplete archive, before pooch keeps it."""
     opened: list[requests.Response] = []
     download = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=_CHUNK_BYTES,
         timeout=_TIMEOUTS,
-        # Else some servers send an archive as if it were a compressed text, and it comes unpacked.
+        # Otherwise some servers declare an archive to be compressed text, and it arrives unpacked.
         headers={"Accept-Encoding": "identity"},
         hooks={"response": lambda response, **_: opened.append(response)},
     )
     try:
         download(url, output, owner)
     finally:
-        for response in opened:  # pooch leaves those of failures open
+        for response in opened:  # pooch leaves failed ones open
             response.close()
     name = urlsplit(url).path
     if name.endswith(".zip") and not zipfile.is_zipfile(output):
-        raise ValueError("what came is no zip archive")
+        raise ValueError("the server did not send a zip archive")
     if name.endswith(".gz"):
         try:
             check_gzip(Path(output))
         except UserError as error:
-            raise ValueError("what came is no whole gzip file") from error
+            raise ValueError("the server did not send a complete gzip file") from error
 
 
 def _extract(wanted: Download, file: Path) -> Path:
@@ -114,17 +117,17 @@ def _extract(wanted: Download, file: Path) -> Path:
                 while piece := source.read(_CHUNK_BYTES):
                     copy.write(piece)
     except KeyError as error:
-        raise UserError(f"{file} has no member {wanted.member!r} (config.download)") from error
+        problem = f"{file} has no member {wanted.member!r}"
+        raise UserError("config.download.member", problem) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UserError(
-            f"cannot unpack {file}: {error}; remove it; {_by_hand(wanted, file)}"
-        ) from error
+        tip = _by_hand(wanted, file)
+        raise UserError(file, f"cannot be unpacked: {error}; remove it; {tip}") from error
     return target
 
 
 def _by_hand(wanted: Download, file: Path) -> str:
     log = f"its {wanted.member}" if wanted.member else "it"
     return (
-        f"fetch that file by other means and put it at {file}, then try again; or name {log} by "
+        f"fetch that file by other means and put it at {file}, then try again; or name {log} with "
         "--input"
     )

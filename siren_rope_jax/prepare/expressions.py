@@ -1,4 +1,4 @@
-"""SQL expressions from a config: checked against the columns, put in order, blamed by name."""
+"""SQL expressions from a config: checked, put in order, and named by their key in errors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,46 +12,44 @@ from siren_rope_jax.base.errors import UserError, suggestion
 DIALECT = "duckdb"
 
 
-def resolve(expression: str, columns: Iterable[str], where: str) -> str:
+def resolve(expression: str, columns: Iterable[str], about: str) -> str:
     """Returns the expression with its columns spelled and quoted as in `columns`.
 
     Args:
-      expression: SQL over one row; window functions allowed, queries not.
-      columns: the names it may use; case does not matter.
-      where: the config key, for messages.
+      expression: SQL over one row; it may use window functions but no queries.
+      columns: the names that it may use; case does not matter.
+      about: its config key, for errors.
 
     Raises:
-      UserError: no such column, or no expression.
+      UserError: an unknown column, or the text is not an expression.
     """
-    tree = _parse(expression, where)
+    tree = _parse(expression, about)
     for function in tree.find_all(exp.AggFunc):
         if not function.find_ancestor(exp.Window):
             raise UserError(
-                f"{where}: {function.sql(DIALECT)} must say over which rows: OVER (...)"
+                about, f"{function.sql(DIALECT)} must say over which rows: add OVER (...)"
             )
     known = {column.lower(): column for column in columns}
     for column in tree.find_all(exp.Column):
         if column.name.lower() not in known:
-            raise UserError(
-                f"{where}: no column {column.name!r} in {expression!r}"
-                f"{suggestion(column.name, known.values())}"
-            )
+            tip = suggestion(column.name, known.values())
+            raise UserError(about, f"there is no column {column.name!r} for {expression!r}{tip}")
         column.set("this", exp.to_identifier(known[column.name.lower()], quoted=True))
         column.set("table", None)
     return tree.sql(DIALECT)
 
 
-def in_order(expressions: Mapping[str, str], where: str) -> list[str]:
-    """Returns the names such that each comes after those that its expression uses.
+def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
+    """Returns the names so that each comes after those that its expression uses.
 
     Raises:
-      UserError: they go round in a circle.
+      UserError: they depend on each other; `about` is their config key.
     """
     lower = {name.lower(): name for name in expressions}
     needs = {
         name: {
             lower[column.name.lower()]
-            for column in _parse(text, f"{where}.{name}").find_all(exp.Column)
+            for column in _parse(text, f"{about}.{name}").find_all(exp.Column)
             if column.name.lower() in lower
         }
         for name, text in expressions.items()
@@ -61,7 +59,7 @@ def in_order(expressions: Mapping[str, str], where: str) -> list[str]:
         ready = [n for n in needs if n not in ordered and needs[n] <= set(ordered)]
         if not ready:
             circle = sorted(set(needs) - set(ordered))
-            raise UserError(f"{where}: {', '.join(circle)} need each other in a circle")
+            raise UserError(about, f"{', '.join(circle)} depend on each other in a circle")
         ordered += ready
     return ordered
 
@@ -69,27 +67,24 @@ def in_order(expressions: Mapping[str, str], where: str) -> list[str]:
 def select(
     table: ibis.Table, expressions: Mapping[str, str], step: str, keep: str = "*"
 ) -> ibis.Table:
-    """Returns the table with columns `keep` (SQL) and one for each (resolved) expression.
+    """Returns the table with the columns `keep` (SQL) and one for each (resolved) expression.
 
-    `step` names what is selected from; two steps of one query need two names.
+    `step` names the table in the query; two steps of one query need different names.
     """
     columns = [keep, *(f'({text}) AS "{name}"' for name, text in expressions.items())]
     query = f'SELECT {", ".join(columns)} FROM "{step}"'
     return table.alias(step).sql(query, dialect=DIALECT)
 
 
-def check(table: ibis.Table, name: str, text: str, where: str, run: bool = False) -> ibis.DataType:
-    """Tries one (resolved) expression alone, so that a mistake in it is told by its name.
+def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False) -> ibis.DataType:
+    """Tries one (resolved) expression alone, so that an error can name it, and returns its type.
 
     Args:
-      table: what it is over.
-      name: of the column it would be.
+      table: the rows to evaluate it for.
+      name: of its column.
       text: the expression.
-      where: the config key, for messages.
-      run: whether to evaluate it for all rows, not only to look at its type.
-
-    Returns:
-      its type.
+      about: its config key, for errors.
+      run: whether to evaluate it for all rows, rather than only to find its type.
 
     Raises:
       UserError: the engine refuses the expression.
@@ -101,16 +96,16 @@ def check(table: ibis.Table, name: str, text: str, where: str, run: bool = False
         return column.type()
     except (duckdb.Error, sqlglot.errors.SqlglotError) as error:
         line = next(line for line in str(error).splitlines() if line.strip())
-        raise UserError(f"{where}: cannot evaluate {text!r}: {line}") from error
+        raise UserError(about, f"cannot evaluate {text!r}: {line}") from error
 
 
-def _parse(expression: str, where: str) -> exp.Expression:
+def _parse(expression: str, about: str) -> exp.Expression:
     try:
         trees = sqlglot.parse(expression, dialect=DIALECT)
     except sqlglot.errors.SqlglotError as error:
         line = str(error).splitlines()[0]
-        raise UserError(f"{where}: {expression!r} is no SQL expression: {line}") from error
+        raise UserError(about, f"{expression!r} is not an SQL expression: {line}") from error
     tree = trees[0] if len(trees) == 1 else None
     if tree is None or isinstance(tree, exp.Alias | exp.DDL | exp.DML) or tree.find(exp.Query):
-        raise UserError(f"{where}: {expression!r} must be one SQL expression, no query")
+        raise UserError(about, f"{expression!r} must be one SQL expression, not a query")
     return tree

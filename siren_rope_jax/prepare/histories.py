@@ -1,21 +1,24 @@
-"""Cuts a stream of sorted event batches into histories, and fits what is known only at its end."""
+"""Cuts a stream of sorted event batches into histories, and collects statistics of them."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from siren_rope_jax.data.schema import SPLITS, TRAIN, Dense, Schema
+from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Dense, Schema
+
+_REAL_VALUED = ("dense", "context", "actions")
 
 
 class Histories:
     """Iterates once over the users' histories; its attributes are complete after that.
 
     Attributes:
-      out_of_order: rows that stand before the same user's last event in the input, but come after
-        it in time.
-      unknown_items: int64 [3], per split the events whose item a model does not know.
+      out_of_order: the number of events that precede, in the input, the event of the same user
+        just before them in time.
+      unknown_items: int64 [3], the number of events per split whose item a model does not know.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema):
@@ -26,20 +29,16 @@ class Histories:
         self._batches = batches
         self._schema = schema
         self._moments = {
-            f"{prefix}/{dense.name}": _Moments()
-            for prefix, columns in (
-                ("dense", schema.dense),
-                ("context", schema.context),
-                ("action", schema.actions),
-            )
-            for dense in columns
+            f"{PREFIXES[group]}/{column.name}": Moments()
+            for group in _REAL_VALUED
+            for column in getattr(schema, group)
         }
         self.out_of_order = 0
         self.unknown_items = np.zeros(len(SPLITS), np.int64)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields one array of `event_dtype` per user."""
-        pending: list[np.ndarray] = []  # of the last user so far, who may go on in the next batch
+        pending: list[np.ndarray] = []  # of the last user, who may have more in the next batch
         last_user, last_row = -1, -1
         for batch in self._batches:
             if batch.num_rows == 0:
@@ -62,16 +61,12 @@ class Histories:
     def fitted(self) -> Schema:
         """Returns the schema with means and standard deviations over the train events."""
 
-        def fit(prefix: str, columns: tuple[Dense, ...]) -> tuple[Dense, ...]:
-            return tuple(self._moments[f"{prefix}/{c.name}"].fitted(c.name) for c in columns)
+        def fit(group: str) -> tuple[Dense, ...]:
+            names = [column.name for column in getattr(self._schema, group)]
+            return tuple(self._moments[f"{PREFIXES[group]}/{name}"].fitted(name) for name in names)
 
-        schema = self._schema
-        return dataclasses.replace(
-            schema,
-            dense=fit("dense", schema.dense),
-            context=fit("context", schema.context),
-            actions=fit("action", schema.actions),
-        )
+        columns: dict[str, Any] = {group: fit(group) for group in _REAL_VALUED}
+        return dataclasses.replace(self._schema, **columns)
 
     def _rows(self, batch: pa.RecordBatch) -> np.ndarray:
         rows = np.empty(batch.num_rows, self._schema.event_dtype)
@@ -88,14 +83,14 @@ class Histories:
             moments.add(train[name])
 
 
-class _Moments:
-    """Mean and variance of a stream in float64 (Chan's merge), the same for every run."""
+class Moments:
+    """Mean and variance of a stream in float64, by the update of Chan et al., reproducibly."""
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Takes a float32 array; NaN is left out."""
+        """Adds a float32 array; NaN is left out."""
         values = values[~np.isnan(values)].astype(np.float64)
         if not len(values):
             return
@@ -108,6 +103,7 @@ class _Moments:
         self._count = count
 
     def fitted(self, name: str) -> Dense:
+        """Returns the column of this name with the mean and standard deviation so far."""
         std = (self._squares / max(self._count, 1)) ** 0.5
-        # Below the resolution of float32 nothing varies.
+        # A deviation below the resolution of float32 is that of a constant column.
         return Dense(name, float(self._mean), float(std) if std > 1e-7 * abs(self._mean) else 1.0)

@@ -1,16 +1,16 @@
-"""Ideal observers of a feed whose interests are Gaussian: the floors of a model's loss.
+"""Ideal observers of a feed whose interests are Gaussian: lower bounds of a model's loss.
 
-A user's interest z in a topic is a Gaussian process in time, and each event's labels are Bernoulli
-with logits `offset + scale * z`. The best prediction of an event from the user's earlier events is
-then Bayesian logistic regression, which an observer does with the covariance of z that its view of
-the log leaves it: with the times, without them, or with their order alone.
+A user's interest z in a topic is a Gaussian process in time, and the labels of an event are
+Bernoulli with logits `offset + scale * z`. The best prediction of an event from the user's earlier
+events is then Bayesian logistic regression. Its prior is the covariance of z given what an observer
+sees: the times, nothing of them, or only their order.
 
-The posterior is kept Gaussian and updated event by event (assumed density filtering): an event sees
-the interests through one number, its own z, so the update needs one-dimensional integrals only, and
-these are exact (Gauss-Hermite). Predictions integrate the sigmoid over the posterior the same way.
-On the default feed this costs 0.0004 of NE against the exact posterior (by Monte Carlo; Laplace's
-approximation: 0.002). An observer without times takes their effect for Gaussian, which it is not
-quite, so a model without times may come out lower by some thousandths.
+The posterior is kept Gaussian and updated event by event (assumed density filtering). An event
+depends on the interests only through its own z, so an update takes one-dimensional integrals, which
+Gauss-Hermite quadrature computes precisely; so does a prediction, which integrates the sigmoid over
+the posterior. On the default feed this costs 0.0004 of NE against the exact posterior (by Monte
+Carlo; Laplace's approximation costs 0.002). An observer without times models their effect as
+Gaussian, which is not quite true, so a model without times may be better by some thousandths.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ import numpy as np
 Kernel = Callable[[np.ndarray], np.ndarray]
 """Event indices int [S, n] -> prior covariance of their interests, float64 [S, n, n]."""
 
-_CHUNK_ELEMENTS = 1 << 21  # of the covariances held at once
+_CHUNK_ELEMENTS = 1 << 21  # of the covariances in memory at once
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -36,7 +36,7 @@ def basis_kernel(features: np.ndarray) -> Kernel:
 
 
 def constant_kernel(constant: float, noise: float) -> Kernel:
-    """Covariance of a constant interest plus independent noise per event; both are variances."""
+    """Covariance of a constant interest plus independent noise per event, of these variances."""
 
     def kernel(events: np.ndarray) -> np.ndarray:
         n = events.shape[1]
@@ -46,7 +46,7 @@ def constant_kernel(constant: float, noise: float) -> Kernel:
 
 
 def position_kernel(covariance: np.ndarray, position: np.ndarray) -> Kernel:
-    """Covariance [P, P] between positions in a history; `position` int [N] is each event's."""
+    """Covariance [P, P] between positions in a history; `position` int [N] is that of an event."""
 
     def kernel(events: np.ndarray) -> np.ndarray:
         p = position[events]
@@ -65,15 +65,15 @@ def predict(
     """Predicts every event's labels from the labels of the earlier events of its group.
 
     Args:
-      group: int [N], which interest an event shows: one number per (user, topic). Within a group,
-        events stand in the order of time.
+      group: int [N], the interest that an event depends on: one number per (user, topic). Within a
+        group, events are in order of time.
       offset: float [N, T], the known part of the logits.
       scale: float [T], what one unit of interest adds to them.
       labels: bool [N, T].
-      kernels: the observers, by name.
+      kernels: the observers' priors, by name.
 
     Returns:
-      By observer: float64 [N, T], probabilities.
+      Probabilities by observer, float64 [N, T] each.
     """
     probabilities = {name: np.empty(labels.shape) for name in kernels}
     for events, length in _batches(group):
@@ -100,10 +100,10 @@ def filter_sequences(
       offset: float [S, n, T], the known part of the logits.
       scale: float [T], what one unit of interest adds to them.
       labels: bool [S, n, T].
-      length: int [S], how many of the n events there are, falling from sequence to sequence.
+      length: int [S], how many of the n events each sequence has; sequences come longest first.
 
     Returns:
-      float64 [S, n, T], probabilities; those beyond a sequence's length mean nothing.
+      Probabilities, float64 [S, n, T]; those beyond the end of a sequence are meaningless.
     """
     covariance = np.array(covariance, np.float64)
     mean = np.zeros(offset.shape[:2])
@@ -115,13 +115,13 @@ def filter_sequences(
         logits_SxQxT = offset[:s, i, None, :] + scale * z_SxQ[:, :, None]
         p_SxQxT = 1 / (1 + np.exp(-logits_SxQxT))
         probabilities[:s, i] = np.einsum("q,sqt->st", _WEIGHTS, p_SxQxT)
-        # Mean and variance of z once its labels are seen ...
+        # Mean and variance of z given its labels ...
         seen_SxQxT = np.where(labels[:s, i, None, :], p_SxQxT, 1 - p_SxQxT)
         weight_SxQ = _WEIGHTS * seen_SxQxT.prod(axis=2)
         weight_SxQ /= weight_SxQ.sum(axis=1, keepdims=True)
         new_mean = (weight_SxQ * z_SxQ).sum(axis=1)
         new_variance = (weight_SxQ * (z_SxQ - new_mean[:, None]) ** 2).sum(axis=1)
-        # ... and what follows for the interests at the later events.
+        # ... and of the interests at the later events.
         known = variance > 0
         gain = np.divide(1.0, variance, out=np.zeros_like(variance), where=known)
         later = covariance[:s, i, i + 1 :]

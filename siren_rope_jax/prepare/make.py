@@ -1,4 +1,4 @@
-"""Makes a prepared log from a data config: the built-in feed's, or that of a table of events."""
+"""Makes the prepared log that a data config describes: the synthetic feed's or a table's."""
 
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,35 @@ from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.table import prepare
 
 
-def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig | PrepareConfig:
-    """Reads the data config of a prepared log, without making it.
+def load(config: ConfigDict) -> SyntheticConfig | PrepareConfig:
+    """Reads a data config.
 
     Raises:
-      UserError: as `make_log`, of the config and of a missing or superfluous input.
+      UserError: an unknown key, or a wrong or missing value.
     """
     if "model" in config and "data" in config:
-        raise UserError("config: describes an experiment, not a log; it is for train.py")
+        raise UserError("config", "describes an experiment, not a log; it is for train.py")
     if "num_users" in config:
-        if input is not None:
-            raise UserError(f"input: {input} is given, but the synthetic feed is generated")
         return from_config_dict(SyntheticConfig, config)
-    ours = PrepareConfig.load(config)
-    if input is None:
+    return PrepareConfig.load(config)
+
+
+def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig | PrepareConfig:
+    """Reads a data config as `load`, and checks that there is an input exactly if it needs one.
+
+    Raises:
+      UserError: as `load`, and about a missing or superfluous input.
+    """
+    ours = load(config)
+    if isinstance(ours, SyntheticConfig):
+        if input is not None:
+            raise UserError("input", f"{input} is given, but the synthetic feed is generated")
+    elif input is None:
         link = ours.download.url
-        also = f"; or let --download fetch {link}" if link else ""
         raise UserError(
-            "input is missing: name the raw log, a file or a quoted glob of several, by --input"
-            f"{also}"
+            "input",
+            "is missing; name the raw log, a file or a quoted glob of several, with --input"
+            + (f", or let --download fetch {link}" if link else ""),
         )
     return ours
 
@@ -41,10 +51,10 @@ def make_log(config: ConfigDict, input: str | Path | None, output: str | Path) -
     Args:
       config: of one of the files in configs/data.
       input: the raw log, as in `prepare`; None for the synthetic feed.
-      output: must not exist, or be empty.
+      output: a directory that does not exist yet, or is empty.
 
     Returns:
-      the report, as also written to meta.json.
+      the report, which is also in meta.json.
 
     Raises:
       UserError: the input, the config or the output is not as it should be.
@@ -52,5 +62,5 @@ def make_log(config: ConfigDict, input: str | Path | None, output: str | Path) -
     ours = read_config(config, input)
     if isinstance(ours, SyntheticConfig):
         return generate(ours, output)
-    assert input is not None  # or `read_config` had refused
+    assert input is not None  # `read_config` would have refused
     return prepare(ours, input, output)

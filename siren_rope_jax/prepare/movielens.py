@@ -1,4 +1,4 @@
-"""What all uses of the MovieLens ratings share: how its files are read, and where they are."""
+"""What the configs of MovieLens share: how to read the files of its releases, and their links."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ FORMATS = {
     "ratings_csv": {"pattern": "*.csv", "rename": {"userId": "user_id", "movieId": "item_id"}},
     "inter": {"pattern": "*.inter"},
 }
-"""Of `PrepareConfig`, by the names that GroupLens and RecBole give their files."""
+"""`PrepareConfig.formats` for the file names of GroupLens and RecBole."""
 
 _URL = "https://files.grouplens.org/datasets/movielens"
 
-RELEASES = {  # the checksums are GroupLens' own, published beside the files
+RELEASES = {  # the checksums are those that GroupLens publishes beside the files
     "100k": {
         "url": f"{_URL}/ml-100k.zip",
         "checksum": "md5:0e33842e24a9c977be4e0107933c0723",
@@ -37,27 +37,28 @@ RELEASES = {  # the checksums are GroupLens' own, published beside the files
         "checksum": "md5:d472be332d4daa821edc399621853b57",
         "member": "ml-32m/ratings.csv",
     },
-    "latest_small": {  # changes over the years
+    "latest_small": {  # changes from time to time, so it has no checksum
         "url": f"{_URL}/ml-latest-small.zip",
         "checksum": "",
         "member": "ml-latest-small/ratings.csv",
     },
 }
-"""The `Download` of each."""
+"""`PrepareConfig.download` for each release."""
 
 
 def common(name: str, release: str) -> dict[str, Any]:
-    """Returns what configs of MovieLens share.
+    """Returns the values of `PrepareConfig` that do not depend on the use of the ratings.
 
     Args:
-      name: the data set's; a release's name is added to it.
-      release: one of `RELEASES`; "" for any file, where a download is of 100K.
+      name: the data set's name, to which that of the release is added.
+      release: one of `RELEASES`; "" for any of them, with the download of 100K.
 
     Raises:
-      UserError: no such release.
+      UserError: there is no such release.
     """
     if release and release not in RELEASES:
-        raise UserError(f"no MovieLens release {release!r}{suggestion(release, RELEASES)}")
+        tip = suggestion(release, RELEASES)
+        raise UserError("--config", f"there is no MovieLens release {release!r}{tip}")
     return {
         "name": f"{name}_{release}" if release else name,
         "user": "user_id",

@@ -1,4 +1,4 @@
-"""Reads the files of a raw log into one table, exactly: no value is rounded or guessed."""
+"""Reads the files of a raw log into one table, without rounding or guessing any value."""
 
 import csv
 import fnmatch
@@ -21,19 +21,19 @@ _TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole'
 
 
 def find_files(pattern: str | Path) -> list[Path]:
-    """Returns the files that `pattern`, a path or a glob, names, sorted.
+    """Returns the files that `pattern`, a path or a glob, stands for, sorted by name.
 
     Raises:
-      UserError: none, or a folder.
+      UserError: there are none, or it is a folder.
     """
     path = Path(pattern)
     if path.is_dir():
-        raise UserError(f"input {path} is a folder; name a file, or several as '{path}/*.csv'")
+        raise UserError(path, f"is a folder; name a file, or several as '{path}/*.csv'")
     if path.exists():
         return [path]
     files = sorted(Path(name) for name in glob.glob(str(pattern)))
     if not files:
-        raise UserError(f"input {pattern} does not exist")
+        raise UserError(pattern, "there is no such file")
     return files
 
 
@@ -47,27 +47,27 @@ def open_log(
 ) -> tuple[ibis.Table, list[int], int]:
     """Opens the files as one table with the column `row`, from 1, in input order.
 
-    Every text file is read to its end here, and again when the table is used, rather than stored
-    as text in between: that takes longer. What the engine cannot read becomes Parquet first.
+    Every text file is read to its end here, and again when the table is used: that is faster than
+    to store the text in between. What the engine cannot read is converted to Parquet first.
 
-    Text columns become 64-bit integers if every value of them is one in its canonical form (so
-    "007" and "7" stay apart), else true/false, else double if all are numbers that it can hold;
-    else they stay text, and so do categories of which two values of a file would become one ("1.1"
-    and "1.10"). An empty field is NULL. The rows of sequences are their events, line by line.
+    Text columns become 64-bit integers if all their values are integers in canonical form (so "007"
+    and "7" stay different), else true/false, else double if all are numbers that double represents.
+    Otherwise they stay text, and so do categories of which two values of a file would become one
+    ("1.1" and "1.10"). An empty field is NULL. Each event of a sequence is a row.
 
     Args:
       con: the engine.
-      files: of the same columns.
-      formats: by name, in the order of preference.
+      files: with the same columns.
+      formats: by name.
       identities: columns (user, item) that must not become double: "1.0" is not "1".
-      categories: columns whose values must stay apart; the case of their letters does not matter.
+      categories: columns whose values must stay different; the case of their names does not matter.
       scratch: a folder for files that are needed as long as the table is.
 
     Returns:
-      the table, the number of rows before each file's first, and that of all rows.
+      the table, the number of rows before the first of each file, and the number of all rows.
 
     Raises:
-      UserError: no format for a file, a file damaged, columns that differ, or no rows at all.
+      UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
     """
     parts: list[ibis.Table] = []
     offsets: list[int] = []
@@ -78,16 +78,16 @@ def open_log(
             converted = scratch / f"{len(parts)}.parquet"
             part = _open(con, path, _choose_format(path, formats), converted)
             if parts and part.columns != parts[0].columns:
-                raise UserError(f"{path} has other columns than {files[0]}: {list(part.columns)}")
+                raise UserError(path, f"has other columns than {files[0]}: {list(part.columns)}")
             count, kinds_of_part = _possible_kinds(part, categories)
         except duckdb.Error as error:
-            raise UserError(f"{path} cannot be read: {_first_lines(error)}") from error
+            raise UserError(path, f"cannot be read: {_first_lines(error)}") from error
         parts.append(part)
         offsets.append(rows)
         kinds.append(kinds_of_part)
         rows += count
     if rows == 0:
-        raise UserError(f"{files[0]} is an empty log: it has no events")
+        raise UserError(files[0], "the log is empty: it has no events")
     casts = {}
     for column in kinds[0]:
         possible = set.intersection(*(of_part[column] for of_part in kinds))
@@ -101,7 +101,7 @@ def open_log(
 
 
 def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str:
-    """Says where a row is: "row 17 of ratings.csv" (a header is not counted)."""
+    """Says where a row is: "row 17 of ratings.csv", not counting a header."""
     number = max(i for i, offset in enumerate(offsets) if offset < row)
     return f"row {row - offsets[number]} of {files[number].name}"
 
@@ -109,7 +109,7 @@ def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str
 def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) -> ibis.Table:
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
-        raise UserError(f"{path}: config.formats must name the columns of this kind ({kind})")
+        raise UserError("config.formats", f"must name the columns of {path}, which is {kind}")
     if kind == "text":
         table = _open_text(con, path, chosen)
     elif kind == "jsonl":
@@ -122,7 +122,7 @@ def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) ->
     names = [chosen.rename.get(column, column) for column in table.columns]
     _check_names(path, names)
     table = table.rename(dict(zip(names, table.columns, strict=True)))
-    # Hidden by the columns of these names that `prepare` makes; the engine ignores case.
+    # `prepare` adds a column of this name; the engine ignores case.
     return table.drop(*(c for c in table.columns if c.lower() == "row"))
 
 
@@ -169,17 +169,17 @@ def _open_parquet(con: ibis.BaseBackend, path: Path) -> ibis.Table:
     try:
         pq.read_metadata(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no complete Parquet file: {error}") from error
+        raise UserError(path, f"is not a complete Parquet file: {error}") from error
     return _plain_numbers(con.read_parquet(path))
 
 
 def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
     name = path.name.removesuffix(".gz")
-    # Of patterns that fit, the most specific: configs do not keep the order of their keys.
+    # The most specific pattern counts, since configs do not keep the order of their keys.
     fitting = [f for f in formats.values() if fnmatch.fnmatchcase(name, f.pattern)]
     if not fitting:
         patterns = ", ".join(f.pattern for f in formats.values())
-        raise UserError(f"{path}: no format for this file name; the config has {patterns}")
+        raise UserError("config.formats", f"no pattern fits the file {path}; there are {patterns}")
     return max(fitting, key=lambda f: len(f.pattern.replace("*", "")))
 
 
@@ -189,9 +189,9 @@ def _read_header(path: Path, delimiter: str) -> list[str]:
     try:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: its first line is not UTF-8 text") from error
+        raise UserError(path, "line 1 is not UTF-8 text") from error
     if not text:
-        raise UserError(f"{path} is empty: not even a header line")
+        raise UserError(path, "the file has no header line")
     if len(delimiter) == 1:
         names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
     else:
@@ -205,18 +205,18 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name:
-            raise UserError(f"{path}: column {number} has no name")
+            raise UserError(path, f"column {number} has no name")
         if name.lower() in seen:
-            raise UserError(f"{path}: two columns are named {name!r} (case does not matter)")
+            raise UserError(path, f"two columns are named {name!r} (case does not matter)")
         seen.add(name.lower())
 
 
 def _possible_kinds(
     table: ibis.Table, categories: Sequence[str]
 ) -> tuple[int, dict[str, set[str]]]:
-    """Returns the number of rows, and for each text column the types that hold all its values.
+    """Returns the number of rows, and for each text column the types that represent its values.
 
-    Of categories, those that keep them apart.
+    For categories, these are types that also keep the values different.
     """
     texts = [c for c in table.columns if table[c].type().is_string()]
     tests = {"rows": table.count()}
@@ -239,7 +239,7 @@ def _possible_kinds(
 
 
 def _is_number(text: ibis.Value) -> ibis.Value:
-    """Whether a double says all of the text: neither "007", nor "1_000", nor 20 digits."""
+    """Whether a double represents the text exactly: not that of "007", "1_000" or 20 digits."""
     number = text.try_cast("float64")
     exact = (number.abs() < 2.0**53) | number.isnan() | number.isinf()
     leading_zero = text.substr(0, 2).between("00", "09")
@@ -247,7 +247,7 @@ def _is_number(text: ibis.Value) -> ibis.Value:
 
 
 def _plain_numbers(table: ibis.Table) -> ibis.Table:
-    """Widens a Parquet file's numbers, so that the same log gives the same result as text."""
+    """Widens the numbers of a Parquet file, which then gives the same log as a text file."""
     casts = {}
     for c in table.columns:
         kind = table[c].type()

@@ -1,17 +1,18 @@
-"""The built-in feed: users whose interests follow the hour of the week, with a known floor.
+"""The built-in feed: users whose interests follow the hour of the week, with known best losses.
 
 Interests are linear-Gaussian in a time basis (`time_basis`): user u's interest in topic k at time t
-is z_uk(t) = w_uk . phi(t), w_uk ~ N(0, diag(strengths^2)). Task c's label of an event is Bernoulli
-with logit bias_c + scale_c (z + quality * item quality). Nothing but the labels tells of a user's
-interests: what is shown, and when, is independent of them. So four floors are computable and are
-written with the log, as probabilities by event and task:
+is z_uk(t) = w_uk . phi(t), w_uk ~ N(0, diag(strengths^2)). The label of an event for task c is
+Bernoulli with logit bias_c + scale_c (z + quality * item quality). Only the labels tell anything
+about a user's interests: which items are shown, and when, is independent of them. So the best
+possible losses can be computed. Four such floors are written with the log, as probabilities by
+event and task:
 
-  oracle      the true probabilities, which know the interests; no finite history reaches them.
-  ideal       the best prediction from the user's earlier events, times known (data/ideal.py).
-  order_only  the same without times, but with the events' order: times enter through the average
-              covariance of the interests between two positions of a history.
-  time_blind  the same without times or order: what time does to an interest is noise, independent
-              per event, of the variance it has over all times.
+  oracle      the true probabilities, given the interests; no finite history reveals these.
+  ideal       the best prediction from the user's earlier events and their times (`ideal`).
+  order_only  the best one from the events' order, without their times, which count through the
+              average covariance of the interests between two positions of a history.
+  time_blind  the best one without times or order: the effect of time on an interest is noise,
+              independent for each event, with the variance that it has over all times.
 """
 
 import dataclasses
@@ -25,23 +26,16 @@ import numpy as np
 import pyarrow as pa
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME
-from siren_rope_jax.data.schema import (
-    SPLITS,
-    TEST,
-    TRAIN,
-    Categorical,
-    Dense,
-    Schema,
-    split_of_times,
-)
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, WEEK
+from siren_rope_jax.data.schema import SPLITS, TEST, TRAIN, Schema, split_of_times
 from siren_rope_jax.metrics.binary import normalized_entropy
 from siren_rope_jax.prepare import ideal
-from siren_rope_jax.prepare.writer import encode_ids, write_log
+from siren_rope_jax.prepare.histories import Moments
+from siren_rope_jax.prepare.writer import categorical, encode_ids, write_log
 
 DRIFT_WAVES = 3
-"""Slow cosines over the span that interests drift along: half a wave, one, one and a half."""
+"""Number of cosines in a drift: half a period over the span, a whole one, one and a half."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,26 +44,26 @@ class SyntheticConfig:
 
     Attributes:
       name: the data set's name.
-      num_users: users.
-      events_per_user: events of each, over the whole span.
-      num_topics: topics an item can have, one each; a user's interests in them are independent.
-      num_items: items, all available at all times.
-      start: first day (UTC), YYYY-MM-DD.
-      days: days of the span.
-      validation_days: of these, the days before the test days.
-      test_days: the last days.
-      session_events: mean number of events of a session.
-      event_gap: median seconds between two events of a session.
+      num_users: number of users.
+      events_per_user: number of events of each user, over the whole span.
+      num_topics: number of topics. An item has one; a user's interests in them are independent.
+      num_items: number of items, all available at all times.
+      start: the first day (UTC), YYYY-MM-DD.
+      days: length of the span.
+      validation_days: number of days before those of test.
+      test_days: number of days at the end.
+      session_events: mean number of events per session.
+      event_gap: median number of seconds between two events of a session.
       rhythm: how much more sessions begin in the evening than in the morning, 0..1.
       constant: strength of the interest that stays.
-      daily: of the interest that follows the time of day.
-      weekly: of the interest that follows the time of the week.
-      drift: of the interest that drifts over the span.
+      daily: strength of the interest that follows the time of day.
+      weekly: strength of the interest that follows the time of the week.
+      drift: strength of the interest that drifts over the span.
       quality: what an item's quality, a known feature ~ N(0, 1), adds to the interest in it.
-      tasks: the labels' names.
-      base_rates: the tasks' shares of positive labels.
-      scales: the tasks' logits per unit of interest.
-      seed: of everything random.
+      tasks: the names of the labels.
+      base_rates: the fraction of positive labels per task.
+      scales: the change of the logit per unit of interest, per task.
+      seed: for everything random.
     """
 
     name: str = "synthetic"
@@ -95,30 +89,18 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses values that describe no feed.
-
-        Raises:
-          UserError: naming the key.
-        """
-
-        def check(ok: bool, key: str, right: str) -> None:
-            if not ok:
-                raise UserError(f"config.{key}: is {getattr(self, key)!r}; must be {right}")
-
-        for key in ("num_users", "events_per_user", "num_topics"):
+        for key in ("num_users", "events_per_user", "num_topics", "validation_days", "test_days",
+                    "session_events"):  # fmt: skip
             check(getattr(self, key) >= 1, key, "at least 1")
         check(self.num_items >= self.num_topics, "num_items", "num_topics or more")
-        for key in ("validation_days", "test_days"):
-            check(getattr(self, key) >= 1, key, "at least 1")
-        check(self.days > self.validation_days + self.test_days, "days",
-              "more than validation_days + test_days")  # fmt: skip
-        check(self.session_events >= 1, "session_events", "at least 1")
+        right = "more than validation_days + test_days"
+        check(self.days > self.validation_days + self.test_days, "days", right)
         check(self.event_gap > 0, "event_gap", "above 0 seconds")
         check(0 <= self.rhythm <= 1, "rhythm", "in 0..1")
         for key in ("constant", "daily", "weekly", "drift", "quality"):
             check(getattr(self, key) >= 0, key, "0 or more")
-        check(len(self.tasks) >= 1 and len(set(self.tasks)) == len(self.tasks), "tasks",
-              "one or more different names")  # fmt: skip
+        different = 1 <= len(self.tasks) == len(set(self.tasks))
+        check(different, "tasks", "one or more different names")
         for key in ("base_rates", "scales"):
             check(len(getattr(self, key)) == len(self.tasks), key, "one number per task")
         check(all(0 < rate < 1 for rate in self.base_rates), "base_rates", "between 0 and 1")
@@ -126,12 +108,12 @@ class SyntheticConfig:
             begin = self.start_time
         except ValueError:
             begin = MAX_TIME
-        check(MIN_TIME <= begin < MAX_TIME - (self.days + 1) * DAY, "start",
-              "a date as 2024-01-01, all days in 1902-2100")  # fmt: skip
+        in_range = MIN_TIME <= begin < MAX_TIME - (self.days + 1) * DAY
+        check(in_range, "start", "a date such as 2024-01-01, with all days in 1902..2099")
 
     @property
     def start_time(self) -> int:
-        """Unix seconds of the span's begin."""
+        """The Unix seconds at which the span begins."""
         day = datetime.datetime.strptime(self.start, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
         return int(day.timestamp())
 
@@ -142,7 +124,7 @@ class SyntheticConfig:
 
     @property
     def biases(self) -> np.ndarray:
-        """float64 [T]: the logits' constants that yield the base rates."""
+        """float64 [T]: the constants of the logits that lead to the base rates."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(64)
         spread = np.sqrt(self.interest_variance + self.quality**2) * np.asarray(self.scales)
         low, high = np.full(len(self.tasks), -50.0), np.full(len(self.tasks), 50.0)
@@ -159,7 +141,7 @@ class Feed:
     """A simulated feed of U users with L events each, K topics, M items and T tasks.
 
     Attributes:
-      time: int64 [U, L], Unix seconds, rising along L.
+      time: int64 [U, L], Unix seconds, in order along L.
       item: int32 [U, L], 0..M-1.
       topic: int32 [M], 0..K-1.
       quality: float64 [M].
@@ -176,18 +158,18 @@ class Feed:
 
 
 def time_basis(seconds: np.ndarray, config: SyntheticConfig) -> np.ndarray:
-    """The time basis times its strengths: interests are N(0, I) coefficients of these columns.
+    """The time basis, times its strengths: an interest is a sum of these with N(0, 1) coefficients.
 
     Args:
-      seconds: int64 [...], since the span's begin.
-      config: the feed's.
+      seconds: int64 [...], since the start of the span.
+      config: that of the feed.
 
     Returns:
       float64 [..., 1 + 2 + 2 + DRIFT_WAVES]: constant; cos, sin of the day; of the week; drift. The
-      squared norm of a row is the interest's variance, averaged over the span in the case of drift.
+      squared norm is the variance of an interest, with that of the drift averaged over the span.
     """
     columns = [np.full(seconds.shape, config.constant)]
-    for period, strength in ((DAY, config.daily), (7 * DAY, config.weekly)):
+    for period, strength in ((DAY, config.daily), (WEEK, config.weekly)):
         phase = 2 * np.pi * (seconds % period) / period
         columns += [strength * np.cos(phase), strength * np.sin(phase)]
     share = config.drift * np.sqrt(2 / DRIFT_WAVES)
@@ -197,7 +179,7 @@ def time_basis(seconds: np.ndarray, config: SyntheticConfig) -> np.ndarray:
 
 
 def simulate(config: SyntheticConfig) -> Feed:
-    """Draws a feed; the same config gives the same one."""
+    """Draws a feed; the same config always gives the same one."""
     rng = np.random.default_rng(config.seed)
     shape = (config.num_users, config.events_per_user)
     seconds = _event_seconds(rng, config)
@@ -215,7 +197,7 @@ def simulate(config: SyntheticConfig) -> Feed:
 
 
 def floors(config: SyntheticConfig, feed: Feed) -> dict[str, np.ndarray]:
-    """Returns the floors' probabilities (module docstring), by name: float64 [U, L, T]."""
+    """Returns the probabilities of the floors (see the module) by name: float64 [U, L, T] each."""
     users, length = feed.time.shape
     phi_UxLxD = time_basis(feed.time - config.start_time, config)
     group = np.arange(users)[:, None] * config.num_topics + feed.topic[feed.item]
@@ -246,10 +228,10 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     """Simulates a feed and writes it as a prepared log with its floors.
 
     Returns:
-      The report, as also written to meta.json; "floors" holds their NE by task on test.
+      the report, which is also in meta.json; "floors" has their NE on test by task.
 
     Raises:
-      UserError: `output` exists and is not empty, or a split is left without events or classes.
+      UserError: `output` exists and is not empty, or a split lacks events or a class of a task.
     """
     began = time.monotonic()
     feed = simulate(config)
@@ -261,13 +243,12 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     for name, values in (("item", feed.item), ("topic", feed.topic[feed.item])):
         item_columns[f"categorical/{name}"], vocabularies[name] = encode_ids(values, in_train)
     quality = feed.quality[feed.item].astype(np.float32)
+    moments = Moments()
+    moments.add(quality[in_train])
     schema = Schema(
         name=config.name,
-        categorical=tuple(
-            Categorical(name, len(table), int((table["train_count"].to_numpy() > 0).sum()))
-            for name, table in vocabularies.items()
-        ),
-        dense=(_dense("quality", quality[in_train]),),
+        categorical=tuple(categorical(name, table, 1) for name, table in vocabularies.items()),
+        dense=(moments.fitted("quality"),),
         context=(),
         actions=(),
         tasks=config.tasks,
@@ -280,7 +261,7 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     )
     columns = item_columns | {"time": feed.time, "split": split, "dense/quality": quality}
     columns |= {f"task/{task}": feed.labels[..., t] for t, task in enumerate(config.tasks)}
-    report = _report(config, schema, feed, split)
+    report = _report(config, feed, split) | {"items": schema.categorical[0].values}
     probabilities = floors(config, feed)
     test = split == TEST
     report["floors"] = {
@@ -303,47 +284,33 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     return write_log(output, schema, rows, users, vocabularies, report, pa.table(baselines))
 
 
-def _report(
-    config: SyntheticConfig, schema: Schema, feed: Feed, split: np.ndarray
-) -> dict[str, Any]:
-    """What `prepare` reports of a log, as far as it makes sense here.
+def _report(config: SyntheticConfig, feed: Feed, split: np.ndarray) -> dict[str, Any]:
+    """What `prepare` reports about a log, as far as it applies here.
 
     Raises:
-      UserError: a task with one class only in a split.
+      UserError: a split without events, or without one of the classes of a task.
     """
     events = _by_split(split, np.ones_like(split))
+    tasks: dict[str, dict[str, dict[str, int | float]]] = {task: {} for task in config.tasks}
     for name, count in events.items():
         if count == 0:
-            raise UserError(f"config.num_users: no event is in the {name} days; add users")
-    tasks: dict[str, dict[str, dict[str, int | float]]] = {}
+            raise UserError("config.num_users", f"there is no event on the {name} days; add users")
     for t, task in enumerate(config.tasks):
-        positives = _by_split(split, feed.labels[..., t])
-        for name in SPLITS:
-            if positives[name] in (0, events[name]):
-                raise UserError(f"config.num_users: {task} has one class only in {name}; add users")
-        tasks[task] = {
-            name: {
-                "labels": events[name],
-                "positives": positives[name],
-                "rate": round(positives[name] / events[name], 6),
-            }
-            for name in SPLITS
-        }
-    ends = {
-        "first_time": schema.train_start,
-        "train_end": schema.train_end,
-        "validation_end": schema.validation_end,
-        "last_time": schema.end,
-    }
+        for name, positives in _by_split(split, feed.labels[..., t]).items():
+            if positives in (0, events[name]):
+                raise UserError(
+                    "config.num_users", f"{task} has only one class in {name}; add users"
+                )
+            rate = round(positives / events[name], 6)
+            tasks[task][name] = {"labels": events[name], "positives": positives, "rate": rate}
     return {
         "rows_read": int(feed.time.size),
         "users": config.num_users,
-        "items": schema.categorical[0].values,
         "events": events,
         "tasks": tasks,
         "warnings": [],
         "config": to_dict(config),
-    } | {key: f"{np.datetime64(seconds, 's')}Z" for key, seconds in ends.items()}
+    }
 
 
 def _by_split(split: np.ndarray, values: np.ndarray) -> dict[str, int]:
@@ -351,9 +318,9 @@ def _by_split(split: np.ndarray, values: np.ndarray) -> dict[str, int]:
 
 
 def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndarray:
-    """Event times in sessions, int64 [U, L], seconds since the span's begin, rising along L."""
+    """Event times in sessions: int64 [U, L], seconds since the start of the span, in order."""
     shape = (config.num_users, config.events_per_user)
-    # The daily rhythm: density 1 + rhythm cos(hour - 20 h), through the inverse of its integral.
+    # The daily rhythm: density 1 + rhythm cos(hour - 20 h), drawn by inverting its integral.
     grid = np.linspace(0, 1, 1441)
     peak = 20 / 24
     wave = np.sin(2 * np.pi * (grid - peak)) + np.sin(2 * np.pi * peak)
@@ -362,7 +329,7 @@ def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndar
     new = rng.random(shape) < 1 / config.session_events
     new[:, 0] = True
     session = np.cumsum(new, axis=1) - 1
-    begin[np.arange(shape[1]) > session[:, -1:]] = np.inf  # sessions that do not take place
+    begin[np.arange(shape[1]) > session[:, -1:]] = np.inf  # unused sessions
     begin.sort(axis=1)
     gap = np.maximum(config.event_gap * np.exp(rng.standard_normal(shape)), 1.0)
     gap[new] = 0
@@ -372,11 +339,6 @@ def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndar
     )
     seconds = np.take_along_axis(begin, session, axis=1) + since_begin
     return np.sort(seconds, axis=1).astype(np.int64)  # sessions may overlap
-
-
-def _dense(name: str, values: np.ndarray) -> Dense:
-    std = float(values.std(dtype=np.float64))
-    return Dense(name, float(values.mean(dtype=np.float64)), std if std > 0 else 1.0)
 
 
 def _rows(dtype: np.dtype, columns: dict[str, np.ndarray]) -> Iterator[np.ndarray]:

@@ -1,8 +1,8 @@
 """Turns a raw event log into a prepared one: checked, encoded, split.
 
-The work is done by an embedded engine (Ibis over DuckDB) that goes out of core: rows are sorted by
-user and time there, and streamed from it, batch by batch, into histories. Never are all rows in
-Python.
+An embedded database engine (Ibis over DuckDB) does the work and uses the disk for large logs: it
+sorts the rows by user and time and streams them, batch by batch, into histories. Python never has
+all rows in memory.
 """
 
 import functools
@@ -19,11 +19,16 @@ import pyarrow as pa
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.data.schema import NO_LABEL, SPLITS, TRAIN, Categorical, Dense, Schema
+from siren_rope_jax.data.schema import NO_LABEL, PREFIXES, SPLITS, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.histories import Histories
-from siren_rope_jax.prepare.writer import new_directory, write_description, write_histories
+from siren_rope_jax.prepare.writer import (
+    categorical,
+    new_directory,
+    write_description,
+    write_histories,
+)
 
 BATCH_ROWS = 1 << 16
 
@@ -31,18 +36,19 @@ BATCH_ROWS = 1 << 16
 def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
-    A user's events are ordered by time, those of one time as they stand in the input. Events
-    without a time take, for order and split, the time of the user's last earlier row that has one.
+    A user's events are ordered by time; events of the same time keep the order of the input. An
+    event without a time is ordered and split as if it had the last known time in the user's rows
+    before it.
 
     Args:
-      config: which columns are what.
-      input: a file of one of the kinds of `Format`, where it is of lines perhaps gzipped; or a glob
-        of several with the same columns, read in the order of their names.
-      output: must not exist, or be empty.
+      config: what the columns mean.
+      input: a file of one of the kinds of `Format`, perhaps gzipped if it has lines; or a glob of
+        several with the same columns, read in the order of their names.
+      output: a directory that does not exist yet, or is empty.
 
     Returns:
-      the report, as also written to meta.json: counts of rows, users, items, events and labels, the
-      config, and "content" (`write_description`).
+      the report, which is also in meta.json: counts of rows, users, items, events and labels, the
+      config, and what `write_description` adds.
 
     Raises:
       UserError: the input, the config or the output is not as it should be.
@@ -57,8 +63,9 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             report = _prepare(con, config, files, directory, scratch, begin)
         except duckdb.OutOfMemoryException as error:
             raise UserError(
-                f"config.memory_gb={config.memory_gb} is too little for this log, or the disk of "
-                f"{output} is full: {str(error).splitlines()[0]}"
+                "config.memory_gb",
+                f"{config.memory_gb} is too little for this log, or the disk of {output} is full: "
+                f"{str(error).splitlines()[0]}",
             ) from error
         finally:
             con.disconnect()
@@ -73,7 +80,7 @@ def _connect(scratch: Path, config: PrepareConfig) -> ibis.BaseBackend:
     con = ibis.duckdb.connect(
         scratch / "log.duckdb",
         temp_directory=str(scratch / "spill"),
-        preserve_insertion_order=True,  # `row` numbers the rows as they stand in the file
+        preserve_insertion_order=True,  # so that `row` numbers the rows as in the file
         **settings,
     )
     con.raw_sql("SET TimeZone = 'UTC'")
@@ -89,32 +96,22 @@ def _prepare(
     begin: float,
 ) -> dict[str, Any]:
     identities = (config.user, config.item)
-    # Those that name a column; one given by another expression has the values of that.
+    # If these are columns, their values must stay different; other expressions have their own.
     categories = [text.strip().strip('"') for text in config.categorical.values()]
     raw, offsets, rows_read = readers.open_log(
         con, files, config.formats, identities, categories, scratch
     )
     where = functools.partial(readers.where_is_row, files=files, offsets=offsets)
-    checks.require_columns(
-        raw, {"user": config.user, "item": config.item, "time": config.time}, str(files[0])
-    )
+    checks.require_columns(raw, config, files[0])
     if config.drop_duplicates:
         raw = events.without_duplicates(raw)
     log = con.create_table("log", events.named(raw, config))
     count = log.count().to_pyarrow().as_py()
-    for column, given in (("user", config.user), ("item", config.item)):
-        checks.require_present(log, column, given, where)
+    checks.require_present(log, config, where)
     if config.core > 1:
         log = events.core(con, log, config.core)
     in_core = log.count().to_pyarrow().as_py()
-    missing_times = checks.check_times(
-        log,
-        config.time,
-        config.time_unit,
-        config.allow_missing_time,
-        where,
-        events.time_origin(config),
-    )
+    missing_times = checks.check_times(log, config, where)
     if missing_times:
         log = events.with_order_time(log)
     log, bounds = events.with_split(con, log, config)
@@ -142,11 +139,6 @@ def _prepare(
         "known_items": schema.categorical[0].known,
         "events": {split: int(index[:, 1 + i].sum()) for i, split in enumerate(SPLITS)},
         "unknown_item_events": dict(zip(SPLITS, stream.unknown_items.tolist(), strict=True)),
-        "protocol": schema.protocol,
-        "first_time": events.iso(schema.train_start),
-        "train_end": events.iso(schema.train_end),
-        "validation_end": events.iso(schema.validation_end),
-        "last_time": events.iso(schema.end),
         "tasks": label_counts,
     }
     if schema.protocol == "leave_one_out":
@@ -162,9 +154,7 @@ def _check_values(
     table: ibis.Table, where: checks.Where
 ) -> dict[str, dict[str, dict[str, int | float]]]:
     """Checks labels and features. Returns {task: {split: {labels, positives, rate}}}."""
-    columns = {
-        p: [c for c in table.columns if c.startswith(f"{p}/")] for p in events.GROUPS.values()
-    }
+    columns = {p: [c for c in table.columns if c.startswith(f"{p}/")] for p in PREFIXES.values()}
     checks.check_utc_offset(table, where)
     checks.check_finite(table, columns["dense"] + columns["context"], False, where)
     checks.check_finite(table, columns["action"], True, where)
@@ -175,7 +165,7 @@ def _check_values(
     found = {SPLITS[row["split"]]: row for row in by_split.to_pyarrow().to_pylist()}
     for split in SPLITS:
         if split not in found:
-            raise UserError(f"config.split: {split} has no events")
+            raise UserError("config.split", f"{split} has no events")
     counts: dict[str, dict[str, dict[str, int | float]]] = {}
     for column in columns["task"]:
         counts[column.removeprefix("task/")] = {
@@ -197,7 +187,7 @@ def _numbered(table: ibis.Table, *order_by: Any) -> ibis.Table:
 
 
 def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.Table:
-    """Gives ids from 1, by falling train count, then by value; NULL gets none."""
+    """Gives ids from 1, by decreasing train count, then by value; NULL gets none."""
     value = table[f"categorical/{name}"]
     counted = (
         table.filter(value.notnull())
@@ -217,10 +207,7 @@ def _schema(
     return Schema(
         name=config.name,
         categorical=tuple(
-            Categorical(
-                name, len(table), int((table["train_count"].to_numpy() >= config.min_count).sum())
-            )
-            for name, table in vocabularies.items()
+            categorical(name, table, config.min_count) for name, table in vocabularies.items()
         ),
         dense=tuple(Dense(name) for name in config.dense),
         context=tuple(Dense(name) for name in config.context),
@@ -244,8 +231,7 @@ def _encode(
     """Streams all events by user and time: user_index, row, and the columns of `event_dtype`."""
     numbers = users.rename(user_value="user")
     joined = table.join(numbers, table.user == numbers.user_value)
-    for categorical in schema.categorical:
-        name = categorical.name
+    for name in (feature.name for feature in schema.categorical):
         ids = con.table(f"vocabulary_{name}").select(
             **{f"{name} id": "id", f"{name} value": "value"}
         )
@@ -272,12 +258,12 @@ def _encode(
 
 
 def _warnings(report: Mapping[str, Any]) -> list[str]:
-    said = {
+    texts = {
         "duplicates_dropped": "rows were identical to an earlier one and were dropped",
-        "outside_core": "rows are of users or items with fewer events than config.core; dropped",
-        "out_of_order": "rows came earlier in time than the user's row before them; sorted",
+        "outside_core": "rows of users or items with fewer events than config.core were dropped",
+        "out_of_order": "rows were not in order of time and were sorted",
         "missing_times": "events have no time",
-        "users_with_one_event": "users have one event only",
-        "users_only_train": "users have fewer than three events, so that all of theirs are train",
+        "users_with_one_event": "users have only one event",
+        "users_only_train": "users have fewer than three events, which are all train",
     }
-    return [f"{report[key]} {text}" for key, text in said.items() if report.get(key)]
+    return [f"{report[key]} {text}" for key, text in texts.items() if report.get(key)]

@@ -1,4 +1,4 @@
-"""Writes a prepared log, the same way for every source: complete, or not at all."""
+"""Writes a prepared log from any source: complete, or not at all."""
 
 import contextlib
 import hashlib
@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import SPLITS, Schema
+from siren_rope_jax.data.schema import SPLITS, Categorical, Schema
+from siren_rope_jax.prepare.config import to_iso
 
 SHARD_BYTES = 1 << 28
-"""A new histories file begins once the last one holds this many bytes of rows."""
+"""A new histories file begins once the last one has this many bytes of rows."""
 
 
 class Written(NamedTuple):
-    """What was written of the histories.
+    """A summary of the histories that were written.
 
     Attributes:
       counts: int64 [U, 4], as in index.npy.
-      sha256: of all records, one after the other.
+      sha256: the hash of all records, concatenated.
     """
 
     counts: np.ndarray
@@ -34,14 +35,14 @@ class Written(NamedTuple):
 
 
 def check_new(output: str | Path) -> None:
-    """Refuses a directory to write that has anything in it.
+    """Checks that `output` can be written without losing anything.
 
     Raises:
       UserError: `output` exists and is not an empty directory.
     """
-    output = Path(output).absolute()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; remove it or name another output")
+    path = Path(output)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(output, "exists and is not empty; remove it or name another output")
 
 
 @contextlib.contextmanager
@@ -49,31 +50,33 @@ def new_directory(output: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling of `output`, renamed to it on success and removed on failure.
 
     Raises:
-      UserError: `output` exists and is not an empty directory, or cannot be made.
+      UserError: `output` exists and is not an empty directory, or cannot be created.
     """
     check_new(output)
-    output = Path(output).absolute()
+    path = Path(output).absolute()
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror}") from error
+        raise UserError(output, f"cannot be written: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's directories are for their owner alone
-        temporary.rename(output)  # replaces an empty directory
+        temporary.chmod(0o755)  # only the owner can read the directories that mkdtemp makes
+        temporary.rename(path)  # replaces an empty directory
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def vocabulary(values: Sequence[Any] | np.ndarray | pa.Array, train_counts: np.ndarray) -> pa.Table:
-    """Returns a vocabulary table whose ids 1, 2, ... are given to the values as ordered here.
+    """Returns a vocabulary table that gives the ids 1, 2, ... to the values in this order.
 
-    The order must be by falling train count, so that the ids a model knows come first.
+    Raises:
+      ValueError: the train counts increase, so that the ids that a model knows would not come
+        first.
     """
     counts = np.asarray(train_counts, np.int64)
     if np.any(np.diff(counts) > 0):
-        raise ValueError("vocabulary: values must come by falling train count")
+        raise ValueError("vocabulary: the train counts of the values must not increase")
     return pa.table(
         {
             "id": np.arange(1, len(counts) + 1, dtype=np.int32),
@@ -84,11 +87,11 @@ def vocabulary(values: Sequence[Any] | np.ndarray | pa.Array, train_counts: np.n
 
 
 def encode_ids(values: np.ndarray, in_train: np.ndarray) -> tuple[np.ndarray, pa.Table]:
-    """Encodes an array of raw values: ids by falling train count, then by value.
+    """Encodes raw values: the ids are ordered by decreasing train count, then by value.
 
     Args:
       values: [N] raw values of one categorical feature, none absent.
-      in_train: [N] bool, the events that count.
+      in_train: [N] bool, the events of train.
 
     Returns:
       int32 [N] ids from 1, and the vocabulary table.
@@ -99,6 +102,12 @@ def encode_ids(values: np.ndarray, in_train: np.ndarray) -> tuple[np.ndarray, pa
     ids = np.empty(len(unique), np.int32)
     ids[order] = np.arange(1, len(unique) + 1)
     return ids[inverse], vocabulary(unique[order], counts[order])
+
+
+def categorical(name: str, vocabulary: pa.Table, min_count: int) -> Categorical:
+    """The feature with this vocabulary; a model knows what train has `min_count` times or more."""
+    known = vocabulary["train_count"].to_numpy() >= min_count
+    return Categorical(name, len(vocabulary), int(known.sum()))
 
 
 def write_log(
@@ -115,15 +124,15 @@ def write_log(
     Args:
       output: a directory that does not exist yet, or is empty.
       schema: describes the rows.
-      histories: one array of `schema.event_dtype` per user, in the order of `users`, each oldest
-        event first; consumed as a stream, read once.
+      histories: one array of `schema.event_dtype` per user, in the order of `users`, oldest event
+        first; they are read once, as a stream.
       users: the raw ids.
       vocabularies: by name, one for each of `schema.categorical` (see `vocabulary`).
-      report: what to tell the reader of meta.json; JSON values only.
+      report: facts for the reader of meta.json; JSON values only.
       baselines: optional table with `event` and one column per "<baseline>/<task>".
 
     Returns:
-      the report as written: with "content", as `write_description` adds it.
+      the report with the additions of `write_description`.
 
     Raises:
       UserError: `output` exists and is not empty.
@@ -143,15 +152,15 @@ def write_description(
     report: Mapping[str, Any],
     baselines: pa.Table | None = None,
 ) -> dict[str, Any]:
-    """Writes all of a prepared log but its histories, of which it takes `written`; meta.json last.
+    """Writes everything but the histories, which were `written` before; meta.json comes last.
 
     Returns:
-      the report, with "content": SHA-256 of histories, users and vocabularies, the same for the
-      same ones. A log's fingerprint is made of it.
+      the report with the protocol and the times of the schema, and "content": SHA-256 of the values
+      of histories, users and vocabularies, from which the log's fingerprint is made.
     """
     names = [categorical.name for categorical in schema.categorical]
     if sorted(names) != sorted(vocabularies):
-        raise ValueError(f"vocabularies of {sorted(vocabularies)}, but features {sorted(names)}")
+        raise ValueError(f"vocabularies of {sorted(vocabularies)}, features {sorted(names)}")
     if len(written.counts) != len(users):
         raise ValueError(f"{len(written.counts)} histories, but {len(users)} users")
     np.save(directory / "index.npy", written.counts, allow_pickle=False)
@@ -168,7 +177,15 @@ def write_description(
     if baselines is not None:
         pq.write_table(baselines, directory / "baselines.parquet")
     tables = {"users": user_table, **{name: vocabularies[name] for name in names}}
-    complete = dict(report) | {"content": _content(written, tables)}
+    complete = {
+        **report,
+        "protocol": schema.protocol,
+        "first_time": to_iso(schema.train_start),
+        "train_end": to_iso(schema.train_end),
+        "validation_end": to_iso(schema.validation_end),
+        "last_time": to_iso(schema.end),
+        "content": _content(written, tables),
+    }
     meta = schema.to_json() | {"report": complete}
     text = json.dumps(meta, indent=2, allow_nan=False)
     (directory / "meta.json").write_text(text + "\n", encoding="utf-8")
@@ -176,7 +193,7 @@ def write_description(
 
 
 def _content(written: Written, tables: Mapping[str, pa.Table]) -> str:
-    """SHA-256 of the records and of the tables' values, however Arrow holds them."""
+    """SHA-256 of the records and of the values in the tables, however Arrow stores these."""
     digest = hashlib.sha256(written.sha256.encode())
     for name, table in tables.items():
         for column in table.column_names:

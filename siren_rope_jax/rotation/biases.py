@@ -1,14 +1,19 @@
 """Time and order as biases on the logits of attention: the neighbours of rotations.
 
 A rotation changes how a query meets a key; a bias adds a number that depends on their distance
-alone. HSTU's tables (arXiv 2402.17152) and FuXi's power law (FuXi-beta) are here, so that they can
-be compared with the rotations, and combined with them. Here both are added to the logits; in FuXi's
-own models time and order weigh values in channels of their own, beside attention.
+alone. HSTU's tables (arXiv 2402.17152) and FuXi-beta's power law are here, so that they can be
+compared with the rotations and combined with them. Both are added to the logits; in FuXi's own
+models time and order weigh values in channels of their own, beside attention.
+
+A bias is told by what it is made of: parameters by head, and the positions and times of queries and
+keys. An attention computes it for any block of queries and keys, so that a kernel never needs all
+of it at once.
 """
 
 from typing import Literal
 
 import flax.linen as nn
+import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -22,21 +27,64 @@ BUCKETS = 129
 BUCKET_WIDTH = 0.301  # of ln(seconds)
 
 
-def elapsed_seconds(query: Time, key: Time) -> Float[Array, "... L L"]:
-    """Absolute time from every key to every query, float32: exact to the second within a day."""
-    days = query.day[..., :, None] - key.day[..., None, :]
-    seconds = query.second[..., :, None] - key.second[..., None, :]
-    return jnp.abs(days.astype(jnp.float32) * DAY + seconds.astype(jnp.float32))
+@flax.struct.dataclass
+class Distances:
+    """What a bias is computed from: the order and time of queries and keys.
+
+    Attributes:
+      position: int32 [..., L], ordinals of the events.
+      query_time, key_time: `Time` of shape [..., L].
+    """
+
+    position: Int[AnyArray, "... L"]
+    query_time: Time
+    key_time: Time
 
 
-def time_bucket(seconds: Float[Array, "..."]) -> Int[Array, "..."]:
-    """HSTU's bucket of an elapsed time: floor(ln(max(1, seconds)) / 0.301), 0..128."""
-    bucket = jnp.floor(jnp.log(jnp.maximum(seconds, 1.0)) / BUCKET_WIDTH)
-    return jnp.clip(bucket, 0, BUCKETS - 1).astype(jnp.int32)
+@flax.struct.dataclass
+class Bias:
+    """The parameters of one attention's biases; those that it does not have are None.
+
+    Attributes:
+      position: a number for every difference of positions, from -(L - 1) to L - 1.
+      time_buckets: one for every bucket of the elapsed time.
+      time_power: a and b of a (dt + 1)^(-b) for every head, dt in hours.
+    """
+
+    position: Float[Array, " 2*L-1"] | None = None
+    time_buckets: Float[Array, " buckets"] | None = None
+    time_power: tuple[Float[Array, "H 1 1"], Float[Array, "H 1 1"]] | None = None
+
+    def __call__(self, queries: Distances, keys: Distances) -> Float[Array, "... #H Q K"]:
+        """The bias of every query on every key; zero by time where one of them has no time.
+
+        Values for keys that are later than their query are computed, but attention ignores them.
+
+        Args:
+          queries: of a block of Q events; their `position` and `query_time` count.
+          keys: of a block of K events; their `position` and `key_time` count.
+        """
+        difference = queries.position[..., :, None] - keys.position[..., None, :]
+        total = jnp.zeros(difference[..., None, :, :].shape, jnp.float32)
+        if self.position is not None:
+            middle = (self.position.shape[0] - 1) // 2
+            total += self.position[difference + middle][..., None, :, :]
+        if self.time_buckets is None and self.time_power is None:
+            return total
+        known = queries.query_time.known[..., :, None] & keys.key_time.known[..., None, :]
+        elapsed = elapsed_seconds(queries.query_time, keys.key_time)
+        if self.time_buckets is not None:
+            by_bucket = self.time_buckets[time_bucket(elapsed)]
+            total += jnp.where(known, by_bucket, 0.0)[..., None, :, :]
+        if self.time_power is not None:
+            a, b = self.time_power
+            power = a * jnp.exp(-b * jnp.log1p(elapsed / HOUR)[..., None, :, :])
+            total += jnp.where(known[..., None, :, :], power, 0.0)
+        return total
 
 
 class LogitBias(nn.Module):
-    """The sum of the chosen biases of one attention; zero between events without a time.
+    """Owns the parameters of one attention's biases.
 
     Attributes:
       kinds: `position`: a learned number for every difference of positions; `time_buckets`: one for
@@ -51,26 +99,29 @@ class LogitBias(nn.Module):
     context_length: int
 
     @nn.compact
-    def __call__(
-        self, position: Int[AnyArray, "B L"], query_time: Time, key_time: Time
-    ) -> Float[Array, "B #H L L"]:
-        """Bias of query i on key j; what it says of a key later than its query is of no use."""
-        total = jnp.zeros((*position.shape[:-1], 1, *position.shape[-1:] * 2), jnp.float32)
-        small = nn.initializers.normal(0.02)
+    def __call__(self) -> Bias:
+        """The parameters, ready to be applied."""
+        small, parts = nn.initializers.normal(0.02), Bias()
         if "position" in self.kinds:
             table = self.param("position", small, (2 * self.context_length - 1,))
-            difference = position[..., :, None] - position[..., None, :]
-            total += table[difference + self.context_length - 1][..., None, :, :]
-        if not set(self.kinds) & {"time_buckets", "time_power"}:
-            return total
-        known = query_time.known[..., :, None] & key_time.known[..., None, :]
-        elapsed = elapsed_seconds(query_time, key_time)
+            parts = parts.replace(position=table)
         if "time_buckets" in self.kinds:
-            table = self.param("time_buckets", small, (BUCKETS,))
-            total += jnp.where(known, table[time_bucket(elapsed)], 0.0)[..., None, :, :]
+            parts = parts.replace(time_buckets=self.param("time_buckets", small, (BUCKETS,)))
         if "time_power" in self.kinds:
             a = self.param("time_power_scale", nn.initializers.ones, (self.heads, 1, 1))
             b = nn.softplus(self.param("time_power_decay", nn.initializers.zeros, a.shape))
-            power = a * jnp.exp(-b * jnp.log1p(elapsed / HOUR)[..., None, :, :])
-            total += jnp.where(known[..., None, :, :], power, 0.0)
-        return total
+            parts = parts.replace(time_power=(a, b))
+        return parts
+
+
+def elapsed_seconds(query: Time, key: Time) -> Float[Array, "... Q K"]:
+    """Absolute time from every key to every query, float32: exact to the second within a day."""
+    days = query.day[..., :, None] - key.day[..., None, :]
+    seconds = query.second[..., :, None] - key.second[..., None, :]
+    return jnp.abs(days.astype(jnp.float32) * DAY + seconds.astype(jnp.float32))
+
+
+def time_bucket(seconds: Float[Array, "..."]) -> Int[Array, "..."]:
+    """HSTU's bucket of an elapsed time: floor(ln(max(1, seconds)) / 0.301), 0..128."""
+    bucket = jnp.floor(jnp.log(jnp.maximum(seconds, 1.0)) / BUCKET_WIDTH)
+    return jnp.clip(bucket, 0, BUCKETS - 1).astype(jnp.int32)

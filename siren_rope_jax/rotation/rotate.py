@@ -4,7 +4,7 @@ Plane layout: *half-split*. Plane j of a head of width K = 2P is the pair of com
 which keeps the two halves contiguous. The interleaved layout (2j, 2j + 1) of the paper's texts is
 the same rotation after `interleaved_to_half_split`.
 
-Dimension letters, here and where a module does not list its own: B batch, L length in events, H
+Dimension letters, here and wherever a module does not list its own: B batch, L length in events, H
 heads, K head width, P = K / 2 planes, D model width, F features, A actions, T tasks, N events of a
 log or split.
 """
@@ -28,9 +28,9 @@ def exact_angle(
 ) -> Float[Array, "... P"]:
     """Integer steps times constant frequencies, modulo 2 pi, without float32's loss at large steps.
 
-    A step count is cut into 8-bit digits; the frequency of each digit is reduced modulo 2 pi in
+    The steps are cut into 8-bit digits, and the frequency of each digit is reduced modulo 2 pi in
     float64 beforehand, which is exact because digits are integers. The angle is right to about
-    1e-4 rad below 2^24 steps and to 2e-2 rad for all others of int32, even where
+    1e-4 rad below 2^24 steps and to 2e-2 rad for every other int32, even where
     `float32(steps) * frequency` would be off by whole turns.
     """
     angle = jnp.zeros((*steps.shape, len(frequencies)), jnp.float32)
@@ -56,7 +56,7 @@ class Rotation:
 
     @classmethod
     def from_angles(cls, angles: Float[Array, "... L #H P"]) -> "Rotation":
-        """Takes angles in radians, float32."""
+        """From angles in radians, float32."""
         return cls(jnp.cos(angles), jnp.sin(angles))
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
@@ -69,12 +69,18 @@ class Rotation:
 class QueryKeyRotation(NamedTuple):
     """The rotations of an attention's queries and keys.
 
-    They are the same object where a query is made at its event's own time, and differ where it is
-    made at a later one, that of the request.
+    They are the same object where a query has the time of its own event, and differ where it has
+    the later time of a request.
     """
 
     query: Rotation
     key: Rotation
+
+    def __call__(
+        self, q: Float[Array, "... L H K"], k: Float[Array, "... L H K"]
+    ) -> tuple[Float[Array, "... L H K"], Float[Array, "... L H K"]]:
+        """Rotates queries and keys; their dtypes are kept."""
+        return self.query(q), self.key(k)
 
 
 def interleaved_to_half_split(head_width: int) -> np.ndarray:

@@ -1,40 +1,132 @@
 """What an encoding is made of: angle sources, as an experiment's config describes them.
 
-A source takes one signal (index, time, category) through one map, which is one of the classes
-before `Gate`, weighs it with a gate, and acts on some planes of some heads. `angles.py` computes
-them.
+A source takes one signal (index, time, category) through one map, weighs the result with a gate,
+and acts on some planes of some heads. A map is one class: its config, its angles, and whether it
+uses time. A new one joins `MAPS` and gets a named variant in `variants.py`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
 
-from siren_rope_jax.base.errors import UserError, check
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.base.config import one_of
+from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.times import DAY
-from siren_rope_jax.rotation.time import TimeFeature
+from siren_rope_jax.rotation import networks
+from siren_rope_jax.rotation.rotate import exact_angle, ladder
+from siren_rope_jax.rotation.time import Time, TimeFeature, TimeScale, since, time_features
+
+EMBEDDING_WIDTH = 8
+"""Of the category that joins a network's input."""
+
+
+@flax.struct.dataclass
+class Signals:
+    """What drives the rotation, per event.
+
+    Attributes:
+      position: int32 [..., L], ascending ordinal p_i.
+      time: `Time` of shape [..., L].
+      categories: name -> int32 [..., L].
+    """
+
+    position: Int[AnyArray, "... L"]
+    time: Time
+    categories: Mapping[str, Int[AnyArray, "... L"]]
+
+
+class Owner(Protocol):
+    """The Flax module that holds a map's parameters, and what it tells the map.
+
+    Attributes:
+      planes: how many angles are wanted per event.
+      gated: whether a learned factor follows.
+      scale: defines T~ and the origin of tau.
+      category_sizes: the number of values of every category.
+    """
+
+    planes: int
+    gated: bool
+    scale: TimeScale
+    category_sizes: Mapping[str, int]
+
+    def param(self, name: str, init_fn: nn.initializers.Initializer, *args: object) -> Array:
+        """As `nn.Module.param`."""
+
+
+class AngleMap(abc.ABC):
+    """From one signal of an event to its angles.
+
+    Attributes:
+      learned: whether it has parameters, so that each attention may have a copy of its own.
+    """
+
+    learned: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def uses_time(self) -> bool:
+        """Whether the angles depend on the events' times."""
+
+    @abc.abstractmethod
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        """The angles in radians, float32; called inside `owner`'s compact method."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categorical features that the angles depend on."""
+        return ()
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The geometric ladder of fixed frequencies theta_j, over the planes the source acts on.
+class Ladder(AngleMap):
+    """The geometric ladder of fixed frequencies theta_j (E1), over the planes the source acts on.
 
     Attributes:
-      signal: `index` is RoPE; `time` is TO-RoPE's tau = T / unit; `local_time` the same of the
-        event's local clock, for ladders whose periods are the clock's own, such as a day.
+      signal: `index` is RoPE; `time` is TO-RoPE's tau = T / unit; `local_time` is the same for the
+        event's local clock, for ladders whose periods are those of the clock, such as a day.
       unit: seconds per step of a time.
       base: the ladder's base; one for all variants of an experiment, or the base is a confound.
     """
+
+    learned: ClassVar[bool] = False
 
     signal: Literal["index", "time", "local_time"] = "index"
     unit: float = float(DAY)
     base: float = 10_000.0
 
     def __post_init__(self) -> None:
-        _check_positive("ladder", unit=self.unit, base=self.base)
+        check(self.unit > 0, "unit", "above 0")
+        check(self.base > 0, "base", "above 0")
+
+    @property
+    def uses_time(self) -> bool:
+        return self.signal != "index"
+
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        theta = ladder(owner.planes, self.base)
+        if self.signal == "index":
+            if not owner.gated:
+                return exact_angle(signals.position, theta)
+            return signals.position[..., None].astype(jnp.float32) * theta.astype("float32")
+        time = signals.time.local if self.signal == "local_time" else signals.time
+        if not owner.gated:
+            days = time.day - owner.scale.origin // DAY
+            by_day, by_second = theta * (DAY / self.unit), theta / self.unit
+            return exact_angle(days, by_day) + exact_angle(time.second, by_second)
+        # A learned factor forbids the reduction modulo 2 pi that makes the fixed ladder exact.
+        return since(time, owner.scale.origin, self.unit)[..., None] * theta.astype("float32")
 
 
 @dataclass(frozen=True)
-class Linear:
+class LearnedFrequencies(AngleMap):
     """Learned frequencies w_j of the time in units of `unit` seconds: shift-invariant.
 
     They start as the ladder with `base`.
@@ -44,93 +136,156 @@ class Linear:
     base: float = 10_000.0
 
     def __post_init__(self) -> None:
-        _check_positive("linear", unit=self.unit, base=self.base)
+        check(self.unit > 0, "unit", "above 0")
+        check(self.base > 0, "base", "above 0")
+
+    @property
+    def uses_time(self) -> bool:
+        return True
+
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        start = ladder(owner.planes, self.base)
+        w = owner.param("frequency", lambda _: jnp.asarray(start, jnp.float32))
+        return since(signals.time, owner.scale.origin, self.unit)[..., None] * w
 
 
 @dataclass(frozen=True)
-class Network:
-    """f_phi of the time features, and if wanted of a category and the order of the event.
+class Network(AngleMap):
+    """f_phi (E4) of the time features (E5), and if wanted of a category.
 
-    Where it has time features, all of it is zero for an event without a time.
+    All of it is zero for an event without a time, if it has time features.
 
     Attributes:
-      branches: which networks are summed: SIREN, DNN, or both (E4).
-      features: the groups of time features (E5).
+      branches: which networks are summed: SIREN, DNN, or both.
+      features: the groups of time features.
       category: name of a categorical feature whose learned embedding joins the input.
-      order: adds (C - 1 - p) / C to the input, C the length of a row: the demo's reverse order,
-        which is 0 at the newest event of a full row only.
       width: units of every hidden layer.
-      siren_layers, dnn_layers: hidden layers of either branch.
+      layers: hidden layers of each branch.
       omega_0: factor inside the sines.
-      angles: number of distinct angles, each repeated in consecutive planes; None: one per plane.
     """
 
     branches: tuple[Literal["siren", "dnn"], ...] = ("siren", "dnn")
     features: tuple[TimeFeature, ...] = ("day", "week", "long_range")
     category: str | None = None
-    order: bool = False
     width: int = 64
-    siren_layers: int = 2
-    dnn_layers: int = 2
+    layers: int = 2
     omega_0: float = 10.0
-    angles: int | None = None
 
     def __post_init__(self) -> None:
-        given = {"angles": self.angles} if self.angles is not None else {}
-        _check_positive("network", width=self.width, omega_0=self.omega_0, **given)
-        for name in ("siren_layers", "dnn_layers"):
-            check(getattr(self, name) >= 1, f"model.encoding.*.network.{name}", "at least 1")
+        check(len(self.branches) > 0, "branches", "at least one of siren, dnn")
+        check(bool(self.features or self.category), "features", "some, where there is no category")
+        check(self.width >= 1, "width", "at least 1")
+        check(self.layers >= 1, "layers", "at least 1")
+        check(self.omega_0 > 0, "omega_0", "above 0")
+
+    @property
+    def uses_time(self) -> bool:
+        return bool(self.features)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return () if self.category is None else (self.category,)
+
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        return self.network(jnp.concatenate(self.inputs(owner, signals), axis=-1), owner.planes)
+
+    def inputs(self, owner: Owner, signals: Signals) -> Sequence[Float[Array, "... L F"]]:
+        """The parts of the network's input."""
+        parts = []
+        if self.features:
+            parts.append(time_features(signals.time, self.features, owner.scale))
+        if self.category is not None:
+            rows, init = owner.category_sizes[self.category], nn.initializers.uniform(1.0)
+            table = nn.Embed(rows, EMBEDDING_WIDTH, embedding_init=init)
+            parts.append(table(signals.categories[self.category]))
+        return parts
+
+    def network(self, x: Float[Array, "... L F"], outputs: int) -> Float[Array, "... L outputs"]:
+        """The sum of the branches (E4)."""
+        branches = {"siren": self._siren, "dnn": self._dnn}
+        f = [branches[branch](outputs)(x) for branch in ("siren", "dnn") if branch in self.branches]
+        return sum(f[1:], start=f[0])
+
+    def _siren(self, outputs: int) -> nn.Module:
+        return networks.Siren(outputs, self.width, self.layers, self.omega_0, name="siren")
+
+    def _dnn(self, outputs: int) -> nn.Module:
+        return networks.Dnn(outputs, self.width, self.layers, name="dnn")
 
 
 @dataclass(frozen=True)
-class Periodic:
+class Time2Vec(AngleMap):
     """Time2Vec as f_phi, of the time in units of `unit` seconds."""
 
     unit: float = float(DAY)
 
     def __post_init__(self) -> None:
-        _check_positive("time2vec", unit=self.unit)
+        check(self.unit > 0, "unit", "above 0")
+
+    @property
+    def uses_time(self) -> bool:
+        return True
+
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        tau = since(signals.time, owner.scale.origin, self.unit)
+        return networks.Time2Vec(owner.planes)(tau)
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(AngleMap):
     """A learned angle per plane for every value of the categorical feature `category`."""
 
     category: str
 
+    @property
+    def uses_time(self) -> bool:
+        return False
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return (self.category,)
+
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+        shape = (owner.category_sizes[self.category], owner.planes)
+        table = owner.param("table", nn.initializers.normal(1.0), shape)
+        return table[signals.categories[self.category]]
+
+
+MAPS = {
+    "ladder": Ladder,
+    "linear": LearnedFrequencies,
+    "network": Network,
+    "time2vec": Time2Vec,
+    "embedding": Embedding,
+}
+"""By the key with which a config chooses one."""
+
 
 @dataclass(frozen=True)
 class Gate:
-    """The learned factor of a source: omega (per plane) or lambda (one scalar) of (E2).
+    """The learned factor of a source: omega (one per plane) or lambda (one scalar) of (E2).
 
     Attributes:
       init: its value before training.
-      per_plane, per_layer, per_head: whether each has its own; the last attention of late fusion
-        counts as a layer.
+      per_plane: whether each plane has its own.
     """
 
     init: float = 1.0
     per_plane: bool = False
-    per_layer: bool = False
-    per_head: bool = False
 
 
 @dataclass(frozen=True)
 class AngleSource:
-    """One term of the sum: exactly one map, its gate, and where it acts.
+    """One term of the sum: a map, its gate, and where it acts.
 
     Attributes:
-      ladder, linear, network, time2vec, embedding: the map; exactly one is given.
+      map: how a signal becomes angles.
       gate: None: the map's angles as they are.
       planes, heads: the range the source acts on, as fractions of all; split-by-dim and
         split-by-head of TO-RoPE are two sources on complementary ranges.
     """
 
-    ladder: Ladder | None = None
-    linear: Linear | None = None
-    network: Network | None = None
-    time2vec: Periodic | None = None
-    embedding: Embedding | None = None
+    map: AngleMap = field(metadata=one_of(**MAPS))
     gate: Gate | None = None
     planes: tuple[float, ...] = (0.0, 1.0)
     heads: tuple[float, ...] = (0.0, 1.0)
@@ -139,60 +294,56 @@ class AngleSource:
         for axis in ("planes", "heads"):
             ends = getattr(self, axis)
             in_order = len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1
-            check(in_order, f"model.encoding.*.{axis}", "two ends in 0..1, the lower one first")
-
-    @property
-    def map(self) -> Ladder | Linear | Network | Periodic | Embedding:
-        """The one map that is given."""
-        maps = [self.ladder, self.linear, self.network, self.time2vec, self.embedding]
-        given = [m for m in maps if m is not None]
-        if len(given) != 1:
-            raise UserError(
-                "an angle source needs exactly one of ladder, linear, network, time2vec, "
-                f"embedding; got {len(given)}"
-            )
-        return given[0]
+            check(in_order, axis, "two ends in 0..1, the lower one first")
 
     @property
     def uses_time(self) -> bool:
         """Whether its angles depend on the events' times."""
-        match self.map:
-            case Ladder(signal=signal):
-                return signal != "index"
-            case Network(features=features):
-                return bool(features)
-            case Embedding():
-                return False
-            case _:
-                return True
+        return self.map.uses_time
 
     def extent(self, count: int, axis: Literal["planes", "heads"]) -> tuple[int, int]:
-        """The half-open range of planes or heads it acts on, of `count`."""
+        """The half-open range of planes or heads it acts on, of `count`.
+
+        Raises:
+          UserError: the range is empty.
+        """
         low, high = getattr(self, axis)
         start, stop = round(low * count), round(high * count)
         if not 0 <= start < stop <= count:
-            raise UserError(f"angle source: {axis} ({low}, {high}) selects none of {count}")
+            raise UserError(axis, f"({low}, {high}) selects none of {count}")
         return start, stop
 
 
-def _check_positive(of: str, **values: int | float) -> None:
-    for name, value in values.items():
-        check(value > 0, f"model.encoding.*.{of}.{name}", "above 0")
+def check_sources(
+    sources: Mapping[str, AngleSource],
+    heads: int,
+    planes: int,
+    category_sizes: Mapping[str, int] | None,
+    where: str,
+) -> None:
+    """Refuses sources that cannot turn heads of so many planes.
 
-
-def check_encoding(sources: Mapping[str, AngleSource], width: int, heads: int) -> None:
-    """Refuses an encoding that cannot turn the heads of a model of this width.
+    Args:
+      sources: by name.
+      heads: of the attention.
+      planes: of a head.
+      category_sizes: of the categories there are; None: they are not known yet.
+      where: what the sources are called in messages.
 
     Raises:
-      UserError: naming the keys of the model's config.
+      UserError: about a key below `where`.
     """
-    if width % heads or width // heads % 2:
-        raise UserError(
-            f"model.width {width} over model.heads {heads}: the head width must be a whole, even "
-            "number, because rotation turns pairs of components"
-        )
     for name, source in sources.items():
-        _ = source.map, source.extent(width // heads // 2, "planes")
-        source.extent(heads, "heads")
-        if name.endswith(("_final", "_gate")):
-            raise UserError(f"model.encoding.{name}: the endings _final and _gate are taken")
+        try:
+            source.extent(planes, "planes")
+            source.extent(heads, "heads")
+            for category in source.map.categories if category_sizes is not None else ():
+                _check_category(category, category_sizes or {})
+        except UserError as error:
+            raise error.below(f"{where}.{name}") from error
+
+
+def _check_category(name: str, category_sizes: Mapping[str, int]) -> None:
+    if name not in category_sizes:
+        known = suggestion(name, category_sizes) or "; there are none"
+        raise UserError("category", f"there is no categorical feature {name!r}{known}")

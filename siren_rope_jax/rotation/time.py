@@ -2,15 +2,16 @@
 
 Unix seconds need more bits than float32 has, so a time travels as a pair of int32, day and second
 of day (UTC), and becomes a float only after the integer remainder or difference is taken. Phases
-are exact to the second and bounded; T~ is affine over the training span and stays at its ends
-outside, where no network has learnt anything and a SIREN diverges.
+are exact to the second and bounded. T~ is affine over the training span and constant outside, where
+no network has learned anything and a SIREN diverges.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -30,9 +31,9 @@ class Time:
     Attributes:
       day: int32 [...], days.
       second: int32 [...], 0..86399, seconds.
-      offset: int32 [...], local time minus UTC in seconds; moves only what follows the clock: the
-        phases of day and week, and ladders of local time.
-      known: bool [...], False where the log has no time.
+      offset: int32 [...], local time minus UTC in seconds; it moves only what follows the clock:
+        the phases of day and week, and ladders of local time.
+      known: bool [...], False where the time is absent.
     """
 
     day: Int[AnyArray, "..."]
@@ -49,19 +50,33 @@ class Time:
         """
         seconds = np.asarray(seconds)
         if not np.issubdtype(seconds.dtype, np.integer):
-            raise UserError(f"times must be integer Unix seconds, got {seconds.dtype}")
+            raise UserError("time", f"must be integer Unix seconds, got {seconds.dtype}")
         seconds = seconds.astype(np.int64)
         known = seconds != NO_TIME
         wrong = known & ((seconds < MIN_TIME) | (seconds >= MAX_TIME))
         if wrong.any():
             value = int(seconds[wrong][0])
-            raise UserError(
-                f"time {value} is outside 1902-2100 in Unix seconds"
-                + ("; are these milliseconds?" if abs(value) > 10**11 else "")
-            )
+            hint = "; are these milliseconds?" if abs(value) > 10**11 else ""
+            raise UserError("time", f"{value} is outside 1902-2100 in Unix seconds{hint}")
         day, second = np.divmod(np.where(known, seconds, 0), DAY)
         offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
         return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
+
+    @classmethod
+    def of(cls, time: "Time | AnyArray") -> "Time":
+        """A `Time` as it is; integer Unix seconds, UTC, on the host or (int32) on a device.
+
+        Raises:
+          UserError: as `from_seconds`.
+        """
+        if isinstance(time, cls):
+            return time
+        if not isinstance(time, jax.Array):
+            return cls.from_seconds(np.asarray(time))
+        if not jnp.issubdtype(time.dtype, jnp.integer):
+            raise UserError("time", f"must be integer Unix seconds, got {time.dtype}")
+        day, second = time // DAY, time % DAY
+        return cls(day, second, jnp.zeros_like(day), jnp.ones(day.shape, bool))
 
     @property
     def local(self) -> "Time":
@@ -74,17 +89,15 @@ class Time:
 class TimeScale:
     """The map of a time to T~: affine to [-1, 1] over the training span, constant outside.
 
-    Fitted on the training events and stored with the model. The paper leaves T~ undefined.
+    Fitted to the training events and stored with the model. The paper leaves T~ undefined.
 
     Attributes:
       origin: Unix seconds at which T~ = 0: the middle of the span.
       half_span: seconds from there to T~ = 1.
-      limit: the greatest |T~|.
     """
 
     origin: int = flax.struct.field(pytree_node=False)
     half_span: int = flax.struct.field(pytree_node=False)
-    limit: float = flax.struct.field(pytree_node=False, default=1.0)
 
     @classmethod
     def fit(cls, start: int, end: int) -> "TimeScale":
@@ -95,7 +108,7 @@ class TimeScale:
 def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
     """Time since `origin` (Unix seconds) in units of `unit` seconds, from integer differences.
 
-    A float32 scalar, so it is exact to a second only as far as 24 bits go; what needs more (the
+    The result is a float32 scalar, exact to the second only within 24 bits. What needs more (the
     phases, ladders without a gate) works on the integers themselves.
     """
     origin_day, origin_second = divmod(origin, DAY)
@@ -105,14 +118,17 @@ def since(time: Time, origin: int, unit: float | int) -> Float[Array, "..."]:
 
 
 def phases(time: Time) -> tuple[Float[AnyArray, "..."], Float[AnyArray, "..."]]:
-    """Fractions in [0, 1) of the local day and week, float32; weeks start on Thursday, as T = 0."""
+    """Local Unix time modulo a day and a week, as fractions in [0, 1), float32.
+
+    1970-01-01 was a Thursday, so the phase of the week is 0 on Thursdays at 00:00.
+    """
     local = time.local
     second_of_week = local.day % 7 * DAY + local.second
     return local.second.astype(np.float32) / DAY, second_of_week.astype(np.float32) / WEEK
 
 
 def time_features(
-    time: Time, names: Sequence[str], scale: TimeScale, dtype: DTypeLike = jnp.float32
+    time: Time, names: Sequence[TimeFeature], scale: TimeScale, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "... F"]:
     """(E5): the chosen groups of features, side by side in the order of `names`.
 
@@ -124,23 +140,21 @@ def time_features(
       dtype: of the result; the features are computed in float32 and cast last.
 
     Returns:
-      [..., F]; a pair has two of the F columns, a scalar one. Zero where the time is not known.
+      [..., F]; a pair takes two of the F columns, a scalar one. Zero where the time is absent.
     """
     day, week = phases(time)
     columns: list[AnyArray] = []
     for name in names:
-        if name in ("day", "week"):
-            angle = math.tau * (day if name == "day" else week)
-            columns += [jnp.cos(angle), jnp.sin(angle)]
-        elif name == "long_range":
-            value = since(time, scale.origin, scale.half_span)
-            columns.append(jnp.clip(value, -scale.limit, scale.limit))
-        elif name in ("day_fraction", "week_fraction"):
-            columns.append(2 * (day if name == "day_fraction" else week) - 1)
-        else:
-            raise UserError(
-                f"time feature {name!r} is unknown; known: {', '.join(get_args(TimeFeature))}"
-            )
+        match name:
+            case "day" | "week":
+                angle = math.tau * (day if name == "day" else week)
+                columns += [jnp.cos(angle), jnp.sin(angle)]
+            case "day_fraction" | "week_fraction":
+                columns.append(2 * (day if name == "day_fraction" else week) - 1)
+            case "long_range":
+                columns.append(jnp.clip(since(time, scale.origin, scale.half_span), -1.0, 1.0))
+            case _:
+                raise UserError("features", f"{name!r} is not a time feature")
     if not columns:
         return jnp.zeros((*time.day.shape, 0), dtype)
     features = jnp.stack(columns, axis=-1) * time.known[..., None]

@@ -1,21 +1,25 @@
-"""The named variants: every row of the project's tables, as overrides of the model's config.
+"""The named variants: every row of the project's tables.
 
-`variant("siren_rope")` is what a ranking config merges into its `model` group, and
-`retrieval_variant` is its counterpart. All of them share one ladder base, or the base would be a
-confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
+`encoding("siren_rope")` is an encoding alone, for any model. `ranking_variant` and
+`retrieval_variant` are what an experiment's config merges into its `model` group: an encoding, and
+for some variants other overrides of the model. All of them share one ladder base, or the base would
+be a confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from siren_rope_jax.base.errors import UserError, suggestion
-from siren_rope_jax.base.times import DAY, HOUR
+from siren_rope_jax.base.times import DAY, HOUR, WEEK
+
+Encoding = dict[str, dict[str, Any]]
+"""Angle sources by name, as a config writes them."""
 
 _OMEGA = {"init": math.pi, "per_plane": True}  # omega of (E2)
 _LAMBDA = {"init": 1.0}  # lambda of (E2)
 _CYCLIC_FEATURES = ("day", "week")
 _ALL_FEATURES = (*_CYCLIC_FEATURES, "long_range")
-_INTERLEAVED = {"interleaved": True, "mixed_value": False, "late_fusion": False}
 _RAW_FEATURES = ("day_fraction", "week_fraction", "long_range")
 
 
@@ -40,77 +44,66 @@ def _turning_once_in(seconds: float) -> dict[str, Any]:
 
 _DAY_AND_WEEK = {
     "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
-    "week": {**_turning_once_in(7 * DAY), "planes": (0.25, 0.5)},
+    "week": {**_turning_once_in(WEEK), "planes": (0.25, 0.5)},
 }
 
 
-def _with_order(time: dict[str, Any]) -> dict[str, Any]:
+def _with_order(time: dict[str, Any]) -> Encoding:
     return {"time": time, "order": _GATED_ORDER}
 
 
-def _encodings(category: str) -> dict[str, dict[str, Any]]:
+_ENCODINGS: dict[str, Encoding] = {
+    "none": {},
+    "ordinal": {"order": _ORDER},
+    # TO-RoPE (arXiv 2510.20455) and its relatives: a ladder of time in days
+    "time_ladder": {"time": _TIME},
+    "to_rope": {"time": _TIME, "order": _ORDER},
+    "to_rope_hours": {"time": {"ladder": {"signal": "time", "unit": HOUR}}, "order": _ORDER},
+    "to_rope_split_dim": {"time": {**_TIME, "planes": (0.0, 0.5)}, "order": _ORDER_IN_HALF},
+    "to_rope_split_head": {
+        "time": {**_TIME, "heads": (0.0, 0.5)},
+        "order": {**_ORDER, "heads": (0.5, 1.0)},
+    },
+    "to_rope_demo": {"time": {"ladder": {"signal": "time", "unit": 100 * DAY}}, "order": _ORDER},
+    # a network's phases without the network: half of the planes turn once a day or a week
+    "to_rope_day_week": {**_DAY_AND_WEEK, "order": _ORDER_IN_HALF},
+    "linear": _with_order({"linear": {"unit": DAY}}),
+    # (E2) and its parts
+    "siren_rope": _with_order(_network()),
+    "siren_only": _with_order(_network(("siren",))),
+    "dnn_only": _with_order(_network(("dnn",))),
+    "siren_rope_split_dim": {
+        "time": {**_network(), "planes": (0.0, 0.5)},
+        "order": _ORDER_IN_HALF,
+    },
+    # to_rope_day_week with the network on top of its ladders, starting near 0
+    "siren_rope_day_week": {
+        **_DAY_AND_WEEK,
+        "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
+        "order": _ORDER_IN_HALF,
+    },
+    "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
+    "siren_rope_no_order": {"time": _network()},
+    "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
+    "siren_rope_long_range": _with_order(_network(features=("long_range",))),
+    "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
+    "siren_rope_raw": _with_order(_network(features=_RAW_FEATURES)),
+}
+
+
+def _of_category(category: str) -> dict[str, Encoding]:
+    """Encodings with a category: alone, and as one more input of f_phi."""
     return {
-        "none": {},
-        "ordinal": {"order": _ORDER},
-        # TO-RoPE (arXiv 2510.20455) and its relatives: a ladder of time in days
-        "time_ladder": {"time": _TIME},
-        "to_rope": {"time": _TIME, "order": _ORDER},
-        "to_rope_hours": {"time": {"ladder": {"signal": "time", "unit": HOUR}}, "order": _ORDER},
-        "to_rope_split_dim": {
-            "time": {**_TIME, "planes": (0.0, 0.5)},
-            "order": _ORDER_IN_HALF,
-        },
-        "to_rope_split_head": {
-            "time": {**_TIME, "heads": (0.0, 0.5)},
-            "order": {**_ORDER, "heads": (0.5, 1.0)},
-        },
-        "to_rope_demo": {
-            "time": {"ladder": {"signal": "time", "unit": 100 * DAY}},
-            "order": _ORDER,
-        },
-        # a network's phases without the network: half of the planes turn once a day or a week
-        "to_rope_day_week": {**_DAY_AND_WEEK, "order": _ORDER_IN_HALF},
-        "linear": _with_order({"linear": {"unit": DAY}}),
-        # (E2) and its parts
-        "siren_rope": _with_order(_network()),
-        "siren_only": _with_order(_network(("siren",))),
-        "dnn_only": _with_order(_network(("dnn",))),
-        "siren_rope_split_dim": {
-            "time": {**_network(), "planes": (0.0, 0.5)},
-            "order": _ORDER_IN_HALF,
-        },
-        # to_rope_day_week with the network on top of its ladders, starting near 0
-        "siren_rope_day_week": {
-            **_DAY_AND_WEEK,
-            "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
-            "order": _ORDER_IN_HALF,
-        },
-        "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
-        "siren_rope_no_order": {"time": _network()},
-        "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
-        "siren_rope_long_range": _with_order(_network(features=("long_range",))),
-        "dnn_long_range": _with_order(_network(("dnn",), ("long_range",))),
-        "siren_rope_raw": _with_order(_network(features=_RAW_FEATURES)),
-        # a category in the rotation: alone, and as one more input of f_phi
         "semantic": {"category": {"embedding": {"category": category}}, "order": _GATED_ORDER},
         "siren_rope_category": _with_order(_network(category=category)),
     }
 
 
 # Variants that change more than the encoding: its name, and the other overrides.
-_Others = dict[str, tuple[str, dict[str, Any]]]
+_Others = Mapping[str, tuple[str, dict[str, Any]]]
 _COMMON: _Others = {
     "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
     "time_in_embedding_cyclic": ("ordinal", {"input_time_features": _CYCLIC_FEATURES}),
-}
-_RANKING: _Others = {
-    **_COMMON,
-    "ordinal_interleaved": ("ordinal", dict(_INTERLEAVED)),
-    "siren_rope_interleaved": ("siren_rope", dict(_INTERLEAVED)),
-}
-_RETRIEVAL: _Others = {
-    **_COMMON,
-    "learned_positions": ("none", {"learned_positions": True}),
     # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's power law
     "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
@@ -124,23 +117,44 @@ _RETRIEVAL: _Others = {
         {"input_time_features": _CYCLIC_FEATURES},
     ),
 }
-_EVENT = "_event"  # ends the name of a variant whose queries have their last event's time
+_INTERLEAVED = {"interleaved": True, "mixed_value": False, "late_fusion": False}
+_RANKING: _Others = {
+    **_COMMON,
+    "ordinal_interleaved": ("ordinal", _INTERLEAVED),
+    "siren_rope_interleaved": ("siren_rope", _INTERLEAVED),
+}
+_AT_EVENT = {"query_time": "event"}  # queries have the time of their last event
+_RETRIEVAL: _Others = {
+    **_COMMON,
+    "learned_positions": ("none", {"learned_positions": True}),
+    "siren_rope_event": ("siren_rope", _AT_EVENT),
+    "time_in_embedding_event": ("ordinal", {"input_time_features": _ALL_FEATURES, **_AT_EVENT}),
+}
 
-VARIANTS = (*_encodings(""), *_RANKING)
-RETRIEVAL_VARIANTS = (*_encodings(""), *_RETRIEVAL)
+ENCODINGS = (*_ENCODINGS, *_of_category(""))
+RANKING_VARIANTS = (*ENCODINGS, *_RANKING)
+RETRIEVAL_VARIANTS = (*ENCODINGS, *_RETRIEVAL)
 
 
-def is_variant(name: str) -> bool:
-    """Whether it names a model of either kind."""
-    return name.removesuffix(_EVENT) in {*VARIANTS, *RETRIEVAL_VARIANTS}
+def encoding(name: str, category: str = "item") -> Encoding:
+    """An encoding's angle sources by name.
+
+    Args:
+      name: one of `ENCODINGS`.
+      category: the categorical feature of `semantic` and `siren_rope_category`.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    return _overrides(name, category, {})["encoding"]
 
 
-def variant(name: str, category: str = "item") -> dict[str, Any]:
+def ranking_variant(name: str, category: str = "item") -> dict[str, Any]:
     """The overrides of a ranker's config that make it the variant `name`.
 
     Args:
-      name: one of `VARIANTS`.
-      category: the categorical feature of `semantic` and `siren_rope_category`.
+      name: one of `RANKING_VARIANTS`.
+      category: as in `encoding`.
 
     Raises:
       UserError: an unknown name (the nearest known one is named).
@@ -152,22 +166,34 @@ def retrieval_variant(name: str, category: str = "item") -> dict[str, Any]:
     """The overrides of a retriever's config that make it the variant `name`.
 
     Args:
-      name: one of `RETRIEVAL_VARIANTS`, whose queries have the request's time; with `_event` after
-        it, they have that of their last event.
-      category: as in `variant`.
+      name: one of `RETRIEVAL_VARIANTS`; queries have the time of the request unless the name says
+        otherwise.
+      category: as in `encoding`.
 
     Raises:
       UserError: an unknown name (the nearest known one is named).
     """
-    query_time = "event" if name.endswith(_EVENT) else "request"
-    overrides = _overrides(name.removesuffix(_EVENT), category, _RETRIEVAL)
-    return {**overrides, "query_time": query_time}
+    return {"query_time": "request"} | _overrides(name, category, _RETRIEVAL)
+
+
+def check_not_variant(name: str) -> None:
+    """Refuses a run's name that would give the model of one variant the name of another.
+
+    Raises:
+      UserError: it is the name of a variant.
+    """
+    if name in {*RANKING_VARIANTS, *RETRIEVAL_VARIANTS}:
+        raise UserError(
+            "config.variant",
+            f"{name} would change only the name of the run; its model is chosen after the config "
+            f"file: --config=FILE.py:{name}",
+        )
 
 
 def _overrides(name: str, category: str, others: _Others) -> dict[str, Any]:
-    encodings = _encodings(category)
+    encodings = _ENCODINGS | _of_category(category)
     known = (*encodings, *others)
     if name not in known:
-        raise UserError(f"variant {name!r} is unknown{suggestion(name, known)}")
-    encoding, more = others.get(name, (name, {}))
-    return {"encoding": encodings[encoding], **more}
+        raise UserError("variant", f"{name!r} is unknown{suggestion(name, known)}")
+    of_encoding, more = others.get(name, (name, {}))
+    return {"encoding": encodings[of_encoding], **more}

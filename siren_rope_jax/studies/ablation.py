@@ -1,14 +1,15 @@
-"""What an ablation compares: variants x seeds x data sets, planned as runs from one config.
+"""The runs of an ablation: variants x data sets x seeds, planned from one config.
 
-Every run has a directory of its own, WORKDIR/<dataset>/<variant>/seed_<s>. A run whose result is
-there and was made from the same config and data is finished. `jobs.py` trains the others,
-`report.py` compares.
+Every run has its own directory, WORKDIR/<dataset>/<variant>/seed_<s>. A run is finished if its
+directory holds a result from the same config and data. `jobs.py` trains the others, and `report.py`
+compares the finished ones.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,16 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax import __version__
 from siren_rope_jax.base.config import from_config_dict, load_config_file, to_dict
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import FORMAT_VERSION
 from siren_rope_jax.prepare.make import make_log, read_config
 from siren_rope_jax.prepare.readers import find_files
-from siren_rope_jax.studies.comparable import CONFIG_KEYS, check_alike
-from siren_rope_jax.training.experiment import (
-    ExperimentConfig,
-    identity,
-    read_experiment,
-    without_execution,
-)
+from siren_rope_jax.studies.comparable import CONFIG_KEYS, Unfinished, check_alike, finished_run
+from siren_rope_jax.training.experiment import ExperimentConfig, identity, without_execution
+from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.run_log import read_metrics
-from siren_rope_jax.training.workdir import trained_with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +35,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-      name: in the table, and of its directory.
-      argument: what `get_config` of the experiment's config file is called with, as after the
-        colon in --config=FILE:ARGUMENT; empty: the name.
-      overrides: of the experiment's config, by dotted key, such as {"model.layers": 4}.
+      name: in the table, and the name of its directory.
+      argument: of `get_config` in the experiment's config file, like the part after the colon in
+        --config=FILE:ARGUMENT; if empty, the name.
+      overrides: for the experiment's config, by dotted key, such as {"model.layers": 4}.
     """
 
     name: str
@@ -55,13 +51,14 @@ class Dataset:
     """One data set: a prepared log, or how to make it.
 
     Attributes:
-      name: in the report, and of its directory.
+      name: in the report, and the name of its directory.
       base: path of the experiment's config file.
-      prepared: directory of a prepared log; empty: it is prepared once, to WORKDIR/data/<name>.
+      prepared: directory of a prepared log; if empty, the log is prepared once, in
+        WORKDIR/data/<name>.
       config: path of the data config to prepare it with.
-      input: the raw log, relative to the folder in SIREN_ROPE_DATA; none for a synthetic feed.
-      prepare: overrides of the data config, by dotted key.
-      overrides: of the experiment's config on this data set, by dotted key.
+      input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
+      prepare: overrides for the data config, by dotted key.
+      overrides: for the experiment's config on this data set, by dotted key.
     """
 
     name: str
@@ -75,8 +72,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if bool(self.prepared) == bool(self.config):
             raise UserError(
-                f"data set {self.name!r}: give either `prepared` (the directory of a prepared log) "
-                "or `config` (a data config to prepare it with)"
+                "prepared",
+                f"data set {self.name!r} needs either `prepared` (the directory of a prepared log) "
+                "or `config` (a data config to prepare it with)",
             )
 
 
@@ -86,14 +84,13 @@ class Ablation:
 
     Attributes:
       name: the report's title.
-      variants: the rows, in the order of the table.
-      datasets: a table each.
-      seeds: of training, the same for every variant.
+      variants: the rows of every table, in order.
+      datasets: the data sets, each with its own tables.
+      seeds: the training seeds, the same for every variant.
       baseline: name of the variant that the others are compared with.
-      champion: name of another one that they are compared with too, in tables of their own; empty:
-        none.
-      lines: names of the variants that pictures with a line for each show; none: all.
-      jobs: runs at a time; each gets its share of the CPU cores.
+      champion: name of a second such variant, with separate tables; empty for none.
+      lines: names of the variants in line plots; empty for all.
+      jobs: number of runs at a time; they share the CPU cores.
     """
 
     name: str
@@ -112,38 +109,37 @@ class Ablation:
             "datasets": [d.name for d in self.datasets],
             "seeds": list(self.seeds),
         }
-        for what, values in lists.items():
+        for key, values in lists.items():
             if not values:
-                raise UserError(f"config.{what}: is empty")
+                raise UserError(key, "is empty")
             double = next((v for v in values if values.count(v) > 1), None)
             if double is not None:
-                raise UserError(f"config.{what}: {double!r} stands there twice")
+                raise UserError(key, f"{double!r} is listed twice")
         chosen = [("baseline", self.baseline), *(("lines", name) for name in self.lines)]
         if self.champion:
             chosen.append(("champion", self.champion))
         for key, name in chosen:
             if name not in names:
-                raise UserError(f"config.{key}: {name!r} is no variant{suggestion(name, names)}")
+                raise UserError(key, f"{name!r} is not a variant{suggestion(name, names)}")
         if self.champion == self.baseline:
-            raise UserError(f"config.champion: {self.champion!r} is the baseline already")
-        if self.jobs < 1:
-            raise UserError(f"config.jobs: must be at least 1, got {self.jobs}")
+            raise UserError("champion", f"{self.champion!r} is already the baseline")
+        check(self.jobs >= 1, "jobs", "at least 1")
 
     def only(self, names: Sequence[str]) -> "Ablation":
-        """The same with some of the variants, in the order of the table.
+        """The same ablation with some of its variants.
 
         Args:
-          names: of these, the baseline's among them; the champion's only if it is compared with.
+          names: of the variants to keep, including the baseline.
 
         Raises:
-          UserError: an unknown name, or no baseline.
+          UserError: an unknown name, or the baseline is missing.
         """
         known = [v.name for v in self.variants]
         for name in names:
             if name not in known:
-                raise UserError(f"--variants: {name!r} is no variant{suggestion(name, known)}")
+                raise UserError("--variants", f"{name!r} is not a variant{suggestion(name, known)}")
         if self.baseline not in names:
-            raise UserError(f"--variants: {self.baseline!r}, the baseline, must be among them")
+            raise UserError("--variants", f"must include the baseline, {self.baseline!r}")
         return dataclasses.replace(
             self,
             variants=tuple(v for v in self.variants if v.name in names),
@@ -154,13 +150,13 @@ class Ablation:
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """Where the prepared log of a data set is, or will be; shared by all its runs."""
+    """The prepared log of a data set, which may not exist yet; shared by all its runs."""
 
     path: Path
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `PreparedLog`'s; read once."""
+        """The `PreparedLog.fingerprint`, read once."""
         return PreparedLog.open(self.path).fingerprint
 
 
@@ -176,24 +172,20 @@ class Run:
     config: ExperimentConfig
 
     def is_finished(self) -> bool:
-        """Whether it was trained to its end, with this config on this log, and tested since.
-
-        What another version of this package trained or measured is not taken over.
+        """Whether this version trained and tested it to the end with this config and log.
 
         Raises:
-          UserError: as `result`, or the prepared log is gone.
+          UserError: as `result`, or the prepared log is missing.
         """
-        names = ("predictions.parquet", "result.json", "data.json")
-        if not all((self.workdir / name).is_file() for name in names):
+        try:
+            run = finished_run(self.workdir)
+        except Unfinished:
             return False
-        result = self.result()
-        if not result.get("training_ended"):
-            return False
-        if {result["version"], trained_with(self.workdir)} != {__version__}:
-            return False
-        if without_execution(result["config"]) != identity(self.config):
-            return False
-        return read_json(self.workdir / "data.json")["fingerprint"] == self.log.fingerprint
+        return (
+            {run["version"], run["log"].get("trained_with")} == {__version__}
+            and without_execution(run["config"]) == identity(self.config)
+            and run["log"]["fingerprint"] == self.log.fingerprint
+        )
 
     def result(self) -> dict[str, Any]:
         """The content of result.json.
@@ -204,26 +196,28 @@ class Run:
         return read_json(self.workdir / "result.json")
 
     def validation(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the validation that chose the parameters.
+        """The line of metrics.jsonl for the validation that chose the parameters.
 
         Raises:
-          UserError: it says nothing of it, or as `result`.
+          UserError: there is no such line, or as `result`.
         """
         step = self.result()["step"]
         for line in read_metrics(self.workdir):
             if line["kind"] == "validation" and line["step"] == step:
                 return line
         path = self.workdir / "metrics.jsonl"
-        raise UserError(f"{path} has no validation of step {step}, whose parameters were tested")
+        raise UserError(path, f"has no validation of step {step}, whose parameters were tested")
 
     def machine(self) -> str:
-        """On what the run was trained; empty where that was not recorded."""
+        """The machine that trained the run; empty if it was not recorded."""
         path = self.workdir / "machine.json"
         return read_json(path)["machine"] if path.is_file() else ""
 
 
 def plan(ablation: Ablation, workdir: Path) -> list[Run]:
-    """All runs, checked before the first one starts: seed by seed, so that early reports are fair.
+    """All runs, checked before the first one starts.
+
+    Seeds are the outer loop, so that an early report has all variants.
 
     Raises:
       UserError: an unknown key or a wrong value in the base config or an override, or variants of
@@ -232,74 +226,81 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
     runs = []
     for dataset in ablation.datasets:
         log = Log(Path(dataset.prepared or workdir / "data" / dataset.name))
+        configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
+                name = f"variant {variant.name!r} on data set {dataset.name!r}"
                 own = {"variant": variant.name, "data.path": str(log.path), "seed": seed}
                 overrides = {**dataset.overrides, **variant.overrides, **own}
-                values = load_config_file(dataset.base, overrides, variant.argument or variant.name)
-                config = read_experiment(values)
+                argument = variant.argument or variant.name
+                with _naming(name):
+                    config = read_experiment(load_config_file(dataset.base, overrides, argument))
+                configs[name] = {"config": to_dict(config)}
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
                 runs.append(Run(dataset.name, variant.name, seed, place, log, config))
-        of_variant = {
-            f"variant {run.variant!r}": {"config": to_dict(run.config)}
-            for run in runs
-            if run.dataset == dataset.name
-        }
-        check_alike(of_variant, CONFIG_KEYS, f"data set {dataset.name!r}: ")
+        check_alike(configs, CONFIG_KEYS)
     return runs
 
 
 def prepare_logs(ablation: Ablation, workdir: Path) -> None:
-    """Prepares the logs that are not there yet, as WORKDIR/data/<dataset>.
+    """Prepares the missing logs, as WORKDIR/data/<dataset>.
 
-    Beside each, <dataset>.json records what it was made from, once it is complete. All are checked
-    before the first one is made.
+    Beside each complete log, <dataset>.json records what it was made from. All are checked before
+    the first one is made.
 
     Raises:
-      UserError: SIREN_ROPE_DATA or an `input` is needed and not there, as `make_log`, or something
-        is there already that was not made from this config.
+      UserError: SIREN_ROPE_DATA or an `input` is needed and missing, or a directory already holds
+        something that was not made from this config; or as `make_log`.
     """
     todo = []
     for dataset in ablation.datasets:
         if dataset.prepared:
             continue
-        config = load_config_file(dataset.config, dataset.prepare)
-        try:
+        with _naming(f"data set {dataset.name!r}"):
+            config = load_config_file(dataset.config, dataset.prepare)
             values = to_dict(read_config(config, dataset.input or None))
-        except UserError as error:
-            raise UserError(f"data set {dataset.name!r}: {error}") from error
         made_from = {"input": dataset.input, "config": values, "format_version": FORMAT_VERSION}
         made_from = json.loads(json.dumps(made_from))
         output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
         if output.exists() and any(output.iterdir()):
             if not record.is_file() or read_json(record) != made_from:
                 raise UserError(
-                    f"{output} is there already and was not prepared from this config, or by an "
-                    "earlier version; remove it, or choose another --workdir"
+                    output,
+                    "was prepared from another config or by an earlier version, or is not a "
+                    "prepared log; remove it, or choose another --workdir",
                 )
         else:
             source = _real_log(dataset) if dataset.input else None
             todo.append((config, source, output, record, made_from))
     for config, source, output, record, made_from in todo:
-        record.unlink(missing_ok=True)  # of an earlier log, gone since
+        record.unlink(missing_ok=True)  # of an earlier log, since removed
         make_log(config, source, output)
         write_json(record, made_from)
 
 
 def _real_log(dataset: Dataset) -> Path:
-    where = (
-        f"set SIREN_ROPE_DATA to the folder that holds {dataset.input} (the head of "
-        f"{dataset.config} says where it is from)"
+    hint = (
+        f"set it to the folder that holds {dataset.input}, for data set {dataset.name!r} "
+        f"({dataset.config} says where to get it)"
     )
     folder = os.environ.get("SIREN_ROPE_DATA", "")
     if not folder:
-        raise UserError(f"data set {dataset.name!r}: {where}")
+        raise UserError("SIREN_ROPE_DATA", f"is not set; {hint}")
     path = Path(folder) / dataset.input
     try:
         find_files(path)
     except UserError as error:
-        raise UserError(f"data set {dataset.name!r}: {error}; {where}") from error
+        raise UserError("SIREN_ROPE_DATA", f"{error}; {hint}") from error
     return path
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Adds to a refusal which part of the ablation it concerns."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.about, f"{error.problem} ({what})") from error
 
 
 def load_ablation(config: ConfigDict) -> Ablation:

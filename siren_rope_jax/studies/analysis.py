@@ -2,8 +2,8 @@
 
 Logits see only differences of angles (E6), so what matters is how far apart two times are turned:
 the *kernel* K(t, t') = mean over planes of cos(Theta(t) - Theta(t')), 1 where the rotation does not
-tell two times apart. Where the log has UTC offsets, networks see local phases, so weeks are local
-here too.
+tell two times apart. If the log has UTC offsets, networks see local phases, so weeks are local here
+too.
 """
 
 import dataclasses
@@ -17,19 +17,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.times import DAY, HOUR, WEEK
+from siren_rope_jax.base.times import DAY, HOUR, WEEK, start_of_week
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.models.ranker import Ranker
-from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.rotation.encoding import Signals
+from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.style import COLOURS, figure
 from siren_rope_jax.training.trained import TrainedRun
 
 Attention = Literal["trunk", "last"]
-"""The trunk's first attention, or the one after the trunk, whose angles are its own."""
-
-_MONDAY = 4 * DAY  # 1970-01-05 was the first Monday
+"""The attentions of the trunk, or the one after the trunk, whose angles are its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Analysis:
 
     Attributes:
       attention: which one.
-      utc_offset: local time minus UTC, in seconds, as at most events; None: the log has none, and
-        weeks are those of UTC.
+      utc_offset: local time minus UTC, in seconds, that most events have; None: the log has no
+        offsets, and weeks are those of UTC.
       hours: [N] hours since Monday 00:00, over the last whole week of training.
       angles: [N, P] radians, of the first head, less their mean.
       kernel: [168, 168] K between the hours of that week.
@@ -68,12 +65,12 @@ class Analysis:
 
 
 def default_attention(run: TrainedRun) -> Attention:
-    """The last one where a retriever has it, which names items again; else the trunk's."""
-    return "last" if isinstance(run.model, Retriever) and run.model.config.repeat else "trunk"
+    """The last one of a model that names items of the history again; else the trunk's."""
+    return LAST if getattr(run.config.model, "repeat", False) else TRUNK
 
 
 def usual_offset(log: PreparedLog) -> int | None:
-    """Local time minus UTC at most events, in seconds; None: the log does not say."""
+    """The most frequent difference between local time and UTC, in seconds; None: unknown."""
     if not log.schema.has_utc_offset:
         return None
     offsets, counts = np.unique(log.events().rows["utc_offset"], return_counts=True)
@@ -89,15 +86,16 @@ def time_angles(
       UserError: the model has no last attention.
     """
     model = run.model
-    has_last = model.config.repeat if isinstance(model, Retriever) else model.config.late_fusion
-    if attention == "last" and not has_last:
-        raise UserError(
-            f"attention 'last': {run.config.variant} has none (it comes with model.repeat of a "
-            "retriever, model.late_fusion of a ranker); choose 'trunk'"
-        )
 
-    def encode(module: Ranker | Retriever, signals: Signals) -> Array:
-        return module.encoding(signals)[-1 if attention == "last" else 0][..., 0, :]
+    def encode(module: Any, signals: Signals) -> Array:
+        angles = module.trunk.encoding(signals)
+        if attention not in angles:
+            raise UserError(
+                "attention",
+                f"{run.config.variant} has no {attention!r} (it comes with model.repeat of a "
+                f"retriever, model.late_fusion of a ranker); choose {TRUNK!r}",
+            )
+        return angles[attention][..., 0, :]
 
     @jax.jit
     def apply(params: Any, signals: Signals) -> Any:
@@ -105,7 +103,7 @@ def time_angles(
 
     def theta(seconds: np.ndarray) -> Array:
         zeros = jnp.zeros(seconds.shape, jnp.int32)
-        categories = {name: zeros for name in model.inputs.categories}
+        categories = {name: zeros for name in model.data.categories}
         time = jax.device_put(Time.from_seconds(seconds, utc_offset))
         return apply(run.params, Signals(zeros, time, categories))
 
@@ -132,11 +130,12 @@ def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
     utc_offset = usual_offset(run.log)
     shift = utc_offset or 0
     theta = time_angles(run, attention, shift)
-    end = run.log.schema.train_end + shift - _MONDAY
-    monday = end - end % WEEK - WEEK + _MONDAY - shift
+    monday = start_of_week(run.log.schema.train_end + shift) - WEEK - shift
     weeks = min((monday + WEEK - run.log.schema.train_start) // WEEK, 8)
     if weeks < 1:
-        raise UserError(f"{run.log.path}: the training split spans no whole week, Monday to Sunday")
+        raise UserError(
+            run.log.path, "the training split does not span a whole week, Monday to Sunday"
+        )
     week = monday + np.arange(0, WEEK, HOUR // 4)
     angles = np.asarray(theta(week))
     hourly = jnp.asarray(angles[::4])

@@ -1,10 +1,10 @@
-"""Which hours of the past a retriever names items of, at every hour of a request.
+"""At each hour of a request, the past events of which hours does a retriever choose?
 
 The last attention of a model with `repeat` says which events of the history name their items again.
-Here its weights at real requests are summed by the hours of the request and of the events, and set
-against an attention that finds all events alike. Their ratio is the *lift*: 1 everywhere for a
-model that does not care for the hour. Beside it stands what the users did: the same for the earlier
-events that have the item which came.
+Here its weights at real requests are summed by the hours of the request and of the events, and
+compared with an attention that weighs all events equally. Their ratio is the *lift*: 1 everywhere
+for a model that ignores the hour. Beside it stands what the users did: the same for the earlier
+events with the item that came.
 """
 
 import dataclasses
@@ -19,13 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 from matplotlib.colors import LogNorm
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.times import HOUR
-from siren_rope_jax.models.attention import causal_mask
+from siren_rope_jax.base.times import hour_of_week
 from siren_rope_jax.models.batch import NextItemBatch
-from siren_rope_jax.models.retriever import Retriever
+from siren_rope_jax.models.relation import Visibility
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.style import figure
-from siren_rope_jax.training.mesh import on_host_one_late, place_batch
+from siren_rope_jax.training.mesh import fetch_one_behind, place_batch
 from siren_rope_jax.training.trained import TrainedRun
 
 HOURS = np.arange(7 * 24)
@@ -102,15 +101,17 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
     Raises:
       UserError: the model has no last attention that names items.
     """
-    if not (isinstance(run.model, Retriever) and run.model.config.repeat):
-        raise UserError(f"{run.config.variant}: only a retriever with model.repeat names items")
+    if not getattr(run.config.model, "repeat", False):
+        raise UserError(
+            "run", f"{run.config.variant}: only a retriever with model.repeat names items again"
+        )
 
     @jax.jit
     def sums(params: Any, batch: NextItemBatch) -> tuple[HourSums, HourSums]:
         result: Any = run.model.apply({"params": params}, batch)
-        request, event = hour_of_week(batch.request_time), hour_of_week(batch.time)
+        request, event = _hour_of_week(batch.request_time), _hour_of_week(batch.time)
         request = jnp.where(batch.event >= 0, request, -1)
-        past_BxLxL = causal_mask(batch.segment)[:, 0] & (event >= 0)[:, None, :]
+        past_BxLxL = Visibility(batch.segment).mask()[:, 0] & (event >= 0)[:, None, :]
         same_BxLxL = batch.target[:, :, None] == batch.categorical[:, None, :, 0]
         same_BxLxL &= batch.target[:, :, None] > 0
         weights = result.repeat.weight, same_BxLxL.astype(jnp.float32)
@@ -118,20 +119,19 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
         return model, users
 
     def batches() -> Iterator[Any]:
-        for batch in run.objective.batches.evaluation("validation"):
-            yield sums(run.params, place_batch(batch, run.mesh))
+        for batch in run.setup.batches.evaluation("validation"):
+            yield sums(run.params, place_batch(batch, run.setup.mesh))
 
     total = np.zeros((2, 2, len(HOURS), len(HOURS)))  # float64: many small numbers
-    for part in on_host_one_late(batches()):
+    for part in fetch_one_behind(batches()):
         total += np.asarray(part)
     return AttendedHours(HourSums(*total[0]), HourSums(*total[1]))
 
 
-def hour_of_week(time: Time) -> Int[Array, "..."]:
+def _hour_of_week(time: Time) -> Int[Array, "..."]:
     """0..167 from local Monday 00:00; -1 where there is no time."""
     local = time.local
-    weekday = (local.day + 3) % 7  # 1970-01-01 was a Thursday
-    return jnp.where(time.known, weekday * 24 + local.second // HOUR, -1)
+    return jnp.where(time.known, hour_of_week(local.day, local.second), -1)
 
 
 def hour_sums(

@@ -1,64 +1,38 @@
-"""Pictures that are alike for every kind of model: learning, by group, side by side, gates.
+"""Plots for every kind of model: learning curves, metrics by group and by model, gates.
 
-Every function writes one PNG and returns its path. Runs come as `models`: name -> the runs of its
-training seeds. With several seeds, lines are means and the shades or bars around them +- one
-standard deviation.
+Every plotting function writes one PNG and returns its path. `models` maps a model's name to the
+runs of its training seeds. With several seeds, a line is the mean over them, and the shade or bar
+around it is one standard deviation either way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from siren_rope_jax.evaluation.slices import FIRST_EVENT, GAPS
+from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.studies.style import LINES, band, colour, figure, legend_below
 
-FEW = 50  # a group of fewer events has too noisy a metric to draw
-_FAR = 1.5  # a baseline so many times the models' range away would hide their differences
-_MANY = 5  # shades of more models hide each other
+FEW = 50  # with fewer events, the metric of a group is too noisy to draw
+_FAR = 1.5  # a baseline further away, in ranges of the models, would hide their differences
+_MANY = 5  # the shades of more models would hide each other
 
 Metrics = Sequence[Mapping[str, Any]]  # the lines of a metrics.jsonl
 Result = Mapping[str, Any]  # a result.json
 Models = Mapping[str, Sequence[Result]]
 
 
-class Album(NamedTuple):
-    """Where the pictures of one data set go, and their headings.
-
-    Attributes:
-      directory: of the files.
-      stem: what their names begin with.
-      dataset: its name.
-      split: that was evaluated.
-      seeds: most training seeds of a model.
-    """
-
-    directory: Path
-    stem: str
-    dataset: str
-    split: str
-    seeds: int
-
-    def path(self, what: str) -> Path:
-        """The file of one picture."""
-        return self.directory / f"{self.stem}{what}.png"
-
-    def title(self, what: str, of_training: bool = False) -> str:
-        """The heading of a picture of the evaluation, or of the training."""
-        where = self.dataset if of_training else f"{self.dataset}, {self.split} split"
-        return f"{where}: {what} ({self.seeds} {'seeds' if self.seeds > 1 else 'seed'})"
-
-
 class Panel(NamedTuple):
-    """One of the metrics that a picture shows beside each other.
+    """One metric in a picture of several.
 
     Attributes:
-      title: above it.
+      title: of the panel.
       label: of the metric's axis.
-      path: keys of the metric in a result. Without the first one they lead to it in each of the
-        result's baselines and groups too, and beside it there is a "count".
+      path: keys of the metric in a result. Without the first key, it is also the path within each
+        of the result's baselines and groups, which have a "count" beside the metric. Of a learning
+        curve, the single key in metrics.jsonl.
     """
 
     title: str
@@ -66,44 +40,8 @@ class Panel(NamedTuple):
     path: tuple[str, ...]
 
 
-class Curve(NamedTuple):
-    """A metric of the validations, by its key in metrics.jsonl."""
-
-    title: str
-    label: str
-    key: str
-
-
-class Slicing(NamedTuple):
-    """A way to group events.
-
-    Attributes:
-      name: in a result's slices.
-      groups: in order.
-      label: of their axis.
-    """
-
-    name: str
-    groups: Sequence[str]
-    label: str
-
-
-def by_hour(models: Models) -> Slicing:
-    """By hour of day."""
-    return Slicing("hour", [str(hour) for hour in range(24)], time_label(models, "hour of day"))
-
-
-BY_GAP = Slicing("gap", [*(name for name, _ in GAPS), FIRST_EVENT], "time since the last event")
-
-
-def time_label(models: Models, what: str) -> str:
-    """An axis of hours or days: local ones, or those of UTC where the log has no offsets."""
-    local = next(iter(models.values()))[0]["has_utc_offset"]
-    return f"local {what}" if local else f"{what} (UTC)"
-
-
 def lookup(numbers: Mapping[str, Any], path: Sequence[str]) -> float:
-    """A number in nested dicts; nan where there is none."""
+    """A number in nested dicts; NaN if it is missing or None."""
     value: Any = numbers
     for key in path:
         value = (value or {}).get(key)
@@ -113,18 +51,18 @@ def lookup(numbers: Mapping[str, Any], path: Sequence[str]) -> float:
 def leaves(
     runs: Sequence[Result], slicing: str, groups: Sequence[str], path: Sequence[str]
 ) -> np.ndarray:
-    """One number of every run and group [S, G]; nan where there is none."""
+    """One number of every run and group, [S, G]; NaN if it is missing."""
     parts = [run["slices"][slicing] for run in runs]
     return np.array([[lookup(part, [g, *path]) for g in groups] for part in parts], np.float64)
 
 
 def learning_curves(
-    path: Path, models: Mapping[str, Sequence[Metrics]], curves: Sequence[Curve], title: str
+    path: Path, models: Mapping[str, Sequence[Metrics]], curves: Sequence[Panel], title: str
 ) -> Path | None:
-    """Training loss and metrics of the validations over optimizer steps.
+    """Training loss and validation metrics over optimizer steps.
 
     Returns:
-      None, and writes nothing, when nothing is known of any run's training.
+      None, without writing a file, if no run has training metrics.
     """
     if not any(run for runs in models.values() for run in runs):
         return None
@@ -134,7 +72,7 @@ def learning_curves(
             if len(steps):
                 band(axes[0, 0], steps, _smooth(loss), name, colour(i))
             for ax, curve in zip(axes[0, 1:], curves, strict=True):
-                _validations(ax, runs, curve.key, name, i)
+                _validations(ax, runs, curve.path[-1], name, i)
         axes[0, 0].set(title="training", ylabel="loss (nats)")
         for ax, curve in zip(axes[0, 1:], curves, strict=True):
             ax.set(title=curve.title, ylabel=curve.label)
@@ -145,10 +83,10 @@ def learning_curves(
 
 
 def gates(path: Path, models: Mapping[str, Sequence[Metrics]], title: str) -> Path | None:
-    """What the learned gates do over training: every "gate/..." value of the validations.
+    """The learned gates over optimizer steps: every "gate/..." value of the validations.
 
     Returns:
-      None, and writes nothing, when no model has a gate.
+      None, without writing a file, if no model has a gate.
     """
     lines = [line for runs in models.values() for run in runs for line in run]
     names = sorted({key for line in lines for key in line if "gate/" in key})
@@ -164,34 +102,35 @@ def gates(path: Path, models: Mapping[str, Sequence[Metrics]], title: str) -> Pa
     return path
 
 
-def tells_apart(models: Models, slicing: Slicing) -> bool:
-    """Whether the events are of more than one group; of whole days' times there is one hour."""
-    some = next(iter(models.values()))[0]["slices"][slicing.name]
-    return sum(group in some for group in slicing.groups) > 1
-
-
 def by_group(
     path: Path,
     models: Models,
     panels: Sequence[Panel],
-    slicing: Slicing,
+    slicing: str,
     title: str,
     baseline: str = "",
-) -> Path:
-    """Metrics by group, where there are 50 events, over the numbers of events.
+) -> Path | None:
+    """Metrics by group, of groups with at least 50 events, above the number of events.
 
-    With the name of a baseline among several models, the differences to it stand between, taken
-    seed by seed. The lines of more than 5 models have no shades.
+    The axis goes from the first to the last group of `SLICES[slicing]` that has events. If
+    `baseline` names one of several models, a middle row shows the differences to it, taken seed by
+    seed. With more than 5 models, lines have no shades.
+
+    Returns:
+      None, without writing a file, if fewer than two groups have events.
     """
-    x, groups = np.arange(len(slicing.groups)), slicing.groups
     some = next(iter(models.values()))
+    groups = _span(SLICES[slicing].groups, some[0]["slices"][slicing])
+    if len(groups) < 2:
+        return None
+    x = np.arange(len(groups))
     compared = baseline in models and len(models) > 1
     styles = {m: colour(i) | {"marker": ".", "markersize": "4"} for i, m in enumerate(models)}
     with figure(path, title, 2 + compared, len(panels), 3.8, 2.3) as (picture, axes):
         for column, panel in zip(axes.T, panels, strict=True):
             own = panel.path[1:]
-            counts = leaves(some[:1], slicing.name, groups, [*own[:-1], "count"])[0]
-            values = {name: leaves(r, slicing.name, groups, own) for name, r in models.items()}
+            counts = leaves(some[:1], slicing, groups, [*own[:-1], "count"])[0]
+            values = {name: leaves(r, slicing, groups, own) for name, r in models.items()}
             rows = [values, _changes(values, models, baseline)] if compared else [values]
             for ax, lines in zip(column, rows, strict=False):
                 for name, seeds in lines.items():
@@ -203,16 +142,23 @@ def by_group(
                 column[1].axhline(0, linewidth=1, color=styles[baseline]["color"])
                 column[1].set_ylabel(f"difference to {baseline}")
             column[-1].bar(x, np.nan_to_num(counts), color="#BBBBBB")
-            column[-1].set(xlabel=slicing.label, ylabel="events")
+            axis = SLICES[slicing].title(some[0]["has_utc_offset"])
+            column[-1].set(xlabel=axis, ylabel="events")
             _name_groups(column[-1], groups)
         legend_below(picture)
     return path
 
 
+def _span(groups: Sequence[str], present: Collection[str]) -> Sequence[str]:
+    """The groups from the first to the last that is present."""
+    at = [i for i, group in enumerate(groups) if group in present]
+    return groups[at[0] : at[-1] + 1] if at else ()
+
+
 def _changes(
     values: Mapping[str, np.ndarray], models: Models, baseline: str
 ) -> dict[str, np.ndarray]:
-    """Values [S, G] of the other models minus the baseline's, of the seeds that both have."""
+    """Values [S, G] of the other models minus the baseline's, for the seeds that both have."""
     theirs = dict(zip((run["seed"] for run in models[baseline]), values[baseline], strict=True))
     pairs = {
         name: [
@@ -226,16 +172,17 @@ def _changes(
     return {name: np.stack(rows) for name, rows in pairs.items() if rows}
 
 
-def side_by_side(path: Path, models: Models, panels: Sequence[Panel], title: str) -> Path:
-    """Metrics of every model (dots: seeds; mark and bar: mean and deviation).
+def side_by_side(path: Path, models: Models, grid: Sequence[Sequence[Panel]], title: str) -> Path:
+    """Metrics of every model: dots for seeds, a diamond and a bar for mean and deviation.
 
-    The baselines of the results stand as coloured vertical lines, or, where they are so far away
-    that they would hide how the models differ, as numbers below.
+    The results' baselines are coloured vertical lines, or, if they are so far away that they would
+    hide the differences between models, numbers below the axis.
     """
+    shape = len(grid), len(grid[0])
     height = 1.5 + 0.28 * len(models)
     floors = next(iter(models.values()))[0]["baselines"]
-    with figure(path, title, 1, len(panels), 3.6, height) as (picture, axes):
-        for ax, panel in zip(axes[0], panels, strict=True):
+    with figure(path, title, *shape, 3.6, height, sharex="none") as (picture, axes):
+        for ax, panel in zip(axes.flat, [panel for row in grid for panel in row], strict=True):
             values = [np.array([lookup(r, panel.path) for r in runs]) for runs in models.values()]
             for i, seeds in enumerate(values):
                 ax.plot(seeds, np.full(len(seeds), i), "o", color="black", markersize=3, alpha=0.4)
@@ -246,7 +193,7 @@ def side_by_side(path: Path, models: Models, panels: Sequence[Panel], title: str
             lines = {name: lookup(floor, panel.path[1:]) for name, floor in floors.items()}
             far = _draw_baselines(ax, lines, np.concatenate(values))
             ax.set(title=panel.title, xlabel="\n".join([panel.label, *far]))
-            ax.set_yticks(range(len(models)), list(models) if ax is axes[0, 0] else [])
+            ax.set_yticks(range(len(models)), list(models) if ax in axes[:, 0] else [])
             ax.set_ylim(len(models) - 0.4, -0.6)
             ax.grid(axis="y", visible=False)
         legend_below(picture, least=1)
@@ -254,10 +201,10 @@ def side_by_side(path: Path, models: Models, panels: Sequence[Panel], title: str
 
 
 def _draw_baselines(ax: Axes, baselines: Mapping[str, float], models: np.ndarray) -> list[str]:
-    """Draws what is near the models' values; returns in words what is not."""
+    """Draws the baselines near the models' values; returns the others as text."""
     low, high = np.nanmin(models, initial=np.inf), np.nanmax(models, initial=-np.inf)
     if not high > low:
-        low, high = -np.inf, np.inf  # one model alone: everything is near
+        low, high = -np.inf, np.inf  # a single value: every baseline counts as near
     reach = _FAR * (high - low)
     left, right = [], []
     for j, (name, value) in enumerate(baselines.items()):
@@ -286,15 +233,15 @@ def _validations(ax: Axes, runs: Sequence[Metrics], key: str, name: str, index: 
 
 
 def _series(runs: Sequence[Metrics], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values [S, X] of one key at the steps that all runs have."""
+    """The steps that all runs have, and the values [S, X] of one key at these steps."""
     each = [{m["step"]: m[key] for m in run if m.get("kind") == kind and key in m} for run in runs]
     steps = sorted(set.intersection(*(set(values) for values in each))) if each else []
     return np.array(steps), np.array([[values[s] for s in steps] for values in each], float)
 
 
-def _smooth(values: np.ndarray, points: int = 100) -> np.ndarray:
-    """Centred running mean over about a hundredth of the last axis, for noisy training losses."""
-    half = values.shape[-1] // points // 2
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Centred running mean over about 1 % of the last axis, for noisy training losses."""
+    half = values.shape[-1] // 100 // 2
     if half == 0:
         return values
     total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=-1)

@@ -1,4 +1,4 @@
-"""Which runs can be compared: those that are evaluated alike, on the same log."""
+"""Which runs can be compared: those that were evaluated in the same way on the same log."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,39 +7,41 @@ from typing import Any
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
 
-CONFIG_KEYS = ("config.task", "config.filter_seen", "config.data.target_task")
-"""Dotted: what of a run's config decides how it is evaluated, where it has such keys."""
+CONFIG_KEYS = ("config.kind", "config.filter_seen", "config.data.target_task")
+"""The keys of a run's config that decide how it is evaluated; not every config has all of them."""
 RUN_KEYS = (*CONFIG_KEYS, "version", "split", "protocol", "catalogue", "log.fingerprint")
-"""Likewise of a finished run, as `finished_run` says."""
+"""The same for the values that `finished_run` returns."""
+
+
+class Unfinished(UserError):
+    """A directory that is not that of a finished run."""
 
 
 def finished_run(workdir: Path) -> dict[str, Any]:
-    """What result.json holds, and "log": {"fingerprint"}, from data.json.
+    """The content of result.json, and "log": the content of data.json.
 
     Raises:
-      UserError: a file of a finished run is missing or damaged, or its training has not ended.
+      Unfinished: a file of a finished run is missing, or its training has not ended.
+      UserError: a file is damaged.
     """
     for name in ("result.json", "predictions.parquet", "data.json"):
         if not (workdir / name).is_file():
-            raise UserError(f"{workdir}: no {name}; this is not the directory of a finished run")
+            raise Unfinished(workdir, f"is not the directory of a finished run: {name} is missing")
     result, log = (read_json(workdir / name) for name in ("result.json", "data.json"))
     if not result.get("training_ended"):
-        raise UserError(f"{workdir}: its training was interrupted; let train.py finish it first")
+        raise Unfinished(workdir, "its training was interrupted; let train.py finish it first")
     return {**result, "log": log}
 
 
-def check_alike(
-    values: Mapping[str, Mapping[str, Any]], keys: Iterable[str], where: str = ""
-) -> None:
-    """Refuses what differs from the first at a key.
+def check_alike(values: Mapping[str, Mapping[str, Any]], keys: Iterable[str]) -> None:
+    """Refuses what differs from the first in the value of a key.
 
     Args:
-      values: what they are called in messages -> nested values, such as `finished_run`.
-      keys: dotted; absent ones count as None.
-      where: begins the message.
+      values: name for messages -> nested values, such as those of `finished_run`.
+      keys: dotted; an absent one counts as None.
 
     Raises:
-      UserError: two differ; the first such key and both values are named.
+      UserError: two differ; it is about the first such key and names both values.
     """
     (first, theirs), *others = values.items()
     for name, own in others:
@@ -47,7 +49,7 @@ def check_alike(
             a, b = _value(own, key), _value(theirs, key)
             if a != b:
                 raise UserError(
-                    f"{where}{key} is {a!r} of {name} and {b!r} of {first}; they cannot be compared"
+                    key, f"is {a!r} for {name} but {b!r} for {first}; they cannot be compared"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Trains many runs, one after the other or several at a time, each on its share of the cores."""
+"""Trains many runs, one after another or several at a time on separate CPU cores."""
 
 import multiprocessing
 import os
@@ -18,24 +18,39 @@ import jax
 from siren_rope_jax import __version__
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.evaluation.evaluate import headline, train_and_evaluate
+from siren_rope_jax.evaluation.evaluate import evaluate_run, headline
 from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.loop import fit
 
 Train = Callable[[ExperimentConfig, Path], Any]
 ERROR_FILE = "error.txt"
 
 
+def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
+    """Trains (or goes on training) a run, and evaluates its best checkpoint on the test split.
+
+    Returns:
+      what result.json holds.
+
+    Raises:
+      UserError: as `fit`.
+    """
+    fit(config, workdir)
+    return evaluate_run(workdir)
+
+
 def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
     """Trains the runs that are not finished, `jobs` at a time.
 
-    A run that fails, even one whose process dies, does not stop the others; its traceback is in
-    error.txt in its directory, until it is tried again.
+    A run that fails, even one whose process dies, does not stop the others. Its traceback stays in
+    error.txt in its directory until the run is tried again.
 
     Args:
       runs: as planned.
-      jobs: at a time, each in a process of its own; 1 trains in this process.
-      train: trains and evaluates one config in a directory; importable by name.
+      jobs: number of runs at a time, each in its own process; 1 trains in this process.
+      train: trains and evaluates one config in a directory; a module-level function, because the
+        processes import it by name.
 
     Returns:
       one message per failed run.
@@ -54,7 +69,7 @@ def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> li
 
 
 def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, str | None]]:
-    """Every run with what went wrong, in the order in which they end."""
+    """Every run with its error message, if any, in the order in which they end."""
     if jobs == 1:
         for run in todo:
             yield run, _train_one(run, train)
@@ -86,12 +101,12 @@ def _train_in_process(run: Run, train: Train, share: tuple[list[int], int, str])
         with ProcessPoolExecutor(1, context, _set_up_process, share) as process:
             return process.submit(_train_one, run, train).result()
     except BrokenProcessPool:
-        message = "its process died; was it killed, or out of memory?"
+        message = "its process died; it may have been killed, or have run out of memory"
         return _note_error(run, message, message)
 
 
 def core_shares(jobs: int) -> list[list[int]]:
-    """The CPU cores of each process: disjoint where there are enough, else dealt round."""
+    """The CPU cores of each process: disjoint if there are enough, else shared in turn."""
     cores = available_cores()
     return [cores[job % len(cores) :: jobs] for job in range(jobs)]
 
@@ -104,13 +119,13 @@ def available_cores() -> list[int]:
 
 
 def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
-    """Limits a process to its share of the machine, before JAX looks at it.
+    """Limits a process to its share of the machine, before JAX starts.
 
-    What it compiles it keeps in the folder `compiled` for the others: seeds share their programs.
+    Compiled programs go to the folder `compiled`, because runs that differ in the seed share them.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    # Of a GPU's memory, of which JAX otherwise takes three quarters at once, for every process.
+    # Otherwise every process would reserve three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(round(0.9 / jobs, 2)))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", compiled)
@@ -124,7 +139,7 @@ def _train_one(run: Run, train: Train) -> str | None:
         write_json(run.workdir / "machine.json", {"machine": machine()})
     except UserError as error:
         return _note_error(run, str(error), traceback.format_exc())
-    except Exception as error:  # whatever it is, other runs may do without it
+    except Exception as error:  # whatever went wrong, the other runs can go on
         first_line = next(iter(str(error).splitlines()), "")
         message = f"{type(error).__name__}: {first_line} (see {run.workdir / ERROR_FILE})"
         return _note_error(run, message, traceback.format_exc())
@@ -139,7 +154,7 @@ def _note_error(run: Run, message: str, text: str) -> str:
 
 
 def machine() -> str:
-    """Kind of CPU, number of cores, the accelerator if JAX uses one, and versions."""
+    """The CPU model, the number of cores, the accelerator if JAX uses one, and versions."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

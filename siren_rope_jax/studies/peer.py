@@ -1,7 +1,7 @@
-"""Another library's SASRec on a prepared log, measured as a run of this one.
+"""RecTools' SASRec on a prepared log, the "peer", evaluated like a run of this library.
 
-RecTools trains in a Python of its own (`rectools_sasrec.py` says why) and hands over the vectors
-of items and queries; ranks, metrics and files then come from the same code as a run's.
+RecTools trains in a separate Python environment (`rectools_sasrec.py` says why) and returns the
+vectors of items and queries. Ranks, metrics and files come from the same code as for other runs.
 """
 
 import hashlib
@@ -19,32 +19,33 @@ from siren_rope_jax import __version__
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.files import read_json, write_json
-from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.metrics.bootstrap import Interval, difference
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.models.item_ranks import rank_targets
-from siren_rope_jax.studies.bootstrap import Interval, difference
 from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
-from siren_rope_jax.studies.retrieval_bootstrap import read_ranks, resample
-from siren_rope_jax.training.retrieval_scoring import QUERIES_AT_ONCE, Ranked, seen_items
+from siren_rope_jax.studies.predictions import read_predictions
+from siren_rope_jax.training.kinds.retrieval import Retrieval
+from siren_rope_jax.training.rank_scorer import QUERIES_AT_ONCE, Ranked, seen_items
 
 _SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
-_KEYS = (*RUN_KEYS, "config.data.length")  # what a comparison of both has in common
+_KEYS = (*RUN_KEYS, "config.data.length")  # what compared runs must agree on
 _NEEDED = ("rectools", "pytorch_lightning", "torch")
 
 
 @dataclass(frozen=True)
 class SasRecConfig:
-    """Arguments of RecTools' SASRecModel, by its names and with its defaults.
+    """Arguments of RecTools' SASRecModel, with its names and defaults.
 
     Attributes:
       n_blocks, n_heads, n_factors, dropout_rate: of the model.
-      session_max_len: events of a history.
+      session_max_len: number of events in a history.
       loss: over all items ("softmax"), or over the target and `n_negatives` others.
       n_negatives, gbce_t: of the sampled losses.
-      lr, batch_size: of the training; a row of a batch is one user.
+      lr, batch_size: of the training; each row of a batch is one user.
     """
 
     n_blocks: int = 2
@@ -64,12 +65,12 @@ class PeerConfig:
     """RecTools' SASRec on a log.
 
     Attributes:
-      log: directory of a prepared log, split by leaving one out.
-      model: of RecTools.
-      epochs: at most; the one of the best validation NDCG@10 is kept.
-      patience: epochs without a better one before stopping.
+      log: directory of a prepared log with a leave-one-out split.
+      model: the model's arguments.
+      epochs: at most; the epoch with the best validation NDCG@10 is kept.
+      patience: epochs without improvement before training stops.
       seed: of everything random.
-      filter_seen: whether items that a user has had before are no candidates in the evaluation.
+      filter_seen: whether the evaluation leaves out items that the user had before.
     """
 
     log: str
@@ -85,21 +86,22 @@ class PeerConfig:
 
 
 def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
-    """Trains the peer, unless `workdir` holds what came of it, and evaluates it as a run.
+    """Trains the peer, unless `workdir` holds its trained vectors, and evaluates it like a run.
 
     Args:
-      config: what to train on what.
-      python: an interpreter that has RecTools.
-      workdir: gets predictions.parquet and result.json of the test split, and data.json, as a
-        run's are.
+      config: of the peer.
+      python: an interpreter with RecTools.
+      workdir: receives the files of a run: predictions.parquet and result.json of the test split,
+        and data.json.
 
     Returns:
-      what result.json holds: as a run's, and "validation", the metrics of that split, and "peer",
-      what RecTools says of the training. There is no NLL: scores need not be log-probabilities.
+      the content of result.json: that of a run, "validation", the metrics of that split, and
+      "peer", RecTools' account of the training. There is no NLL, because the scores need not be
+      log-probabilities.
 
     Raises:
-      UserError: the log is not split by leaving one out, there is no RecTools, its training
-        failed, or `workdir` is neither empty nor of this peer.
+      UserError: the log has no leave-one-out split, RecTools is missing, its training failed, or
+        `workdir` is neither empty nor from the same settings.
     """
     log = _open_log(config)
     _train(config, log, python, workdir)
@@ -122,7 +124,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
     )
     outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
     outcome["peer"] = fitted
-    write_predictions(workdir, evaluated, "retrieval")
+    write_predictions(workdir, evaluated, Retrieval)
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     write_json(workdir / "result.json", outcome)
     return outcome
@@ -132,24 +134,20 @@ def _open_log(config: PeerConfig) -> PreparedLog:
     log = PreparedLog.open(config.log)
     if log.schema.protocol != "leave_one_out":
         raise UserError(
-            f"{config.log}: is split by time; the peer takes a log that was prepared with "
-            "--config.split.kind=leave_one_out"
+            "config.log",
+            f"{config.log} is split by time; prepare it with --config.split.kind=leave_one_out",
         )
     return log
 
 
 def _as_experiment(config: PeerConfig) -> dict[str, Any]:
-    """The config as a run's result.json holds it."""
+    """The config in the form of a run's result.json."""
     return {
-        "task": "retrieval",
+        "kind": Retrieval.name,
         "variant": "rectools_sasrec",
         "seed": config.seed,
         "filter_seen": config.filter_seen,
-        "data": {
-            "path": config.log,
-            "target_task": "",
-            "length": config.model.session_max_len,
-        },
+        "data": {"path": config.log, "target_task": "", "length": config.model.session_max_len},
         "model": {"query_time": None, **asdict(config.model)},
         "epochs": config.epochs,
         "patience": config.patience,
@@ -157,40 +155,39 @@ def _as_experiment(config: PeerConfig) -> dict[str, Any]:
 
 
 def peer_events(log: PreparedLog, longest: int) -> dict[str, np.ndarray]:
-    """What RecTools learns from and is asked about: events.npz of `rectools_sasrec.py`.
+    """RecTools' training and evaluation events: the content of events.npz (`rectools_sasrec.py`).
 
     Args:
       log: the log.
-      longest: events of a history that the model reads at once.
+      longest: number of events in a history of the model.
     """
     item, events = log.schema.categorical[0], log.events()
     ids, split = item.known_ids(events.rows[f"categorical/{item.name}"]), events.rows["split"]
-    learnt = np.flatnonzero((split == TRAIN) & (ids > 0))
-    session, place = sessions(events.user[learnt], longest)
+    training = np.flatnonzero((split == TRAIN) & (ids > 0))
+    session, place = sessions(events.user[training], longest)
     return {
         "user": events.user,
         "item": ids,
         "split": split,
         "session": session,
-        "session_item": ids[learnt][place],
+        "session_item": ids[training][place],
     }
 
 
 def sessions(
     user: Int[np.ndarray, " N"], longest: int
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
-    """Cuts histories into sessions that ask for every event but a user's first exactly once.
+    """Cuts histories into sessions in which every event but a user's first is a target once.
 
-    RecTools learns from the last events of a user only; from these sessions, taken for users, it
-    learns from all. Each has at most `longest` events to ask for, and one more before them.
+    RecTools learns from the last events of each user alone. Given these sessions as users, it
+    learns from all events. A session has at most `longest` targets and one event before them.
 
     Args:
-      user: of each event; a user's stand together, oldest first.
+      user: of each event; the events of a user are adjacent, oldest first.
       longest: at least 1.
 
     Returns:
-      the number of each session's events, and which events they are, session after session, oldest
-      first.
+      the session's number and the index in `user` of every event, session by session, oldest first.
     """
     pieces = []
     for own in np.split(np.arange(len(user)), np.flatnonzero(np.diff(user)) + 1):
@@ -207,20 +204,20 @@ def rank(
     items: Float[np.ndarray, "V D"],
     filter_seen: bool,
 ) -> Ranked:
-    """Ranks the items of a split's events as `RankScorer` does, by given vectors.
+    """Ranks the targets of a split's events as `RankScorer` does, but by given vectors.
 
     Args:
       log: the log.
-      split: which of its events to rank.
+      split: name of the split.
       query: one per event of the split, in order.
       items: by id; row 0 is not ranked.
-      filter_seen: leaves out items that the user had before.
+      filter_seen: whether to leave out items that the user had before.
 
     Returns:
-      NaN for every NLL.
+      the ranks, with NaN for every NLL.
 
     Raises:
-      ValueError: shapes that do not fit the log.
+      ValueError: the shapes do not fit the log.
     """
     item, asked = log.schema.categorical[0], log.events(split)
     target = item.known_ids(asked.rows[f"categorical/{item.name}"])
@@ -240,15 +237,15 @@ def rank(
 
 
 def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
-    """Refuses runs that the peer cannot be compared with; it need not have trained yet.
+    """Refuses runs that cannot be compared with the peer, which need not be trained yet.
 
     Args:
       ours: directories of finished runs.
       config: of the peer.
 
     Raises:
-      UserError: one is not finished, reads histories of another length, or was evaluated otherwise
-        or on another log; or as `compare` of the log.
+      UserError: a run is not finished, uses histories of another length, or was evaluated in
+        another way or on another log; or the log has no leave-one-out split.
     """
     log = _open_log(config)
     peer = {
@@ -263,24 +260,27 @@ def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
 
 
 def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
-    """By how much runs of this library are better, a mean over them, with paired 95 % intervals.
+    """The metrics of this library's runs, averaged, minus the peer's, with paired 95 % intervals.
 
     Args:
-      ours: directories of finished runs, one per seed.
+      ours: directories of finished runs, one per seed; at least one.
       peer: directory of the peer.
 
     Raises:
-      UserError: one is not finished, or they were evaluated otherwise or on other events.
+      UserError: a run is not finished, or they were evaluated in different ways or on different
+        events.
     """
     check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
     paths = [path / "predictions.parquet" for path in ours]
     other = peer / "predictions.parquet"
-    a, b = resample(read_ranks(paths, other)), resample(read_ranks([other], paths[0]))
+    columns = Retrieval.resampled("")
+    a = columns.resample(*read_predictions(paths, columns, other))
+    b = columns.resample(*read_predictions([other], columns, paths[0]))
     return {metric: difference(a[metric], b[metric]) for metric in a if metric != "nll"}
 
 
 def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:
-    """Lets RecTools write fit.json and vectors.npz."""
+    """Has RecTools write fit.json and vectors.npz."""
     events = peer_events(log, config.model.session_max_len)
     settings = {
         "trained_with": __version__,
@@ -296,25 +296,27 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
     if path.is_file():
         if read_json(path) != settings:
             raise UserError(
-                f"{workdir} belongs to a peer with other settings, on other data or of another "
-                f"version than siren-rope-jax {__version__}; choose another --workdir, or remove "
-                "this one"
+                workdir,
+                "belongs to a peer with other settings, other data or another version than "
+                f"siren-rope-jax {__version__}; choose another --workdir, or remove this one",
             )
         if (workdir / "fit.json").is_file():
             return
     elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise UserError(f"{workdir} is no empty directory, and no peer's; choose another --workdir")
+        raise UserError(
+            workdir, "is neither an empty directory nor that of a peer; choose another --workdir"
+        )
     _check_python(python)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings)  # first: from here on the directory is this peer's
+    write_json(path, settings)  # first, to mark the directory as this peer's
     np.savez(workdir / "events.npz", **events)  # type: ignore[arg-type]
     done = subprocess.run([python, str(_SCRIPT), str(workdir)], check=False)
     if done.returncode:
-        raise UserError(f"RecTools' training ended with status {done.returncode}; see above")
+        raise UserError(_SCRIPT, f"ended with status {done.returncode}; see its output above")
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of what the arrays hold."""
+    """A hash of the arrays' names, types and contents."""
     found = hashlib.sha256()
     for name, array in arrays.items():
         found.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
@@ -327,10 +329,11 @@ def _check_python(python: str) -> None:
         done = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True)
         missing = done.stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"--python={python} cannot be run: {error}") from error
+        raise UserError("--python", f"{python} cannot be run: {error}") from error
     if missing:
         raise UserError(
-            f"--python={python} has no {', '.join(missing)}; RecTools wants an environment of its "
-            "own (python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'), then "
-            "--python=peer/bin/python"
+            "--python",
+            f"{python} has no {', '.join(missing)}; install RecTools in a separate environment "
+            "(python -m venv peer && peer/bin/pip install 'rectools[torch]==0.19.0'), and give "
+            "--python=peer/bin/python",
         )

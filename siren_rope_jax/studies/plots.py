@@ -2,51 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
-from siren_rope_jax.base.files import of_split, read_json
-from siren_rope_jax.studies import charts, ranking_plots, retrieval_plots
-from siren_rope_jax.studies.charts import Album, Metrics, Models, Result
+from siren_rope_jax.base.files import name_for_split, read_json
+from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
+from siren_rope_jax.studies import calibration, charts
+from siren_rope_jax.studies.charts import Panel, Result
+from siren_rope_jax.training.kinds import kind_of_result
+from siren_rope_jax.training.kinds.kind import Kind, titled, validation_key
 from siren_rope_jax.training.run_log import read_metrics
-
-
-class Kind(Protocol):
-    """The pictures of one kind of model; a module is one."""
-
-    def draw_run(self, directory: Path, result: Result, predictions: pd.DataFrame) -> list[Path]:
-        """Those that make sense for one run alone."""
-
-    def draw_models(
-        self,
-        album: Album,
-        models: Models,
-        lined: Models,
-        logs: Mapping[str, Sequence[Metrics]],
-        baseline: str,
-    ) -> list[Path | None]:
-        """Those that compare models, or show one; None for one that has nothing to show.
-
-        Args:
-          album: where to.
-          models: all of them.
-          lined: those that have a line where each has one.
-          logs: their metrics.jsonl.
-          baseline: as in `draw_models`.
-        """
-
-
-_KINDS: Mapping[str, Kind] = {"ranking": ranking_plots, "retrieval": retrieval_plots}
 
 
 def draw_run(workdir: Path, split: str = "test") -> list[Path]:
     """All pictures of one run on a split, into its plots/, or plots_<split>/ if not of the test."""
-    result, directory = _result(workdir, split), workdir / of_split("plots", split)
-    predictions = pd.read_parquet(workdir / of_split("predictions.parquet", split))
-    alone = _kind(result).draw_run(directory, result, predictions)
+    result, directory = _result(workdir, split), workdir / name_for_split("plots", split)
+    pictures = []
+    if probabilities := _probabilities(kind_of_result(result), result):
+        predictions = pd.read_parquet(workdir / name_for_split("predictions.parquet", split))
+        run = f"{result['variant']}, seed {result['seed']}"
+        title = f"{result['dataset']}, {split} split: reliability of {run}"
+        path = directory / "reliability.png"
+        pictures = [calibration.reliability(path, predictions, probabilities, title)]
     models = {result["variant"]: [workdir]}
-    return [*alone, *draw_models(directory, "", result["dataset"], models, split=split)]
+    return [*pictures, *draw_models(directory, "", result["dataset"], models, split=split)]
 
 
 def draw_models(
@@ -66,23 +47,61 @@ def draw_models(
       name: the data set's, for titles.
       models: name -> work directories of its runs, which are finished.
       baseline: the model that differences are taken to; none if it is not one of them.
-      lines: the models to show where each is a line; none, or none of them there: all.
+      lines: the models to show where each is a line; if empty, or if none of them is there, all.
       split: of the results.
     """
     results = {model: [_result(run, split) for run in runs] for model, runs in models.items()}
     lined = {model: runs for model, runs in results.items() if model in lines} or results
     logs = {m: [read_metrics(run) for run in models[m]] for m in lined}
     first = next(iter(results.values()))[0]
-    album = Album(directory, stem, name, split, max(map(len, models.values())))
-    pictures = _kind(first).draw_models(album, results, lined, logs, baseline)
-    title = album.title("gates over training", of_training=True)
-    pictures.append(charts.gates(album.path("gates"), logs, title))
+    kind, parts = kind_of_result(first), kind_of_result(first).parts(first)
+    seeds = max(map(len, models.values()))
+    of_seeds = f"({seeds} {'seeds' if seeds > 1 else 'seed'})"
+
+    def title(what: str) -> str:
+        return f"{name}, {split} split: {what} {of_seeds}"
+
+    def path(what: str) -> Path:
+        return directory / f"{stem}{what}.png"
+
+    grid = [[_panel(kind, part, metric) for metric in kind.compared] for part in parts]
+    chief = [_panel(kind, part, metric) for part in parts for metric in kind.chief]
+    curves = [_curve(kind, part, metric) for part in parts for metric in kind.chief]
+    scales = [key for key in kind.slices if SLICES[key].is_scale and SLICES[key].groups]
+    pictures = [
+        charts.side_by_side(path("models"), results, grid, title("models and baselines")),
+        *(
+            charts.by_group(path(key), lined, chief, key, title(f"by {SLICES[key].what}"), baseline)
+            for key in scales
+        ),
+    ]
+    if "day" in kind.slices and (probabilities := _probabilities(kind, first)):
+        what = title("calibration by day")
+        pictures.append(calibration.by_day(path("day"), lined, list(probabilities), what))
+    what = f"{name}: learning curves {of_seeds}"
+    pictures.append(charts.learning_curves(path("learning"), logs, curves, what))
+    what = f"{name}: gates over training {of_seeds}"
+    pictures.append(charts.gates(path("gates"), logs, what))
     return [picture for picture in pictures if picture]
 
 
 def _result(workdir: Path, split: str) -> dict[str, Any]:
-    return read_json(workdir / of_split("result.json", split))
+    return read_json(workdir / name_for_split("result.json", split))
 
 
-def _kind(result: Result) -> Kind:
-    return _KINDS[result["config"]["task"]]
+def _panel(kind: type[Kind], part: str, metric: str) -> Panel:
+    own = kind.metrics[metric]
+    within = (part, metric) if part else (metric,)
+    return Panel(titled(part, own.label), own.axis, (kind.measured, *within))
+
+
+def _curve(kind: type[Kind], part: str, metric: str) -> Panel:
+    own = kind.metrics[metric]
+    title = f"validation, {titled(part, own.label)}"
+    return Panel(title, own.axis, (validation_key(part, metric),))
+
+
+def _probabilities(kind: type[Kind], result: Result) -> dict[str, ProbabilityColumns]:
+    """The parts of a result whose predictions are probabilities."""
+    columns = {part: kind.resampled(part) for part in kind.parts(result)}
+    return {part: own for part, own in columns.items() if isinstance(own, ProbabilityColumns)}

@@ -1,23 +1,23 @@
-"""RecTools' SASRec, trained and asked in a Python of its own.
+"""Trains RecTools' SASRec and writes its vectors, in a separate Python environment.
 
     python rectools_sasrec.py DIR
 
-`peer.py` starts it so, because RecTools and JAX need different versions of numpy; nothing of this
-package is imported. The model is RecTools' throughout: its batches, loss and optimiser, and what
-it reads of a history. Only this is added: the parameters kept are those of the epoch with the best
-NDCG@10 on the validation events.
+`peer.py` starts this script, because RecTools and JAX need different versions of numpy. It imports
+nothing of this package. Model, batches, loss, optimiser and the use of the history are RecTools';
+the script adds early stopping, by NDCG@10 on the validation events.
 
-DIR/settings.json: `model`, arguments of SASRecModel; `epochs`, at most; `patience`, epochs without
-a better one before stopping; `seed`; `filter_seen`, whether only items new to the user are ranked.
+DIR/settings.json: `model`, the arguments of SASRecModel; `epochs`, at most; `patience`, epochs
+without improvement before stopping; `seed`; `filter_seen`, whether only items new to the user are
+ranked.
 
-DIR/events.npz, about all N events of a log, a user's oldest first: `user`; `item`, 0 where it is
-outside the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event of
-validation and of test. What is learnt from: `session`, `session_item`, the training events in
-sessions that RecTools takes for users, for of a user it would read the last events only; without
-those outside the catalogue, which it would learn to name.
+DIR/events.npz, on all N events of a log, oldest first within a user: `user`; `item`, 0 if outside
+the catalogue; `split`, 0 train, 1 validation, 2 test. A user has at most one event in each of
+validation and test. Training events: `session`, `session_item`, in sessions that stand in for
+users, because RecTools would use only the last events of a user; without the events outside the
+catalogue, which it would learn to recommend.
 
 DIR/vectors.npz: `items` [V, D] by id, row 0 meaningless; `validation` and `test` [n, D], a query
-for each event of the split, in their order. Scores are inner products.
+for each event of the split, in order. Scores are inner products.
 
 DIR/fit.json: `train_seconds`, `epochs`, `best_epoch`, `parameters`, `versions`.
 """
@@ -44,12 +44,12 @@ _NEVER = -1e9  # the score of an item that RecTools does not know
 
 
 class KeepBest(Callback):
-    """Keeps the parameters of the best epoch; stops when it is long past.
+    """Keeps the parameters of the best epoch, and stops training without improvement.
 
     Attributes:
       state: the parameters.
-      best_epoch: theirs, from 1.
-      seconds: spent in training, without what is done here.
+      best_epoch: their epoch, counted from 1.
+      seconds: spent in training, without this callback.
     """
 
     def __init__(self, events: pd.DataFrame, patience: int, filter_seen: bool) -> None:
@@ -65,16 +65,16 @@ class KeepBest(Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Stops the clock, and looks how good the epoch is."""
+        """Stops the clock and evaluates the epoch."""
         self.seconds += time.perf_counter() - self._started
         epoch, loss = trainer.current_epoch + 1, float(trainer.callback_metrics["train_loss"])
         asked = (self._targets, self._past, self._filter_seen)
         ndcg = validation_ndcg(module, self._items, *asked)
         module.train()
-        told = (
+        line = (
             f"epoch {epoch}: {self.seconds:.0f} s, loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}"
         )
-        print(told, flush=True)
+        print(line, flush=True)
         if ndcg > self._best:
             self._best, self.best_epoch = ndcg, epoch
             parameters = module.torch_model.state_dict()
@@ -84,15 +84,15 @@ class KeepBest(Callback):
 
 
 def read_events(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All events, with their `split`; and those that are learnt from, in sessions for users."""
+    """All events with their `split`, and the training events with their sessions as users."""
     with np.load(directory / "events.npz") as file:
         events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
-        learnt = pd.DataFrame({"user": file["session"], "item": file["session_item"]})
-    return events, learnt
+        training = pd.DataFrame({"user": file["session"], "item": file["session_item"]})
+    return events, training
 
 
 def targets_and_past(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The events of a split, and all earlier ones of their users."""
+    """The events of a split, and all earlier events of their users."""
     number = _SPLITS[split]
     targets = events[events["split"] == number]
     earlier = (events["split"] < number) & events["user"].isin(targets["user"])
@@ -100,7 +100,7 @@ def targets_and_past(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd
 
 
 def dataset_of(events: pd.DataFrame) -> Dataset:
-    """Events as RecTools takes them. It sorts by time: here the place in the log."""
+    """Events in RecTools' format, with the position in the log as the time it sorts by."""
     columns = {
         Columns.User: events["user"],
         Columns.Item: events["item"],
@@ -111,9 +111,10 @@ def dataset_of(events: pd.DataFrame) -> Dataset:
 
 
 def queries(module: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
-    """[n, D]: what the model makes of the events before each target; the last component is 1.
+    """[n, D]: the model's query from the events before each target; the last component is 1.
 
-    RecTools leaves out users none of whose events it knows; theirs is 0, to which all are alike.
+    RecTools leaves out users whose events it does not know at all. Their other components are 0,
+    so that all known items score the same.
     """
     users, preparator = targets["user"].to_numpy(), module.data_preparator
     dataset = preparator.transform_dataset_u2i(dataset_of(past), users)
@@ -128,7 +129,7 @@ def queries(module: Any, targets: pd.DataFrame, past: pd.DataFrame) -> np.ndarra
 def item_vectors(module: Any, items: int) -> np.ndarray:
     """[items + 1, D] by the log's id; the last component is added to the score.
 
-    RecTools knows no item that occurs in sessions of one event only.
+    It is very low for items that RecTools does not know: those in sessions of one event alone.
     """
     with torch.no_grad():
         vectors = module.torch_model.item_model.get_all_embeddings().cpu().numpy()
@@ -143,7 +144,7 @@ def item_vectors(module: Any, items: int) -> np.ndarray:
 def validation_ndcg(
     module: Any, items: int, targets: pd.DataFrame, past: pd.DataFrame, filter_seen: bool
 ) -> float:
-    """NDCG@10 of the targets among all items, or all that their users have not had."""
+    """NDCG@10 of the targets among all items, or among those new to the user."""
     query = torch.from_numpy(queries(module, targets, past))
     target = torch.from_numpy(targets["item"].to_numpy(np.int64))
     seen_item = torch.from_numpy(past["item"].to_numpy(np.int64))
@@ -167,9 +168,9 @@ def validation_ndcg(
 
 
 def main(directory: Path) -> None:
-    """Trains on the events in `directory`, and writes what it found there."""
+    """Trains on the events in `directory` and writes the results there."""
     settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
-    events, learnt = read_events(directory)
+    events, training = read_events(directory)
     seed_everything(settings["seed"], verbose=False)
 
     def trainer() -> Trainer:
@@ -184,7 +185,7 @@ def main(directory: Path) -> None:
         )
 
     model = SASRecModel(**settings["model"], get_trainer_func=trainer)
-    model.fit(dataset_of(learnt))
+    model.fit(dataset_of(training))
     module = model.lightning_model
     (best,) = (c for c in model.fit_trainer.callbacks if isinstance(c, KeepBest))
     module.torch_model.load_state_dict(best.state)
@@ -205,5 +206,5 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # RecTools' own, of its dependencies
+    warnings.simplefilter("ignore")  # from RecTools and its dependencies
     main(Path(sys.argv[1]))

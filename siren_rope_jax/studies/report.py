@@ -3,36 +3,17 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from siren_rope_jax.base.files import replacing, write_json
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.evaluation.protocols import PROTOCOLS
-from siren_rope_jax.evaluation.evaluate import train_and_evaluate
-from siren_rope_jax.studies import plots, ranking_report, retrieval_report
+from siren_rope_jax.metrics.bootstrap import RESAMPLES
 from siren_rope_jax.studies.ablation import Ablation, Run
-from siren_rope_jax.studies.bootstrap import RESAMPLES
-from siren_rope_jax.studies.jobs import Train, execute
-from siren_rope_jax.studies.tables import table
-
-
-class Kind(Protocol):
-    """What is told of a comparison of one kind of models; a module is one."""
-
-    GLOSSARY: str
-
-    def summarize(
-        self, by_variant: Mapping[str, Sequence[Run]], baseline: str, champion: str
-    ) -> dict[str, Any]:
-        """All numbers of one data set's finished runs, "variants" among them."""
-
-    def section(
-        self, data: Mapping[str, Any], baseline: str, champion: str, seeds: int
-    ) -> list[str]:
-        """The Markdown of these numbers; `seeds` is how many there should be."""
-
-
-_KINDS: Mapping[str, Kind] = {"ranking": ranking_report, "retrieval": retrieval_report}
+from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
+from siren_rope_jax.studies.plots import draw_models
+from siren_rope_jax.studies.section import Section
+from siren_rope_jax.studies.summary import Runs, summarize
+from siren_rope_jax.training.kinds import KINDS, kind_of
 
 
 def run_and_report(
@@ -87,24 +68,23 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
     return path
 
 
-def _dataset(
-    ablation: Ablation, workdir: Path, name: str, by_variant: Mapping[str, Sequence[Run]]
-) -> dict[str, Any]:
+def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[str, Any]:
     """The numbers of one data set, and its pictures."""
-    some = next(iter(by_variant.values()))[0]
-    first = some.result()
-    task = first["config"]["task"]
-    places = {variant: [run.workdir for run in own] for variant, own in by_variant.items()}
-    pictures = plots.draw_models(
-        workdir, f"{name}-", name, places, ablation.baseline, ablation.lines
-    )
+    some = next(iter(runs.values()))[0]
+    first, data = some.result(), some.config.data
+    places = {variant: [run.workdir for run in own] for variant, own in runs.items()}
+    pictures = draw_models(workdir, f"{name}-", name, places, ablation.baseline, ablation.lines)
+    # Where every event asks for the next one, the event itself is not among those that are seen.
+    least = data.length - data.stride + kind_of(some.config).layout.places_saved
+    log = PreparedLog.open(some.log.path)
     return {
-        "task": task,
+        "kind": some.config.kind,
         "split": first["split"],
         "events": first["events"],
-        "history": {key: first["config"]["data"][key] for key in ("length", "stride")},
-        "data": describe(PreparedLog.open(some.log.path)),
-        **_KINDS[task].summarize(by_variant, ablation.baseline, ablation.champion),
+        "history": {"length": data.length, "stride": data.stride, "least": least},
+        "data": describe(log),
+        **KINDS[some.config.kind].facts(log.schema, first["config"]),
+        **summarize(runs, ablation.baseline, ablation.champion),
         "pictures": [picture.name for picture in pictures],
     }
 
@@ -121,6 +101,7 @@ def describe(log: PreparedLog) -> dict[str, Any]:
         "name": schema.name,
         "source": schema.source,
         "protocol": schema.protocol,
+        "has_utc_offset": schema.has_utc_offset,
         "users": len(log.index),
         "items": schema.categorical[0].values,
         "events": {"all": int(sizes[0])}
@@ -134,72 +115,30 @@ def describe(log: PreparedLog) -> dict[str, Any]:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The report as Markdown, from the numbers of report.json."""
-    seeds = ", ".join(map(str, summary["seeds"]))
+    seeds, datasets = summary["seeds"], summary["datasets"]
     others = [name for name in (summary["baseline"], summary["champion"]) if name]
-    glossary = {
-        data["task"]: _KINDS[data["task"]].GLOSSARY for data in summary["datasets"].values()
-    }
+    kinds = dict.fromkeys(data["kind"] for data in datasets.values())
     lines = [
         f"# {summary['name']}",
         "",
-        f"Seeds {seeds}. Each run on: {'; or '.join(summary['machines']) or 'not recorded'}"
+        f"Seeds {', '.join(map(str, seeds))}. Each run on: "
+        f"{'; or '.join(summary['machines']) or 'not recorded'}"
         f" ({summary['jobs']} {'run' if summary['jobs'] == 1 else 'runs'} at a time).",
         "",
-        "Numbers are mean ± standard deviation over seeds, n of them where not all. "
-        f"Δ: difference to {' or '.join(others)}, taken seed by seed: mean ± standard deviation "
-        "over the seeds of both, which says how the seeds move it, and the 95 % interval of the "
-        "mean by paired bootstrap over users on the same events, which says how the users drawn "
-        f"do, the seeds held fixed ({summary['resamples']} resamples). Bold where this interval "
-        "excludes zero and, of three seeds or more, the 95 % t-interval of the mean over the seeds "
-        "does too; of fewer, bold says nothing of the seeds.",
+        "Numbers are mean ± standard deviation over seeds; n is the number of seeds where some are "
+        f"missing. Δ: difference to {' or '.join(others)}, taken seed by seed. Its mean ± standard "
+        "deviation is over the seeds that both have and shows the effect of the seeds. Its 95 % "
+        "interval is a paired bootstrap over users on the same events with the seeds held fixed "
+        f"({summary['resamples']} resamples) and shows the effect of the sample of users. Bold: "
+        "this interval excludes zero and, with three seeds or more, the 95 % t-interval of the "
+        "mean over seeds does too; with fewer seeds, bold says nothing about the seeds.",
         "",
-        *(line for text in glossary.values() for line in (text, "")),
     ]
+    for kind in kinds:
+        lines += [KINDS[kind].glossary, ""]
     if summary["missing"]:
         lines += [f"**Not finished:** {', '.join(summary['missing'])}.", ""]
-    for name, data in summary["datasets"].items():
-        lines += _section(name, data, summary)
+    for name, data in datasets.items():
+        section = Section(name, data, summary["baseline"], summary["champion"], len(seeds))
+        lines += section.lines()
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _history(data: Mapping[str, Any], task: str) -> str:
-    length, least = data["length"], data["length"] - data["stride"]
-    if task == "retrieval":  # the event itself is none of those that the model sees
-        least += 1
-    return (
-        f"A model sees at most {length} events at once: an event's last {least} or more, where "
-        "there are as many."
-    )
-
-
-def _section(name: str, data: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    about = data["data"]
-    events, protocol = about["events"], PROTOCOLS[about["protocol"]]
-    borders = ""
-    if about["protocol"] == "time":
-        borders = f"; validation from {about['train_end']}, test from {about['validation_end']}"
-    lines = [
-        f"## {name}: {data['split']} split",
-        "",
-        f"{about['users']:,} users, {about['items']:,} items, {events['all']:,} events: "
-        f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} test. "
-        f"From {about['start']} to {about['end']} UTC{borders}. {about['source']}".rstrip(),
-        "",
-        f"Protocol: {protocol.name}. {protocol.meaning} {_history(data['history'], data['task'])}",
-        "",
-        *_KINDS[data["task"]].section(
-            data, summary["baseline"], summary["champion"], len(summary["seeds"])
-        ),
-        "### Cost",
-        "",
-    ]
-    # The shortest, because what else a machine does only lengthens some runs, and by far.
-    lines += table(
-        ["variant", "parameters", "training time, compilation included: shortest run"],
-        [
-            [v, f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
-            for v, own in data["variants"].items()
-        ],
-    )
-    pictures = [(p.removesuffix(".png").replace("-", ", "), p) for p in data["pictures"]]
-    return [*lines, *(f"![{text}]({p})\n" for text, p in pictures)]

@@ -1,10 +1,10 @@
-"""The common look of all pictures: colours, figures, lines with a spread over seeds, legends."""
+"""The common style of all pictures: colours, figures, lines with deviations, legends."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Okabe and Ito's palette, which the colour-blind can tell apart (its yellow is too pale for lines).
+# Okabe and Ito's palette for colour-blind readers, without its yellow, too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#7A4B00")
 DASHES = ("-", "--", "-.", ":")
 LINES: tuple[dict[str, Any], ...] = tuple(
@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
 
 
 def colour(index: int) -> dict[str, str]:
-    """Colour and dash of the index-th model; the dash tells apart what shares a colour."""
+    """Colour and dash of the index-th model; models that share a colour differ in the dash."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
@@ -45,21 +45,30 @@ def colour(index: int) -> dict[str, str]:
 
 @contextmanager
 def figure(
-    path: Path, title: str, rows: int, columns: int, width: float, height: float
+    path: Path,
+    title: str,
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    sharex: Literal["col", "none"] = "col",
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A grid of axes [rows, columns] in the common style, saved to `path` at the end."""
-    # Neither pyplot nor a display: figures are plain objects and nothing has to be closed.
+    """A grid of axes [rows, columns] in the common style, saved to `path` on exit.
+
+    By default, the rows of a column share their x axis, so that counts are below the points they
+    explain.
+    """
+    # Without pyplot, figures need no display and do not have to be closed.
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width * columns, height * rows))
-        # Rows of one column show the same axis, so that bars stand below the points they explain.
-        yield figure, figure.subplots(rows, columns, squeeze=False, sharex="col")
+        yield figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex)
         figure.suptitle(title, fontsize=11)
         path.parent.mkdir(parents=True, exist_ok=True)
         _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """A PNG of 256 colours: a third of the bytes of one of all colours, and looks alike."""
+    """Saves a PNG of 256 colours, which looks the same and is a third of the size."""
     picture = BytesIO()
     figure.savefig(picture, format="png")
     with Image.open(picture) as image:
@@ -67,7 +76,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def band(axes: Axes, x: Any, seeds: np.ndarray, label: str, style: Mapping[str, Any]) -> None:
-    """A mean line over seeds [S, X] with a shade of one standard deviation."""
+    """A line for the mean over seeds [S, X], with a shade of one standard deviation."""
     mean = np.mean(seeds, axis=0)
     axes.plot(x, mean, label=label, **style)
     if len(seeds) > 1:
@@ -78,7 +87,7 @@ def band(axes: Axes, x: Any, seeds: np.ndarray, label: str, style: Mapping[str, 
 
 
 def legend_below(figure: Figure, least: int = 2) -> None:
-    """One legend for the whole figure, below it; none for fewer than `least` entries."""
+    """One legend below the whole figure, if it has at least `least` entries."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""Markdown tables of numbers with a spread, from the dicts of report.json."""
+"""Markdown tables of means, deviations and intervals, from the dicts of report.json."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ from siren_rope_jax.base.text import number
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, and an empty one."""
+    """The lines of a table, followed by an empty line."""
     cells = [list(header), ["---", *["---:"] * (len(header) - 1)], *map(list, rows)]
     return [*(f"| {' | '.join(row)} |" for row in cells), ""]
 
 
 def fewer(of: Mapping[str, Any] | None, planned: int) -> str:
-    """How many seeds something is made of, where those are not all."""
+    """The number of seeds behind a value, as " (n = 2)"; empty where it is the planned number."""
     return f" (n = {len(of['seeds'])})" if of and len(of["seeds"]) < planned else ""
 
 
 def plus_minus(
     spread: Mapping[str, Any] | None, digits: int, unit: str = "", factor: float = 1
 ) -> str:
-    """A mean with its standard deviation, where it has one."""
+    """A mean and its standard deviation, if it has one; a dash where there is no mean."""
     if spread is None or spread["mean"] is None:
         return "–"
     text = number(spread["mean"], digits, factor)
@@ -33,15 +33,15 @@ def plus_minus(
 
 
 def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
-    """A difference with its bootstrap interval over users, bold where that excludes zero.
+    """A difference with its bootstrap interval over users, in bold where that excludes zero.
 
-    Of three seeds or more, the 95 % t-interval of the mean over seeds must exclude it too. Of two
-    that one reaches 12.7 standard errors to either side and would exclude next to nothing, so that
-    bold says nothing of the seeds, as with a single one.
+    With three seeds or more, the 95 % t-interval of the mean over seeds must exclude zero as well.
+    With two, that interval is 12.7 standard errors wide on either side and hardly ever excludes
+    zero, so bold then disregards the seeds, as it does for a single one.
 
     Args:
-      delta: "difference", "low" and "high"; of several seeds also "sd", of its values by seed.
-      seeds: how many have one.
+      delta: "difference", "low" and "high"; with several seeds also "sd", the deviation over them.
+      seeds: their number.
     """
     difference, low, high = delta["difference"], delta["low"], delta["high"]
     if difference is None:
@@ -50,15 +50,16 @@ def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
     text = f"{difference:+.4f}" + ("" if sd is None else f" ± {sd:.4f}")
     if low is None or high is None:
         return text
-    sure = low > 0 or high < 0
+    certain = low > 0 or high < 0
     if sd is not None and seeds > 2:
-        sure = sure and abs(difference) > student_t.ppf(0.975, seeds - 1) * sd / math.sqrt(seeds)
+        reach = student_t.ppf(0.975, seeds - 1) * sd / math.sqrt(seeds)
+        certain = certain and abs(difference) > reach
     text += f" [{low:+.4f}, {high:+.4f}]"
-    return f"**{text}**" if sure else text
+    return f"**{text}**" if certain else text
 
 
 def differences(of: Mapping[str, Any] | None, metrics: Sequence[str], planned: int) -> list[str]:
-    """The intervals of several metrics; empty cells where there is nothing to compare."""
+    """A cell for each metric's difference; empty cells where nothing was compared."""
     if of is None:
         return [""] * len(metrics)
     return [interval(of[metric], len(of["seeds"])) + fewer(of, planned) for metric in metrics]

@@ -1,155 +1,83 @@
-"""Training: the step, and the loop around it.
+"""The training loop.
 
-The loop's order is fixed: evaluate -> save -> next batch -> step. Only then does a restored run
-repeat the lost one exactly.
+Its order is fixed: evaluate -> save -> next batch -> step. Only then does a restored run repeat the
+lost one exactly.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from jax.experimental import multihost_utils
-from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.training.checkpoint import Checkpoints, Progress, abstract
+from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch, replicated
-from siren_rope_jax.training.objectives import make_objective
-from siren_rope_jax.training.optim import make_optimizer
+from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch
 from siren_rope_jax.training.run_log import RunLog
+from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.workdir import claim_workdir
-
-
-@flax.struct.dataclass
-class TrainState:
-    """What a step changes."""
-
-    step: Array
-    params: Any
-    optimizer_state: Any
-
-
-def train_step(
-    state: TrainState,
-    batch: Any,
-    key: Array,
-    *,
-    loss_of: Callable[[Any, Any, Array], Array],
-    optimizer: optax.GradientTransformation,
-) -> tuple[TrainState, dict[str, Array]]:
-    """One step on one batch: a pure function; returns the new state and its metrics.
-
-    Args:
-      state: before the step.
-      batch: as the loss takes it.
-      key: of the run; the step's number is folded in.
-      loss_of: (params, batch, key) -> the loss.
-      optimizer: its updates.
-    """
-    step_key = jax.random.fold_in(key, state.step)
-    loss, gradients = jax.value_and_grad(loss_of)(state.params, batch, step_key)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    metrics = {
-        "loss": loss,
-        "gradient_norm": optax.tree.norm(gradients),
-        "events": (batch.segment > 0).sum(),
-    }
-    return TrainState(state.step + 1, params, optimizer_state), metrics
 
 
 def fit(config: ExperimentConfig, workdir: Path) -> Progress:
     """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
 
     Raises:
-      UserError: of the config, the log or the work directory; or the loss is not finite.
+      UserError: about the config, the log or the work directory; or the loss is not finite.
     """
-    log, mesh = PreparedLog.open(config.data.path), make_mesh()
-    objective = make_objective(config, log, mesh)
-    batches, epoch = objective.batches.train(config.seed)
-    steps = training_steps(config, epoch)
-    validated = validation_steps(steps, epoch, config.training.evaluations_per_epoch)
-    optimizer = make_optimizer(config.optimizer, steps)
-    params = objective.init_params(config.seed)
+    log = PreparedLog.open(config.data.path)
+    training = setup(config, log, make_mesh())
+    iterator, steps = iter(training.batches.train(config.seed)), training.steps
+    validated = validation_steps(
+        steps, training.batches.epoch, config.training.evaluations_per_epoch
+    )
+    state, progress = training.init(config.seed), Progress()
     _claim_for_all(workdir, config, log.fingerprint)
-
-    init = jax.jit(
-        lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
-        out_shardings=replicated(mesh),
-    )
-    state, progress, iterator = init(params), Progress(), iter(batches)
-    key_of = jax.jit(jax.random.key, out_shardings=replicated(mesh))
-    key = key_of(config.seed)
-    # The old state's memory is the new one's: the parameters are on the device once, not twice.
-    step_fn = jax.jit(
-        partial(train_step, loss_of=objective.loss, optimizer=optimizer), donate_argnums=0
-    )
+    key, statistics = training.key(config.seed), training.statistics
 
     with Checkpoints(workdir) as checkpoints:
-        if restored := checkpoints.latest(abstract(state), iterator):
+        if restored := checkpoints.latest(training.state, iterator):
             state, progress = restored
-        run_log = RunLog(
-            workdir,
-            config.variant,
-            progress.step,
-            steps,
-            progress.seconds,
-            config.training.log_every,
-            config.training.tensorboard,
-        )
-        with run_log:
+        with RunLog(workdir, config, progress, steps) as run_log:
             for step in range(progress.step, steps + 1):
                 if step > progress.step and step in validated:
                     run_log.pause_clock()
-                    values = objective.validate(state.params)
-                    cost = values[objective.criterion] * (-1 if objective.higher_is_better else 1)
-                    if not all(math.isfinite(value) for value in values.values()):
-                        raise UserError(
-                            f"the validation's metrics are {values} at step {step}: the parameters "
-                            "are no longer finite (lower config.optimizer.learning_rate), or there "
-                            "is nothing to measure (a task has only one class there, no item is "
-                            "known from training, config.filter_seen leaves none)"
-                        )
-                    best = progress.update(step, cost, run_log.seconds)
+                    values = training.validate(state.params)
+                    best = _note(progress, training, step, values, run_log.seconds)
                     progress.ended = step == steps or progress.stale >= config.training.patience
                     values |= gate_values(state.params)
-                    run_log.validation(step, values, objective.criterion, best)
-                    checkpoints.save(step, state, iterator, cost, progress)
+                    run_log.validation(step, values, training.kind.criterion[0], best)
+                    checkpoints.save(step, state, iterator, progress)
                     run_log.resume_clock()
                 if progress.ended:
                     break
-                batch = place_batch(next(iterator), mesh)
+                batch = place_batch(next(iterator), training.mesh)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = step_fn(state, batch, key)
+                    state, metrics = training.step(state, batch, key, statistics)
                 run_log.step(step + 1, metrics)
     return progress
 
 
-def training_steps(config: ExperimentConfig, epoch: int) -> int:
-    """How many batches a run trains on at most: those of whole updates, one at least.
-
-    Args:
-      config: of the run.
-      epoch: batches in an epoch.
+def _note(
+    progress: Progress, training: Setup, step: int, values: dict[str, float], seconds: float
+) -> bool:
+    """Notes a validation; returns whether it is the best.
 
     Raises:
-      UserError: they are fewer than those of one update.
+      UserError: a metric is not finite.
     """
-    steps, each = max(round(config.training.epochs * epoch), 1), config.optimizer.accumulate
-    if steps < each:
+    if not all(math.isfinite(value) for value in values.values()):
         raise UserError(
-            f"config.optimizer.accumulate is {each}, but the training has {steps} batches only "
-            f"({epoch} in an epoch); take fewer, or more config.training.epochs"
+            "validation",
+            f"the metrics are {values} at step {step}: either the parameters are no longer finite "
+            "(lower config.optimizer.learning_rate), or there is nothing to measure (a task has "
+            "only one class there, no item is known from training, config.filter_seen leaves none)",
         )
-    return steps - steps % each
+    criterion, higher_is_better = training.kind.criterion
+    return progress.update(step, values[criterion] * (-1 if higher_is_better else 1), seconds)
 
 
 def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:
@@ -158,7 +86,7 @@ def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:
     Args:
       steps: of the run.
       epoch: steps in an epoch.
-      per_epoch: validations wanted; of more than there are steps, one at each step is left.
+      per_epoch: validations wanted; at most one per step takes place.
     """
     per_epoch = min(per_epoch, epoch)
     even = (round(k * epoch / per_epoch) for k in range(1, steps * per_epoch // epoch + 2))
@@ -166,7 +94,7 @@ def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:
 
 
 def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
-    """The main process claims the directory; where it is refused, no other waits in vain."""
+    """The main process claims the directory; if it is refused, the others end too."""
     refusal: UserError | None = None
     if is_main():
         try:
@@ -177,11 +105,11 @@ def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) ->
     if refusal is not None:
         raise refusal
     if refused:
-        raise UserError(f"{workdir}: the main process was refused this work directory")
+        raise UserError(workdir, "the main process was refused this work directory")
 
 
 def gate_values(params: Any) -> dict[str, float]:
     """The mean of every gate (omega, lambda) by its source's name."""
-    gates = {k: v for k, v in params.get("encoding", {}).items() if k.endswith("_gate")}
-    values = jax.device_get(gates)
-    return {f"gate/{name.removesuffix('_gate')}": float(v.mean()) for name, v in values.items()}
+    sources = params.get("encoding", {}).items()
+    gates = {name: of["gate"] for name, of in sources if "gate" in of}
+    return {f"gate/{name}": float(v.mean()) for name, v in jax.device_get(gates).items()}

@@ -1,5 +1,6 @@
-"""Where arrays live: one mesh, rows of a batch over its `data` axis, parameters on every device."""
+"""Where arrays live: one mesh, its axes, and one table of rules for parameters."""
 
+import fnmatch
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from siren_rope_jax.base.errors import UserError
 
+PARAMETER_RULES: tuple[tuple[str, PartitionSpec], ...] = (("*", PartitionSpec()),)
+"""Path of a parameter, as a glob such as "items/embedding" -> the mesh axes of its dimensions. The
+first rule that fits counts; the optimiser's state follows the parameters."""
+
 
 def make_mesh() -> Mesh:
     """All devices of all processes along one axis, `data`."""
@@ -15,13 +20,13 @@ def make_mesh() -> Mesh:
 
 
 def join(where: str) -> None:
-    """Joins the processes of a run; before anything else touches JAX.
+    """Joins the processes of a run; must come before anything else touches JAX.
 
     Args:
       where: "auto" where JAX knows the cluster, else "HOST:PORT,PROCESSES,INDEX".
 
     Raises:
-      UserError: of another form, or they cannot be joined (JAX says why).
+      UserError: `where` is something else, or the processes cannot be joined (JAX says why).
     """
     given: tuple[Any, ...] = ()
     if where != "auto":
@@ -33,17 +38,18 @@ def join(where: str) -> None:
             well_formed = False
         if not well_formed:
             raise UserError(
-                f"--distributed: {where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX with "
-                "an index from 0 to PROCESSES - 1"
+                "--distributed",
+                f"{where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX with an index from 0 "
+                "to PROCESSES - 1",
             )
     try:
         jax.distributed.initialize(*given)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"--distributed: {where!r}: cannot join: {error}") from error
+        raise UserError("--distributed", f"{where!r}: cannot join: {error}") from error
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks; every process computes."""
+    """Whether this is the process that writes files and prints; every process computes."""
     return jax.process_index() == 0
 
 
@@ -53,18 +59,34 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The first axis dealt over `data`."""
+    """The rows of an array, its first axis, divided among the devices of `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
+    """Where parameters live, and the optimiser's state, whose paths end like the parameters'."""
+
+    def sharding(path: Any, _: Any) -> NamedSharding:
+        name = "/" + path_name(path)
+        fitting = (s for glob, s in PARAMETER_RULES if fnmatch.fnmatchcase(name, f"*/{glob}"))
+        return NamedSharding(mesh, next(fitting))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def path_name(path: Any) -> str:
+    """A parameter's path as text: "encoding/time/gate"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Puts this process's rows on its devices as its part of the global batch."""
+    """Puts this process's rows on its devices, as its part of the global batch."""
     sharding = by_row(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def on_host_one_late(dispatched: Iterable[Any]) -> Iterator[Any]:
-    """Fetches each result once the next one is under way, so that the device never waits."""
+def fetch_one_behind(dispatched: Iterable[Any]) -> Iterator[Any]:
+    """Fetches each result after the next one was dispatched, so that the device never waits."""
     pending: list[Any] = []
     for result in dispatched:
         yield from map(jax.device_get, pending)

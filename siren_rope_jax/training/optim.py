@@ -1,40 +1,49 @@
 """Optimiser: AdamW with warm-up, cosine decay, global-norm clipping and gradient accumulation."""
 
+import fnmatch
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import optax
 
-from siren_rope_jax.base.errors import check
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.training.mesh import path_name
+
+NO_DECAY = ("encoding/*", "bias_*", "*/bias", "*/scale", "*/learned_empty_output")
+"""Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Attributes.
+    """The optimiser and its schedule.
 
-    learning_rate: its peak.
-    warmup_fraction: share of all updates over which it rises linearly to its peak; the first one
-      counts too.
-    final_fraction: what is left of it at the end of the cosine.
-    weight_decay: decoupled, on matrices and tables (not on vectors and gates); 0: plain Adam.
-    clip_norm: of the global norm of all gradients, the angle networks' included.
-    accumulate: batches per update.
+    Attributes:
+      learning_rate: its peak.
+      warmup_fraction: share of all updates over which it rises linearly to its peak; the first
+        update already learns.
+      final_fraction: what is left of the peak at the end of the cosine.
+      weight_decay: decoupled; 0: plain Adam.
+      no_decay: parameters that it leaves alone, as globs of their paths ("block_0/*").
+      clip_norm: of the global norm of all gradients, those of the angle networks included.
+      accumulate: batches per update.
     """
 
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.05
     final_fraction: float = 0.0
     weight_decay: float = 0.0
+    no_decay: tuple[str, ...] = NO_DECAY
     clip_norm: float = 1.0
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        check(self.learning_rate >= 0, "optimizer.learning_rate", "0 or more")
-        check(0 <= self.warmup_fraction < 1, "optimizer.warmup_fraction", "in [0, 1)")
-        check(0 <= self.final_fraction <= 1, "optimizer.final_fraction", "in 0..1")
-        check(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more")
-        check(self.clip_norm > 0, "optimizer.clip_norm", "above 0")
-        check(self.accumulate >= 1, "optimizer.accumulate", "at least 1")
+        check(self.learning_rate >= 0, "learning_rate", "0 or more")
+        check(0 <= self.warmup_fraction < 1, "warmup_fraction", "in [0, 1)")
+        check(0 <= self.final_fraction <= 1, "final_fraction", "in 0..1")
+        check(self.weight_decay >= 0, "weight_decay", "0 or more")
+        check(self.clip_norm > 0, "clip_norm", "above 0")
+        check(self.accumulate >= 1, "accumulate", "at least 1")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -50,6 +59,23 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
+def decays(config: OptimizerConfig, params: Any) -> Any:
+    """Which parameters weight decay shrinks: a tree of booleans.
+
+    Raises:
+      UserError: about a glob of one's own that fits no parameter.
+    """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for glob in config.no_decay:
+        if glob not in NO_DECAY and not fnmatch.filter(names, glob):
+            raise UserError("config.optimizer.no_decay", f"{glob!r} fits none of {names}")
+
+    def decay(path: Any, _: Any) -> bool:
+        return not any(fnmatch.fnmatchcase(path_name(path), glob) for glob in config.no_decay)
+
+    return jax.tree_util.tree_map_with_path(decay, params)
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optimiser for `steps` batches."""
     optimizer = optax.chain(
@@ -57,7 +83,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         optax.adamw(
             learning_rate(config, steps),
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda p: p.ndim == 2, params),
+            mask=lambda params: decays(config, params),
         ),
     )
     if config.accumulate > 1:

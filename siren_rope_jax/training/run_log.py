@@ -1,4 +1,4 @@
-"""What a run tells while it trains: metrics.jsonl, TensorBoard events and the progress bar."""
+"""The reports of a run while it trains: metrics.jsonl, TensorBoard events and the progress bar."""
 
 import json
 import math
@@ -16,13 +16,15 @@ from tqdm import tqdm
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import replacing
+from siren_rope_jax.training.checkpoint import Progress
+from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.mesh import is_main
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The objects of a run's metrics.jsonl, in order; none where there is no such file.
+    """The objects of a run's metrics.jsonl, in order; empty if there is no such file.
 
-    A last line without its end, as a killed run or a copy leaves it, does not count.
+    An incomplete last line, which a killed run or an interrupted copy may leave, is ignored.
     """
     path = workdir / "metrics.jsonl"
     if not path.is_file():
@@ -32,43 +34,38 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Reports steps and validations, on the main process; step metrics are read one step late.
+    """Reports steps and validations on the main process.
 
-    When step n has been dispatched, the metrics of step n - 1 are read, so that the device never
+    The metrics of step n - 1 are read once step n has been dispatched, so that the device never
     waits for the host.
 
     Attributes:
-      seconds: spent in training steps so far, restored runs included, validations not.
+      seconds: spent in training steps so far, also before a restart, but not in validations.
     """
 
     def __init__(
-        self,
-        workdir: Path,
-        name: str,
-        first_step: int,
-        last_step: int,
-        seconds: float,
-        log_every: int,
-        tensorboard: bool,
+        self, workdir: Path, config: ExperimentConfig, progress: Progress, last_step: int
     ) -> None:
-        """Continues `workdir`'s log after `first_step`; later lines of a killed run are dropped."""
+        """Continues the log of `workdir` after `progress`; drops later lines of a killed run."""
+        first_step = progress.step
         path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
         if path.is_file():
             kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
             with replacing(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self.seconds = seconds
-        self._name, self._last_step, self._log_every = name, last_step, log_every
+        self.seconds = progress.seconds
+        self._name, self._last_step = config.variant, last_step
+        self._log_every = config.training.log_every
         self._file = path.open("a")
         self._board = None
-        if tensorboard and is_main():
+        if config.training.tensorboard and is_main():
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(
             total=last_step,
             initial=first_step,
-            desc=name,
+            desc=self._name,
             unit="step",
             disable=None if is_main() else True,
             leave=False,
@@ -91,17 +88,17 @@ class RunLog:
             self._board.close()
 
     def step(self, step: int, metrics: Mapping[str, Array]) -> None:
-        """Takes the metrics of a dispatched step and reports those of the one before.
+        """Takes the metrics of a dispatched step and reports those of the previous one.
 
         Raises:
-          UserError: the loss of that one is not finite.
+          UserError: the loss of the previous step is not finite.
         """
         self._bar.update()
         self.flush()
         self._pending = (step, metrics)
 
     def flush(self) -> None:
-        """Reports the last step too; waits for the device.
+        """Reports the step taken last; waits for the device.
 
         Raises:
           UserError: its loss is not finite.
@@ -112,8 +109,9 @@ class RunLog:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not math.isfinite(values["loss"]):
             raise UserError(
-                f"the loss is {values['loss']} at step {step}; lower "
-                "config.optimizer.learning_rate, or look for extreme values in the dense features"
+                "loss",
+                f"is {values['loss']} at step {step}; lower config.optimizer.learning_rate, or "
+                "check the dense features for extreme values",
             )
         self._events += int(values.pop("events"))
         if step % self._log_every == 0 or step == self._last_step:
@@ -127,12 +125,12 @@ class RunLog:
             self.resume_clock()
 
     def pause_clock(self) -> None:
-        """Training pauses: the time until `resume_clock` does not count."""
+        """Excludes the time until `resume_clock` from the training time."""
         self.flush()
         self.seconds += time.perf_counter() - self._clock
 
     def resume_clock(self) -> None:
-        """Training goes on."""
+        """Starts counting training time again."""
         self._events, self._clock = 0, time.perf_counter()
 
     def validation(

@@ -1,8 +1,9 @@
-"""The directory that a run owns: whose it is, which data it is of, and what version began it.
+"""The directory that a run owns: whose it is, which data it was trained on, and by what version.
 
 config.json describes the experiment; data.json names the prepared log and the version.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.training.experiment import ExperimentConfig, identity, read_experiment
+from siren_rope_jax.training.experiment import ExperimentConfig, identity
+from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.older_runs import present_config
 
 
 def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
@@ -28,21 +31,30 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
         data, was begun by another version of this package, or holds files but no config.json.
     """
     if (workdir / "config.json").exists():
+        begun = trained_with(workdir)
+        if begun != __version__:
+            raise UserError(
+                workdir,
+                f"was begun by siren-rope-jax {begun or 'of an unknown version'}; {__version__} may "
+                "compute otherwise, so it uses such a run but does not continue its training. "
+                "Install that version for it, or train in another --workdir",
+            )
         theirs, ours = identity(load_config(workdir)), identity(config)
         if difference := _first_difference(theirs, ours, "config"):
             raise UserError(
-                f"{workdir} belongs to another experiment: {difference}; choose another --workdir, "
-                "or remove this one"
+                workdir,
+                f"belongs to another experiment: {difference}; choose another --workdir, or remove "
+                "this one",
             )
         check_data(workdir, fingerprint)
         _note_path(workdir, config.data.path)
         return
     if workdir.exists() and not (workdir.is_dir() and _is_unclaimed(workdir)):
-        raise UserError(f"{workdir} is not empty and has no config.json; choose another --workdir")
+        raise UserError(workdir, "is not empty and has no config.json; choose another --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{workdir} cannot be made: {error.strerror}") from error
+        raise UserError(workdir, f"cannot be made: {error.strerror}") from error
     resolved = to_dict(config)
     resolved["data"]["path"] = str(Path(config.data.path).absolute())
     write_json(workdir / "data.json", {"fingerprint": fingerprint, "trained_with": __version__})
@@ -50,14 +62,14 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
 
 
 def note_log(workdir: Path, log: str | Path) -> None:
-    """Keeps in config.json where a run's prepared log lies now, for it may have moved.
+    """Notes in config.json where a run's prepared log lies now, for it may have moved.
 
     Args:
       workdir: of the run.
       log: directory of the prepared log.
 
     Raises:
-      UserError: there is no run, it is of another version, or it was trained on other data.
+      UserError: there is no run, or it was trained on other data.
     """
     load_config(workdir)
     check_data(workdir, PreparedLog.open(log).fingerprint)
@@ -65,10 +77,10 @@ def note_log(workdir: Path, log: str | Path) -> None:
 
 
 def _note_path(workdir: Path, log: str | Path) -> None:
-    resolved, path = to_dict(load_config(workdir)), str(Path(log).absolute())
-    if resolved["data"]["path"] != path:
-        resolved["data"]["path"] = path
-        write_json(workdir / "config.json", resolved)
+    values, path = read_json(workdir / "config.json"), str(Path(log).absolute())
+    if values["data"]["path"] != path:
+        values["data"]["path"] = path
+        write_json(workdir / "config.json", values)
 
 
 def check_data(workdir: Path, fingerprint: str) -> None:
@@ -80,39 +92,39 @@ def check_data(workdir: Path, fingerprint: str) -> None:
     path = workdir / "data.json"
     if not path.is_file() or read_json(path)["fingerprint"] != fingerprint:
         raise UserError(
-            f"{workdir} was trained on other data than the log holds (prepared again since?); "
-            "choose another --workdir, or restore the log"
+            workdir,
+            "was trained on other data than the log holds (was it prepared again?); choose another "
+            "--workdir, or restore the log",
         )
 
 
-def trained_with(workdir: Path) -> str | None:
-    """The version of this package that began a run; None where nothing says so."""
+def trained_with(workdir: Path) -> str:
+    """The version of this package that began a run; empty if nothing says so."""
     path = workdir / "data.json"
-    return read_json(path).get("trained_with") if path.is_file() else None
+    return read_json(path).get("trained_with", "") if path.is_file() else ""
 
 
 def load_config(workdir: Path) -> ExperimentConfig:
-    """The config of a run, from its config.json.
+    """The config of a run, from its config.json; that of another version with a warning.
 
     Raises:
-      UserError: there is none, or another version of this package, which may compute otherwise,
-        began the run.
+      UserError: there is none, or it is of a version whose config cannot be read.
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise UserError(f"{workdir}: no config.json; this is not the work directory of a run")
+        raise UserError(workdir, "has no config.json, so it is not the work directory of a run")
     begun = trained_with(workdir)
     if begun != __version__:
-        raise UserError(
-            f"{workdir} was begun by siren-rope-jax {begun or 'of an unknown version'}, and this "
-            f"is {__version__}, which may compute otherwise; install that version for it, or train "
-            "again in another --workdir"
+        warnings.warn(
+            f"{workdir} was trained by siren-rope-jax {begun or 'of an unknown version'}; "
+            f"{__version__} may compute otherwise",
+            stacklevel=2,
         )
-    return read_experiment(read_json(path))
+    return read_experiment(present_config(read_json(path), begun, str(path)))
 
 
 def _is_unclaimed(workdir: Path) -> bool:
-    """Whether it is empty, or holds just what a claim that was cut short leaves."""
+    """Whether it is empty, or holds only what an interrupted claim leaves."""
     begun = (".data.json.", ".config.json.")  # by `write_json`
     names = [path.name for path in workdir.iterdir()]
     return all(name == "data.json" or name.startswith(begun) for name in names)

@@ -1,1 +1,1 @@
-"""Predictors without parameters, which stand beside every trained model."""
+"""Simple predictors that every trained model is compared with."""

@@ -1,7 +1,6 @@
-"""What a log tells of the past of each of its events: the last one, how many, the same item.
+"""The past of every event: time since the previous one, number of events, visits of the item.
 
-Everything is about all N events of a log in global order: a user's events stand together, oldest
-first.
+All functions take the N events of a log in global order: user by user, oldest first.
 """
 
 import numpy as np
@@ -12,7 +11,7 @@ from siren_rope_jax.data.log import Events
 
 
 def seconds_since_last(everything: Events) -> Int[np.ndarray, " N"]:
-    """Seconds since the same user's last earlier event with a time; -1 where there is none."""
+    """Seconds since the same user's previous event with a time; -1 if there is none."""
     gap = np.full(len(everything.event), -1, np.int64)
     known = np.flatnonzero(everything.rows["time"] != NO_TIME)
     time, user = everything.rows["time"][known], everything.user[known]
@@ -40,7 +39,7 @@ def earlier_visits(
 def first_visit(
     users: Int[np.ndarray, " N"], items: Int[np.ndarray, " N"]
 ) -> Int[np.ndarray, " N"]:
-    """The position of the same user's first event with the same item: its own, if it is that."""
+    """The position of the same user's first event with the same item, which may be the event."""
     order, first = _by_pair(users, items)
     start = np.empty(len(users), np.int64)
     start[order] = order[first][np.cumsum(first) - 1]
@@ -48,8 +47,8 @@ def first_visit(
 
 
 def _by_pair(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions sorted by user, item and time, and which of them begin a new pair."""
-    order = np.lexsort((items, users))  # stable: within a pair by position
+    """Positions sorted by user, item and time, and which of them start a new user or item."""
+    order = np.lexsort((items, users))  # stable, hence in order of position
     user, item = users[order], items[order]
     first = np.ones(len(order), bool)
     first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])

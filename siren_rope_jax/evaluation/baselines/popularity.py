@@ -1,7 +1,7 @@
-"""Simple recommenders that stand beside every retriever: popular items, recent and known ones.
+"""Simple baselines for retrievers: items that are popular, recent, or known to the user.
 
-All rank all items a model can rank, exactly and by its rules: ties count against the target, and
-where items that a user had before are filtered, a target among them has no rank.
+They rank all items that a model can rank, exactly and by the same rules: ties count against the
+target, and if items that a user had before are filtered, such a target has no rank.
 
 Letters: E events of a log, N evaluated ones, V items that can be ranked.
 """
@@ -18,33 +18,33 @@ from siren_rope_jax.evaluation.baselines import past
 from siren_rope_jax.evaluation.baselines.recent import ahead_of_recent
 
 MEANINGS = {
-    "popular": "by the number of training events",
-    "recent": "first by the number of events of all users in the 24 hours before the request, also "
-    "of those after the end of training, then as *popular*",
-    "revisit": "first by how often the user had them before, then as *popular*",
-    "revisit_hour": "first by how often the user had them within an hour of the request's time of "
-    "day, then as *revisit*",
+    "popular": "items by number of training events",
+    "recent": "items by number of events of all users in the 24 hours before the request (even "
+    "after the end of training), then as *popular*",
+    "revisit": "items by number of the user's earlier events with the item, then as *popular*",
+    "revisit_hour": "items by number of such events within an hour of the request's time of day, "
+    "then as *revisit*",
 }
 """How each baseline ranks, in the order of every table."""
 
 _NO_CLOCK = -1
-_PAIRS = 1 << 21  # pairs of an event and an earlier one that are compared at a time
+_PAIRS = 1 << 21  # pairs of an event and an earlier one that are compared at once
 
 
 class Ranks(NamedTuple):
-    """Ranks and losses as of a model: 0 and NaN where the target cannot be ranked."""
+    """Ranks and losses, like a model's: 0 and NaN if the target cannot be ranked."""
 
     rank: Int[np.ndarray, " N"]
     nll: Float[np.ndarray, " N"]
 
 
 def baseline_names(filter_seen: bool) -> tuple[str, ...]:
-    """The names of those that differ: what ranks known items first is "popular" without them."""
+    """The distinct baselines: if known items are filtered, both "revisit" ones equal "popular"."""
     return ("popular", "recent") if filter_seen else tuple(MEANINGS)
 
 
 def time_of_day(events: Events) -> Int[np.ndarray, " E"]:
-    """Seconds since midnight, local where the log has UTC offsets; -1 where there is no time."""
+    """Seconds since midnight, local if the log has UTC offsets; -1 for an event without a time."""
     time = events.rows["time"]
     return np.where(time == NO_TIME, _NO_CLOCK, (time + events.rows["utc_offset"]) % DAY)
 
@@ -60,18 +60,17 @@ def simple_rankings(
 ) -> dict[str, Ranks]:
     """Ranks of the targets of evaluated events by the baselines of `baseline_names`.
 
-    popular: by how often an item occurs in training; its NLL is that of these frequencies. recent:
-    as `ahead_of_recent`. revisit: by how often the user had the item before the event, in whatever
-    split, then by popularity. revisit_hour: by how many of those times were, by the clock of
-    whatever day, within an hour of the event's own time, then as revisit. All but the first give
-    no probabilities, so their NLL is NaN.
+    popular: by number of training events; its NLL follows from these frequencies. recent: as
+    `ahead_of_recent`. revisit: by number of the user's earlier events with the item, in any split,
+    then by popularity. revisit_hour: by number of those within an hour of the event's time of day,
+    then as revisit. Only popular predicts probabilities; the NLL of the others is NaN.
 
     Args:
       users: of all events of a log, in global order.
       items: of all events; ids 1..V can be ranked.
       times: of all events, Unix seconds or `NO_TIME`.
-      clock: of all events, as `time_of_day`; one without a time is near no other.
-      train_counts: of the items that can be ranked, by id - 1.
+      clock: of all events, as `time_of_day`.
+      train_counts: number of training events of the items that can be ranked, by id - 1.
       evaluated: global indices of the evaluated events.
       filter_seen: whether items that the user had before are left out.
     """
@@ -82,10 +81,10 @@ def simple_rankings(
     is_new = past.earlier_visits(users, items)[evaluated] == 0
     known = rankable[evaluated] & (is_new | (not filter_seen))
     had = _had_before(users, items, clock, rankable, popularity, evaluated)
-    # How many other items are no less popular, and how many of these are new to the user.
+    # The number of other items that are no less popular, and of those new to the user.
     as_popular = len(train_counts) - np.searchsorted(np.sort(train_counts), own) - 1
     new = as_popular - had["popular"]
-    # New items rank below all that the user has had: only a new target has rivals among them.
+    # Items new to the user rank below all others, so they are rivals of new targets only.
     rivals = {name: count + np.where(is_new, new, 0) for name, count in had.items()}
     rivals["popular"] = new if filter_seen else as_popular
     rivals["recent"] = ahead_of_recent(
@@ -108,15 +107,10 @@ def _had_before(
     popularity: Int[np.ndarray, " E"],
     evaluated: Int[np.ndarray, " N"],
 ) -> dict[str, Int[np.ndarray, " N"]]:
-    """How many other items that the user had before each baseline ranks no lower than the target.
+    """For each baseline, how many other earlier items of the user rank no lower than the target.
 
-    Args:
-      users: as the other arguments, those of `simple_rankings`.
-      items: of all events.
-      clock: of all events.
-      rankable: whether their items can be ranked.
-      popularity: how often their items occur in training.
-      evaluated: global indices of the evaluated events.
+    The arguments are those of `simple_rankings`, and of all events, whether their items can be
+    ranked and how often these occur in training.
     """
     names = "popular", "revisit", "revisit_hour"
     had = {name: np.zeros(len(evaluated), np.int64) for name in names}
@@ -125,7 +119,7 @@ def _had_before(
         event = evaluated[part][row]
         is_target = items[earlier] == items[event]
         is_near = _within_an_hour(clock[earlier], clock[event])
-        # The visits of an item are counted at the pair of the first one, which stands for the item.
+        # The pair with the first visit of an item represents the item and holds its counts.
         at = np.arange(len(row)) - (earlier - first[earlier])
         visits = np.bincount(at, minlength=len(row))
         near = np.bincount(at[is_near], minlength=len(row))
@@ -143,7 +137,7 @@ def _had_before(
 def _within_an_hour(
     clock: Int[np.ndarray, " P"], other: Int[np.ndarray, " P"]
 ) -> Bool[np.ndarray, " P"]:
-    """Whether two times of day are, around the clock; not where one is unknown."""
+    """Whether two times of day are within an hour around the clock; never if one is unknown."""
     apart = np.abs(clock - other)
     known = (clock != _NO_CLOCK) & (other != _NO_CLOCK)
     return known & (np.minimum(apart, DAY - apart) <= HOUR)
@@ -162,11 +156,11 @@ def _pairs(
 
     Args:
       evaluated: global indices.
-      before: how many earlier events the same user has.
+      before: their numbers of earlier events of the same user.
 
     Yields:
-      a range of evaluated events; for each of their pairs the place of the evaluated event in the
-      range, and the global index of the earlier one.
+      a range of evaluated events and, for each of their pairs, the position of the evaluated event
+      in the range and the global index of the earlier event.
     """
     total = np.cumsum(before)
     start = 0

@@ -1,8 +1,7 @@
-"""Two simple predictors that stand beside every ranker: a user's past rate and an item's rate.
+"""Two simple baselines for rankers: the positive rate of the user and that of the item.
 
-Both are positive rates shrunk towards the task's rate in training,
-(positives + strength * rate) / (count + strength), with the strength chosen on training events
-such that no event helps to predict itself.
+Both are shrunk towards the task's rate in training, (positives + strength * rate) / (count +
+strength). The strength is fitted on training events, without letting an event predict itself.
 """
 
 import numpy as np
@@ -12,6 +11,12 @@ from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.metrics.binary import log_losses
 
+MEANINGS = {
+    "user_rate": "the user's share of positives so far, shrunk towards the rate in training",
+    "item_rate": "the item's share of positives in training, likewise",
+}
+"""What each baseline predicts."""
+
 _STRENGTHS = tuple(2.0**k for k in range(-1, 13))
 
 
@@ -20,13 +25,13 @@ def simple_baselines(
 ) -> dict[str, Float[np.ndarray, "N T"]]:
     """Probabilities of the baselines "user_rate" and "item_rate" for all events of a log.
 
-    user_rate knows, as the models do, the labels of every earlier event of the same user, whatever
-    its split; item_rate knows the training split alone, so on training events it is too good.
+    Like the models, user_rate knows the labels of the user's earlier events in any split. item_rate
+    knows only the training split, so it is too good on training events.
 
     Args:
       log: the prepared log.
       events: all its events, in global order.
-      tasks: names of tasks, the last axis of the result.
+      tasks: names of the tasks along the last axis of the result.
     """
     train = events.rows["split"] == TRAIN
     item = events.rows[f"categorical/{log.schema.categorical[0].name}"]
@@ -43,9 +48,9 @@ def user_rate(
     """The user's positive rate over strictly earlier events, shrunk to the training rate.
 
     Args:
-      labels: 0, 1 or -1 for absent, user by user, oldest first.
+      labels: 0, 1, or -1 if absent; user by user, oldest first.
       users: index of the user, ascending.
-      train: which events may be used to fit the base rate and the strength of shrinkage.
+      train: the events that fit the base rate and the strength of shrinkage.
     """
     count, positive = (_before(x.astype(np.int64), users) for x in (labels >= 0, labels == 1))
     return _shrunk(labels, positive, count, positive, count, train)
@@ -54,18 +59,18 @@ def user_rate(
 def item_rate(
     labels: Int[np.ndarray, " N"], items: Int[np.ndarray, " N"], train: Bool[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
-    """The item's positive rate in training, shrunk to that of all items; that one if unseen."""
+    """The item's positive rate in training, shrunk to the rate of all items."""
     size = int(items.max(initial=0)) + 1
     known = train & (labels >= 0)
     count = np.bincount(items[known], minlength=size)[items]
     positive = np.bincount(items[known], labels[known], size)[items].astype(np.int64)
-    # The strength is chosen with each training event left out of its own item's counts.
+    # To fit the strength, each training event is left out of its own item's counts.
     others = count - known, positive - (known & (labels == 1))
     return _shrunk(labels, others[1], others[0], positive, count, train)
 
 
 def _before(values: Int[np.ndarray, " N"], users: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """Sum of the values of the same user's earlier rows."""
+    """The sum of the values over the same user's earlier rows."""
     total = np.cumsum(values) - values
     starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]][: len(users)])
     return total - np.repeat(total[starts], np.diff(np.r_[starts, len(users)]))

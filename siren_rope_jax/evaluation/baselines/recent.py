@@ -1,11 +1,11 @@
-"""What everybody had lately: how many items are ahead of the one that came, at that moment."""
+"""The baseline "recent": ranks items by the events of all users in the last 24 hours."""
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from siren_rope_jax.base.times import DAY, MIN_TIME, NO_TIME
 
-_STRETCH = 256  # targets for which the items of their days are looked up once
+_STRETCH = 256  # consecutive targets that share one look-up of the recent items
 
 
 def ahead_of_recent(
@@ -17,11 +17,11 @@ def ahead_of_recent(
     evaluated: Int[np.ndarray, " N"],
     filter_seen: bool,
 ) -> Int[np.ndarray, " N"]:
-    """How many other items rank no lower than each target by the events of the day before.
+    """How many other items rank no lower than each target.
 
-    Items are ranked by how many events of all users they have in the 24 hours before the target's
-    time, that second excluded, then by how many in training. A target without a time has no such
-    hours: popularity alone counts.
+    Items are ranked by their number of events of all users in the 24 hours before the target's
+    time (exclusive), then by their number of training events; for a target without a time, by the
+    latter alone.
 
     Letters: E events of a log, N evaluated ones, V items that can be ranked.
 
@@ -29,12 +29,12 @@ def ahead_of_recent(
       users: of all events of a log, in global order.
       items: of all events.
       times: of all events, Unix seconds or `NO_TIME`.
-      rankable: whether their items can be ranked; what is said of a target that cannot is void.
-      train_counts: of the items that can be ranked, by id - 1.
+      rankable: whether their items can be ranked; the result of a target that cannot is undefined.
+      train_counts: number of training events of the items that can be ranked, by id - 1.
       evaluated: global indices of the evaluated events.
       filter_seen: whether items that the user had before are left out.
     """
-    # One number says an item's place: events of the day, then popularity, in which many are equal.
+    # A single number orders the items by events of the day, then by popularity; many are equal.
     _, popularity = np.unique(train_counts, return_inverse=True)
     place = popularity.astype(np.int64)
     by_popularity = np.sort(place)
@@ -45,13 +45,13 @@ def ahead_of_recent(
     starts = np.searchsorted(users, users[evaluated])
     order = np.flatnonzero(rankable[evaluated])
     order = order[np.argsort(times[evaluated[order]], kind="stable")]
-    asked = np.maximum(times[evaluated], MIN_TIME)  # of one without a time no event is before
+    asked = np.maximum(times[evaluated], MIN_TIME)  # no event is before MIN_TIME
     first, stop = np.searchsorted(moments, asked - DAY), np.searchsorted(moments, asked)
     ahead = np.zeros(len(evaluated), np.int64)
     come = gone = 0  # counted[gone:come] are the events of the day
     for start in range(0, len(order), _STRETCH):
         stretch = order[start : start + _STRETCH]
-        # The rest of the catalogue, nearly all of a large one, stands as by popularity alone.
+        # All other items, most of a large catalogue, are ordered by popularity alone.
         moved = np.unique(item[first[stretch[0]] : stop[stretch[-1]]])
         for n in stretch:
             np.add.at(place, item[come : stop[n]], one_event)

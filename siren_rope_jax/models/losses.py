@@ -1,4 +1,4 @@
-"""Losses of next-item retrieval: which of all items follows?
+"""Training losses: of labels, and of next-item retrieval: which of all items follows?
 
 A score is the dot product of a query and an item's row of the table; a model normalises and
 divides by its temperature before. Row 0 is the unknown item: never a candidate, never a target.
@@ -16,6 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from siren_rope_jax.base.arrays import AnyArray, masked_mean
@@ -66,17 +67,17 @@ class LossConfig:
     block_elements: int = 2**22
 
     def __post_init__(self) -> None:
-        check(self.negatives >= 1, "loss.negatives", "at least 1")
-        check(0 <= self.label_smoothing < 1, "loss.label_smoothing", "in [0, 1)")
-        check(0 <= self.gbce_t <= 1, "loss.gbce_t", "in 0..1")
-        check(self.block_elements >= 1, "loss.block_elements", "at least 1")
+        check(self.negatives >= 1, "negatives", "at least 1")
+        check(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        check(0 <= self.gbce_t <= 1, "gbce_t", "in 0..1")
+        check(self.block_elements >= 1, "block_elements", "at least 1")
         heeded, choice = _HEEDED[self.kind] | {"kind"}, f"kind = {self.kind}"
         if self.sampler == "in_batch" and "sampler" in heeded:
             heeded, choice = heeded - {"negatives"}, "sampler = in_batch"
         for option in fields(self):
             is_default = getattr(self, option.name) == option.default
-            right = f"left at {option.default!r}: loss.{choice} does not use it"
-            check(option.name in heeded or is_default, f"loss.{option.name}", right)
+            right = f"left at {option.default!r}: {choice} does not use it"
+            check(option.name in heeded or is_default, option.name, right)
 
     @property
     def needs_key(self) -> bool:
@@ -97,6 +98,13 @@ class LossConfig:
     def learns_probabilities(self) -> bool:
         """Whether the softmax of the scores is what the model holds probable: its NLL has sense."""
         return self.kind == "full_softmax" or (self.kind == "sampled_softmax" and self.log_q)
+
+
+def ranking_loss(
+    logits: Float[Array, "B L T"], labels: Float[AnyArray, "B L T"], mask: Bool[AnyArray, "B L T"]
+) -> Float[Array, ""]:
+    """Mean binary cross-entropy in nats over all labels that count."""
+    return masked_mean(optax.sigmoid_binary_cross_entropy(logits, labels), mask)
 
 
 def retrieval_loss(

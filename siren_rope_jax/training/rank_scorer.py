@@ -1,4 +1,4 @@
-"""Ranking all items for every event of a split with a retriever, exactly and in blocks."""
+"""Exact ranks of the target items of a split among all items, computed by a retriever."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -15,19 +15,19 @@ from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.models.item_ranks import BLOCK_ELEMENTS, rank_targets
 from siren_rope_jax.models.repeat import Repeat, per_slot
 from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.training.mesh import by_row, on_host_one_late, place_batch, replicated
+from siren_rope_jax.training.mesh import by_row, fetch_one_behind, place_batch, replicated
 
 QUERIES_AT_ONCE = 1024
 
 
 class Ranked(NamedTuple):
-    """Target events with the rank of their item among all, on the host.
+    """Target events with the ranks of their items, on the host.
 
     Attributes:
       event: global index of the event.
-      rank: 1 is best; 0: no list can show the item: it was never seen in training, or is filtered.
-      nll: -log of the item's probability among all items, in nats; NaN where it has no rank, or
-        the model learns no probabilities.
+      rank: 1 is best; 0: the item is not ranked, because it is unknown or filtered out.
+      nll: -log of the item's probability among all items, in nats; NaN if it is not ranked or the
+        model learns no probabilities.
     """
 
     event: Int[np.ndarray, " N"]
@@ -36,65 +36,65 @@ class Ranked(NamedTuple):
 
 
 class RankScorer:
-    """Ranks of the target events of batches; compiled once, used for every evaluation."""
+    """Ranks the target items of batches; compiled once for all evaluations."""
 
     def __init__(self, model: Retriever, log: PreparedLog, filter_seen: bool, mesh: Mesh) -> None:
-        """Ranks among all known items, or, with `filter_seen`, those new to the user."""
+        """Ranks among all known items or, with `filter_seen`, among those new to the user."""
         self._mesh, self._log, self._filter_seen = mesh, log, filter_seen
         self._at_once = -(-QUERIES_AT_ONCE // mesh.size) * mesh.size
 
         def slots(params: Any, batch: NextItemBatch) -> "_Slots":
             result: Any = model.apply({"params": params}, batch)
-            query = result.query.astype(jnp.float32)
-            asked = (jnp.asarray(batch.event), jnp.asarray(batch.target))
-            return _Slots(*asked, query, result.repeat)
+            event, target = jnp.asarray(batch.event), jnp.asarray(batch.target)
+            return _Slots(event, target, result.query.astype(jnp.float32), result.repeat)
 
         def items(params: Any) -> Any:
             vectors: Any = model.apply({"params": params}, method=Retriever.item_vectors)
             return vectors.astype(jnp.float32)
 
-        def chosen(slots: "_Slots", at: tuple[Array, Array]) -> "_Slots":
+        def take(slots: "_Slots", at: tuple[Array, Array]) -> "_Slots":
             slots = slots._replace(repeat=per_slot(slots.repeat))
             return jax.tree.map(lambda column: column[at], slots)
 
         self._slots = jax.jit(slots, out_shardings=by_row(mesh))
-        # Replicated, so that every process sees the events of all.
-        self._chosen = jax.jit(chosen, out_shardings=replicated(mesh))
-        self._everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+        # Replicated, so that every process sees the events of all processes.
+        self._take = jax.jit(take, out_shardings=replicated(mesh))
+        self._replicate = jax.jit(lambda x: x, out_shardings=replicated(mesh))
         self._items = jax.jit(items, out_shardings=replicated(mesh))
         rank = partial(rank_targets, block_elements=BLOCK_ELEMENTS * mesh.size)
         self._rank = jax.jit(rank, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
-        """Ranks the targets of the batches, in the order in which they come."""
+        """Ranks the targets of the batches, in their order."""
         items = self._items(params)
-        dispatched = (self._asking(params, place_batch(batch, self._mesh)) for batch in batches)
-        asked = (slots.asked() for slots in on_host_one_late(dispatched))
+        dispatched = (self._targets(params, place_batch(batch, self._mesh)) for batch in batches)
+        targets = (slots.with_target() for slots in fetch_one_behind(dispatched))
         parts = [Ranked(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
-        for slots in _regrouped(asked, self._at_once):
+        for slots in _regroup(targets, self._at_once):
             count = len(slots.event)
-            seen = seen_items(self._log, slots.event) if self._filter_seen else _none(count)
-            # Filled up to one size, so that it compiles once; dealt to the devices.
+            nothing = np.zeros((count, 0), np.int32)
+            seen = seen_items(self._log, slots.event) if self._filter_seen else nothing
+            # Padded to one size, so that ranking is compiled once, and divided among the devices.
             target, query, seen, repeat = jax.device_put(
-                _filled((slots.target, slots.query, seen, slots.repeat), self._at_once),
+                _pad((slots.target, slots.query, seen, slots.repeat), self._at_once),
                 by_row(self._mesh),
             )
             rank, nll = jax.device_get(self._rank(query, items, target, seen, repeat))
             parts.append(Ranked(slots.event.astype(np.int64), rank[:count], nll[:count]))
         return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _asking(self, params: Any, batch: NextItemBatch) -> "_Slots":
-        """The slots of a placed batch that ask for something, and some that fill up their number.
+    def _targets(self, params: Any, batch: NextItemBatch) -> "_Slots":
+        """The slots of a placed batch that have a target, padded with others to a power of 2.
 
-        Often they are few, and those that do not ask are never copied to the host.
+        Often they are few, so that most slots are never copied to the host.
         """
-        asks = np.asarray(self._everywhere(batch.event)) >= 0
-        first = np.argsort(~asks, axis=None, kind="stable")[: _next_power_of_2(asks.sum())]
-        return self._chosen(self._slots(params, batch), np.unravel_index(first, asks.shape))
+        wanted = np.asarray(self._replicate(batch.event)) >= 0
+        first = np.argsort(~wanted, axis=None, kind="stable")[: _next_power_of_2(wanted.sum())]
+        return self._take(self._slots(params, batch), np.unravel_index(first, wanted.shape))
 
 
 def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N S"]:
-    """The known items that each event's user had before it, once each; 0 fills up."""
+    """The distinct known items that each event's user had before it, padded with 0."""
     item = log.schema.categorical[0]
     user = np.searchsorted(log.offsets, event, side="right") - 1
     distinct, which = np.unique(user, return_inverse=True)
@@ -103,65 +103,59 @@ def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray
         for history in log.histories_of(distinct)
     ]
     before = event - log.offsets[user]
-    return side_by_side([np.unique(ids[w][:n]) for w, n in zip(which, before, strict=True)])
+    return padded_ids([np.unique(ids[w][:n]) for w, n in zip(which, before, strict=True)])
 
 
-def side_by_side(lists: Sequence[np.ndarray]) -> Int[np.ndarray, "N S"]:
-    """Lists of ids as rows; 0 fills up to a width of few sizes, so that few are compiled."""
-    longest = max(map(len, lists), default=0)
-    width = _next_power_of_2(longest)
+def padded_ids(lists: Sequence[np.ndarray]) -> Int[np.ndarray, "N S"]:
+    """Lists of ids as rows, padded with 0 to a power of 2, so that few shapes are compiled."""
+    width = _next_power_of_2(max(map(len, lists), default=0))
     return np.stack([np.pad(ids, (0, width - len(ids))) for ids in lists]).astype(np.int32)
 
 
 def _next_power_of_2(size: int) -> int:
-    """At least `size`, and 1."""
+    """The least power of 2 that is not below `size`."""
     return 1 << max(int(size) - 1, 0).bit_length()
 
 
-def _none(count: int) -> Int[np.ndarray, "N 0"]:
-    return np.zeros((count, 0), np.int32)
-
-
 class _Slots(NamedTuple):
-    """What is asked at the slots of a batch, and what the model says; then of those that ask."""
+    """Slots of a `NextItemBatch`, [B, L] or [N], with the model's output for them."""
 
     event: Any
     target: Any
     query: Any
     repeat: Repeat | None
 
-    def asked(self) -> "_Slots":
-        """The slots that ask for something, one after the other."""
-        asks = np.asarray(self.event) >= 0
-        return jax.tree.map(lambda column: column[asks], self)
+    def with_target(self) -> "_Slots":
+        """Only the slots that have a target."""
+        return jax.tree.map(lambda column: column[self.event >= 0], self)
 
 
-def _filled(columns: Any, size: int) -> Any:
-    """The columns with zeros up to `size` rows."""
+def _pad(columns: Any, size: int) -> Any:
+    """Pads the columns with zeros to `size` rows."""
 
-    def fill(column: np.ndarray) -> np.ndarray:
+    def pad(column: np.ndarray) -> np.ndarray:
         return np.pad(column, [(0, size - len(column))] + [(0, 0)] * (column.ndim - 1))
 
-    return jax.tree.map(fill, columns)
+    return jax.tree.map(pad, columns)
 
 
-def _regrouped(parts: Iterable[_Slots], size: int) -> Iterator[_Slots]:
-    """The same rows in parts of `size`, the last one smaller."""
+def _regroup(parts: Iterable[_Slots], size: int) -> Iterator[_Slots]:
+    """The same rows in parts of `size`; the last one may be smaller."""
     held: list[_Slots] = []
     count = 0
     for part in parts:
         held.append(part)
         count += len(part.event)
         if count >= size:
-            whole = _joined(held)
+            whole = _join(held)
             full = count - count % size
             for start in range(0, full, size):
                 yield jax.tree.map(lambda column: column[start : start + size], whole)  # noqa: B023
             held = [jax.tree.map(lambda column: column[full:], whole)]  # noqa: B023
             count -= full
     if count:
-        yield _joined(held)
+        yield _join(held)
 
 
-def _joined(parts: Sequence[_Slots]) -> _Slots:
+def _join(parts: Sequence[_Slots]) -> _Slots:
     return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)

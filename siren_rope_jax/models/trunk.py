@@ -1,0 +1,154 @@
+"""The trunk of every model: blocks of attention over rotated events, told by one config."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.models.blocks import BlockKind, HstuBlock, SoftmaxBlock
+from siren_rope_jax.models.relation import Relation, Visibility
+from siren_rope_jax.rotation.biases import BiasKind, Distances, LogitBias
+from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
+from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
+from siren_rope_jax.rotation.time import TimeFeature
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkConfig:
+    """Sizes and choices of a trunk.
+
+    Attributes:
+      encoding: the rotation's angle sources by name.
+      biases: on the logits of every attention, beside the rotation.
+      block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
+        feed-forward part with SiLU, and keys and values that are normed as the queries are;
+        `hstu`: pointwise attention with gating (HSTU).
+      width: D.
+      heads, layers: of the trunk; an attention after it has as many heads.
+      input_time_features: time features joined to those of the events ("time in the embedding").
+      dropout: rate on every residual branch.
+      dtype: of the computation; angles and parameters stay float32.
+    """
+
+    encoding: dict[str, AngleSource]
+    biases: tuple[BiasKind, ...] = ()
+    block: BlockKind = "softmax"
+    width: int = 64
+    heads: int = 2
+    layers: int = 2
+    input_time_features: tuple[TimeFeature, ...] = ()
+    dropout: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for key in ("width", "heads", "layers"):
+            check(getattr(self, key) >= 1, key, "at least 1")
+        check(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        if self.width % (2 * self.heads):
+            raise UserError(
+                "width",
+                f"{self.width} over {self.heads} heads: the head width must be a whole, even "
+                "number, because rotation turns pairs of components",
+            )
+        check_sources(self.encoding, self.heads, self.planes, None, "encoding")
+
+    @property
+    def planes(self) -> int:
+        """Of a head: half of its width."""
+        return self.width // self.heads // 2
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether the trunk sees any time: in the rotation, a bias or the embedding."""
+        return (
+            bool(self.input_time_features)
+            or any(kind != "position" for kind in self.biases)
+            or any(source.uses_time for source in self.encoding.values())
+        )
+
+
+class Trunk(nn.Module):
+    """Blocks of attention over the events of a row, and what relates these events.
+
+    Attributes:
+      config: its sizes and choices.
+      data: what it must know of the data.
+      strict: whether an event does not see itself.
+      has_last: whether one more attention follows the trunk, with angles and a bias of its own.
+    """
+
+    config: TrunkConfig
+    data: DataSpec
+    strict: bool
+    has_last: bool
+
+    def setup(self) -> None:
+        c, attentions = self.config, (TRUNK, LAST) if self.has_last else (TRUNK,)
+        sizes = self.data.categories
+        check_sources(c.encoding, c.heads, c.planes, sizes, "config.model.encoding")
+        self.encoding = AngleEncoding(
+            c.encoding, c.heads, c.planes, self.data.scale, sizes, attentions
+        )
+        self.blocks = [self._block(i) for i in range(c.layers)]
+        if c.biases:
+            self.block_biases = [self._bias(i) for i in range(c.layers)]
+            if self.has_last:
+                self.last_bias = self._bias(c.layers)
+
+    def _block(self, i: int) -> SoftmaxBlock | HstuBlock:
+        c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
+        if c.block == "hstu":
+            return HstuBlock(c.heads, c.dropout, dtype, name=name)
+        return SoftmaxBlock(c.heads, self.strict, c.dropout, dtype, name=name)
+
+    def _bias(self, i: int) -> LogitBias:
+        c = self.config
+        return LogitBias(c.biases, c.heads, self.data.context_length, name=f"bias_{i}")
+
+    def relations(
+        self, segment: Int[AnyArray, "B L"], signals: Signals, request: Signals | None = None
+    ) -> dict[str, Relation]:
+        """How the events of a row are related, for the trunk and the attention that follows it.
+
+        Args:
+          segment: as in a batch; 0 is padding.
+          signals: of the events.
+          request: what queries are made by, where that is not their own event's.
+        """
+        visibility = Visibility(segment, self.strict)
+        query_time = signals.time if request is None else request.time
+        distances = Distances(signals.position, query_time, signals.time)
+        rotations = self.encoding.rotations(signals, request)
+        relations = {
+            name: Relation(rotation, visibility, distances) for name, rotation in rotations.items()
+        }
+        if self.has_last and self.config.biases:
+            relations[LAST] = relations[LAST].replace(bias=self.last_bias())
+        return relations
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        relation: Relation,
+        *,
+        added_to_values: Float[Array, "B L D"] | None = None,
+        deterministic: bool = True,
+    ) -> Float[Array, "B L D"]:
+        """Applies all blocks.
+
+        Args:
+          x: tokens.
+          relation: of the trunk, from `relations`.
+          added_to_values: what is added to x where values are made of it; None: nothing.
+          deterministic: False: with dropout.
+        """
+        for i, block in enumerate(self.blocks):
+            if self.config.biases:
+                relation = relation.replace(bias=self.block_biases[i]())
+            x = block(x, added_to_values, relation, deterministic=deterministic)
+        return x

@@ -1,0 +1,200 @@
+"""The Markdown of one data set in a report: its description, tables and pictures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from siren_rope_jax.base.text import number
+from siren_rope_jax.evaluation.baselines.families import FAMILIES
+from siren_rope_jax.evaluation.protocols import PROTOCOLS
+from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.studies.summary import IDEAL
+from siren_rope_jax.studies.tables import differences, fewer, plus_minus, table
+from siren_rope_jax.training.kinds import KINDS
+from siren_rope_jax.training.kinds.kind import Kind, titled
+
+Columns = Sequence[tuple[str, str]]  # parts and metrics
+
+_OF_VALIDATION = (
+    "*The same metrics on the validation split, by the parameters that were tested; this "
+    "validation chose them.*"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What report.json holds of one data set, as Markdown.
+
+    Attributes:
+      name: the data set's, in the report.
+      data: its numbers.
+      baseline, champion: the variants that others are compared with.
+      seeds: how many there should be of every variant.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    baseline: str
+    champion: str
+    seeds: int
+
+    def lines(self) -> Iterator[str]:
+        """All lines, in order."""
+        yield from self._description()
+        parts = list(self.data["counts"])
+        if len(parts) > 1:
+            rows = self._metric_table(parts, self._kind.compared[:1])
+            yield from self._titled("overview", rows)
+        for part in parts:
+            yield from self._titled("overview", self._metric_table([part], self._kind.shown), part)
+        for key, other in (("difference", self.baseline), ("to_champion", self.champion)):
+            if other in self.data["variants"]:
+                rows = self._difference_table(key, other)
+                yield from self._titled(f"difference to {other}", rows)
+        if set(self._kind.metrics) - set(self._kind.shown):
+            for part in parts:
+                rows = self._metric_table([part], tuple(self._kind.metrics))
+                yield from self._titled("all metrics", rows, part)
+        yield from ["### Validation", "", _OF_VALIDATION, "", *self._validation_table()]
+        for name in self._kind.slices:
+            what = SLICES[name].title(self.data["data"]["has_utc_offset"])
+            for part in parts:
+                if rows := self._slice_table(part, name):
+                    yield from self._titled(f"by {what}", rows, part)
+        yield from ["### Cost", "", *self._cost_table()]
+        for picture in self.data["pictures"]:
+            yield f"![{picture.removesuffix('.png').replace('-', ', ')}]({picture})\n"
+
+    @property
+    def _kind(self) -> type[Kind]:
+        return KINDS[self.data["kind"]]
+
+    def _titled(self, title: str, rows: Sequence[str], part: str = "") -> list[str]:
+        """A table with its title and what was measured."""
+        rule = f"{PROTOCOLS[self.data['data']['protocol']].name}; {self.data['rule']}."
+        title = titled(part, title) if part else _sentence(title)
+        return [f"### {title}", "", f"*{_sentence(rule)}*", "", *rows]
+
+    def _description(self) -> Iterator[str]:
+        data, about, history = self.data, self.data["data"], self.data["history"]
+        events, protocol = about["events"], PROTOCOLS[about["protocol"]]
+        borders = ""
+        if about["protocol"] == "time":
+            borders = f"; validation from {about['train_end']}, test from {about['validation_end']}"
+        yield from [
+            f"## {self.name}: {data['split']} split",
+            "",
+            f"{about['users']:,} users, {about['items']:,} items, {events['all']:,} events: "
+            f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} "
+            f"test. From {about['start']} to {about['end']} UTC{borders}. "
+            f"{about['source']}".rstrip(),
+            "",
+            f"Protocol: {protocol.name}. {protocol.meaning} A model sees at most "
+            f"{history['length']} events at once: an event's last {history['least']} or more, "
+            "where there are as many.",
+            "",
+        ]
+        if data["targets"]:
+            size = events[data["split"]]
+            targets = f"{data['events']:,} of the split's {size:,} events"
+            yield from [f"Targets: {targets}. {data['targets']}", ""]
+        meanings = FAMILIES[self._kind.baselines].meanings
+        if told := [f"*{n}*: {meanings[n]}" for n in data["baselines"] if n in meanings]:
+            yield from [f"Baselines: {'; '.join(told)}.", ""]
+
+    def _rows(self, left_out: str = "") -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+        """The first cells of every variant's row, and its parts."""
+        column = self._kind.column
+        for name, own in self.data["variants"].items():
+            if name != left_out:
+                cells = [own[column[0]] or "–"] if column else []
+                yield [name + fewer(own, self.seeds), *cells], own["parts"]
+
+    def _header(self) -> list[str]:
+        return ["variant", *([self._kind.column[1]] if self._kind.column else [])]
+
+    def _labels(self, columns: Columns, form: str = "{}", several: bool = True) -> list[str]:
+        """The labels of metrics, after the names of their parts where there are several."""
+        labels = [(part, form.format(self._kind.metrics[metric].label)) for part, metric in columns]
+        return [titled(part, label) if several else label for part, label in labels]
+
+    def _metric_table(self, parts: Sequence[str], metrics: Sequence[str]) -> list[str]:
+        """Some metrics of every variant and baseline, and the share of the gap closed."""
+        gaps = [p for p in parts if any(of[p]["gap_closed"] for _, of in self._rows())]
+        columns = [(part, metric) for part in parts for metric in metrics]
+        rows = []
+        for cells, own in self._rows():
+            cells += [plus_minus(own[part]["metrics"][metric], 4) for part, metric in columns]
+            for closed in (own[part]["gap_closed"] for part in gaps):
+                cells.append(plus_minus(closed, 1, " %", 100) + fewer(closed, self.seeds))
+            rows.append(cells)
+        blank = [""] * (len(self._header()) - 1)
+        for name, measured in self.data["baselines"].items():
+            if any(self._kind.part(measured, part) for part in parts):
+                values = (self._kind.part(measured, part).get(metric) for part, metric in columns)
+                cells = [f"*{name}*", *blank, *(number(value, 4) for value in values)]
+                rows.append(cells + [""] * len(gaps))
+        header = [*self._header(), *self._labels(columns, several=len(parts) > 1)]
+        what = f"gap from {self.baseline} to {IDEAL} closed"
+        return table([*header, *(titled(p, what) if len(parts) > 1 else what for p in gaps)], rows)
+
+    def _difference_table(self, key: str, other: str) -> list[str]:
+        """The differences of all variants to another one."""
+        compared = self._kind.compared
+        columns = [(part, metric) for part in self.data["counts"] for metric in compared]
+        header = [*self._header(), *self._labels(columns, "Δ {}")]
+        rows = []
+        for cells, parts in self._rows(left_out=other):
+            for own in parts.values():
+                cells += differences(own[key], compared, self.seeds)
+            rows.append(cells)
+        return table(header, rows)
+
+    def _validation_table(self) -> list[str]:
+        """The compared metrics that the validations have."""
+        columns = [
+            (part, metric)
+            for part in self.data["counts"]
+            for metric in self._kind.compared
+            if any(p[part]["validation"][metric]["mean"] is not None for _, p in self._rows())
+        ]
+        rows = [
+            cells + [plus_minus(parts[part]["validation"][metric], 4) for part, metric in columns]
+            for cells, parts in self._rows()
+        ]
+        return table([*self._header(), *self._labels(columns)], rows)
+
+    def _slice_table(self, part: str, name: str) -> list[str]:
+        """The metrics of the groups that have events; with the first one their share of all.
+
+        Empty where all events are of one group, as those of whole days are of one hour.
+        """
+        if not self._kind.slices[name]:
+            return []
+        first, *others = (self._kind.metrics[metric].label for metric in self._kind.slices[name])
+        slices = [(cells, parts[part]["slices"][name]) for cells, parts in self._rows()]
+        total = self.data["counts"][part]["count"]
+        counts = {group: v["count"] for group, v in slices[0][1].items() if v["count"]}
+        if len(counts) < 2:
+            return []
+        header = [f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()]
+        header += [f"{metric}, {group}" for metric in others for group in counts]
+        rows = [
+            cells + [number(own[g][m], 4) for m in self._kind.slices[name] for g in counts]
+            for cells, own in slices
+        ]
+        return table([*self._header(), *header], rows)
+
+    def _cost_table(self) -> list[str]:
+        # The shortest, because what else a machine does only lengthens some runs, and by far.
+        return table(
+            ["variant", "parameters", "training time, compilation included: shortest run"],
+            [
+                [v, f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
+                for v, own in self.data["variants"].items()
+            ],
+        )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

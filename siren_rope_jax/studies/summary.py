@@ -1,0 +1,186 @@
+"""The numbers of a comparison of variants on one data set: what report.json holds of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.metrics.bootstrap import Resampled, difference, seed_deviation
+from siren_rope_jax.studies.ablation import Run
+from siren_rope_jax.studies.predictions import read_predictions
+from siren_rope_jax.training.kinds import kind_of_result
+from siren_rope_jax.training.kinds.kind import Metrics, validation_key
+
+IDEAL = "ideal"
+"""The baseline that no model can beat, where a log has one."""
+
+Runs = Mapping[str, Sequence[Run]]  # by variant; at least one each
+
+
+def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
+    """All numbers of one data set's finished runs.
+
+    Returns:
+      "rule", "targets": what the `Kind` says. "baselines": as in result.json. "counts": part ->
+      what else was measured, such as the number of events. "variants": name -> "seeds",
+      "parameters", "train_seconds", the kind's `column`, and "parts": part -> as `Part.numbers`.
+
+    Raises:
+      UserError: runs that were evaluated on different events, or a validation that is missing.
+    """
+    results = {variant: [run.result() for run in own] for variant, own in runs.items()}
+    first = next(iter(results.values()))[0]
+    kind = kind_of_result(first)
+    parts = {name: Part(name, runs, baseline, champion) for name in kind.parts(first)}
+    variants = {
+        variant: {
+            "seeds": [r["seed"] for r in own],
+            "parameters": own[0]["parameters"],
+            "train_seconds": spread(r["train_seconds"] for r in own),
+            "parts": {name: part.numbers(variant) for name, part in parts.items()},
+        }
+        for variant, own in results.items()
+    }
+    if kind.column:
+        for variant, own in results.items():
+            variants[variant][kind.column[0]] = own[0][kind.column[0]]
+    measured = {name: kind.part(first[kind.measured], name) for name in parts}
+    return {
+        "rule": kind.rule(first),
+        "targets": kind.targets(first["config"]),
+        "baselines": first["baselines"],
+        "counts": {
+            name: {key: value for key, value in own.items() if key not in kind.metrics}
+            for name, own in measured.items()
+        },
+        "variants": variants,
+    }
+
+
+class Part:
+    """All variants, compared by one part of what was measured."""
+
+    def __init__(self, name: str, runs: Runs, baseline: str, champion: str) -> None:
+        """Reads the results of the runs; `baseline` and `champion` are names of variants."""
+        self._name, self._baseline, self._champion = name, baseline, champion
+        self._runs = {variant: {run.seed: run for run in own} for variant, own in runs.items()}
+        self._results = {
+            variant: {seed: run.result() for seed, run in own.items()}
+            for variant, own in self._runs.items()
+        }
+        self._first = next(iter(next(iter(self._results.values())).values()))
+        self._kind = kind_of_result(self._first)
+        self._resampled = cache(self._resample)  # mostly for the variants that many are compared to
+
+    def numbers(self, variant: str) -> dict[str, Any]:
+        """The numbers of one variant.
+
+        Returns:
+          "metrics" and "validation" (of the parameters that were tested): metric -> as `spread`;
+          "difference" and "to_champion": as `difference` to the baseline and the champion;
+          "gap_closed": as `gap_closed`; "slices": slicing -> group -> metric, means over seeds.
+        """
+        kind, results = self._kind, self._results[variant].values()
+        validations = [run.validation() for run in self._runs[variant].values()]
+        measured = [self._within(r[kind.measured]) for r in results]
+        slices: dict[str, Any] = {}
+        for name, metrics in kind.slices.items():
+            slices[name] = {}
+            for group in SLICES[name].groups if metrics else ():
+                own = [self._within(r["slices"][name].get(group, {})) for r in results]
+                means = {m: spread(v.get(m) for v in own)["mean"] for m in ("count", *metrics)}
+                slices[name][group] = means
+        return {
+            "metrics": {m: spread(v[m] for v in measured) for m in kind.metrics},
+            "validation": {
+                m: spread(v.get(validation_key(self._name, m)) for v in validations)
+                for m in kind.compared
+            },
+            "difference": self.difference(variant, self._baseline),
+            "to_champion": self.difference(variant, self._champion),
+            "gap_closed": gap_closed(
+                self._primary(variant),
+                self._primary(self._baseline),
+                self._within(self._first["baselines"].get(IDEAL, {})).get(kind.compared[0]),
+                kind.metrics[kind.compared[0]].higher_is_better,
+            ),
+            "slices": slices,
+        }
+
+    def difference(self, variant: str, other: str) -> dict[str, Any] | None:
+        """The metrics of one variant minus those of another, with paired bootstrap intervals.
+
+        Returns:
+          "seeds", those that both have, and metric -> "difference", "low", "high", "sd": the
+          interval is over users, the standard deviation over seeds (None for a single one). None
+          where the two are the same variant or have no seed in common.
+
+        Raises:
+          UserError: they were evaluated on different events.
+        """
+        seeds = tuple(s for s in self._runs[variant] if s in self._runs.get(other, {}))
+        if variant == other or not seeds:
+            return None
+        a, b = self._resampled(variant, seeds), self._resampled(other, seeds)
+        numbers = {
+            m: difference(a[m], b[m])._asdict() | {"sd": seed_deviation(a[m], b[m])} for m in a
+        }
+        return {"seeds": list(seeds)} | {
+            m: {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+            for m, values in numbers.items()
+        }
+
+    def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
+        columns = self._kind.resampled(self._name)
+        reference = next(iter(next(iter(self._runs.values())).values()))
+        runs = [*(self._runs[variant][seed] for seed in seeds), reference]
+        *paths, other = (run.workdir / "predictions.parquet" for run in runs)
+        return columns.resample(*read_predictions(paths, columns, other))
+
+    def _within(self, measured: Mapping[str, Any]) -> Metrics:
+        return self._kind.part(measured, self._name)
+
+    def _primary(self, variant: str) -> dict[int, float | None]:
+        """The primary metric by seed."""
+        kind, results = self._kind, self._results.get(variant, {})
+        return {s: self._within(r[kind.measured])[kind.compared[0]] for s, r in results.items()}
+
+
+def gap_closed(
+    own: Mapping[int, float | None],
+    baseline: Mapping[int, float | None],
+    ideal: float | None,
+    higher_is_better: bool,
+) -> dict[str, Any] | None:
+    """The share of the gap from the baseline to the ideal observer that a variant closes.
+
+    Args:
+      own: the variant's metric by seed.
+      baseline: the baseline's.
+      ideal: the ideal observer's.
+      higher_is_better: of the metric.
+
+    Returns:
+      "seeds", those that both have, and the shares as `spread`; None where there are none.
+    """
+    shares = {}
+    for seed, value in own.items():
+        theirs = baseline.get(seed)
+        if value is not None and theirs is not None and ideal is not None:
+            gap = ideal - theirs
+            if gap > 0 if higher_is_better else gap < 0:
+                shares[seed] = (value - theirs) / gap
+    return {"seeds": list(shares)} | spread(shares.values()) if shares else None
+
+
+def spread(values: Iterable[float | None]) -> dict[str, Any]:
+    """The "mean", "sd" (sample standard deviation; None for a single value) and "values"."""
+    values = list(values)
+    present = np.array([v for v in values if v is not None], np.float64)
+    return {
+        "mean": float(present.mean()) if len(present) else None,
+        "sd": float(present.std(ddof=1)) if len(present) > 1 else None,
+        "values": values,
+    }

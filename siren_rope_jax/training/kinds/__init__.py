@@ -1,0 +1,39 @@
+"""The kinds of experiments: the one place where a kind is looked up by its name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.kinds.kind import Kind
+from siren_rope_jax.training.kinds.ranking import Ranking
+from siren_rope_jax.training.kinds.retrieval import Retrieval
+
+KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retrieval)}
+
+
+def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
+    """Checks a config file's `ConfigDict`; its `kind` says which class it becomes.
+
+    Raises:
+      UserError: an unknown kind, or as `from_config_dict`.
+    """
+    if "data" not in config and ("user" in config or "num_users" in config):
+        raise UserError("config", "describes a log, not an experiment; it is for prepare.py")
+    name = config.get("kind", "ranking")
+    if name not in KINDS:
+        raise UserError("config.kind", f"{name!r} is unknown{suggestion(str(name), KINDS)}")
+    return from_config_dict(KINDS[name].config_class, config)
+
+
+def kind_of(config: ExperimentConfig) -> Kind:
+    """The kind of an experiment, made for its config."""
+    return KINDS[config.kind](config)
+
+
+def kind_of_result(result: Mapping[str, Any]) -> type[Kind]:
+    """The kind of experiment that a result.json is of."""
+    return KINDS[result["config"]["kind"]]

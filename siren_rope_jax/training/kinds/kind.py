@@ -1,0 +1,206 @@
+"""What a kind of experiment is: one class that says what is predicted, and all that follows.
+
+The training loop, the evaluation, the reports and the pictures know no kind by name; they ask this
+class. A new kind is one file beside this one, and its entry in `KINDS`.
+"""
+
+import abc
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from siren_rope_jax.data.assemble import Layout
+from siren_rope_jax.data.log import Events, PreparedLog
+from siren_rope_jax.data.schema import Schema
+from siren_rope_jax.metrics.bootstrap import Columns
+from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.training.experiment import ExperimentConfig
+
+Config = TypeVar("Config", bound=ExperimentConfig)
+Metrics = dict[str, Any]
+"""Metric -> number; None where it is undefined."""
+
+
+class Metric(NamedTuple):
+    """How a metric is shown.
+
+    Attributes:
+      label: in tables.
+      unit: on axes; empty for a number without a unit.
+      higher_is_better: False: lower is better.
+    """
+
+    label: str
+    unit: str = ""
+    higher_is_better: bool = False
+
+    @property
+    def axis(self) -> str:
+        """The label of its axis."""
+        direction = f"{'higher' if self.higher_is_better else 'lower'} is better"
+        return f"{self.unit} ({direction})" if self.unit else direction
+
+
+class Scores(Protocol):
+    """What a model says of target events: a named tuple of arrays by event, on the host."""
+
+    event: np.ndarray
+    """Global indices."""
+
+    def _asdict(self) -> dict[str, np.ndarray]: ...
+
+
+class Kind(abc.ABC, Generic[Config]):
+    """A kind of experiment, made for one config.
+
+    What is measured, and how it is shown, is said by class attributes and class methods, which need
+    no config of ours: another library's model is measured and shown by the same code.
+
+    Attributes:
+      name: in configs, as `kind`.
+      config_class: of its experiments.
+      measured: the key of what `measure` returns in result.json.
+      by_task: whether `measure` and `measure_slice` return task -> metrics instead of metrics.
+        Tables and pictures then have a part for each task.
+      metrics: all that tables show, in order.
+      shown: the metrics of the main table, and of the terminal.
+      compared: the metrics whose differences between models have intervals; the first is the
+        primary one. `resampled` yields all of them.
+      chief: the few metrics of progress lines, learning curves and pictures of groups.
+      slices: how events are grouped: a name of `evaluation.slices.SLICES` -> the metrics in the
+        report's table of these groups; no table if there are none.
+      baselines: the simple predictors beside the model, a name of
+        `evaluation.baselines.families.FAMILIES`.
+      glossary: explains the metrics below the report's title.
+      column: a fact that tables show of every model: its key in `facts`, and its heading.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[ExperimentConfig]]
+    measured: ClassVar[str]
+    by_task: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, Metric]]
+    shown: ClassVar[tuple[str, ...]]
+    compared: ClassVar[tuple[str, ...]]
+    chief: ClassVar[tuple[str, ...]]
+    slices: ClassVar[Mapping[str, tuple[str, ...]]]
+    baselines: ClassVar[str] = ""
+    glossary: ClassVar[str]
+    column: ClassVar[tuple[str, str] | None] = None
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    # Training
+
+    @abc.abstractmethod
+    def check(self, schema: Schema) -> None:
+        """Refuses a log that the experiment does not fit.
+
+        Raises:
+          UserError: about a config key, or the log.
+        """
+
+    @property
+    @abc.abstractmethod
+    def layout(self) -> Layout:
+        """How histories become batches."""
+
+    @abc.abstractmethod
+    def model(self, data: DataSpec) -> Any:
+        """The Flax module."""
+
+    @abc.abstractmethod
+    def padding(self, data: DataSpec, rows: int) -> Any:
+        """A batch without events, which has the shapes and dtypes of all."""
+
+    def statistics(self, log: PreparedLog) -> Any:
+        """What the loss must know of the whole training split: a tree of arrays."""
+        return {}
+
+    def statistics_of_nothing(self, data: DataSpec) -> Any:
+        """A tree of the same shapes and dtypes, made without a log."""
+        return {}
+
+    @abc.abstractmethod
+    def loss(
+        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any, devices: int
+    ) -> Array:
+        """The training loss of a batch in nats; `key` draws dropout and negatives."""
+
+    @property
+    @abc.abstractmethod
+    def criterion(self) -> tuple[str, bool]:
+        """The metric of `validation` that chooses the best checkpoint; whether higher is better."""
+
+    @abc.abstractmethod
+    def scorer(
+        self, model: Any, log: PreparedLog, mesh: Mesh
+    ) -> Callable[[Any, Iterable[Any]], Any]:
+        """(params, batches) -> `Scores` of their target events; compiled once."""
+
+    @abc.abstractmethod
+    def validation(self, schema: Schema, scores: Any) -> dict[str, float]:
+        """The chief metrics of the validation split, by `validation_key`, and the criterion."""
+
+    # Evaluation
+
+    @classmethod
+    @abc.abstractmethod
+    def columns(cls, schema: Schema, events: Events, scores: Any) -> dict[str, np.ndarray]:
+        """What predictions.parquet holds beside the events; masked values become null."""
+
+    @classmethod
+    @abc.abstractmethod
+    def measure(cls, schema: Schema, events: Events, scores: Any) -> Metrics:
+        """What result.json holds as `measured`, and for every baseline."""
+
+    @classmethod
+    @abc.abstractmethod
+    def measure_slice(cls, schema: Schema, events: Events, scores: Any) -> Metrics:
+        """The few metrics of a group of events, to six digits."""
+
+    @classmethod
+    def facts(cls, schema: Schema, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What else result.json says of the evaluation, from the run's config as JSON values."""
+        return {}
+
+    # Reports and pictures
+
+    @classmethod
+    @abc.abstractmethod
+    def resampled(cls, part: str) -> Columns:
+        """The columns of predictions.parquet from which the metrics of a part are resampled."""
+
+    @classmethod
+    @abc.abstractmethod
+    def rule(cls, result: Mapping[str, Any]) -> str:
+        """What was measured on what, without which the metrics mean little."""
+
+    @classmethod
+    def targets(cls, config: Mapping[str, Any]) -> str:
+        """Sentences that say which events are not targets; empty if all events are."""
+        return ""
+
+    @classmethod
+    def parts(cls, result: Mapping[str, Any]) -> list[str]:
+        """The tasks of a result or, if it is not by task, a single part without a name."""
+        return list(result[cls.measured]) if cls.by_task else [""]
+
+    @classmethod
+    def part(cls, measured: Mapping[str, Any], name: str) -> Metrics:
+        """The metrics of one part of what `measure` or `measure_slice` returned."""
+        return measured.get(name, {}) if cls.by_task else dict(measured)
+
+
+def titled(part: str, text: str) -> str:
+    """A text about a part, which begins with the part's name if it has one."""
+    return f"{part}: {text}" if part else text
+
+
+def validation_key(part: str, metric: str) -> str:
+    """The key of a metric of the validations, in metrics.jsonl."""
+    return f"{metric}/{part}" if part else metric

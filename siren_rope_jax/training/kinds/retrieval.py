@@ -1,0 +1,256 @@
+"""Next-item retrieval: which of all items follows, at the time of the request?"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.errors import UserError, check, suggestion
+from siren_rope_jax.data.assemble import Layout, next_item_layout
+from siren_rope_jax.data.log import Events, PreparedLog
+from siren_rope_jax.data.schema import Schema
+from siren_rope_jax.metrics.bootstrap import RankColumns
+from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_ranks
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch
+from siren_rope_jax.models.losses import LossConfig, retrieval_loss
+from siren_rope_jax.models.repeat import per_slot
+from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
+from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
+from siren_rope_jax.training.rank_scorer import Ranked, RankScorer
+
+SLICE_METRICS = ("nll", "mrr", "hr@10", "ndcg@10")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalExperiment(ExperimentConfig):
+    """Predicts the item of every next event.
+
+    Attributes:
+      loss: of the training.
+      filter_seen: whether items that the user has had before are no candidates in the evaluation.
+      criterion: the validation's metric that chooses the best checkpoint; not the NLL where the
+        loss estimates no probabilities (BCE, gBCE, negatives without log-Q).
+    """
+
+    model: RetrieverConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    filter_seen: bool = False
+    criterion: Literal["nll", "mrr", "hr@10", "ndcg@10"] = "nll"
+    kind: Literal["retrieval"] = "retrieval"
+
+    def __post_init__(self) -> None:
+        check(
+            self.loss.is_nll or not self.model.repeat,
+            "loss.kind",
+            "full_softmax without label_smoothing, or sampled_softmax with log_q, where "
+            "model.repeat is set: the two shares of an item's probability are learned together",
+        )
+        check(
+            self.loss.learns_probabilities or self.criterion != "nll",
+            "criterion",
+            f"ndcg@10, hr@10 or mrr with this loss ({self.loss.kind}), which learns no "
+            "probabilities: its NLL is meaningless",
+        )
+        filtered = self.filter_seen and self.model.repeat
+        check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")
+
+
+class Retrieval(Kind[RetrievalExperiment]):
+    """The item of every next event; the criterion is in the config."""
+
+    name = "retrieval"
+    config_class = RetrievalExperiment
+    measured = "ranking"
+    metrics: ClassVar = {
+        name: Metric(name.upper(), higher_is_better=True) for name in RANK_METRICS
+    } | {"nll": Metric("NLL", "nats")}
+    shown = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
+    compared = COMPARED
+    chief = ("nll", "ndcg@10")
+    slices: ClassVar = {
+        "hour": ("ndcg@10",),
+        "gap": ("ndcg@10",),
+        "history": ("ndcg@10",),
+        "popularity": ("ndcg@10", "nll"),
+        "revisit": ("ndcg@10", "nll"),
+    }
+    baselines = "popularity"
+    glossary = (
+        "NLL: mean negative log-likelihood, in nats, of the item that came, among all items of the "
+        "catalogue (also those that a filter leaves out of the ranking), over the events whose "
+        "item has a rank (lower is better). HR@k: the share of events whose item is among the "
+        "first k. NDCG@k: the mean of 1/log2(1 + rank) of those, 0 for the others. MRR: the mean "
+        "of 1/rank. Query's time: whether the query knows the time of the request, which is that "
+        "of the event to come, or only that of the last event."
+    )
+    column = ("query_time", "query's time")
+
+    def check(self, schema: Schema) -> None:
+        task = self.config.data.target_task
+        if task and task not in schema.tasks:
+            names = suggestion(task, schema.tasks) or "; the log has none"
+            raise UserError("config.data.target_task", f"there is no task {task!r}{names}")
+
+    @property
+    def layout(self) -> Layout:
+        return next_item_layout(self.config.data.target_task)
+
+    def model(self, data: DataSpec) -> Retriever:
+        return Retriever(self.config.model, data)
+
+    def padding(self, data: DataSpec, rows: int) -> NextItemBatch:
+        return NextItemBatch.padding(data, rows)
+
+    def statistics(self, log: PreparedLog) -> dict[str, np.ndarray]:
+        """How often training asks for each known item, if the loss needs it; 0 for the unknown."""
+        if not self.config.loss.needs_item_counts:
+            return {}
+        task = self.config.data.target_task
+        events, item = log.events("train"), log.schema.categorical[0]
+        asked = ~np.isin(events.event, log.offsets)  # nothing precedes a user's first event
+        if task:
+            asked &= events.rows[f"task/{task}"] == 1
+        ids = item.known_ids(events.rows[f"categorical/{item.name}"][asked])
+        counts = np.bincount(ids, minlength=item.rows).astype(np.float32)
+        counts[0] = 0
+        return {"item_counts": counts}
+
+    def statistics_of_nothing(self, data: DataSpec) -> dict[str, np.ndarray]:
+        if not self.config.loss.needs_item_counts:
+            return {}
+        return {"item_counts": np.zeros(data.items, np.float32)}
+
+    def loss(
+        self,
+        model: Retriever,
+        params: Any,
+        batch: NextItemBatch,
+        key: Array,
+        statistics: Any,
+        devices: int,
+    ) -> Array:
+        """The configured loss over the batch's targets that have an embedding."""
+        dropout_key, negatives_key = jax.random.split(key)
+        result: Any = model.apply(
+            {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
+        )
+        asked = (batch.event >= 0) & (batch.target > 0)
+        slots = (result.query, batch.target, asked, per_slot(result.repeat), batch.history)
+        query, target, asked, repeat, history = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]), slots
+        )
+        loss = self.config.loss
+        return retrieval_loss(
+            # The config's bound is per device, and the batch is that of all devices.
+            dataclasses.replace(loss, block_elements=loss.block_elements * devices),
+            query,
+            result.table,
+            target,
+            asked,
+            key=negatives_key,
+            repeat=repeat,
+            history_N=history,
+            **statistics,
+        )
+
+    @property
+    def criterion(self) -> tuple[str, bool]:
+        return self.config.criterion, self.config.criterion != "nll"
+
+    def scorer(
+        self, model: Retriever, log: PreparedLog, mesh: Mesh
+    ) -> Callable[[Any, Iterable[NextItemBatch]], Ranked]:
+        """The rank of every target, and its NLL where the loss learns probabilities (else NaN)."""
+        rank = RankScorer(model, log, self.config.filter_seen, mesh)
+
+        def score(params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
+            ranked = rank(params, batches)
+            if self.config.loss.learns_probabilities:
+                return ranked
+            return ranked._replace(nll=np.full_like(ranked.nll, np.nan))
+
+        return score
+
+    def validation(self, schema: Schema, scores: Ranked) -> dict[str, float]:
+        """The chief metrics of the ranks: "mrr", "hr@10", "ndcg@10", and "nll" if there is one."""
+        values = metrics_of_ranks(scores.rank, scores.nll)
+        nll = ("nll",) if self.config.loss.learns_probabilities else ()
+        chosen = {name: values[name] for name in (*nll, "mrr", "hr@10", "ndcg@10")}
+        return {name: np.nan if value is None else value for name, value in chosen.items()}
+
+    @classmethod
+    def columns(cls, schema: Schema, events: Events, scores: Ranked) -> dict[str, np.ndarray]:
+        """The target's rank and NLL, null where there is none."""
+        return {
+            "rank": np.ma.masked_array(scores.rank.astype(np.int32), scores.rank == 0),
+            "nll": np.ma.masked_array(scores.nll.astype(np.float32), np.isnan(scores.nll)),
+        }
+
+    @classmethod
+    def measure(cls, schema: Schema, events: Events, scores: Ranked) -> Metrics:
+        """The metrics of the targets' ranks."""
+        return metrics_of_ranks(scores.rank, scores.nll)
+
+    @classmethod
+    def measure_slice(cls, schema: Schema, events: Events, scores: Ranked) -> Metrics:
+        """The main metrics and the number of events."""
+        values = metrics_of_ranks(scores.rank, scores.nll)
+        rounded = {m: None if (v := values[m]) is None else round(v, 6) for m in SLICE_METRICS}
+        return {"count": values["count"], **rounded}
+
+    @classmethod
+    def facts(cls, schema: Schema, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Which items are candidates, how many there are, and whose time a query has.
+
+        Returns:
+          "filter_seen", "query_time" (None: the model sees no time), "catalogue" (how many items
+          are ranked: those seen often enough in training).
+        """
+        return {
+            "filter_seen": config["filter_seen"],
+            "query_time": _query_time(config["model"]),
+            "catalogue": schema.categorical[0].known,
+        }
+
+    @classmethod
+    def resampled(cls, part: str) -> RankColumns:
+        return RankColumns("rank", "nll")
+
+    @classmethod
+    def rule(cls, result: Mapping[str, Any]) -> str:
+        """What was ranked against what, and what counts as a miss."""
+        metrics = result["ranking"]
+        repeats = "may come again"
+        misses = "an item outside the catalogue (seen too rarely in training, or never)"
+        if result["filter_seen"]:
+            repeats, misses = "are left out", f"{misses} or one had before"
+        events = f"{metrics['unranked']:,} of {metrics['count']:,} {result['split']} events"
+        return (
+            f"full ranking over the catalogue of {result['catalogue']:,} items, ties against the "
+            f"model; items a user had before {repeats}; {events} have {misses} and count as "
+            f"misses; blind guessing has an NLL of {math.log(result['catalogue']):.2f}"
+        )
+
+    @classmethod
+    def targets(cls, config: Mapping[str, Any]) -> str:
+        text = "A user's first event is not a target"
+        if task := config["data"]["target_task"]:
+            text += f", and neither is an event that is not positive for {task}"
+            text += " (`data.target_task`)"
+        return f"{text}."
+
+
+def _query_time(model: Mapping[str, Any]) -> str | None:
+    """Whose time a model's queries have; None: it sees no time."""
+    # Another library's model has no encoding of ours and says itself.
+    if "encoding" in model and not from_config_dict(RetrieverConfig, model).uses_time:
+        return None
+    return model["query_time"]

@@ -1,0 +1,262 @@
+"""A training as a value: its step and the specs of what the step takes, before any data is read.
+
+`setup(config, log, mesh).lower().compile()` needs no event of the log, and `setup(config, spec,
+mesh)` no log at all: a step can be compiled for a machine that is not there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.assemble import data_spec
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.pipeline import Batches
+from siren_rope_jax.data.windows import Split
+from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.kinds import kind_of
+from siren_rope_jax.training.kinds.kind import Kind
+from siren_rope_jax.training.mesh import by_row, parameter_shardings, replicated
+from siren_rope_jax.training.optim import make_optimizer
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a step changes."""
+
+    step: Array
+    params: Any
+    optimizer_state: Any
+
+
+def train_step(
+    state: TrainState,
+    batch: Any,
+    key: Array,
+    statistics: Any,
+    *,
+    loss_of: Callable[[Any, Any, Array, Any], Array],
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on one batch: a pure function; returns the new state and its metrics.
+
+    Args:
+      state: before the step.
+      batch: as the loss takes it.
+      key: of the run; the step's number is folded in.
+      statistics: of the training split, as the loss takes them.
+      loss_of: (params, batch, key, statistics) -> the loss.
+      optimizer: computes the updates.
+    """
+    step_key = jax.random.fold_in(key, state.step)
+    loss, gradients = jax.value_and_grad(loss_of)(state.params, batch, step_key, statistics)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": loss,
+        "gradient_norm": optax.tree.norm(gradients),
+        "events": (batch.segment > 0).sum(),
+    }
+    return TrainState(state.step + 1, params, optimizer_state), metrics
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training, ready to be run or compiled. Made by `setup`.
+
+    Attributes:
+      config: of the experiment.
+      kind: made for it.
+      data: what the model knows of the data.
+      mesh: where it runs.
+      given_steps: batches to train on; None: as many as config and log say.
+      log: the data; None: there are only specs.
+    """
+
+    config: ExperimentConfig
+    kind: Kind
+    data: DataSpec
+    mesh: Mesh
+    given_steps: int | None
+    log: PreparedLog | None
+
+    @cached_property
+    def model(self) -> Any:
+        """The Flax module."""
+        return self.kind.model(self.data)
+
+    @cached_property
+    def steps(self) -> int:
+        """Batches to train on at most.
+
+        Raises:
+          UserError: as `training_steps`, or the train split is empty.
+        """
+        if self.given_steps is not None:
+            return self.given_steps
+        return training_steps(self.config, self.batches.epoch)
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """For so many steps."""
+        return make_optimizer(self.config.optimizer, self.steps)
+
+    # Specs: shapes, dtypes and shardings of what the step takes
+
+    @cached_property
+    def params(self) -> Any:
+        """Of the parameters."""
+        shapes = jax.eval_shape(self._draw, jax.random.key(0))
+        return _with_shardings(shapes, parameter_shardings(shapes, self.mesh))
+
+    @cached_property
+    def state(self) -> TrainState:
+        """Of the whole state."""
+        shapes = jax.eval_shape(self._first_state, self.params)
+        return _with_shardings(shapes, parameter_shardings(shapes, self.mesh))
+
+    @cached_property
+    def batch(self) -> Any:
+        """Of the global batch."""
+        padding = self.kind.padding(self.data, self.config.data.batch_size)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row(self.mesh)), padding
+        )
+
+    # What is compiled
+
+    @cached_property
+    def step(self) -> Any:
+        """`train_step`, compiled when first called; the new state takes the old one's memory."""
+        step = partial(train_step, loss_of=self.loss, optimizer=self.optimizer)
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+    def lower(self) -> jax.stages.Lowered:
+        """The step for these specs, to be compiled for the devices of the mesh."""
+        key = jax.eval_shape(jax.random.key, 0)
+        given = (key, self.kind.statistics_of_nothing(self.data))
+        everywhere = jax.tree.map(lambda _: replicated(self.mesh), given)
+        return self.step.lower(self.state, self.batch, *_with_shardings(given, everywhere))
+
+    def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> Array:
+        """The training loss of a batch, in nats."""
+        devices = self.mesh.size
+        return self.kind.loss(self.model, params, batch, key, statistics, devices)
+
+    # What is run
+
+    def init_params(self, seed: int) -> Any:
+        """Parameters drawn from `seed`, placed on the mesh."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.params)
+        return jax.jit(self._draw, out_shardings=shardings)(jax.random.key(seed))
+
+    def init(self, seed: int) -> TrainState:
+        """The state before the first step, placed on the mesh."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        return jax.jit(self._first_state, out_shardings=shardings)(self.init_params(seed))
+
+    def key(self, seed: int) -> Array:
+        """The key of a run, on every device."""
+        return jax.jit(jax.random.key, out_shardings=replicated(self.mesh))(seed)
+
+    @cached_property
+    def statistics(self) -> Any:
+        """Of the log's training split, on every device."""
+        return jax.device_put(self.kind.statistics(self._log), replicated(self.mesh))
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Of the log, for this process."""
+        processes = jax.process_count()
+        devices = self.mesh.size // processes
+        layout, index = self.kind.layout, jax.process_index()
+        return Batches(self._log, self.config.data, layout, index, processes, devices)
+
+    def score(self, params: Any, split: Split) -> Any:
+        """What the model says of every target event of a split."""
+        return self._scorer(params, self.batches.evaluation(split))
+
+    def validate(self, params: Any) -> dict[str, float]:
+        """The chief metrics of the validation split."""
+        return self.kind.validation(self._log.schema, self.score(params, "validation"))
+
+    @cached_property
+    def _scorer(self) -> Any:
+        return self.kind.scorer(self.model, self._log, self.mesh)
+
+    @property
+    def _log(self) -> PreparedLog:
+        if self.log is None:
+            raise ValueError("this setup has no log; it can be compiled, not run")
+        return self.log
+
+    def _draw(self, key: Array) -> Any:
+        return self.model.init(key, self.kind.padding(self.data, 1))["params"]
+
+    def _first_state(self, params: Any) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
+
+
+def setup(
+    config: ExperimentConfig, data: PreparedLog | DataSpec, mesh: Mesh, steps: int | None = None
+) -> Setup:
+    """Sets up a training.
+
+    Args:
+      config: of the experiment.
+      data: its prepared log; or what a model must know of one, which is enough to compile the step.
+      mesh: the devices; they need not be there if the step is only compiled.
+      steps: batches to train on; None: as many as config and log say, or 10,000 without a log.
+
+    Raises:
+      UserError: the config does not fit the log.
+    """
+    kind = kind_of(config)
+    if isinstance(data, PreparedLog):
+        kind.check(data.schema)
+        spec = data_spec(data, config.data.length)
+        return Setup(config, kind, spec, mesh, steps, data)
+    return Setup(config, kind, data, mesh, 10_000 if steps is None else steps, None)
+
+
+def training_steps(config: ExperimentConfig, epoch: int) -> int:
+    """How many batches a run trains on at most: whole updates, and at least one.
+
+    Args:
+      config: of the run.
+      epoch: batches in an epoch.
+
+    Raises:
+      UserError: there are fewer batches than one update takes.
+    """
+    steps, each = max(round(config.training.epochs * epoch), 1), config.optimizer.accumulate
+    if steps < each:
+        raise UserError(
+            "config.optimizer.accumulate",
+            f"is {each}, but the training has only {steps} batches ({epoch} in an epoch); lower "
+            "it, or raise config.training.epochs",
+        )
+    return steps - steps % each
+
+
+def count_parameters(params: Any) -> int:
+    """The number of trained scalars."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def _with_shardings(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
