@@ -160,6 +160,7 @@ def train(config, workdir):
 
 def make_plan(tmp_path, kind="ranking", **changes):
     """An ablation of three variants with two seeds, and its runs."""
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "base.py").write_text(BASES[kind])
     log = tmp_path / "log"
     if not log.exists():

@@ -2,8 +2,6 @@
 
 import gzip
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,9 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base import config as base_config
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
-from tests.refusals import refused
 from tests.scripts import ROOT
 
 START = 1_700_000_000
@@ -95,17 +91,6 @@ def assert_same(found: PreparedLog, expected: PreparedLog, what: str = "") -> No
     assert found.dtype == expected.dtype
     for name in found.dtype.names:  # by field, since only so NaN equals NaN
         np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{what} {name}")
-
-
-@contextmanager
-def refused_in_one_line(about: str | Path, *named: object) -> Iterator[None]:
-    """As `refused`; whatever file, engine or server caused the error, its message is one line."""
-    with refused(about, *named):
-        try:
-            yield
-        except UserError as error:
-            assert "\n" not in str(error)
-            raise
 
 
 def real_file(name: str) -> Path:

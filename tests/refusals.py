@@ -21,5 +21,6 @@ def refused(about: str | Path, *named: object) -> Iterator[None]:
     with pytest.raises(UserError) as caught:
         yield
     assert caught.value.about == str(about), caught.value
+    assert "\n" not in str(caught.value)
     for word in named:
         assert str(word) in caught.value.problem, caught.value

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.base.times import HOUR, MAX_TIME, MIN_TIME, NO_TIME
+from siren_rope_jax.base.times import HOUR, NO_TIME
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.models.attention import causal_mask
+from siren_rope_jax.models.relation import Visibility
 from siren_rope_jax.prepare.writer import encode_ids, write_log
-from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.attended_hours import (
     HOUR_OF_DAY,
     HOURS,
@@ -24,11 +19,11 @@ from siren_rope_jax.studies.attended_hours import (
     HourSums,
     attended_hours,
     draw_attended_hours,
-    hour_of_week,
     hour_sums,
 )
 from siren_rope_jax.training.trained import TrainedRun
 from tests.made_up import make_log
+from tests.refusals import refused
 from tests.test_analysis import retriever
 
 
@@ -38,19 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     return retriever(make_log(path, users=16, days=40, no_time=0.1, min_count=1))
 
 
-@given(st.integers(MIN_TIME, MAX_TIME - 1), st.integers(-14 * HOUR, 14 * HOUR))
-def test_hours_are_those_of_the_local_calendar(second: int, offset: int) -> None:
-    local = pd.Timestamp(second + offset, unit="s")
-    hour = hour_of_week(Time.from_seconds(np.array([second, NO_TIME]), offset))
-    assert hour.tolist() == [local.day_of_week * 24 + local.hour, -1]
-
-
 def test_sums_are_those_of_brute_force() -> None:
     rng = np.random.default_rng(0)
     shape = (3, 9)
     weight = rng.random((*shape, shape[1]), np.float32) * (rng.random((*shape, 1)) < 0.8)
     segment = np.sort(rng.integers(0, 3, shape), axis=-1)
-    past = np.array(causal_mask(segment)[:, 0])
+    past = np.array(Visibility(segment).mask()[:, 0])
     request, event = rng.integers(-1, 168, (2, *shape))
     past &= (event >= 0)[:, None, :]
     ours = hour_sums(*map(jax.device_put, (weight.astype(np.float32), past, request, event)))
@@ -116,5 +104,5 @@ def test_a_picture_and_numbers_come_of_it(run: TrainedRun, tmp_path: Path) -> No
 
 
 def test_a_model_that_names_nothing_is_refused(run: TrainedRun) -> None:
-    with pytest.raises(UserError, match=r"model\.repeat"):
+    with refused("run", "model.repeat"):
         attended_hours(retriever(run.log, "none", repeat=False))

@@ -8,7 +8,7 @@ import pytest
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
-from tests.raw_logs import START, config, prepared, raw_log, refused_in_one_line, write
+from tests.raw_logs import START, config, prepared, raw_log, write
 from tests.refusals import refused
 from tests.scripts import complaint
 
@@ -123,7 +123,7 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
 @pytest.mark.parametrize("case", BAD)
 def test_bad_values(tmp_path, case):
     raw, values, about, *named = BAD[case]
-    with refused_in_one_line(about, *named):
+    with refused(about, *named):
         prepared(tmp_path, raw, **values)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
@@ -156,7 +156,7 @@ FILES = {  # name, content; names and values in the error, which is about the fi
 def test_bad_files(tmp_path, case):
     name, content, *named = FILES[case]
     (tmp_path / name).write_bytes(content)
-    with refused_in_one_line(tmp_path / name, *named):
+    with refused(tmp_path / name, *named):
         prepare(config(), tmp_path / name, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -6,10 +6,18 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import complete, from_config_dict, load_config_file, to_dict
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.config import (
+    complete,
+    from_config_dict,
+    load_config_file,
+    one_of,
+    to_dict,
+)
+from siren_rope_jax.base.errors import check, suggestion
 from siren_rope_jax.studies.ablation import load_ablation, plan
-from siren_rope_jax.training.experiment import RetrievalExperiment, read_experiment
+from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
+from tests.refusals import refused
 from tests.scripts import ROOT
 
 
@@ -17,6 +25,9 @@ from tests.scripts import ROOT
 class Inner:
     size: int = 3
     kind: Literal["a", "b"] = "a"
+
+    def __post_init__(self) -> None:
+        check(self.size >= 0, "size", "0 or more")
 
 
 @dataclass(frozen=True)
@@ -59,21 +70,62 @@ def test_complete_shows_every_key() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, r"config\.name: is required"),
-        ({"name": "x", "raet": 1.0}, r"config\.raet: unknown key; did you mean 'rate'"),
-        ({"name": "x", "many": {"one": {"siez": 1}}}, r"config\.many\.one\.siez.*'size'"),
-        ({"name": "x", "inner": {"kind": "c"}}, r"config\.inner\.kind: 'c' is not a choice"),
-        ({"name": "x", "rate": "fast"}, r"config\.rate: expected float, got 'fast'"),
-        ({"name": "x", "inner": {"size": True}}, r"config\.inner\.size: expected int"),
-        ({"name": "x", "sizes": "12"}, r"config\.sizes: expected a tuple"),
-        ({"name": "x", "sizes": (1, "2")}, r"config\.sizes\[1\]: expected int"),
-        ({"name": "x", "inner": 3}, r"config\.inner: expected a group"),
-        ({"name": "x", "kinds": ("a", "b", "a")}, r"config\.kinds: .* has a choice twice"),
+        ({}, "config.name"),
+        ({"name": "x", "raet": 1.0}, "config.raet: rate"),
+        ({"name": "x", "many": {"one": {"siez": 1}}}, "config.many.one.siez: size"),
+        ({"name": "x", "inner": {"kind": "c"}}, "config.inner.kind: c"),
+        ({"name": "x", "rate": "fast"}, "config.rate: fast"),
+        ({"name": "x", "inner": {"size": True}}, "config.inner.size: True"),
+        ({"name": "x", "inner": {"size": -1}}, "config.inner.size"),
+        ({"name": "x", "many": {"one": {"size": -1}}}, "config.many.one.size"),
+        ({"name": "x", "sizes": "12"}, "config.sizes: 12"),
+        ({"name": "x", "sizes": (1, "2")}, "config.sizes[1]: 2"),
+        ({"name": "x", "inner": 3}, "config.inner: 3"),
+        ({"name": "x", "kinds": ("a", "b", "a")}, "config.kinds: ('a', 'b', 'a')"),
     ],
 )
 def test_what_is_refused(config: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    about, _, named = message.partition(": ")
+    with refused(about, named):
         from_config_dict(Outer, config)
+
+
+@dataclass(frozen=True)
+class Circle:
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.radius > 0, "radius", "above 0")
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    name: str
+    shape: Circle | Square = field(metadata=one_of(circle=Circle, square=Square))
+
+
+def test_a_field_may_be_one_of_several_classes_chosen_by_their_key() -> None:
+    for values, shape in (({"square": {"side": 2}}, Square(2.0)), ({"circle": {}}, Circle())):
+        config = {"name": "x", **values}
+        drawing = from_config_dict(Drawing, config)
+        assert drawing == Drawing("x", shape)
+        assert from_config_dict(Drawing, to_dict(drawing)) == drawing
+        assert from_config_dict(Drawing, complete(Drawing, config)) == drawing
+    assert complete(Drawing, {"name": "x", "circle": {}}).circle.radius == 1.0
+    for wrong, about in (
+        ({}, "config"),
+        ({"circle": {}, "square": {"side": 1}}, "config"),
+        ({"shape": {}}, "config.shape"),
+        ({"circle": {"radius": 0}}, "config.circle.radius"),
+        ({"square": {}}, "config.square.side"),
+    ):
+        with refused(about):
+            from_config_dict(Drawing, {"name": "x", **wrong})
 
 
 def test_a_suggestion_is_the_nearest_name_or_a_short_list() -> None:
@@ -113,8 +165,8 @@ def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -
 
 def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases() -> None:
     for name, positions in (
-        ("hstu_bias_only", True), ("hstu_bias_only_event", True), ("siren_rope", False),
-        ("siren_rope_event", False), ("learned_positions_event", True),
+        ("hstu_bias_only", True), ("siren_rope", False), ("siren_rope_event", False),
+        ("learned_positions", True),
     ):  # fmt: skip
         config = read_experiment(load_config_file(ROOT / "configs" / "hstu.py", {}, name))
         assert isinstance(config, RetrievalExperiment)
@@ -135,19 +187,16 @@ def test_the_ablation_of_losses_has_hstus_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "about"),
     [
-        (
-            {"loss.kind": "bce"},
-            "config.loss.kind: .* sampled_softmax with log_q, where model.repeat",
-        ),
-        ({"loss.label_smoothing": 0.1}, "full_softmax without label_smoothing"),
-        ({"filter_seen": True}, "config.model.repeat: .* where filter_seen leaves out"),
+        ({"loss.kind": "bce"}, "config.loss.kind"),
+        ({"loss.label_smoothing": 0.1}, "config.loss.kind"),
+        ({"filter_seen": True}, "config.model.repeat"),
     ],
 )
-def test_what_a_model_that_repeats_cannot_be_combined_with(overrides: dict, message: str) -> None:
+def test_what_a_model_that_repeats_cannot_be_combined_with(overrides: dict, about: str) -> None:
     config = load_config_file(str(ROOT / "configs/next_item.py"), overrides, "ordinal")
-    with pytest.raises(UserError, match=message):
+    with refused(about):
         read_experiment(config)
 
 
@@ -155,7 +204,7 @@ def test_a_loss_that_learns_no_probabilities_cannot_be_judged_by_them() -> None:
     path, plain = str(ROOT / "configs/next_item.py"), {"model.repeat": False}
     for loss in ({"loss.kind": "gbce"}, {"loss.kind": "sampled_softmax", "loss.log_q": False}):
         overrides = {**plain, **loss}
-        with pytest.raises(UserError, match=r"config\.criterion: .* ndcg@10, hr@10 or mrr with"):
+        with refused("config.criterion", "ndcg@10"):
             read_experiment(load_config_file(path, overrides, "ordinal"))
         read_experiment(load_config_file(path, {**overrides, "criterion": "mrr"}, "ordinal"))
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from siren_rope_jax.models.batch import RankingBatch
-from siren_rope_jax.models.ranker import Ranker
 from siren_rope_jax.models.losses import ranking_loss
+from siren_rope_jax.models.ranker import Ranker
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.demo_weights import demo_model, from_demo
 from tests.refusals import refused

@@ -13,7 +13,7 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.download import fetch_log
 from tests import scripts
-from tests.raw_logs import START, load_config_file, refused_in_one_line
+from tests.raw_logs import START, load_config_file
 from tests.refusals import refused
 
 RATINGS = "".join(
@@ -148,7 +148,7 @@ def test_failures_leave_nothing_and_say_what_to_do(tmp_path, server, case):
         bodies["/ml-1m.zip"] = body
     url = f"{address}/ml-1m.zip"
     place = tmp_path / "kept" / urlsplit(url).hostname / "ml-1m.zip"
-    with refused_in_one_line(url, place, "ml-1m/ratings.dat", "--input"):
+    with refused(url, place, "ml-1m/ratings.dat", "--input"):
         fetch_log(config(url, checksum), tmp_path / "kept")
     assert files(tmp_path) == []
 

@@ -18,7 +18,6 @@ from tests.raw_logs import (
     decoded,
     prepared,
     raw_log,
-    refused_in_one_line,
 )
 from tests.refusals import refused
 
@@ -267,7 +266,7 @@ def test_bad_files(tmp_path, case):
     path = write_case(tmp_path)
     before = sorted(file.name for file in tmp_path.iterdir())
     about = about if about.startswith("config.") else tmp_path / about
-    with refused_in_one_line(about, *named):
+    with refused(about, *named):
         open_prepared(path, tmp_path / "out", formats={"form": form})
     assert sorted(file.name for file in tmp_path.iterdir()) == before
 

@@ -10,18 +10,13 @@ from tests.scripts import ROOT
 HOOK = """
 from jaxtyping import install_import_hook
 
-modules = [
-    "arrays", "rotary", "time_features", "siren", "angles", "attention", "biases", "layers",
-    "ranking.model", "ranking.losses", "retrieval.model", "retrieval.losses",
-    "retrieval.blocked_scores", "retrieval.repeat", "retrieval.ranks",
-]
-with install_import_hook(["siren_rope_jax." + m for m in modules], "beartype.beartype"):
+rooms = ["base.arrays", "rotation", "models"]
+with install_import_hook(["siren_rope_jax." + room for room in rooms], "beartype.beartype"):
     import jax
     import jax.numpy as jnp
     from tests.batches import random_batch, random_next_items, small_model, small_retriever
-    from siren_rope_jax.models.ranking_loss import ranking_loss
     from siren_rope_jax.models.item_ranks import rank_targets, top_items
-    from siren_rope_jax.models.retrieval_losses import LossConfig, retrieval_loss
+    from siren_rope_jax.models.losses import LossConfig, ranking_loss, retrieval_loss
     from siren_rope_jax.models.repeat import per_slot
 """
 
@@ -32,6 +27,8 @@ for name, changes in (
     ("siren_rope_category", {}),
     ("time2vec", {"interleaved": True, "mixed_value": False, "late_fusion": False}),
     ("time_in_embedding", {}),
+    ("siren_rope_hstu_bias", {"block": "hstu"}),
+    ("fuxi_bias", {}),
 ):
     model, params = small_model(name, **changes)
     batch = jax.device_put(random_batch())

@@ -10,9 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import rankdata
 
-METRICS = ("ne", "auc", "gauc", "ece")
-"""Of a task, in the order of every table."""
-
 # A float32 sigmoid can return exactly 0 or 1: a wrong one costs -ln(1e-7) = 16 nats, not infinity.
 EPSILON = 1e-7
 CALIBRATION_BINS = 20

@@ -112,7 +112,9 @@ class Ranker(nn.Module):
         return self.item_norm(nn.relu(self.item(features))), self.action(jnp.asarray(batch.actions))
 
 
-def _interleave(x: Array, actions: Array) -> Float[Array, "B 2*L D"]:
+def _interleave(
+    x: Float[Array, "B L D"], actions: Float[Array, "B L D"]
+) -> Float[Array, "B 2*L D"]:
     """[e_1, a_1, e_2, a_2, ...]"""
     return jnp.stack([x, actions], axis=2).reshape(x.shape[0], -1, x.shape[-1])
 

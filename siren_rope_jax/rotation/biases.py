@@ -51,7 +51,7 @@ class Bias:
       time_power: a and b of a (dt + 1)^(-b) for every head, dt in hours.
     """
 
-    position: Float[Array, " 2*L-1"] | None = None
+    position: Float[Array, " differences"] | None = None
     time_buckets: Float[Array, " buckets"] | None = None
     time_power: tuple[Float[Array, "H 1 1"], Float[Array, "H 1 1"]] | None = None
 

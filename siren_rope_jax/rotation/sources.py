@@ -8,7 +8,7 @@ uses time. A new one joins `MAPS` and gets a named variant in `variants.py`.
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import flax.struct
@@ -42,6 +42,7 @@ class Signals:
     categories: Mapping[str, Int[AnyArray, "... L"]]
 
 
+@runtime_checkable
 class Owner(Protocol):
     """The Flax module that holds a map's parameters, and what it tells the map.
 

@@ -38,7 +38,7 @@ _GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
 _TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
 
-def _turning_once_in(seconds: float) -> dict[str, Any]:
+def _turning_once_in(seconds: int) -> dict[str, Any]:
     return {"ladder": {"signal": "local_time", "unit": seconds / (2 * math.pi), "base": 1.0}}
 
 

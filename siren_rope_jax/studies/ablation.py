@@ -24,9 +24,9 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import FORMAT_VERSION
 from siren_rope_jax.prepare.make import make_log, read_config
 from siren_rope_jax.prepare.readers import find_files
-from siren_rope_jax.studies.comparable import CONFIG_KEYS, Unfinished, check_alike, finished_run
+from siren_rope_jax.studies.comparable import Unfinished, check_alike, config_keys, finished_run
 from siren_rope_jax.training.experiment import ExperimentConfig, identity, without_execution
-from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.kinds import KINDS, read_experiment
 from siren_rope_jax.training.run_log import read_metrics
 
 
@@ -238,7 +238,7 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
                 configs[name] = {"config": to_dict(config)}
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
                 runs.append(Run(dataset.name, variant.name, seed, place, log, config))
-        check_alike(configs, CONFIG_KEYS)
+        check_alike(configs, config_keys(KINDS[config.kind]))
     return runs
 
 

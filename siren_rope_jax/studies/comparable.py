@@ -6,11 +6,15 @@ from typing import Any
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
+from siren_rope_jax.training.kinds.kind import Kind
 
-CONFIG_KEYS = ("config.kind", "config.filter_seen", "config.data.target_task")
-"""The keys of a run's config that decide how it is evaluated; not every config has all of them."""
-RUN_KEYS = (*CONFIG_KEYS, "version", "split", "protocol", "catalogue", "log.fingerprint")
-"""The same for the values that `finished_run` returns."""
+RUN_KEYS = ("version", "split", "protocol", "catalogue", "log.fingerprint")
+"""What compared runs must agree on beside `config_keys`; not every result has all of them."""
+
+
+def config_keys(kind: type[Kind]) -> tuple[str, ...]:
+    """The config keys that compared runs of a kind must agree on."""
+    return ("config.kind", *(f"config.{key}" for key in kind.decisive))
 
 
 class Unfinished(UserError):

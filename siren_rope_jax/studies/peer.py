@@ -26,13 +26,13 @@ from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.metrics.bootstrap import Interval, difference
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.models.item_ranks import rank_targets
-from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
+from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, config_keys, finished_run
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.training.kinds.retrieval import Retrieval
 from siren_rope_jax.training.rank_scorer import QUERIES_AT_ONCE, Ranked, seen_items
 
 _SCRIPT = Path(__file__).with_name("rectools_sasrec.py")
-_KEYS = (*RUN_KEYS, "config.data.length")  # what compared runs must agree on
+_KEYS = (*config_keys(Retrieval), *RUN_KEYS, "config.data.length")  # to be agreed on
 _NEEDED = ("rectools", "pytorch_lightning", "torch")
 
 

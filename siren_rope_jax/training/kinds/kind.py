@@ -75,6 +75,7 @@ class Kind(abc.ABC, Generic[Config]):
       baselines: the simple predictors beside the model, a name of
         `evaluation.baselines.families.FAMILIES`.
       glossary: explains the metrics below the report's title.
+      decisive: the config keys that decide what is measured; compared models must agree on them.
       column: a fact that tables show of every model: its key in `facts`, and its heading.
     """
 
@@ -89,6 +90,7 @@ class Kind(abc.ABC, Generic[Config]):
     slices: ClassVar[Mapping[str, tuple[str, ...]]]
     baselines: ClassVar[str] = ""
     glossary: ClassVar[str]
+    decisive: ClassVar[tuple[str, ...]] = ()
     column: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, config: Config) -> None:

@@ -91,6 +91,7 @@ class Retrieval(Kind[RetrievalExperiment]):
         "of 1/rank. Query's time: whether the query knows the time of the request, which is that "
         "of the event to come, or only that of the last event."
     )
+    decisive = ("filter_seen", "data.target_task")
     column = ("query_time", "query's time")
 
     def check(self, schema: Schema) -> None:
