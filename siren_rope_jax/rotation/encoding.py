@@ -50,16 +50,16 @@ class SourceAngles(nn.Module):
     @nn.compact
     def __call__(
         self, signals: Signals, attentions: Sequence[str]
-    ) -> dict[str, Float[Array, "... L planes"]]:
+    ) -> dict[str, Float[Array, "... L 1 planes"]]:
         """The angles in radians, float32; each attention after the first has a copy of the map."""
         source, (first, *others) = self.source, attentions
         angle = source.map.angles(self, signals)
         if source.uses_time:  # an absent time turns nothing; the other sources stay
             angle = jnp.where(signals.time.known[..., None], angle, 0.0)
         angle = jnp.broadcast_to(angle, (*signals.position.shape, self.planes))
-        angles = {first: angle}
+        angles = {first: angle[..., None, :]}  # the same for all heads
         for name in others:
-            angles[name] = angle
+            angles[name] = angles[first]
             if source.map.learned:
                 ungated = dataclasses.replace(source, gate=None)
                 copy = SourceAngles(
@@ -95,15 +95,18 @@ class AngleEncoding(nn.Module):
     @nn.compact
     def __call__(self, signals: Signals) -> dict[str, Float[Array, "... L #H P"]]:
         """Theta in radians, float32, by attention."""
-        zero = jnp.zeros((*signals.position.shape, 1, self.planes), jnp.float32)
-        theta = dict.fromkeys(self.attentions, zero)
+        angles = {}
         for name, source in self.sources.items():
             start, stop = source.extent(self.planes, "planes")
             of_source = SourceAngles(
                 source, stop - start, self.scale, self.category_sizes, name=name
             )
-            for attention, angle in of_source(signals, self.attentions).items():
-                theta[attention] = theta[attention] + self._place(source, angle)
+            angles[name] = of_source(signals, self.attentions)
+        theta = {}
+        for attention in self.attentions:
+            theta[attention] = jnp.zeros((*signals.position.shape, 1, self.planes), jnp.float32)
+            for name, source in self.sources.items():
+                theta[attention] += self._place(source, angles[name][attention])
         return theta
 
     def rotations(
@@ -123,7 +126,6 @@ class AngleEncoding(nn.Module):
 
     def _place(self, source: AngleSource, angle: Array) -> Float[Array, "... L #H P"]:
         """Puts a source's angles on its planes and heads; zero on the others."""
-        angle = angle[..., None, :]  # the same for all heads
         start, stop = source.extent(self.planes, "planes")
         if (start, stop) != (0, self.planes):
             angle = jnp.pad(angle, [(0, 0)] * (angle.ndim - 1) + [(start, self.planes - stop)])
