@@ -1,9 +1,9 @@
 """SIREN-RoPE: rotary encodings driven by time, for sequential models in JAX.
 
-    import siren_rope_jax as sr
+import siren_rope_jax as sr
 
-    rotation = sr.TimeRotary(sr.encoding("siren_rope"), heads=4, head_width=16)(position, time)
-    q, k = rotation(q, k)
+rotation = sr.TimeRotary(sr.encoding("siren_rope"), heads=4, head_width=16)(position, time)
+q, k = rotation(q, k)
 """
 
 import importlib
@@ -14,48 +14,47 @@ __version__ = "0.4.0"
 can be used, but its training is not continued."""
 
 if TYPE_CHECKING:
-    from siren_rope_jax.base.errors import UserError
-    from siren_rope_jax.data.log import PreparedLog
-    from siren_rope_jax.evaluation.evaluate import evaluate_run
-    from siren_rope_jax.inference.recommend import recommend
-    from siren_rope_jax.rotation.rotary import TimeRotary
-    from siren_rope_jax.rotation.sources import AngleMap, AngleSource
-    from siren_rope_jax.rotation.time import Time, TimeScale
-    from siren_rope_jax.rotation.variants import ENCODINGS, encoding
-    from siren_rope_jax.training.kinds import read_experiment
-    from siren_rope_jax.training.loop import fit
-    from siren_rope_jax.training.mesh import make_mesh
-    from siren_rope_jax.training.setup import setup
-    from siren_rope_jax.training.trained import TrainedRun
+    from siren_rope_jax.base.errors import UserError as UserError
+    from siren_rope_jax.data.log import PreparedLog as PreparedLog
+    from siren_rope_jax.evaluation.evaluate import evaluate_run as evaluate_run
+    from siren_rope_jax.inference.recommend import recommend as recommend
+    from siren_rope_jax.rotation.rotary import TimeRotary as TimeRotary
+    from siren_rope_jax.rotation.sources import AngleMap as AngleMap
+    from siren_rope_jax.rotation.sources import AngleSource as AngleSource
+    from siren_rope_jax.rotation.time import Time as Time
+    from siren_rope_jax.rotation.time import TimeScale as TimeScale
+    from siren_rope_jax.rotation.variants import ENCODINGS as ENCODINGS
+    from siren_rope_jax.rotation.variants import encoding as encoding
+    from siren_rope_jax.training.kinds import read_experiment as read_experiment
+    from siren_rope_jax.training.loop import fit as fit
+    from siren_rope_jax.training.mesh import make_mesh as make_mesh
+    from siren_rope_jax.training.setup import setup as setup
+    from siren_rope_jax.training.trained import TrainedRun as TrainedRun
 
 _PUBLIC = {
-    "AngleMap": "rotation.sources",
-    "AngleSource": "rotation.sources",
-    "ENCODINGS": "rotation.variants",
-    "PreparedLog": "data.log",
-    "Time": "rotation.time",
-    "TimeRotary": "rotation.rotary",
-    "TimeScale": "rotation.time",
-    "TrainedRun": "training.trained",
-    "UserError": "base.errors",
-    "encoding": "rotation.variants",
-    "evaluate_run": "evaluation.evaluate",
-    "fit": "training.loop",
-    "make_mesh": "training.mesh",
-    "read_experiment": "training.kinds",
-    "recommend": "inference.recommend",
-    "setup": "training.setup",
+    "base.errors": ("UserError",),
+    "data.log": ("PreparedLog",),
+    "evaluation.evaluate": ("evaluate_run",),
+    "inference.recommend": ("recommend",),
+    "rotation.rotary": ("TimeRotary",),
+    "rotation.sources": ("AngleMap", "AngleSource"),
+    "rotation.time": ("Time", "TimeScale"),
+    "rotation.variants": ("ENCODINGS", "encoding"),
+    "training.kinds": ("read_experiment",),
+    "training.loop": ("fit",),
+    "training.mesh": ("make_mesh",),
+    "training.setup": ("setup",),
+    "training.trained": ("TrainedRun",),
 }
-"""Where each public name lives. Imported when first used, so that a rotation needs no data room."""
-
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+"""Imported when first used, so that whoever wants a rotation does not wait for a trainer."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    for module, names in _PUBLIC.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(name for names in _PUBLIC.values() for name in names)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
@@ -119,6 +120,6 @@ def _interleave(
     return jnp.stack([x, actions], axis=2).reshape(x.shape[0], -1, x.shape[-1])
 
 
-def _twice(x_BxL: Array) -> Array:
+def _twice(x_BxL: AnyArray) -> Array:
     """An item and its action share segment, position and time."""
     return jnp.repeat(x_BxL, 2, axis=1)

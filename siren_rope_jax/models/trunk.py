@@ -1,6 +1,6 @@
 """The trunk of every model: blocks of attention over rotated events, told by one config."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import flax.linen as nn
@@ -128,7 +128,7 @@ class Trunk(nn.Module):
             name: Relation(rotation, visibility, distances) for name, rotation in rotations.items()
         }
         if self.has_last and self.config.biases:
-            relations[LAST] = relations[LAST].replace(bias=self.last_bias())
+            relations[LAST] = replace(relations[LAST], bias=self.last_bias())
         return relations
 
     def __call__(
@@ -149,6 +149,6 @@ class Trunk(nn.Module):
         """
         for i, block in enumerate(self.blocks):
             if self.config.biases:
-                relation = relation.replace(bias=self.block_biases[i]())
+                relation = replace(relation, bias=self.block_biases[i]())
             x = block(x, added_to_values, relation, deterministic=deterministic)
         return x

@@ -101,17 +101,17 @@ class LogitBias(nn.Module):
     @nn.compact
     def __call__(self) -> Bias:
         """The parameters, ready to be applied."""
-        small, parts = nn.initializers.normal(0.02), Bias()
+        small = nn.initializers.normal(0.02)
+        position = buckets = power = None
         if "position" in self.kinds:
-            table = self.param("position", small, (2 * self.context_length - 1,))
-            parts = parts.replace(position=table)
+            position = self.param("position", small, (2 * self.context_length - 1,))
         if "time_buckets" in self.kinds:
-            parts = parts.replace(time_buckets=self.param("time_buckets", small, (BUCKETS,)))
+            buckets = self.param("time_buckets", small, (BUCKETS,))
         if "time_power" in self.kinds:
             a = self.param("time_power_scale", nn.initializers.ones, (self.heads, 1, 1))
-            b = nn.softplus(self.param("time_power_decay", nn.initializers.zeros, a.shape))
-            parts = parts.replace(time_power=(a, b))
-        return parts
+            decay = self.param("time_power_decay", nn.initializers.zeros, (self.heads, 1, 1))
+            power = (a, nn.softplus(decay))
+        return Bias(position, buckets, power)
 
 
 def elapsed_seconds(query: Time, key: Time) -> Float[Array, "... Q K"]:

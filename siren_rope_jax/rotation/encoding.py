@@ -10,67 +10,18 @@ is the two sources `time = network, gate omega` and `order = ladder, gate lambda
 splits, RoPE and every ablation are other such mappings; `variants.py` lists them.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
-from siren_rope_jax.rotation.sources import AngleSource, Signals
+from siren_rope_jax.rotation.sources import AngleSource, Signals, SourceAngles
 from siren_rope_jax.rotation.time import TimeScale
 
 TRUNK, LAST = "trunk", "last"
 """The attentions of a model's trunk, which share their angles, and one that may follow them."""
-
-_OWN_COPY = "_final"
-"""Name of a map's second copy. Flax draws initial values by name, and this name keeps them."""
-
-
-class SourceAngles(nn.Module):
-    """The gated angles of one source, on the planes it acts on; an `Owner` of its map.
-
-    Attributes:
-      source: its config.
-      planes: how many planes it acts on.
-      scale, category_sizes: as in `AngleEncoding`.
-    """
-
-    source: AngleSource
-    planes: int
-    scale: TimeScale
-    category_sizes: Mapping[str, int]
-
-    @property
-    def gated(self) -> bool:
-        """Whether a learned factor follows."""
-        return self.source.gate is not None
-
-    @nn.compact
-    def __call__(
-        self, signals: Signals, attentions: Sequence[str]
-    ) -> dict[str, Float[Array, "... L 1 planes"]]:
-        """The angles in radians, float32; each attention after the first has a copy of the map."""
-        source, (first, *others) = self.source, attentions
-        angle = source.map.angles(self, signals)
-        if source.uses_time:  # an absent time turns nothing; the other sources stay
-            angle = jnp.where(signals.time.known[..., None], angle, 0.0)
-        angle = jnp.broadcast_to(angle, (*signals.position.shape, self.planes))
-        angles = {first: angle[..., None, :]}  # the same for all heads
-        for name in others:
-            angles[name] = angles[first]
-            if source.map.learned:
-                ungated = dataclasses.replace(source, gate=None)
-                copy = SourceAngles(
-                    ungated, self.planes, self.scale, self.category_sizes, name=_OWN_COPY
-                )
-                angles |= copy(signals, (name,))
-        if source.gate is not None:
-            shape = (self.planes,) if source.gate.per_plane else ()
-            gate = self.param("gate", nn.initializers.constant(source.gate.init), shape)
-            angles = {name: angle * gate for name, angle in angles.items()}
-        return angles
 
 
 class AngleEncoding(nn.Module):

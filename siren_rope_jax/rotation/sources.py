@@ -6,9 +6,10 @@ uses time. A new one joins `MAPS` and gets a named variant in `variants.py`.
 """
 
 import abc
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import flax.struct
@@ -26,6 +27,9 @@ from siren_rope_jax.rotation.time import Time, TimeFeature, TimeScale, since, ti
 EMBEDDING_WIDTH = 8
 """Of the category that joins a network's input."""
 
+_OWN_COPY = "_final"
+"""Name of a map's second copy. Flax draws initial values by name, and this name keeps them."""
+
 
 @flax.struct.dataclass
 class Signals:
@@ -40,26 +44,6 @@ class Signals:
     position: Int[AnyArray, "... L"]
     time: Time
     categories: Mapping[str, Int[AnyArray, "... L"]]
-
-
-@runtime_checkable
-class Owner(Protocol):
-    """The Flax module that holds a map's parameters, and what it tells the map.
-
-    Attributes:
-      planes: how many angles are wanted per event.
-      gated: whether a learned factor follows.
-      scale: defines T~ and the origin of tau.
-      category_sizes: the number of values of every category.
-    """
-
-    planes: int
-    gated: bool
-    scale: TimeScale
-    category_sizes: Mapping[str, int]
-
-    def param(self, name: str, init_fn: nn.initializers.Initializer, *args: object) -> Array:
-        """As `nn.Module.param`."""
 
 
 class AngleMap(abc.ABC):
@@ -77,7 +61,7 @@ class AngleMap(abc.ABC):
         """Whether the angles depend on the events' times."""
 
     @abc.abstractmethod
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         """The angles in radians, float32; called inside `owner`'s compact method."""
 
     @property
@@ -111,7 +95,7 @@ class Ladder(AngleMap):
     def uses_time(self) -> bool:
         return self.signal != "index"
 
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         theta = ladder(owner.planes, self.base)
         if self.signal == "index":
             if not owner.gated:
@@ -144,7 +128,7 @@ class LearnedFrequencies(AngleMap):
     def uses_time(self) -> bool:
         return True
 
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         start = ladder(owner.planes, self.base)
         w = owner.param("frequency", lambda _: jnp.asarray(start, jnp.float32))
         return since(signals.time, owner.scale.origin, self.unit)[..., None] * w
@@ -187,10 +171,10 @@ class Network(AngleMap):
     def categories(self) -> tuple[str, ...]:
         return () if self.category is None else (self.category,)
 
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         return self.network(jnp.concatenate(self.inputs(owner, signals), axis=-1), owner.planes)
 
-    def inputs(self, owner: Owner, signals: Signals) -> Sequence[Float[Array, "... L F"]]:
+    def inputs(self, owner: "SourceAngles", signals: Signals) -> Sequence[Float[Array, "... L F"]]:
         """The parts of the network's input."""
         parts = []
         if self.features:
@@ -227,7 +211,7 @@ class Time2Vec(AngleMap):
     def uses_time(self) -> bool:
         return True
 
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         tau = since(signals.time, owner.scale.origin, self.unit)
         return networks.Time2Vec(owner.planes)(tau)
 
@@ -246,7 +230,7 @@ class Embedding(AngleMap):
     def categories(self) -> tuple[str, ...]:
         return (self.category,)
 
-    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         shape = (owner.category_sizes[self.category], owner.planes)
         table = owner.param("table", nn.initializers.normal(1.0), shape)
         return table[signals.categories[self.category]]
@@ -313,6 +297,52 @@ class AngleSource:
         if not 0 <= start < stop <= count:
             raise UserError(axis, f"({low}, {high}) selects none of {count}")
         return start, stop
+
+
+class SourceAngles(nn.Module):
+    """The gated angles of one source, on the planes it acts on; owns the parameters of its map.
+
+    Attributes:
+      source: its config.
+      planes: how many planes it acts on, each of which wants an angle.
+      scale: defines T~ and the origin of tau.
+      category_sizes: the number of values of every category.
+    """
+
+    source: AngleSource
+    planes: int
+    scale: TimeScale
+    category_sizes: Mapping[str, int]
+
+    @property
+    def gated(self) -> bool:
+        """Whether a learned factor follows."""
+        return self.source.gate is not None
+
+    @nn.compact
+    def __call__(
+        self, signals: Signals, attentions: Sequence[str]
+    ) -> dict[str, Float[Array, "... L 1 planes"]]:
+        """The angles in radians, float32; each attention after the first has a copy of the map."""
+        source, (first, *others) = self.source, attentions
+        angle = source.map.angles(self, signals)
+        if source.uses_time:  # an absent time turns nothing; the other sources stay
+            angle = jnp.where(signals.time.known[..., None], angle, 0.0)
+        angle = jnp.broadcast_to(angle, (*signals.position.shape, self.planes))
+        angles = {first: angle[..., None, :]}  # the same for all heads
+        for name in others:
+            angles[name] = angles[first]
+            if source.map.learned:
+                ungated = dataclasses.replace(source, gate=None)
+                copy = SourceAngles(
+                    ungated, self.planes, self.scale, self.category_sizes, name=_OWN_COPY
+                )
+                angles |= copy(signals, (name,))
+        if source.gate is not None:
+            shape = (self.planes,) if source.gate.per_plane else ()
+            gate = self.param("gate", nn.initializers.constant(source.gate.init), shape)
+            angles = {name: angle * gate for name, angle in angles.items()}
+        return angles
 
 
 def check_sources(

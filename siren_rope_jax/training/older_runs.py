@@ -71,7 +71,7 @@ def written_params(specs: Any, version: str) -> Any:
 
     flat = flatten_dict(specs)
     written = {
-        _path_before_0_4(path): of_gate(spec) if path[-1] == "gate" else spec
+        path_before_0_4(path): of_gate(spec) if path[-1] == "gate" else spec
         for path, spec in flat.items()
     }
     return unflatten_dict(written)
@@ -84,13 +84,14 @@ def present_params(written: Any, specs: Any, version: str) -> Any:
     flat = flatten_dict(written)
     return unflatten_dict(
         {
-            path: flat[_path_before_0_4(path)].reshape(spec.shape)
+            path: flat[path_before_0_4(path)].reshape(spec.shape)
             for path, spec in flatten_dict(specs).items()
         }
     )
 
 
-def _path_before_0_4(path: tuple[str, ...]) -> tuple[str, ...]:
+def path_before_0_4(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a parameter stood in version 0.3."""
     match path:
         case ("encoding", source, "gate"):
             return ("encoding", f"{source}_gate")

@@ -26,7 +26,7 @@ from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import kind_of
 from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import by_row, parameter_shardings, replicated
-from siren_rope_jax.training.optim import make_optimizer
+from siren_rope_jax.training.optim import gradient_norm, make_optimizer
 
 
 @flax.struct.dataclass
@@ -63,7 +63,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
-        "gradient_norm": optax.tree.norm(gradients),
+        "gradient_norm": gradient_norm(gradients),
         "events": (batch.segment > 0).sum(),
     }
     return TrainState(state.step + 1, params, optimizer_state), metrics

@@ -35,9 +35,9 @@ def claim_workdir(workdir: Path, config: ExperimentConfig, fingerprint: str) -> 
         if begun != __version__:
             raise UserError(
                 workdir,
-                f"was begun by siren-rope-jax {begun or 'of an unknown version'}; {__version__} may "
-                "compute otherwise, so it uses such a run but does not continue its training. "
-                "Install that version for it, or train in another --workdir",
+                f"was begun by siren-rope-jax {begun or '(no version)'}; {__version__} may compute "
+                "otherwise, so it uses such a run but does not continue its training. Install "
+                "that version for it, or train in another --workdir",
             )
         theirs, ours = identity(load_config(workdir)), identity(config)
         if difference := _first_difference(theirs, ours, "config"):
@@ -116,7 +116,7 @@ def load_config(workdir: Path) -> ExperimentConfig:
     begun = trained_with(workdir)
     if begun != __version__:
         warnings.warn(
-            f"{workdir} was trained by siren-rope-jax {begun or 'of an unknown version'}; "
+            f"{workdir} was trained by siren-rope-jax {begun or '(no version)'}; "
             f"{__version__} may compute otherwise",
             stacklevel=2,
         )
