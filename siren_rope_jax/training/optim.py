@@ -81,7 +81,7 @@ def decays(config: OptimizerConfig, params: Any) -> Any:
 
 
 def gradient_norm(gradients: Any) -> Array:
-    """The global norm, summed in the order of version 0.3: results stay the same to the last bit."""
+    """The global norm, summed in version 0.3's order: results stay the same to the last bit."""
     flat = flatten_dict(gradients)
     return optax.tree.norm([flat[path] for path in sorted(flat, key=path_before_0_4)])
 
