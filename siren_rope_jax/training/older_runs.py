@@ -1,7 +1,7 @@
 """Runs that an earlier version of this package trained: they can be used, not continued.
 
-Version 0.4 nested the parameters of gates and of a map's second copy, renamed two keys of configs
-and dropped some whose defaults nobody changed.
+Version 0.4 nested the parameters of gates and of a map's second copy, renamed `task` to `kind` in
+configs, and dropped some keys.
 """
 
 import re
@@ -13,17 +13,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from siren_rope_jax import __version__
 from siren_rope_jax.base.errors import UserError
 
-_DROPPED: dict[tuple[str, ...], dict[str, Any]] = {
-    ("model",): {
+_DROPPED: dict[str, dict[str, Any]] = {
+    "model": {
         "final_network": True,
         "head_time_features": ["day", "week"],
         "softmax_scale": None,
         "residual_scale": 1.0,
     },
-    ("gate",): {"per_layer": False, "per_head": False},
-    ("network",): {"order": False, "angles": None, "siren_layers": 2, "dnn_layers": 2},
+    "gate": {"per_layer": False, "per_head": False},
+    "network": {"order": False, "angles": None, "siren_layers": 2, "dnn_layers": 2},
 }
-"""Keys that version 0.3 had, and the only values with which a model is still the same."""
+"""Keys of version 0.3, and the only values with which a model is still the same."""
 
 
 def present_config(config: dict[str, Any], version: str, where: str) -> dict[str, Any]:
@@ -39,25 +39,23 @@ def present_config(config: dict[str, Any], version: str, where: str) -> dict[str
     """
     if not _is_before_0_4(version):
         return config
-    config = dict(config)
-    config["kind"] = config.pop("task", "ranking")
-    model = config["model"] = _without(config["model"], ("model",), where)
-    sources = model["encoding"] = dict(model["encoding"])
-    for name, source in sources.items():
-        given = {key: value for key, value in source.items() if value is not None}
-        for group in ("gate", "network"):
-            if group in given:
-                given[group] = _without(given[group], (group,), where)
-        sources[name] = given
-    return config
 
+    def without_dropped(values: Any, group: str) -> Any:
+        if not isinstance(values, dict):
+            return values
+        dropped = _DROPPED.get(group, {})
+        for key, default in dropped.items():
+            if values.get(key, default) != default:
+                gone = f"{group}.{key} = {values[key]!r} does not exist in {__version__}"
+                raise UserError(where, gone)
+        kept = {key: value for key, value in values.items() if key not in dropped}
+        return {key: without_dropped(value, key) for key, value in kept.items()}
 
-def _without(values: dict[str, Any], group: tuple[str, ...], where: str) -> dict[str, Any]:
-    for key, default in _DROPPED[group].items():
-        if key in values and values[key] != default:
-            name = f"{'.'.join(group)}.{key} = {values[key]!r}"
-            raise UserError(where, f"{name} no longer exists in version {__version__}")
-    return {key: value for key, value in values.items() if key not in _DROPPED[group]}
+    present = without_dropped(config, "")
+    sources = present["model"]["encoding"]
+    for name, source in sources.items():  # which listed the maps that they did not have
+        sources[name] = {key: value for key, value in source.items() if value is not None}
+    return present | {"kind": present.pop("task", "ranking")}
 
 
 def written_params(specs: Any, version: str) -> Any:

@@ -75,19 +75,22 @@ class Setup:
 
     Attributes:
       config: of the experiment.
-      kind: made for it.
       data: what the model knows of the data.
       mesh: where it runs.
+      log: the data; None: the step can be compiled, but not run.
       given_steps: batches to train on; None: as many as config and log say.
-      log: the data; None: there are only specs.
     """
 
     config: ExperimentConfig
-    kind: Kind
     data: DataSpec
     mesh: Mesh
-    given_steps: int | None
-    log: PreparedLog | None
+    log: PreparedLog | None = None
+    given_steps: int | None = None
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of experiment, made for the config."""
+        return kind_of(self.config)
 
     @cached_property
     def model(self) -> Any:
@@ -116,21 +119,19 @@ class Setup:
     def params(self) -> Any:
         """Of the parameters."""
         shapes = jax.eval_shape(self._draw, jax.random.key(0))
-        return _with_shardings(shapes, parameter_shardings(shapes, self.mesh))
+        return _placed(shapes, parameter_shardings(shapes, self.mesh))
 
     @cached_property
     def state(self) -> TrainState:
         """Of the whole state."""
         shapes = jax.eval_shape(self._first_state, self.params)
-        return _with_shardings(shapes, parameter_shardings(shapes, self.mesh))
+        return _placed(shapes, parameter_shardings(shapes, self.mesh))
 
     @cached_property
     def batch(self) -> Any:
         """Of the global batch."""
         padding = self.kind.padding(self.data, self.config.data.batch_size)
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row(self.mesh)), padding
-        )
+        return _placed(padding, jax.tree.map(lambda _: by_row(self.mesh), padding))
 
     # What is compiled
 
@@ -138,32 +139,30 @@ class Setup:
     def step(self) -> Any:
         """`train_step`, compiled when first called; the new state takes the old one's memory."""
         step = partial(train_step, loss_of=self.loss, optimizer=self.optimizer)
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state), None))
 
     def lower(self) -> jax.stages.Lowered:
         """The step for these specs, to be compiled for the devices of the mesh."""
         key = jax.eval_shape(jax.random.key, 0)
-        given = (key, self.kind.statistics_of_nothing(self.data))
-        everywhere = jax.tree.map(lambda _: replicated(self.mesh), given)
-        return self.step.lower(self.state, self.batch, *_with_shardings(given, everywhere))
+        others = (key, self.kind.statistics_of_nothing(self.data))
+        others = _placed(others, jax.tree.map(lambda _: replicated(self.mesh), others))
+        return self.step.lower(self.state, self.batch, *others)
 
     def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> Array:
         """The training loss of a batch, in nats."""
-        devices = self.mesh.size
-        return self.kind.loss(self.model, params, batch, key, statistics, devices)
+        return self.kind.loss(self.model, params, batch, key, statistics, self.mesh.size)
 
     # What is run
 
     def init_params(self, seed: int) -> Any:
         """Parameters drawn from `seed`, placed on the mesh."""
-        shardings = jax.tree.map(lambda x: x.sharding, self.params)
-        return jax.jit(self._draw, out_shardings=shardings)(jax.random.key(seed))
+        draw = jax.jit(self._draw, out_shardings=_shardings(self.params))
+        return draw(jax.random.key(seed))
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, placed on the mesh."""
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        return jax.jit(self._first_state, out_shardings=shardings)(self.init_params(seed))
+        first = jax.jit(self._first_state, out_shardings=_shardings(self.state))
+        return first(self.init_params(seed))
 
     def key(self, seed: int) -> Array:
         """The key of a run, on every device."""
@@ -221,12 +220,10 @@ def setup(
     Raises:
       UserError: the config does not fit the log.
     """
-    kind = kind_of(config)
-    if isinstance(data, PreparedLog):
-        kind.check(data.schema)
-        spec = data_spec(data, config.data.length)
-        return Setup(config, kind, spec, mesh, steps, data)
-    return Setup(config, kind, data, mesh, 10_000 if steps is None else steps, None)
+    if isinstance(data, DataSpec):
+        return Setup(config, data, mesh, given_steps=10_000 if steps is None else steps)
+    kind_of(config).check(data.schema)
+    return Setup(config, data_spec(data, config.data.length), mesh, data, steps)
 
 
 def training_steps(config: ExperimentConfig, epoch: int) -> int:
@@ -254,9 +251,12 @@ def count_parameters(params: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def _with_shardings(shapes: Any, shardings: Any) -> Any:
+def _placed(arrays: Any, shardings: Any) -> Any:
+    """The specs of arrays, or of specs, that live there."""
     return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
-        shardings,
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arrays, shardings
     )
+
+
+def _shardings(specs: Any) -> Any:
+    return jax.tree.map(lambda x: x.sharding, specs)
