@@ -5,10 +5,10 @@
     python experiments/train.py --config=configs/foursquare_nyc.py:siren_rope \
         --workdir=runs/foursquare_nyc
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Four of
-five check-ins are at a venue where the user has been before, so the model can name one again
-(`model.repeat`). About a minute and a half on two cores; test NDCG@10 of siren_rope about .515, of
-ordinal .449.
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).
+Four of five check-ins are at a venue where the user has been before, so the model can name one
+again (`model.repeat`). A run takes about a minute and a half on two cores; the test NDCG@10 of
+siren_rope is about .515, that of ordinal .449.
 """
 
 from ml_collections import ConfigDict

@@ -3,15 +3,15 @@
     python experiments/train.py --config=configs/hstu.py \
         --config.data.path=runs/data/mine --workdir=runs/hstu
 
-Its biases for order and time stand beside learned positions and no rotation; its loss is a sampled
-softmax of cosines over a temperature of 0.05, with 128 uniform negatives. The part after the colon,
-such as `:siren_rope`, puts another variant in the place of its biases and positions. Sizes,
-optimiser and length of training are this package's, for minutes rather than hours; so are layer
-norms with parameters, and dropout after a block's last projection instead of before.
+As in HSTU, there are biases for order and time and learned positions, but no rotation; the loss is
+a sampled softmax of cosines over a temperature of 0.05, with 128 uniform negatives. A variant after
+a colon, such as configs/hstu.py:siren_rope, replaces these biases and positions. Unlike in HSTU,
+sizes, optimiser and length of training are chosen for minutes rather than hours, layer norms have
+parameters, and dropout comes after a block's last projection instead of before it.
 
-Items that the user has had are no candidates (`filter_seen`), which fits ratings and reviews. In a
-log whose items come again, such as check-ins, every repeat would count as a miss: there add
---config.filter_seen=False.
+Items that the user has had are not candidates (`filter_seen`), which fits ratings and reviews. In a
+log with repeated items, such as check-ins, every repeat would count as a miss, so add
+--config.filter_seen=False for it.
 """
 
 from ml_collections import ConfigDict

@@ -4,9 +4,11 @@
         --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens
     python experiments/train.py --config=configs/movielens.py:siren_rope --workdir=runs/movielens
 
-The part after the colon is a variant (siren_rope_jax/rotation/variants.py). Times are those of entering
-ratings, many of them within minutes, so this is a control: time should help little. About two
-minutes on two cores; test NE of every variant about .83 / .80 (like, love).
+The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
+Times are those of entering ratings, many of them within minutes, so this is a control: time should
+help little. A run takes about two minutes on two cores; the test NE (like, love) of every variant
+is about .83 / .80, measured before version 0.4, when weight decay also shrank the network of the
+angles.
 """
 
 from ml_collections import ConfigDict

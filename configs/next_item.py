@@ -6,13 +6,13 @@
     python experiments/train.py --config=configs/next_item.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine_next
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). Keep
-model.repeat where users come back to items (check-ins, music, shops); where they do not (films,
-news), set it to False, and filter_seen to True. With more than some 10,000 items
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).
+Keep model.repeat if users come back to items (check-ins, music, shops); if they do not (films,
+news), set it to False and filter_seen to True. With more than about 10,000 items
 loss.kind=sampled_softmax is faster. For a large log raise model.width, model.layers, data.length
-and data.batch_size; for a small one model.dropout, and training.epochs too: ten passes over a few
-thousand events are a few dozen steps, from which a model hardly learns to beat what the user had
-most often, whose metrics `train` prints beside its own.
+and data.batch_size. For a small one raise model.dropout, and training.epochs too: ten passes over a
+few thousand events are a few dozen steps, too few to beat a ranking by what the user had most
+often, whose metrics train.py also prints.
 """
 
 from ml_collections import ConfigDict

@@ -6,8 +6,8 @@
     python experiments/train.py --config=configs/table.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine
 
-The part after the colon is a variant (siren_rope_jax/rotation/variants.py). For a large log raise
-model.width, model.layers and data.length; for a small one model.dropout.
+The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
+For a large log raise model.width, model.layers and data.length; for a small one model.dropout.
 """
 
 from ml_collections import ConfigDict

@@ -4,11 +4,11 @@
         --input=$SIREN_ROPE_DATA/yelp_5core/Yelp-A_item_org_rank.txt --output=runs/data/yelp
     python experiments/train.py --config=configs/yelp.py:siren_rope --workdir=runs/yelp
 
-The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py). The loss
-is sampled, for 20,000 businesses; the log-Q correction makes it an estimate of the NLL over all of
-them. One review in 27 is of a business that the user has reviewed before: few, but the easy ones,
-so the model can name one again (`model.repeat`). About two minutes on a core; test NDCG@10 of every
-variant about .03.
+The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).
+The loss is sampled, because there are 20,000 businesses; the log-Q correction makes it an estimate
+of the NLL over all of them. One review in 27 is of a business that the user has reviewed before.
+These are few but easy, so the model can name one again (`model.repeat`). A run takes about two
+minutes on a core; the test NDCG@10 of every variant is about .03.
 """
 
 from ml_collections import ConfigDict

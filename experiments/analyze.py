@@ -5,13 +5,13 @@
 Writes analysis.json and plots/rotation.png into DIR: the angles over a week, which hours they tell
 apart, the periods they follow, and how far they are from depending on time differences alone.
 
-A retriever that names items of the history again (model.repeat) does so by a last attention with a
-rotation of its own, which is the one looked at unless --attention says otherwise. For it there is
-also plots/attended_hours.png: at a request at some hour, the past events of which hours does the
-attention choose, and to which did the users return? What --attention chooses beside the default
-goes into analysis_ATTENTION.json and plots/rotation_ATTENTION.png.
+A retriever with model.repeat has a last attention that names items of the history again and has its
+own rotation. That rotation is shown unless --attention says otherwise, and there is one more
+picture, plots/attended_hours.png: for requests at each hour, the hours of the past events that the
+attention chooses, and of those to which the users returned. If --attention is not the default, the
+files are analysis_ATTENTION.json and plots/rotation_ATTENTION.png.
 
-A --log is noted in config.json, so that it is said only once.
+A --log is noted in config.json, so you need to give it only once.
 """
 
 from pathlib import Path

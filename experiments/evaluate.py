@@ -2,9 +2,9 @@
 
     python experiments/evaluate.py --workdir=DIR [--split=test] [--log=DIR]
 
-Writes result.json, predictions.parquet and plots/ into DIR (of another split than test
+Writes result.json, predictions.parquet and plots/ into DIR (for a split other than test,
 result_<split>.json and so on), and prints the metrics beside those of the baselines. A --log is
-noted in config.json, so that it is said only once.
+noted in config.json, so you need to give it only once.
 """
 
 from pathlib import Path

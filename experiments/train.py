@@ -3,9 +3,9 @@
     python experiments/train.py --config=configs/NAME.py[:VARIANT] --workdir=DIR \
         [--config.key=value ...]
 
-The same command again resumes. On several hosts run it on each, with --distributed=auto and one
-shared DIR. Writes config.json, metrics.jsonl, checkpoints/, result.json,
-predictions.parquet and plots/ into DIR.
+Writes config.json, metrics.jsonl, checkpoints/, result.json, predictions.parquet and plots/ into
+DIR. The same command resumes an interrupted training. On several hosts, run it on each of them with
+--distributed=auto and one shared DIR.
 """
 
 from pathlib import Path
