@@ -111,27 +111,45 @@ class Ladder(AngleMap):
 
 
 @dataclass(frozen=True)
-class LearnedFrequencies(AngleMap):
-    """Learned frequencies w_j of the time in units of `unit` seconds: shift-invariant.
-
-    They start as the ladder with `base`.
-    """
+class _OfTime(AngleMap):
+    """A map of the time in units of `unit` seconds."""
 
     unit: float = float(DAY)
-    base: float = 10_000.0
 
     def __post_init__(self) -> None:
         check(self.unit > 0, "unit", "above 0")
-        check(self.base > 0, "base", "above 0")
 
     @property
     def uses_time(self) -> bool:
         return True
 
+
+@dataclass(frozen=True)
+class LearnedFrequencies(_OfTime):
+    """Learned frequencies w_j of the time in units of `unit` seconds: shift-invariant.
+
+    They start as the ladder with `base`.
+    """
+
+    base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.base > 0, "base", "above 0")
+
     def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         start = ladder(owner.planes, self.base)
         w = owner.param("frequency", lambda _: jnp.asarray(start, jnp.float32))
         return since(signals.time, owner.scale.origin, self.unit)[..., None] * w
+
+
+@dataclass(frozen=True)
+class Time2Vec(_OfTime):
+    """Time2Vec as f_phi, of the time in units of `unit` seconds."""
+
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
+        tau = since(signals.time, owner.scale.origin, self.unit)
+        return networks.Time2Vec(owner.planes)(tau)
 
 
 @dataclass(frozen=True)
@@ -187,33 +205,13 @@ class Network(AngleMap):
 
     def network(self, x: Float[Array, "... L F"], outputs: int) -> Float[Array, "... L outputs"]:
         """The sum of the branches (E4)."""
-        branches = {"siren": self._siren, "dnn": self._dnn}
-        f = [branches[branch](outputs)(x) for branch in ("siren", "dnn") if branch in self.branches]
+        width, layers = self.width, self.layers
+        f = []
+        if "siren" in self.branches:
+            f.append(networks.Siren(outputs, width, layers, self.omega_0, name="siren")(x))
+        if "dnn" in self.branches:
+            f.append(networks.Dnn(outputs, width, layers, name="dnn")(x))
         return sum(f[1:], start=f[0])
-
-    def _siren(self, outputs: int) -> nn.Module:
-        return networks.Siren(outputs, self.width, self.layers, self.omega_0, name="siren")
-
-    def _dnn(self, outputs: int) -> nn.Module:
-        return networks.Dnn(outputs, self.width, self.layers, name="dnn")
-
-
-@dataclass(frozen=True)
-class Time2Vec(AngleMap):
-    """Time2Vec as f_phi, of the time in units of `unit` seconds."""
-
-    unit: float = float(DAY)
-
-    def __post_init__(self) -> None:
-        check(self.unit > 0, "unit", "above 0")
-
-    @property
-    def uses_time(self) -> bool:
-        return True
-
-    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
-        tau = since(signals.time, owner.scale.origin, self.unit)
-        return networks.Time2Vec(owner.planes)(tau)
 
 
 @dataclass(frozen=True)
