@@ -15,12 +15,15 @@ can be used, but its training is not continued."""
 
 if TYPE_CHECKING:
     from siren_rope_jax.base.errors import UserError as UserError
+    from siren_rope_jax.base.times import NO_TIME as NO_TIME
     from siren_rope_jax.data.log import PreparedLog as PreparedLog
     from siren_rope_jax.evaluation.evaluate import evaluate_run as evaluate_run
     from siren_rope_jax.inference.recommend import recommend as recommend
     from siren_rope_jax.rotation.rotary import TimeRotary as TimeRotary
+    from siren_rope_jax.rotation.rotate import QueryKeyRotation as QueryKeyRotation
     from siren_rope_jax.rotation.sources import AngleMap as AngleMap
     from siren_rope_jax.rotation.sources import AngleSource as AngleSource
+    from siren_rope_jax.rotation.sources import Gate as Gate
     from siren_rope_jax.rotation.time import Time as Time
     from siren_rope_jax.rotation.time import TimeScale as TimeScale
     from siren_rope_jax.rotation.variants import ENCODINGS as ENCODINGS
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "base.errors": ("UserError",),
+    "base.times": ("NO_TIME",),
     "data.log": ("PreparedLog",),
     "evaluation.evaluate": ("evaluate_run",),
     "inference.recommend": ("recommend",),
     "rotation.rotary": ("TimeRotary",),
-    "rotation.sources": ("AngleMap", "AngleSource"),
+    "rotation.rotate": ("QueryKeyRotation",),
+    "rotation.sources": ("AngleMap", "AngleSource", "Gate"),
     "rotation.time": ("Time", "TimeScale"),
     "rotation.variants": ("ENCODINGS", "encoding"),
     "training.kinds": ("read_experiment",),
@@ -49,11 +54,13 @@ _PUBLIC = {
 """Imported when first used, so that whoever wants a rotation does not wait for a trainer."""
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PUBLIC.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for an attribute
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _PUBLIC.items():
+            if name in names:
+                return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """Angle sources and their gated sum: what (E2) and (E6) promise, for every kind of source."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
 from siren_rope_jax.rotation.rotary import TimeRotary
 from siren_rope_jax.rotation.rotate import Rotation, ladder
 from siren_rope_jax.rotation.sources import MAPS, AngleMap, AngleSource, Signals
-from siren_rope_jax.rotation.time import Time, TimeScale, phases
+from siren_rope_jax.rotation.time import Time, TimeScale, phases, since
 from siren_rope_jax.rotation.variants import ENCODINGS
 from siren_rope_jax.rotation.variants import encoding as named
 from tests.batches import SPAN, START, source
@@ -27,7 +28,8 @@ def encoding(sources: dict[str, AngleSource], **changes: Any) -> AngleEncoding:
 
 
 def sources_of(name: str) -> dict[str, AngleSource]:
-    return {k: source(**v) for k, v in named(name, "topic").items()}
+    topic = "topic" if name in ("semantic", "siren_rope_category") else None
+    return {k: source(**v) for k, v in named(name, topic).items()}
 
 
 def signals(shift: int = 0, position: int = 0, seconds: np.ndarray | None = None) -> Signals:
@@ -141,6 +143,8 @@ def test_an_absent_time_turns_nothing_and_the_order_stays(name: str) -> None:
     theta, params = angles_of(module, signals(seconds=seconds))
     expected, _ = angles_of(encoding(without_time), signals(), params)
     np.testing.assert_allclose(theta[2], jnp.broadcast_to(expected, theta.shape)[2])
+    loss = lambda p: jnp.cos(module.apply({"params": p}, signals(seconds=seconds))[TRUNK]).sum()  # noqa: E731
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(jax.grad(loss)(params)))
 
 
 def test_splits_act_on_their_own_planes_and_heads() -> None:
@@ -232,35 +236,101 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("entries", "key"), IMPOSSIBLE)
 def test_impossible_sources_are_refused_by_the_argument(entries: dict[str, Any], key: str) -> None:
     """In somebody's own model the error is about `sources`, not about a config of ours."""
-    rotary = TimeRotary({"x": entries}, HEADS, 2 * PLANES, category_sizes={"topic": 5})
     with refused(f"sources.x{key}"):
-        rotary.init(jax.random.key(0), np.arange(3), START + np.arange(3))
+        rotary({"x": entries}).init(jax.random.key(0), np.arange(3), START + np.arange(3))
 
 
-@pytest.mark.parametrize("heads", [0, 2])
-def test_heads_that_cannot_be_turned_are_refused(heads: int) -> None:
-    rotary = TimeRotary({}, heads, 2 * PLANES + heads // 2)
-    with refused("head_width" if heads else "heads"):
-        rotary.init(jax.random.key(0), np.arange(3), START + np.arange(3))
+def rotary(sources: Any = "siren_rope", **changes: Any) -> TimeRotary:
+    return TimeRotary(sources, **{"heads": HEADS, "head_width": 2 * PLANES, **changes})
+
+
+SECONDS = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "about"),
+    [
+        ({"head_width": 7}, {}, "head_width"),
+        ({"heads": 0}, {}, "heads"),
+        ({"sources": "siren_ropes"}, {}, "variant"),
+        ({"sources": "semantic"}, {}, "category"),
+        ({}, {"time": SECONDS * 1000}, "time"),
+        ({}, {"time": SECONDS * 1.0}, "time"),
+        ({}, {"time": jnp.asarray(SECONDS * 1.0)}, "time"),
+        ({}, {"position": np.arange(6.0)}, "position"),
+        ({}, {"position": np.arange(5)}, "time"),
+        ({}, {"query_time": SECONDS[:4]}, "query_time"),
+        ({"sources": named("semantic", "topic")}, {}, "sources.category.category"),
+        (
+            {"sources": named("semantic", "topic"), "category_sizes": {"topic": 5}},
+            {"categories": {"topics": np.zeros(6, int)}},
+            "categories",
+        ),
+        (
+            {"sources": named("semantic", "topic"), "category_sizes": {"topic": 5}},
+            {"categories": {"topic": np.zeros(6)}},
+            "categories.topic",
+        ),
+    ],
+)
+def test_mistakes_of_somebody_elses_model_are_about_its_arguments(
+    module: dict[str, Any], arguments: dict[str, Any], about: str
+) -> None:
+    given = {"position": np.arange(LENGTH), "time": SECONDS, **arguments}
+    with refused(about):
+        rotary(**module).init(jax.random.key(0), **given)
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 8), (6, 2, 6), (2, 6, 8), (5, 2, 8), (1, 2, 8), (6, 3, 8), (3, 6, 2, 8)]
+)
+def test_queries_that_the_angles_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    by_head = rotary("to_rope_split_head").apply({}, np.arange(LENGTH), SECONDS)
+    if shape == (3, 6, 2, 8):  # the same angles for three histories
+        assert by_head.query(jnp.ones(shape)).shape == shape
+        return
+    with refused("queries or keys", shape[-1]):
+        by_head.query(jnp.ones(shape))
 
 
 def test_a_rotation_of_ones_own_is_the_encodings() -> None:
     """Times as seconds, on the host or on a device, and as a `Time`; queries by another time."""
-    seconds = np.asarray(START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000]))
-    position = np.arange(LENGTH)
-    rotary = TimeRotary(named("siren_rope"), HEADS, 2 * PLANES, scale=SCALE)
-    variables = rotary.init(jax.random.key(0), position, seconds)
+    position, module = np.arange(LENGTH), rotary(scale=SCALE)
+    variables = module.init(jax.random.key(0), position, SECONDS)
     expected, _ = angles_of(
         encoding(sources_of("siren_rope")), signals(), variables["params"]["encoding"]
     )
     x = jax.random.normal(jax.random.key(1), (LENGTH, HEADS, 2 * PLANES))
-    for time in (seconds, jnp.asarray(seconds), Time.from_seconds(seconds)):
-        q, k = rotary.apply(variables, position, time)(x, x)
+    apply = jax.jit(module.apply)
+    for time in (SECONDS, jnp.asarray(SECONDS), Time.from_seconds(SECONDS)):
+        q, k = module.apply(variables, position, time)(x, x)
         np.testing.assert_allclose(q, Rotation.from_angles(expected)(x), atol=1e-5)
         np.testing.assert_array_equal(q, k)
-    later = rotary.apply(variables, position, seconds, query_time=seconds + 7_200)
+        np.testing.assert_allclose(apply(variables, position, time).query(x), q, atol=1e-5)
+    request = int(SECONDS[-1]) + 7_200
+    later = module.apply(variables, position, SECONDS, query_time=request)
     np.testing.assert_array_equal(later.key(x), k)
     assert not np.allclose(later.query(x), q, atol=0.1)
+
+
+def test_a_time_made_on_the_host_may_be_absent_under_jit_too() -> None:
+    module, seconds = rotary("to_rope"), np.where(np.arange(LENGTH) == 2, NO_TIME, SECONDS)
+    x = jnp.ones((LENGTH, HEADS, 2 * PLANES))
+    position = np.arange(LENGTH)
+    plain = module.apply({}, position, seconds).query(x)
+    jitted = jax.jit(module.apply)({}, position, Time.from_seconds(seconds)).query(x)
+    ordinal = rotary("ordinal").apply({}, position).query(x)
+    np.testing.assert_allclose(plain, jitted, atol=1e-5)
+    np.testing.assert_allclose(plain[2], ordinal[2], atol=1e-5)
+
+
+def test_a_named_encoding_is_a_copy() -> None:
+    named("siren_rope")["order"]["gate"]["init"] = 99.0
+    assert named("siren_rope")["order"]["gate"]["init"] == 1.0
+    with refused("category", "semantic"):
+        named("semantic")
+    with refused("category", "ordinal"):
+        named("ordinal", "topic")
 
 
 def test_a_map_cannot_forget_its_angles_or_whether_it_uses_time() -> None:
@@ -268,3 +338,26 @@ def test_a_map_cannot_forget_its_angles_or_whether_it_uses_time() -> None:
         assert not of.__abstractmethods__
     with pytest.raises(TypeError, match="abstract"):
         type("Forgetful", (AngleMap,), {"angles": lambda *_: 0})()
+
+
+@dataclasses.dataclass(frozen=True)
+class LogAge(AngleMap):
+    """A map of somebody's own: it has no gradient at the times that are absent if those pass."""
+
+    planes: int
+    uses_time = True
+
+    def angles(self, owner: Any, signals: Signals) -> jax.Array:
+        age = 1.0 + since(signals.time, START - 86_400, 1.0)
+        w = owner.param("w", lambda _: jnp.ones(self.planes))
+        return jnp.log(age)[..., None] * w
+
+
+def test_a_map_never_meets_an_absent_time_and_must_give_an_angle_per_plane() -> None:
+    absent = signals(seconds=np.where(np.arange(LENGTH) == 2, NO_TIME, START))
+    module = encoding({"x": AngleSource(LogAge(PLANES))})
+    _, params = angles_of(module, absent)
+    gradient = jax.grad(lambda p: module.apply({"params": p}, absent)[TRUNK].sum())(params)
+    assert np.isfinite(gradient["x"]["w"]).all()
+    with pytest.raises(ValueError, match="4 planes"):
+        angles_of(encoding({"x": AngleSource(LogAge(1))}), absent)

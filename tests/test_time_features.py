@@ -1,6 +1,7 @@
 """Time is exact to the second from 1902 to 2100, whatever the model's dtype."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,18 @@ def test_seconds_on_a_device_are_those_of_the_host(seconds: int) -> None:
     second = min(max(seconds, -(2**31)), 2**31 - 1)  # int32 ends in 2038
     host, device = (Time.of(f([second])) for f in (np.asarray, jnp.asarray))
     assert (host.day, host.second) == (device.day, device.second) and host.known == device.known
+
+
+@pytest.mark.parametrize("offset", [2.0, 360_000, np.asarray([0, -65_000])])
+def test_offsets_that_cannot_be_are_refused(offset: Any) -> None:
+    with refused("offset"):
+        Time.from_seconds(np.asarray([0, 1]), offset)
+
+
+@pytest.mark.parametrize("span", [(2, 1), (1, 1_700_000_000_000), (MIN_TIME - 1, 0)])
+def test_a_span_of_training_times_has_an_order(span: tuple[int, int]) -> None:
+    with refused("scale", span[1]):
+        TimeScale.fit(*span)
 
 
 @given(SECONDS, OFFSETS)

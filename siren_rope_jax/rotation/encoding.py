@@ -10,6 +10,7 @@ is the two sources `time = network, gate omega` and `order = ladder, gate lambda
 splits, RoPE and every ablation are other such mappings; `variants.py` lists them.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -46,6 +47,8 @@ class AngleEncoding(nn.Module):
     @nn.compact
     def __call__(self, signals: Signals) -> dict[str, Float[Array, "... L #H P"]]:
         """Theta in radians, float32, by attention."""
+        time = signals.time.or_else(self.scale.origin)  # no map needs to bear one far away
+        signals = dataclasses.replace(signals, time=time)
         angles = {}
         for name, source in self.sources.items():
             start, stop = source.extent(self.planes, "planes")

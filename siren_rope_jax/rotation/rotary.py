@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Int
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.config import from_config_dict
-from siren_rope_jax.base.errors import check
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.rotation.encoding import TRUNK, AngleEncoding
 from siren_rope_jax.rotation.rotate import QueryKeyRotation
 from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
 from siren_rope_jax.rotation.time import Time, TimeScale
+from siren_rope_jax.rotation.variants import encoding
 
 DEFAULT_SCALE = TimeScale.fit(946_684_800, 2_524_608_000)  # 2000-01-01 to 2050-01-01
 
@@ -20,20 +24,20 @@ DEFAULT_SCALE = TimeScale.fit(946_684_800, 2_524_608_000)  # 2000-01-01 to 2050-
 class TimeRotary(nn.Module):
     """Rotates the queries and keys of any attention by time, index and category (E2, E3).
 
-    Call it once per forward pass and share the result among the layers:
+    Call it once per forward pass, inside a module, and share the result among the layers:
 
-        rotation = TimeRotary(encoding("siren_rope"), heads=4, head_width=16)(position, time)
-        q, k = rotation(q, k)  # [..., L, H, K], dtypes kept
+        rotation = TimeRotary("siren_rope", heads=4, head_width=16)(position, time)
+        q, k = rotation(q, k)  # [..., L, H, K], dtypes kept; also rotation.query(q), .key(k)
 
     Attributes:
-      sources: the encoding: its angle sources by name, as `encoding` returns them.
+      sources: the encoding: the name of one of `ENCODINGS`, or angle sources by name.
       heads, head_width: H and K of the attention; K is even.
-      scale: the span of the training times, which defines the long-range feature T~; the default,
-        the years 2000 to 2050, hardly lets it move within a log of some months.
+      scale: the span of the training times, which defines the long-range feature T~; with the
+        default, the years 2000 to 2050, it hardly moves within a log of some months.
       category_sizes: the number of values of every category that a source uses.
     """
 
-    sources: Mapping[str, AngleSource | Mapping[str, Any]]
+    sources: str | Mapping[str, AngleSource | Mapping[str, Any]]
     heads: int
     head_width: int
     scale: TimeScale = DEFAULT_SCALE
@@ -43,11 +47,12 @@ class TimeRotary(nn.Module):
         check(self.heads >= 1, "heads", "at least 1")
         even = self.head_width >= 2 and self.head_width % 2 == 0
         check(even, "head_width", "an even number, because rotation turns pairs of components")
+        given = encoding(self.sources) if isinstance(self.sources, str) else self.sources
         sources = {
             name: source
             if isinstance(source, AngleSource)
             else from_config_dict(AngleSource, source, f"sources.{name}")
-            for name, source in self.sources.items()
+            for name, source in given.items()
         }
         planes, sizes = self.head_width // 2, dict(self.category_sizes or {})
         check_sources(sources, self.heads, planes, sizes, "sources")
@@ -55,27 +60,46 @@ class TimeRotary(nn.Module):
 
     def __call__(
         self,
-        position: Int[AnyArray, "... L"],
-        time: Time | Int[AnyArray, "... L"],
+        position: Int[AnyArray, "..."],
+        time: Time | Int[AnyArray, "..."] | int | None = None,
         *,
-        query_time: Time | Int[AnyArray, "... L"] | None = None,
-        categories: Mapping[str, Int[AnyArray, "... L"]] | None = None,
+        query_time: Time | Int[AnyArray, "..."] | int | None = None,
+        categories: Mapping[str, Int[AnyArray, "..."]] | None = None,
     ) -> QueryKeyRotation:
-        """The rotation of a batch of events.
+        """The rotation of a batch of events. Arguments broadcast to one shape [..., L].
 
         Args:
-          position: their ordinals p_i, ascending.
+          position: ordinals p_i of the events, ascending.
           time: when they happened: integer Unix seconds (UTC), or a `Time`, which also knows local
-            time and absent times.
+            time and absent times and is what to pass through `jit`; None: all times are absent.
           query_time: turns the queries, such as the time of a request; None: `time`.
           categories: ids by name, for sources that use one.
 
         Raises:
-          UserError: the sources do not fit the sizes, or a time is not an integer.
+          UserError: an argument is missing, is not of integers, or does not broadcast.
         """
-        categories = categories or {}
-        signals = Signals(position, Time.of(time), categories)
-        request = None
-        if query_time is not None:
-            request = Signals(position, Time.of(query_time), categories)
-        return self.encoding.rotations(signals, request)[TRUNK]
+        of_event = Time.of(np.asarray(NO_TIME) if time is None else time)
+        of_query = of_event if query_time is None else Time.of(query_time)
+        given = {"position": position, "time": of_event.day, "query_time": of_query.day}
+        wanted = {c for s in self.encoding.sources.values() for c in s.map.categories}
+        for name in wanted - set(categories or {}):
+            raise UserError("categories", f"{name!r} is missing")
+        given |= {f"categories.{name}": (categories or {})[name] for name in wanted}
+        shape: tuple[int, ...] = ()
+        for name, array in given.items():
+            if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
+                raise UserError(name, f"must be of integers, not {jnp.result_type(array)}")
+            try:
+                shape = np.broadcast_shapes(shape, jnp.shape(array))
+            except ValueError as error:
+                raise UserError(name, f"{jnp.shape(array)} does not fit {shape}") from error
+
+        def signals(at: Time) -> Signals:
+            def whole(x: Any) -> Array:
+                return jnp.broadcast_to(jnp.asarray(x), shape)
+
+            at = Time(*map(whole, (at.day, at.second, at.offset, at.known)))
+            return Signals(whole(position), at, {c: whole((categories or {})[c]) for c in wanted})
+
+        request = None if query_time is None else signals(of_query)
+        return self.encoding.rotations(signals(of_event), request)[TRUNK]

@@ -10,12 +10,15 @@ log or split.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from siren_rope_jax.base.errors import UserError
 
 
 def ladder(planes: int, base: float) -> np.ndarray:
@@ -60,7 +63,18 @@ class Rotation:
         return cls(jnp.cos(angles), jnp.sin(angles))
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
-        """(E3): rotates every plane of queries or keys; computed in float32, dtype kept."""
+        """(E3): rotates every plane of queries or keys; computed in float32, dtype kept.
+
+        Raises:
+          UserError: their shape does not fit the angles, or they are not floating.
+        """
+        *batch, length, heads, planes = self.cos.shape
+        fits = x.ndim >= 3 and x.shape[-3] == length and x.shape[-1] == 2 * planes
+        fits = fits and heads in (1, x.shape[-2]) and _broadcasts(batch, x.shape[:-3])
+        if not fits or not jnp.issubdtype(x.dtype, jnp.floating):
+            heads = "heads" if heads == 1 else heads
+            expected = f"[..., {length}, {heads}, {2 * planes}], the length before the heads"
+            raise UserError("queries or keys", f"must be {expected}, not {x.dtype}{[*x.shape]}")
         a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]
         return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
@@ -79,8 +93,16 @@ class QueryKeyRotation(NamedTuple):
     def __call__(
         self, q: Float[Array, "... L H K"], k: Float[Array, "... L H K"]
     ) -> tuple[Float[Array, "... L H K"], Float[Array, "... L H K"]]:
-        """Rotates queries and keys; their dtypes are kept."""
+        """Rotates queries and keys; their dtypes are kept. Either can be rotated alone."""
         return self.query(q), self.key(k)
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether an array of this shape broadcasts to another one without changing that."""
+    try:
+        return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
+    except ValueError:
+        return False
 
 
 def interleaved_to_half_split(head_width: int) -> np.ndarray:

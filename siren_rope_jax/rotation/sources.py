@@ -47,7 +47,10 @@ class Signals:
 
 
 class AngleMap(abc.ABC):
-    """From one signal of an event to its angles.
+    """From one signal of an event to its angles. A config, and a function of the signals.
+
+    `SourceAngles` does the rest for every map: the gate, the range of planes, events without a
+    time, and the copy that the last attention has of a learned map.
 
     Attributes:
       learned: whether it has parameters, so that each attention may have a copy of its own.
@@ -62,7 +65,14 @@ class AngleMap(abc.ABC):
 
     @abc.abstractmethod
     def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
-        """The angles in radians, float32; called inside `owner`'s compact method."""
+        """The angles in radians, float32.
+
+        Args:
+          owner: the Flax module whose compact method calls this. `owner.planes` angles are wanted;
+            `owner.scale` and `owner.category_sizes` tell of the data; `owner.param` makes a
+            parameter, and modules made here (`networks.py`) become its children.
+          signals: of the events; an absent time is given as that of `owner.scale.origin`.
+        """
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -324,6 +334,8 @@ class SourceAngles(nn.Module):
         """The angles in radians, float32; each attention after the first has a copy of the map."""
         source, (first, *others) = self.source, attentions
         angle = source.map.angles(self, signals)
+        if angle.shape[-1:] != (self.planes,) or angle.dtype != jnp.float32:
+            raise ValueError(f"{self.name}: {angle.dtype} {angle.shape} for {self.planes} planes")
         if source.uses_time:  # an absent time turns nothing; the other sources stay
             angle = jnp.where(signals.time.known[..., None], angle, 0.0)
         angle = jnp.broadcast_to(angle, (*signals.position.shape, self.planes))
@@ -375,4 +387,4 @@ def check_sources(
 def _check_category(name: str, category_sizes: Mapping[str, int]) -> None:
     if name not in category_sizes:
         known = suggestion(name, category_sizes) or "; there are none"
-        raise UserError("category", f"there is no categorical feature {name!r}{known}")
+        raise UserError("category", f"no size is known of a category {name!r}{known}")

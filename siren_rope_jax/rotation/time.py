@@ -19,7 +19,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, NO_TIME, WEEK
+from siren_rope_jax.base.times import (
+    DAY,
+    MAX_TIME,
+    MAX_UTC_OFFSET,
+    MIN_TIME,
+    NO_TIME,
+    WEEK,
+)
 
 TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
 
@@ -43,10 +50,15 @@ class Time:
 
     @classmethod
     def from_seconds(cls, seconds: np.ndarray, offset: np.ndarray | int = 0) -> "Time":
-        """From int64 Unix seconds (`NO_TIME` = absent) on the host, as numpy arrays.
+        """From int64 Unix seconds on the host, as numpy arrays.
+
+        Args:
+          seconds: `NO_TIME` where a time is absent.
+          offset: local time minus UTC, in seconds.
 
         Raises:
-          UserError: a known time outside 1902..2100, or times that are not integers.
+          UserError: a known time outside 1902..2100, an offset of more than 18 hours, or either is
+            not an integer.
         """
         seconds = np.asarray(seconds)
         if not np.issubdtype(seconds.dtype, np.integer):
@@ -59,24 +71,42 @@ class Time:
             hint = "; are these milliseconds?" if abs(value) > 10**11 else ""
             raise UserError("time", f"{value} is outside 1902-2100 in Unix seconds{hint}")
         day, second = np.divmod(np.where(known, seconds, 0), DAY)
-        offset = np.broadcast_to(np.asarray(offset, np.int32), seconds.shape)
+        offset = np.asarray(offset)
+        whole = np.issubdtype(offset.dtype, np.integer)
+        if not whole or np.abs(offset).max(initial=0) > MAX_UTC_OFFSET:
+            raise UserError("offset", f"must be whole seconds, at most {MAX_UTC_OFFSET} either way")
+        offset = np.broadcast_to(offset.astype(np.int32), seconds.shape)
         return cls(day.astype(np.int32), second.astype(np.int32), offset, known)
 
     @classmethod
-    def of(cls, time: "Time | AnyArray") -> "Time":
-        """A `Time` as it is; integer Unix seconds, UTC, on the host or (int32) on a device.
+    def of(cls, time: "Time | AnyArray | int") -> "Time":
+        """A `Time` as it is; or integer Unix seconds, UTC.
+
+        Under `jit` seconds are int32, which can neither be checked nor go beyond 2038, nor hold
+        `NO_TIME`: make a `Time` on the host and pass that.
 
         Raises:
           UserError: as `from_seconds`.
         """
         if isinstance(time, cls):
             return time
-        if not isinstance(time, jax.Array):
+        if not isinstance(time, jax.core.Tracer):
             return cls.from_seconds(np.asarray(time))
         if not jnp.issubdtype(time.dtype, jnp.integer):
             raise UserError("time", f"must be integer Unix seconds, got {time.dtype}")
-        day, second = time // DAY, time % DAY
+        day, second = (x.astype(jnp.int32) for x in jnp.divmod(time, DAY))
         return cls(day, second, jnp.zeros_like(day), jnp.ones(day.shape, bool))
+
+    def or_else(self, seconds: int) -> "Time":
+        """The same with these Unix seconds in place of absent times, which stay marked so."""
+        day, second = divmod(seconds, DAY)
+        known = jnp.asarray(self.known)
+        return Time(
+            jnp.where(known, self.day, day),
+            jnp.where(known, self.second, second),
+            self.offset,
+            self.known,
+        )
 
     @property
     def local(self) -> "Time":
@@ -101,7 +131,14 @@ class TimeScale:
 
     @classmethod
     def fit(cls, start: int, end: int) -> "TimeScale":
-        """For training times from `start` to `end`, Unix seconds."""
+        """For training times from `start` to `end`, Unix seconds.
+
+        Raises:
+          UserError: they are not in this order, or outside 1902..2100.
+        """
+        if not MIN_TIME <= start <= end < MAX_TIME:
+            raise UserError("scale", f"{start} to {end} is not a span of Unix seconds in 1902-2100")
+        start, end = int(start), int(end)
         return cls((start + end) // 2, max((end - start + 1) // 2, 1))
 
 

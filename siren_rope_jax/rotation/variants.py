@@ -6,6 +6,7 @@ for some variants other overrides of the model. All of them share one ladder bas
 be a confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -136,17 +137,20 @@ RANKING_VARIANTS = (*ENCODINGS, *_RANKING)
 RETRIEVAL_VARIANTS = (*ENCODINGS, *_RETRIEVAL)
 
 
-def encoding(name: str, category: str = "item") -> Encoding:
-    """An encoding's angle sources by name.
+def encoding(name: str, category: str | None = None) -> Encoding:
+    """An encoding's angle sources by name, a copy to change at will.
 
     Args:
       name: one of `ENCODINGS`.
-      category: the categorical feature of `semantic` and `siren_rope_category`.
+      category: the categorical feature of `semantic` and `siren_rope_category`, which need one.
 
     Raises:
-      UserError: an unknown name (the nearest known one is named).
+      UserError: an unknown name (the nearest known one is named), or no category where it is
+        needed, or one where it is not.
     """
-    return _overrides(name, category, {})["encoding"]
+    if (category is None) == (name in _of_category("")):
+        raise UserError("category", f"{name!r} needs {'none' if category else 'one'}")
+    return _overrides(name, category or "", {})["encoding"]
 
 
 def ranking_variant(name: str, category: str = "item") -> dict[str, Any]:
@@ -196,4 +200,4 @@ def _overrides(name: str, category: str, others: _Others) -> dict[str, Any]:
     if name not in known:
         raise UserError("variant", f"{name!r} is unknown{suggestion(name, known)}")
     of_encoding, more = others.get(name, (name, {}))
-    return {"encoding": encodings[of_encoding], **more}
+    return copy.deepcopy({"encoding": encodings[of_encoding], **more})
