@@ -74,10 +74,10 @@ def small_config(name: str, **changes: Any) -> RankerConfig:
 
 
 def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
-    """A small model and its parameters, with gates away from special values."""
+    """A small model and its parameters."""
     model = Ranker(small_config(name, **changes), DATA)
-    params = model.init(jax.random.key(seed), jax.device_put(random_batch()))["params"]
-    return model, params
+    batch = jax.tree.map(jax.device_put, random_batch())
+    return model, model.init(jax.random.key(seed), batch)["params"]
 
 
 def small_retriever_config(name: str, **changes: Any) -> RetrieverConfig:
@@ -90,7 +90,7 @@ def small_retriever_config(name: str, **changes: Any) -> RetrieverConfig:
 def small_retriever(name: str, seed: int = 1, **changes: Any) -> tuple[Retriever, Any]:
     """A small next-item model and its parameters."""
     model = Retriever(small_retriever_config(name, **changes), DATA)
-    padding = jax.device_put(random_next_items())
+    padding = jax.tree.map(jax.device_put, random_next_items())
     return model, model.init(jax.random.key(seed), padding)["params"]
 
 

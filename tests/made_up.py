@@ -7,7 +7,7 @@ import pyarrow as pa
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Categorical, Schema
@@ -56,46 +56,40 @@ def make_log(
     return PreparedLog.open(path)
 
 
-def make_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
-    """A finished ranker's files, as if it had known the truth but for some noise."""
-    rng = np.random.default_rng([seed, len(variant)])
-    event = log.events("test").event
-    truth = log.baselines()["oracle/like"].to_numpy()[event]
-    logit = np.log(truth / (1 - truth))[:, None] + noise * rng.normal(size=(len(event), len(TASKS)))
-    scores = (1 / (1 + np.exp(-logit))).astype(np.float32)
-    config = {"kind": "ranking", "variant": variant, "seed": seed} | config
-    best = {f"ne/{task}": 0.9 + 0.2 * noise for task in TASKS}
-    scored = Scored(event, scores, np.full(scores.shape, np.nan))
-    return _write_run(workdir, log, scored, config, best)
-
-
-def make_retrieval_run(workdir, log, config, *, variant="ordinal", seed=0, noise=0.5):
-    """A finished retriever's files, as if it had sorted the target's rivals with some noise."""
-    rng = np.random.default_rng([seed, len(variant)])
-    item = log.schema.categorical[0]
-    event = log.events("test").event
-    target = item.known_ids(log.events().rows["categorical/item"][event])
-    rank = np.minimum(np.exp(3 * noise * rng.exponential(size=len(event))), item.known)
-    rank = np.where(target > 0, rank, 0).astype(np.int32)
-    nll = np.where(target > 0, 0.5 + np.log(np.maximum(rank, 1)), np.nan).astype(np.float32)
-    config = {"kind": "retrieval", "variant": variant, "seed": seed, "filter_seen": False,
-              "model": {"query_time": "request"}} | config  # fmt: skip
-    best = {"nll": 3 + noise, "mrr": 0.4 - 0.1 * noise, "hr@10": 0.7, "ndcg@10": 0.5 - 0.1 * noise}
-    return _write_run(workdir, log, Ranked(event, rank, nll), config, best)
-
-
-def _write_run(workdir, log, scored, config, best):
-    """The files of a run that validates towards `best`."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    variant, seed = config["variant"], config["seed"]
-    rng = np.random.default_rng([seed, len(variant)])
-    evaluated = Evaluated.of(log, scored)
-    write_predictions(workdir, evaluated, KINDS[config["kind"]])
-    outcome = result(
-        evaluated, config, split="test", step=500, parameters=12_345 + len(variant),
-        train_seconds=61.0 + 20 * seed,
+def make_result(log, scored, kind="ranking", **config):
+    """What result.json says of scores, of the test split by name."""
+    config = {"kind": kind, "variant": "ordinal", "seed": 0} | config
+    if kind == "retrieval":
+        config = {"filter_seen": False, "model": {"query_time": "request"}} | config
+    return result(
+        Evaluated.of(log, scored), config, split="test", step=500,
+        parameters=12_345 + len(config["variant"]), train_seconds=61.0 + 20 * config["seed"],
         training_ended=True,
     )  # fmt: skip
+
+
+def make_run(workdir, log, kind="ranking", noise=0.5, **config):
+    """A finished run's files, as if the model had known the truth but for some noise."""
+    variant, seed = config.get("variant", "ordinal"), config.get("seed", 0)
+    rng = np.random.default_rng([seed, len(variant)])
+    event = log.events("test").event
+    if kind == "ranking":
+        truth = log.baselines()["oracle/like"].to_numpy()[event]
+        errors = noise * rng.normal(size=(len(event), len(TASKS)))
+        scores = 1 / (1 + np.exp(-np.log(truth / (1 - truth))[:, None] - errors))
+        scored = Scored(event, scores.astype(np.float32), np.full(scores.shape, np.nan))
+        best = {f"ne/{task}": 0.9 + 0.2 * noise for task in TASKS}
+    else:
+        item = log.schema.categorical[0]
+        target = item.known_ids(log.events().rows["categorical/item"][event])
+        rank = np.minimum(np.exp(3 * noise * rng.exponential(size=len(event))), item.known)
+        rank = np.where(target > 0, rank, 0).astype(np.int32)
+        nll = np.where(target > 0, 0.5 + np.log(np.maximum(rank, 1)), np.nan).astype(np.float32)
+        scored = Ranked(event, rank, nll)
+        best = {"nll": 3 + noise, "hr@10": 0.7}
+        best |= {"mrr": 0.4 - 0.1 * noise, "ndcg@10": 0.5 - 0.1 * noise}
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_predictions(workdir, Evaluated.of(log, scored), KINDS[kind])
     with (workdir / "metrics.jsonl").open("w") as lines:
         for step in range(1, 501):
             train = {"step": step, "kind": "train", "events_per_second": 1e5,
@@ -107,39 +101,28 @@ def _write_run(workdir, log, scored, config, best):
                     value["gate/order"] = 1 - 0.8 * step / 500 + 0.01 * seed
                     value["gate/time"] = np.pi - 0.3 * step / 500
                 lines.write(json.dumps({"step": step, "kind": "validation"} | value) + "\n")
+    outcome = make_result(log, scored, kind, **config)
     write_json(workdir / "result.json", outcome)  # last: its presence says "finished"
     return outcome
 
 
 BASES = {
-    "ranking": """
-from ml_collections import ConfigDict
-from siren_rope_jax.rotation.variants import ranking_variant
-
-def get_config(name="ordinal"):
-    return ConfigDict({
-        "variant": name, "seed": 0,
-        "data": {"path": "", "length": 16, "stride": 8, "batch_size": 32},
-        "model": {"width": 8, "heads": 1, "layers": 1, "embedding_width": 4, "head_widths": (8,),
-                  "dropout": 0.9, **ranking_variant(name)},
-        "training": {"epochs": 1.0, "log_every": 5},
-    })
-""",
-    "retrieval": """
+    kind: f'''
 from siren_rope_jax.base.config import complete
-from siren_rope_jax.rotation.variants import retrieval_variant
-from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
+from siren_rope_jax.rotation.variants import {kind}_variant
+from siren_rope_jax.training.kinds import KINDS
 
 def get_config(name="ordinal"):
-    return complete(RetrievalExperiment, {
-        "variant": name, "data": {"path": "", "length": 16, "stride": 8, "batch_size": 32},
-        "model": {"width": 8, "heads": 1, "layers": 1, "dropout": 0.9, **retrieval_variant(name)},
-        "training": {"epochs": 1.0, "log_every": 5},
-    })
-""",
+    return complete(KINDS["{kind}"].config_class, {{
+        "variant": name, "data": {{"path": "", "length": 16, "stride": 8, "batch_size": 32}},
+        "model": {{"width": 8, "heads": 1, "layers": 1, "dropout": 0.9, **{kind}_variant(name)}},
+        "training": {{"epochs": 1.0, "log_every": 5}},
+    }})
+'''
+    for kind in ("ranking", "retrieval")
 }
 """Config files of experiments, by kind."""
-LOGS = {"ranking": {}, "retrieval": {"items": 300, "min_count": 1}}
+LOGS = {"ranking": {"min_count": 24}, "retrieval": {"items": 300, "min_count": 1}}
 MIDDLE = {
     "ranking": {"name": "middle", "argument": "ordinal", "overrides": {"model.dropout": 0.5}},
     "retrieval": {"name": "siren_rope_event", "overrides": {"model.dropout": 0.5}},
@@ -153,9 +136,7 @@ def train(config, workdir):
     """
     log = PreparedLog.open(config.data.path)
     claim_workdir(workdir, config, log.fingerprint)
-    make = {"ranking": make_run, "retrieval": make_retrieval_run}[config.kind]
-    make(workdir, log, to_dict(config),
-         variant=config.variant, seed=config.seed, noise=config.model.dropout)  # fmt: skip
+    make_run(workdir, log, noise=config.model.dropout, **to_dict(config))
 
 
 def make_plan(tmp_path, kind="ranking", **changes):
@@ -171,7 +152,7 @@ def make_plan(tmp_path, kind="ranking", **changes):
         "variants": (
             {"name": "ordinal"},
             {"name": "siren_rope", "overrides": {"model.dropout": 0.1}},
-            MIDDLE[kind],
+            MIDDLE.get(kind),
         ),
         "datasets": ({**data, **changes.pop("data", {})},),
         "seeds": (0, 1),
@@ -179,3 +160,8 @@ def make_plan(tmp_path, kind="ranking", **changes):
     }
     spec = ablation.load_ablation(ConfigDict(values | changes))
     return spec, ablation.plan(spec, tmp_path / "out")
+
+
+def change(path, **values):
+    """Changes values of a JSON file."""
+    write_json(path, read_json(path) | values)

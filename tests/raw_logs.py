@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base import config as base_config
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
@@ -41,9 +42,8 @@ def write(path, frame: pd.DataFrame):
     if name.endswith(".parquet"):
         frame.to_parquet(path, index=False)
         return path
-    text = frame.to_csv(
-        index=False, sep="\t" if name.endswith((".tsv", ".inter")) else ","
-    ).encode()
+    tabs = name.endswith((".tsv", ".inter"))
+    text = frame.to_csv(index=False, sep="\t" if tabs else ",").encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     return path
 
@@ -54,11 +54,47 @@ def config(**values) -> PrepareConfig:
     return PrepareConfig.load(config_dict(**(defaults | values)))
 
 
+def opened(config: PrepareConfig, path: Path, output: Path) -> PreparedLog:
+    """Prepares the file and opens the result."""
+    prepare(config, path, output)
+    return PreparedLog.open(output)
+
+
 def prepared(tmp_path, frame: pd.DataFrame, name: str = "log.csv", **values) -> PreparedLog:
     """Writes the frame, prepares it, opens the result."""
     output = tmp_path / f"prepared-{len(list(tmp_path.iterdir()))}"
-    prepare(config(**values), write(tmp_path / name, frame), output)
-    return PreparedLog.open(output)
+    return opened(config(**values), write(tmp_path / name, frame), output)
+
+
+def table_flags(path: Path, output: Path, *more: str) -> list[str]:
+    """What `experiments/prepare.py` needs to prepare `raw_log` with configs/data/table.py."""
+    columns = [f"--config.{key}={SMALL[key]}" for key in ("user", "item", "time")]
+    files = [f"--input={path}", f"--output={output}"]
+    return ["--config=configs/data/table.py", *files, *columns, *more]
+
+
+def histories(events: list[tuple], first: int) -> dict[int, list[tuple]]:
+    """What `prepare` makes of events (user, item, time, ...), in plain Python.
+
+    Returns:
+      {user: [(time that counts, event)]}, both in order. An absent time counts as the last known
+      one of the user's events before it, or else as the first one, or else as `first`.
+    """
+    found = {}
+    for user in sorted({event[0] for event in events}):
+        mine = [event for event in dict.fromkeys(events) if event[0] == user]
+        last = next((event[2] for event in mine if event[2] is not None), first)
+        placed = []
+        for event in mine:
+            last = last if event[2] is None else event[2]
+            placed.append((last, event))
+        found[user] = sorted(placed, key=lambda pair: pair[0])  # ties keep the file's order
+    return found
+
+
+def stored_time(time: int | None) -> int:
+    """What a log stores for a time of such an event."""
+    return NO_TIME if time is None else START + time
 
 
 def load_config_file(name: str, *variant: str):
@@ -79,10 +115,9 @@ def decoded(log: PreparedLog) -> pd.DataFrame:
     frame = pd.DataFrame({name: events.rows[name] for name in events.rows.dtype.names})
     frame.insert(0, "user", log.users().to_pandas().to_numpy()[events.user])
     for categorical in log.schema.categorical:
-        values = log.vocabulary(categorical.name)["value"].to_pandas()
-        frame[f"categorical/{categorical.name}"] = values.to_numpy()[
-            frame[f"categorical/{categorical.name}"] - 1
-        ]
+        values = log.vocabulary(categorical.name)["value"].to_pandas().to_numpy()
+        column = f"categorical/{categorical.name}"
+        frame[column] = values[frame[column] - 1]
     return frame
 
 

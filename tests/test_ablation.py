@@ -19,7 +19,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.studies import ablation, jobs, report
 from tests import made_up
-from tests.made_up import BASES, make_log, make_plan
+from tests.made_up import BASES, change, make_log, make_plan
 from tests.refusals import refused
 from tests.scripts import ROOT, printed
 
@@ -40,12 +40,9 @@ def train(config, workdir):
 
 def test_every_variant_runs_with_every_seed_on_every_data_set(tmp_path):
     _, runs = make_plan(tmp_path)
-    assert {(r.variant, r.seed) for r in runs} == {
-        (v, s) for v in ("ordinal", "siren_rope", "middle") for s in (0, 1)
-    }
-    assert all(
-        r.workdir == tmp_path / "out" / "made_up" / r.variant / f"seed_{r.seed}" for r in runs
-    )
+    assert [str(run.workdir.relative_to(tmp_path / "out" / "made_up")) for run in runs] == [
+        f"{variant}/seed_{s}" for s in (0, 1) for variant in ("ordinal", "siren_rope", "middle")
+    ]
     siren = next(r for r in runs if r.variant == "siren_rope" and r.seed == 1).config
     assert (siren.variant, siren.seed, siren.model.dropout) == ("siren_rope", 1, 0.1)
     assert siren.data.path == str(tmp_path / "log")
@@ -68,8 +65,7 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     assert [(r.workdir / "result.json").stat().st_mtime_ns for r in runs[:2]] == before
     other = dataclasses.replace(runs[0].config, seed=7)
     assert not dataclasses.replace(runs[0], config=other).is_finished()
-    path = runs[1].workdir / "result.json"
-    write_json(path, json.loads(path.read_text()) | {"version": "0.0.1"})
+    change(runs[1].workdir / "result.json", version="0.0.1")
     assert [r.is_finished() for r in runs] == [True, False, True]
     jobs.execute(runs, 1, train)  # measured again, that is
     assert [r.is_finished() for r in runs] == [True, True, True]
@@ -78,8 +74,7 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
 def test_a_run_that_another_version_began_is_refused(tmp_path):
     _, runs = make_plan(tmp_path, seeds=(0,))
     jobs.execute(runs[:2], 1, train)
-    path = runs[1].workdir / "data.json"
-    write_json(path, json.loads(path.read_text()) | {"trained_with": "0.0.1"})
+    change(runs[1].workdir / "data.json", trained_with="0.0.1")
     assert [r.is_finished() for r in runs[:2]] == [True, False]
     (failure,) = jobs.execute(runs[:2], 1, train)
     assert failure.startswith("made_up/siren_rope/seed_0: ") and "0.0.1" in failure
@@ -131,15 +126,6 @@ def test_a_log_is_prepared_once_and_again_only_where_it_is_gone(tmp_path):
     assert len(PreparedLog.open(meta.parent).index) == 40
 
 
-def test_a_log_that_cannot_be_prepared_leaves_no_record(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path))
-    config = str(ROOT / "configs/data/movielens.py")
-    spec, out = make_preparing_plan(tmp_path, config=config, input="gone.inter", prepare={})
-    with refused("SIREN_ROPE_DATA", "gone.inter"):
-        ablation.prepare_logs(spec, out)
-    assert not list(out.rglob("*.json"))
-
-
 @pytest.mark.parametrize(
     ("config", "input", "about"),
     [
@@ -160,74 +146,60 @@ def test_a_missing_or_superfluous_raw_log_is_named(tmp_path, monkeypatch, config
         named = tmp_path / input if about == "SIREN_ROPE_DATA" else input
         with refused(about, "'feed'", named):
             ablation.prepare_logs(spec, out)
-
-
-def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
-    variants = (
-        {"name": "wild", "argument": "ordinal", "overrides": {"model.dropout": WILD}},
-        {"name": "ordinal"},
-    )
-    spec, runs = make_plan(tmp_path, variants=variants, seeds=(0,))
-    failures = jobs.execute(runs, 1, train)
-    assert failures == ["made_up/wild/seed_0: loss: is not finite at step 3"]
-    assert [r.is_finished() for r in runs] == [False, True]
-    text = report.write_report(spec, tmp_path / "out", runs).read_text()
-    assert "**Not finished:** made_up/wild/seed_0." in text
+        assert not list(out.rglob("*.json"))  # no record
 
 
 @pytest.mark.parametrize(
     "count", [1, pytest.param(2, marks=pytest.mark.slow, id="in processes of their own")]
 )
-def test_a_crash_does_not_stop_the_others_and_leaves_its_traceback(tmp_path, capsys, count):
-    crash = {"name": "crash", "argument": "ordinal", "overrides": {"model.dropout": CRASH}}
-    death = {"name": "death", "argument": "ordinal", "overrides": {"model.dropout": DEATH}}
-    variants = (crash, *[death][: count - 1], {"name": "ordinal"}, {"name": "siren_rope"})
-    _, runs = make_plan(tmp_path, variants=variants, seeds=(0,), jobs=count)
+def test_a_failed_run_does_not_stop_the_others_and_leaves_its_traceback(tmp_path, capsys, count):
+    noises = {"wild": WILD, "crash": CRASH} | ({"death": DEATH} if count > 1 else {})
+    variants = [
+        *({"name": name, "argument": "ordinal", "overrides": {"model.dropout": noise}}
+          for name, noise in noises.items()),
+        {"name": "ordinal"}, {"name": "siren_rope"},
+    ]  # fmt: skip
+    spec, runs = make_plan(tmp_path, variants=tuple(variants), seeds=(0,), jobs=count)
     failures = jobs.execute(runs, count, train)
     bad = {run.variant: run for run in runs if not run.is_finished()}
-    assert set(bad) == {v["name"] for v in variants[:-2]} and len(failures) == len(bad)
+    assert set(bad) == set(noises) and len(failures) == len(bad)
+    assert "made_up/wild/seed_0: loss: is not finite at step 3" in failures
     assert "made_up/crash/seed_0: ZeroDivisionError: a bug" in "".join(failures)
     assert capsys.readouterr().out.count("FAILED") == len(bad)
     assert "in train\n" in (bad["crash"].workdir / "error.txt").read_text()
     if count > 1:
         assert "made_up/death/seed_0: its process died" in "".join(failures)
         assert "its process died" in (bad["death"].workdir / "error.txt").read_text()
+    text = report.write_report(spec, tmp_path / "out", runs).read_text()
+    assert "**Not finished:** made_up/wild/seed_0, made_up/crash/seed_0" in text
 
     assert jobs.execute([bad["crash"]], 1, made_up.train) == []
     assert bad["crash"].is_finished() and not (bad["crash"].workdir / "error.txt").exists()
 
 
-def train_where_jax_asks(config, workdir):
-    train(config, workdir)
-    (workdir / "memory").write_text(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
-
-
-@pytest.mark.slow
-def test_worker_processes_share_the_memory_of_an_accelerator(tmp_path, monkeypatch):
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
-    _, runs = make_plan(tmp_path, seeds=(0,), jobs=2)
-    assert jobs.execute(runs[:1], 2, train_where_jax_asks) == []
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2")
-    assert jobs.execute(runs[1:2], 2, train_where_jax_asks) == []
-    assert [(r.workdir / "memory").read_text() for r in runs[:2]] == ["0.45", "0.2"]
-
-
-def train_with_a_compiled_program(config, workdir):
+def train_and_note_the_process(config, workdir):
+    """`train`, which also notes its share of memory and the programs that are compiled so far."""
     train(config, workdir)
     jax.jit(lambda x: jnp.sort(x) @ x)(jnp.arange(8.0)).block_until_ready()
     folder = Path(jax.config.values["jax_compilation_cache_dir"])
     programs = sorted(file.name for file in folder.glob("*-cache"))
-    write_json(workdir / "compiled.json", {"folder": str(folder), "programs": programs})
+    notes = {"folder": str(folder), "programs": programs}
+    notes["memory"] = os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]
+    write_json(workdir / "notes.json", notes)
 
 
 @pytest.mark.slow
-def test_worker_processes_compile_a_program_once(tmp_path, monkeypatch):
+def test_worker_processes_share_compiled_programs_and_an_accelerators_memory(tmp_path, monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     _, runs = make_plan(tmp_path, jobs=2)
-    assert jobs.execute(runs, 2, train_with_a_compiled_program) == []
-    notes = [json.loads((run.workdir / "compiled.json").read_text()) for run in runs]
+    assert jobs.execute(runs[:-1], 2, train_and_note_the_process) == []
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2")
+    assert jobs.execute(runs[-1:], 2, train_and_note_the_process) == []
+    *notes, other = (json.loads((run.workdir / "notes.json").read_text()) for run in runs)
     assert notes[0]["programs"] and all(note == notes[0] for note in notes)
     assert not Path(notes[0]["folder"]).exists()
+    assert notes[0]["memory"] == "0.45" and other["memory"] == "0.2"
 
 
 def test_worker_processes_share_the_cores(tmp_path):
@@ -328,40 +300,44 @@ def test_variants_that_are_not_evaluated_alike_are_refused_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_the_script_prepares_trains_compares_and_goes_on(tmp_path):
-    (tmp_path / "base.py").write_text(
-        BASES["ranking"].replace("ranking_variant(name)", "ranking_variant(name, 'topic')")
-    )
-    (tmp_path / "tiny.py").write_text(f"""
-from ml_collections import ConfigDict
-
-def get_config():
-    return ConfigDict({{
+@pytest.fixture
+def tiny(tmp_path):
+    """Runs the script with two variants on a feed that it prepares; returns what it prints."""
+    config = {
         "name": "Tiny", "baseline": "ordinal", "seeds": (0,), "jobs": 1,
-        "variants": ({{"name": "ordinal"}}, {{"name": "siren_rope"}}),
-        "datasets": ({{
-            "name": "feed", "base": {str(tmp_path / "base.py")!r},
-            "config": {str(ROOT / "configs/data/synthetic.py")!r},
-            "prepare": {{"num_users": 200, "num_items": 40}},
-        }},),
-    }})
-""")
-    flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
-    first = printed("ablate", *flags, XLA_FLAGS="")
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert "Not finished" not in text
-    assert text in first and "| *ideal* |" in first
-    assert first.rstrip().endswith(str(tmp_path / "out" / "report.md"))
+        "variants": ({"name": "ordinal"}, {"name": "siren_rope"}),
+        "datasets": ({"name": "feed", "base": str(tmp_path / "base.py"),
+                      "config": str(ROOT / "configs/data/synthetic.py"),
+                      "prepare": {"num_users": 200, "num_items": 40}},),
+    }  # fmt: skip
+
+    def ablate(base):
+        (tmp_path / "base.py").write_text(base)
+        load = "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict"
+        (tmp_path / "tiny.py").write_text(f"{load}({config})\n")
+        flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
+        said = printed("ablate", *flags, XLA_FLAGS="")
+        text = (tmp_path / "out" / "report.md").read_text()
+        assert text in said and "Not finished" not in text
+        assert said.rstrip().endswith(str(tmp_path / "out" / "report.md"))
+        return said
+
+    return ablate
+
+
+@pytest.mark.slow
+def test_the_script_prepares_trains_compares_and_goes_on(tmp_path, tiny):
+    base = BASES["ranking"].replace("ranking_variant(name)", "ranking_variant(name, 'topic')")
+    said = tiny(base)
     for name in ("| ordinal |", "| siren_rope |", "| *ideal* |", "| *time_blind* |", "closed"):
-        assert name in text
+        assert name in said
     run = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
     result = json.loads((run / "result.json").read_text())
     assert result["events"] == PreparedLog.open(tmp_path / "out/data/feed").index[:, 3].sum()
 
     # Going on: a run without a result is evaluated from its checkpoint, the other left alone.
     (run / "result.json").unlink()
-    assert "2 runs, 1 of them finished before" in printed("ablate", *flags, XLA_FLAGS="")
+    assert "2 runs, 1 of them finished before" in tiny(base)
     repeated = json.loads((run / "result.json").read_text())
     assert {k: repeated[k] for k in ("tasks", "step")} == {k: result[k] for k in ("tasks", "step")}
 
@@ -382,27 +358,8 @@ def get_config():
 
 
 @pytest.mark.slow
-def test_the_script_prepares_trains_and_compares_retrievers(tmp_path):
-    (tmp_path / "base.py").write_text(BASES["retrieval"])
-    (tmp_path / "tiny.py").write_text(f"""
-from ml_collections import ConfigDict
-
-def get_config():
-    return ConfigDict({{
-        "name": "Tiny", "baseline": "ordinal", "champion": "siren_rope", "seeds": (0,), "jobs": 1,
-        "variants": ({{"name": "ordinal"}}, {{"name": "siren_rope"}}),
-        "datasets": ({{
-            "name": "feed", "base": {str(tmp_path / "base.py")!r},
-            "config": {str(ROOT / "configs/data/synthetic.py")!r},
-            "prepare": {{"num_users": 200, "num_items": 40}},
-        }},),
-    }})
-""")
-    flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
-    said = printed("ablate", *flags, XLA_FLAGS="")
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert text in said and "Not finished" not in text
-    assert "[2/2] feed/siren_rope/seed_0: NLL " in said
+def test_the_script_prepares_trains_and_compares_retrievers(tmp_path, tiny):
+    assert "[2/2] feed/siren_rope/seed_0: NLL " in tiny(BASES["retrieval"])
     place = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
     result = json.loads((place / "result.json").read_text())
     log = PreparedLog.open(tmp_path / "out" / "data" / "feed")
@@ -411,7 +368,7 @@ def get_config():
     frame = pd.read_parquet(place / "predictions.parquet")
     assert frame["event"].tolist() == events.tolist() and result["events"] == len(events)
     assert result["ranking"]["nll"] == pytest.approx(frame["nll"].mean(), rel=1e-6)
-    assert "2 runs, 2 of them finished before" in printed("ablate", *flags, XLA_FLAGS="")
+    assert "2 runs, 2 of them finished before" in tiny(BASES["retrieval"])
     said = printed("evaluate", f"--workdir={place}", "--split=validation", XLA_FLAGS="")
     assert "synthetic, validation split" in said and "full ranking over" in said
-    assert (place / "plots_validation" / "history.png").is_file()
+    assert (place / "plots_validation" / "gap.png").is_file()

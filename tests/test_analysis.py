@@ -1,16 +1,29 @@
-"""What the analysis says of rotations whose answer is known."""
+"""What the analyses say of rotations and attentions whose answer is known, or by brute force."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.times import HOUR, NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.prepare.writer import encode_ids, write_log
 from siren_rope_jax.studies.analysis import analyze, default_attention, draw
+from siren_rope_jax.studies.attended_hours import (
+    HOUR_OF_DAY,
+    HOURS,
+    PAIRS,
+    HourSums,
+    attended_hours,
+    draw_attended_hours,
+    hour_sums,
+)
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
@@ -26,10 +39,10 @@ _CYCLIC = {"time": {"network": {"features": ("day", "week")}, "gate": {"init": 3
 
 
 @pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def feed(tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
     path = tmp_path_factory.mktemp("data") / "feed"
     generate(SyntheticConfig(num_users=100, events_per_user=20, num_items=30), path)
-    return path
+    return PreparedLog.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +50,20 @@ def checkins(tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
     return make_log(tmp_path_factory.mktemp("data") / "log", users=8, days=40, min_count=1)
 
 
-def ranker(path: Path, name: str) -> TrainedRun:
+def untrained(log: PreparedLog, kind: type[ExperimentConfig], name: str, model: Any) -> TrainedRun:
     """A run as it is before training."""
-    data = DataConfig(str(path), length=24, stride=12, batch_size=8)
-    config = RankingExperiment(variant=name, data=data, model=small_config(name))
-    return untrained(config, PreparedLog.open(path))
+    data = DataConfig(str(log.path), length=24, stride=12, batch_size=8)
+    of_run = setup(kind(variant=name, data=data, model=model), log, make_mesh())
+    return TrainedRun(of_run, log, of_run.init_params(0), 0, Progress())
+
+
+def ranker(log: PreparedLog, name: str) -> TrainedRun:
+    return untrained(log, RankingExperiment, name, small_config(name))
 
 
 def retriever(log: PreparedLog, name: str = "siren_rope", **changes: Any) -> TrainedRun:
-    """Likewise."""
     model = small_retriever_config(name, **{"repeat": True, **changes})
-    data = DataConfig(str(log.path), length=24, stride=12, batch_size=8)
-    return untrained(RetrievalExperiment(variant=name, data=data, model=model), log)
-
-
-def untrained(config: ExperimentConfig, log: PreparedLog) -> TrainedRun:
-    of_run = setup(config, log, make_mesh())
-    return TrainedRun(of_run, log, of_run.init_params(0), 0, Progress())
+    return untrained(log, RetrievalExperiment, name, model)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +72,11 @@ def cyclic(checkins: PreparedLog) -> TrainedRun:
 
 
 @pytest.mark.parametrize("name", ["ordinal", "to_rope"])
-def test_linear_rotations_do_not_depart_from_shift_invariance(name: str, feed: Path) -> None:
-    analysis = analyze(ranker(feed, name))
-    assert max(analysis.departure.values()) < 1e-3
+def test_linear_rotations_do_not_depart_from_shift_invariance(name: str, feed: PreparedLog) -> None:
+    assert max(analyze(ranker(feed, name)).departure.values()) < 1e-3
 
 
-def test_a_network_departs_and_its_periods_are_seen(feed: Path, tmp_path: Path) -> None:
+def test_a_network_departs_and_its_periods_are_seen(feed: PreparedLog, tmp_path: Path) -> None:
     run = ranker(feed, "siren_rope")
     analysis = analyze(run)
     assert analysis.attention == "trunk" and analysis.utc_offset is None
@@ -122,3 +131,84 @@ def test_a_span_without_a_whole_week_is_refused(cyclic: TrainedRun) -> None:
     log = dataclasses.replace(cyclic.log, schema=short)
     with refused(cyclic.log.path):
         analyze(dataclasses.replace(cyclic, log=log))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    path = tmp_path_factory.mktemp("data") / "log"
+    return retriever(make_log(path, users=16, days=40, no_time=0.1, min_count=1))
+
+
+def test_sums_are_those_of_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    shape = (3, 9)
+    weight = rng.random((*shape, shape[1]), np.float32) * (rng.random((*shape, 1)) < 0.8)
+    segment = np.sort(rng.integers(0, 3, shape), axis=-1)
+    past = (segment[:, :, None] == segment[:, None, :]) & np.tri(9, dtype=bool)
+    request, event = rng.integers(-1, 168, (2, *shape))
+    past &= (event >= 0)[:, None, :]
+    ours = hour_sums(*map(jax.device_put, (weight.astype(np.float32), past, request, event)))
+    expected = np.zeros((2, 168, 168))
+    for b, i in np.ndindex(shape):
+        own = np.where(past[b, i], weight[b, i], 0)
+        if request[b, i] >= 0 and own.sum() > 0:
+            for j in np.flatnonzero(past[b, i]):
+                expected[0, request[b, i], event[b, j]] += own[j] / own.sum()
+                expected[1, request[b, i], event[b, j]] += 1 / past[b, i].sum()
+    np.testing.assert_allclose(np.stack(ours), expected, atol=1e-5)
+    assert expected.sum() > 10
+
+
+def test_every_request_counts_once_and_the_lift_is_1_on_average(run: TrainedRun) -> None:
+    hours, events = attended_hours(run), run.log.events("validation").rows
+    for sums in (hours.model, hours.users):
+        np.testing.assert_allclose(sums.spread.sum(axis=1), sums.even.sum(axis=1), rtol=1e-4)
+    assert hours.model.even.sum() == pytest.approx(np.sum(events["time"] != NO_TIME))
+    assert 0 < hours.users.even.sum() < hours.model.even.sum()
+
+
+def test_an_attention_that_finds_all_events_alike_has_a_lift_of_1(run: TrainedRun) -> None:
+    attention = run.params["repeat_attention"]
+    query = {"kernel": np.zeros_like(attention["query"]["kernel"])}
+    params = {**run.params, "repeat_attention": {**attention, "query": query}}
+    sums = attended_hours(dataclasses.replace(run, params=params)).model
+    np.testing.assert_allclose(sums.spread, sums.even, atol=1e-4)
+    for share, even in sums.shares().values():
+        assert share == pytest.approx(even, abs=1e-4)
+
+
+def test_the_users_habits_are_seen(run: TrainedRun, tmp_path: Path) -> None:
+    """Where every hour of the day has its own item, users return to that hour alone."""
+    log = run.log
+    rows = log.events().rows.copy()
+    local = np.where(rows["time"] == NO_TIME, 0, rows["time"]) + rows["utc_offset"]
+    items = local % 86_400 // HOUR
+    rows["categorical/item"], vocabulary = encode_ids(items, rows["split"] == 0)
+    item = dataclasses.replace(log.schema.categorical[0], values=24, known=24)
+    schema = dataclasses.replace(log.schema, categorical=(item,))
+    users = np.split(rows, log.offsets[1:-1])
+    write_log(tmp_path / "log", schema, users, log.users().to_pylist(), {"item": vocabulary}, {})
+    sums = attended_hours(retriever(PreparedLog.open(tmp_path / "log"), "none")).users
+    apart = HOUR_OF_DAY[:, None] != HOUR_OF_DAY
+    assert sums.spread[apart].sum() == 0 and sums.even[apart].sum() > 0
+    assert sums.shares()[next(iter(PAIRS))][0] == pytest.approx(1.0)
+
+
+def test_cells_with_too_little_in_them_have_no_lift() -> None:
+    even = np.zeros((len(HOURS), len(HOURS)))
+    even[0, 5], even[1, 5] = 0.5, 8.0
+    lift = HourSums(2 * even, even).lift(HOUR_OF_DAY)
+    assert lift[1, 5] == 2 and np.isnan(np.delete(lift.ravel(), 24 + 5)).all()
+
+
+def test_a_picture_and_numbers_come_of_it(run: TrainedRun, tmp_path: Path) -> None:
+    hours = attended_hours(run)
+    write_json(tmp_path / "numbers.json", hours.numbers())  # refuses what JSON does not have
+    rows = {"users": hours.users, "model": hours.model}
+    picture = draw_attended_hours(tmp_path / "hours.png", rows, "title")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_that_names_nothing_is_refused(run: TrainedRun) -> None:
+    with refused("run", "model.repeat"):
+        attended_hours(retriever(run.log, "none", repeat=False))

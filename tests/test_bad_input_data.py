@@ -8,46 +8,42 @@ import pytest
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
-from tests.raw_logs import START, config, prepared, raw_log, write
+from tests.raw_logs import START, config, prepared, raw_log, table_flags, write
 from tests.refusals import refused
 from tests.scripts import complaint
 
+LOG = raw_log()
 
-def change(column: str, row: int, value) -> pd.DataFrame:
+
+def change(column: str, row: int, value, raw: pd.DataFrame = LOG) -> pd.DataFrame:
     """The small log with one cell changed; rows count from 1."""
-    raw = raw_log().astype({column: object})
+    raw = raw.astype({column: object})
     raw.loc[row - 1, column] = value
     return raw
 
 
-def with_nan() -> pd.DataFrame:
-    """The text of the file is "nan", which the engine reads as a number; an empty field is NULL."""
-    return change("x", 7, "nan")
-
+# The text of the file is "nan", which the engine reads as a number; an empty field is NULL.
+WITH_NAN = change("x", 7, "nan")
 
 BAD = {  # raw log, changes of the config; what the error is about, and names and values in it
-    "missing user": (raw_log(), {"user": "uidd"}, "config.user", "log.csv", "'uidd'", "'uid'"),
-    "missing time": (raw_log(), {"time": "when"}, "config.time", "'when'", "at,"),
+    "missing user": (LOG, {"user": "uidd"}, "config.user", "log.csv", "'uidd'", "'uid'"),
+    "missing time": (LOG, {"time": "when"}, "config.time", "'when'", "at,"),
     "unparsable time": (
         change("at", 9, "noon"), {}, "config.time", "row 9 of log.csv", "'at'", "'noon'",
     ),
     "unparsable date": (
-        raw_log().assign(at="2024-05-01").pipe(lambda raw: raw.assign(
-            at=raw["at"].where(raw.serial != 4, "2024-13-01"))),
-        {"time_unit": "iso"}, "config.time", "row 5 of log.csv", "'2024-13-01'",
+        change("at", 5, "2024-13-01", LOG.assign(at="2024-05-01")), {"time_unit": "iso"},
+        "config.time", "row 5 of log.csv", "'2024-13-01'",
     ),
     "dates without their unit": (
-        raw_log().assign(at="2024-05-01"), {}, "config.time", "config.time_unit", "'iso'",
+        LOG.assign(at="2024-05-01"), {}, "config.time", "config.time_unit", "'iso'",
     ),
-    "numbers, not dates": (
-        raw_log(), {"time_unit": "iso"}, "config.time", "config.time_unit", "'s'",
-    ),
+    "numbers, not dates": (LOG, {"time_unit": "iso"}, "config.time", "config.time_unit", "'s'"),
     "dates of another form": (
-        raw_log().assign(at="11.05.2024 19:07"), {"time_unit": "iso"}, "config.time",
-        "2024-05-01T19:30",
+        LOG.assign(at="11.05.2024 19:07"), {"time_unit": "iso"}, "config.time", "2024-05-01T19:30",
     ),
     "between semicolons": (
-        raw_log().set_axis([f"{c};" for c in raw_log()], axis=1)[["uid;"]], {},
+        LOG.set_axis([f"{c};" for c in LOG], axis=1)[["uid;"]], {},
         "config.user", "'uid'", "--config.formats.any.delimiter=';'",
     ),
     "time after 2100": (
@@ -55,66 +51,63 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
     ),
     "time before 1902": (change("at", 3, -2_145_916_801), {}, "config.time", "row 3 of log.csv"),
     "huge time": (
-        change("at", 3, 10**17).pipe(lambda raw: raw.assign(
-            at=raw["at"].where(raw.serial == 2, START // DAY + raw.serial))),
-        {"time_unit": "day"}, "config.time", "row 3 of log.csv", 10**17,
+        change("at", 3, 10**17, LOG.assign(at=START // DAY + LOG.serial)), {"time_unit": "day"},
+        "config.time", "row 3 of log.csv", 10**17,
     ),
     "not a number": (change("at", 3, "nan"), {}, "config.time", "row 3 of log.csv", "nan"),
     "absent time": (
         change("at", 4, None), {}, "config.time", "row 4 of log.csv", "config.allow_missing_time",
     ),
-    "no times at all": (raw_log().assign(at=None), {"allow_missing_time": True}, "config.time"),
+    "no times at all": (LOG.assign(at=None), {"allow_missing_time": True}, "config.time"),
     "seconds as milliseconds": (
-        raw_log(), {"time_unit": "ms"}, "config.time_unit", "'ms'", "1970", "'s'", "2023-11-14",
+        LOG, {"time_unit": "ms"}, "config.time_unit", "'ms'", "1970", "'s'", "2023-11-14",
     ),
     "milliseconds as seconds": (
-        raw_log().assign(at=lambda raw: raw["at"] * 1000), {},
+        LOG.assign(at=LOG["at"] * 1000), {},
         "config.time_unit", "'s'", "row 1 of log.csv", "'ms'", "2023-11-14",
     ),
-    "label of 2": (raw_log(), {"tasks": {"like": "rating"}}, "config.tasks.like", "of log.csv"),
+    "label of 2": (LOG, {"tasks": {"like": "rating"}}, "config.tasks.like", "of log.csv"),
     "label of a half": (
         change("rating", 3, 0.5), {"tasks": {"like": "CASE WHEN rating < 1 THEN rating END"}},
         "config.tasks.like", "0.5", "row 3 of log.csv",
     ),
-    "label of text": (raw_log(), {"tasks": {"like": "iid"}}, "config.tasks.like", "iid", "string"),
+    "label of text": (LOG, {"tasks": {"like": "iid"}}, "config.tasks.like", "iid", "string"),
     "one class": (
-        raw_log(), {"tasks": {"like": f"time < {START + 300}"}}, "config.tasks.like", "validation",
+        LOG, {"tasks": {"like": f"time < {START + 300}"}}, "config.tasks.like", "validation",
     ),
     "no labels": (
-        raw_log(), {"tasks": {"like": f"CASE WHEN time < {START + 300} THEN rating > 2 END"}},
+        LOG, {"tasks": {"like": f"CASE WHEN time < {START + 300} THEN rating > 2 END"}},
         "config.tasks.like", "validation",
     ),
-    "nan": (with_nan(), {"dense": {"x": "x"}}, "config.dense.x", "nan", "row 7 of log.csv"),
-    "nan in an action": (with_nan(), {"actions": {"x": "x"}}, "config.actions.x", "nan", "row 7"),
-    "infinite": (raw_log(), {"context": {"x": "1e300 * x"}}, "config.context.x", "e+"),
+    "nan": (WITH_NAN, {"dense": {"x": "x"}}, "config.dense.x", "nan", "row 7 of log.csv"),
+    "nan in an action": (WITH_NAN, {"actions": {"x": "x"}}, "config.actions.x", "nan", "row 7"),
+    "infinite": (LOG, {"context": {"x": "1e300 * x"}}, "config.context.x", "e+"),
     "absent feature": (
         change("x", 7, None), {"dense": {"x": "x"}}, "config.dense.x", "row 7", "coalesce",
     ),
     "absent user": (change("uid", 8, None), {}, "config.user", "row 8 of log.csv", "'uid'"),
     "absent item": (change("iid", 8, None), {}, "config.item", "row 8 of log.csv", "'iid'"),
-    "absent offset": (raw_log(), {"utc_offset": "nullif(tab, 1)"}, "config.utc_offset", "None"),
-    "offset of a day": (raw_log(), {"utc_offset": "86400"}, "config.utc_offset", 86400, 64800),
-    "unknown zone": (
-        raw_log(), {"time_zone": "Europe/Berlim"}, "config.time_zone", "'Europe/Berlin'",
-    ),
-    "not a zone": (raw_log(), {"time_zone": "JST"}, "config.time_zone", "'JST'"),
+    "absent offset": (LOG, {"utc_offset": "nullif(tab, 1)"}, "config.utc_offset", "None"),
+    "offset of a day": (LOG, {"utc_offset": "86400"}, "config.utc_offset", 86400, 64800),
+    "unknown zone": (LOG, {"time_zone": "Europe/Berlim"}, "config.time_zone", "'Europe/Berlin'"),
+    "not a zone": (LOG, {"time_zone": "JST"}, "config.time_zone", "'JST'"),
     "unknown column in SQL": (
-        raw_log(), {"tasks": {"like": "ratng >= 4"}},
+        LOG, {"tasks": {"like": "ratng >= 4"}},
         "config.tasks.like", "'ratng'", "'ratng >= 4'", "'rating'",
     ),
-    "not SQL": (raw_log(), {"dense": {"x": "x +* 2"}}, "config.dense.x", "'x +* 2'"),
-    "two statements": (raw_log(), {"dense": {"x": "x; DROP TABLE log"}}, "config.dense.x"),
-    "a query": (raw_log(), {"dense": {"x": "(SELECT 1)"}}, "config.dense.x", "(SELECT 1)"),
-    "unknown function": (raw_log(), {"dense": {"x": "logg(x)"}}, "config.dense.x", "logg"),
-    "an aggregate": (raw_log(), {"dense": {"x": "max(x)"}}, "config.dense.x", "OVER (...)"),
+    "not SQL": (LOG, {"dense": {"x": "x +* 2"}}, "config.dense.x", "'x +* 2'"),
+    "two statements": (LOG, {"dense": {"x": "x; DROP TABLE log"}}, "config.dense.x"),
+    "a query": (LOG, {"dense": {"x": "(SELECT 1)"}}, "config.dense.x", "(SELECT 1)"),
+    "unknown function": (LOG, {"dense": {"x": "logg(x)"}}, "config.dense.x", "logg"),
+    "an aggregate": (LOG, {"dense": {"x": "max(x)"}}, "config.dense.x", "OVER (...)"),
     "fails on some row": (
-        raw_log(), {"dense": {"x": "x", "y": "CAST(iid AS INTEGER)"}}, "config.dense.y", "'i",
+        LOG, {"dense": {"x": "x", "y": "CAST(iid AS INTEGER)"}}, "config.dense.y", "'i",
     ),
-    "circle": (raw_log(), {"derived": {"a": "b + 1", "b": "a + 1"}}, "config.derived", "a, b"),
-    "derived twice": (raw_log(), {"derived": {"X": "1"}}, "config.derived.X"),
-    "one second": (raw_log().assign(at=START), {}, "config.split"),
+    "circle": (LOG, {"derived": {"a": "b + 1", "b": "a + 1"}}, "config.derived", "a, b"),
+    "derived twice": (LOG, {"derived": {"X": "1"}}, "config.derived.X"),
+    "one second": (LOG.assign(at=START), {}, "config.split"),
     "dates outside": (
-        raw_log(), {"split": {"train_end": "2030-01-01", "validation_end": "2031-01-01"}},
+        LOG, {"split": {"train_end": "2030-01-01", "validation_end": "2031-01-01"}},
         "config.split", "2030-01-01", "2023-11-14",
     ),
 }  # fmt: skip
@@ -129,26 +122,23 @@ def test_bad_values(tmp_path, case):
 
 
 def test_timestamps_of_parquet_need_their_unit(tmp_path):
-    raw = raw_log().assign(at=lambda raw: pd.to_datetime(raw["at"], unit="s"))
+    raw = LOG.assign(at=pd.to_datetime(LOG["at"], unit="s"))
     with refused("config.time_unit", "'at'", "'iso'"):
         prepared(tmp_path, raw, "log.parquet")
 
 
-def text_of(raw: pd.DataFrame) -> bytes:
-    return raw.to_csv(index=False).encode()
-
-
+TEXT = LOG.to_csv(index=False).encode()
 FILES = {  # name, content; names and values in the error, which is about the file
-    "truncated gzip": ("log.csv.gz", gzip.compress(text_of(raw_log()))[:-9], "gzip -t"),
-    "not gzip": ("log.csv.gz", text_of(raw_log()), "gzip -t"),
+    "truncated gzip": ("log.csv.gz", gzip.compress(TEXT)[:-9], "gzip -t"),
+    "not gzip": ("log.csv.gz", TEXT, "gzip -t"),
     "nothing": ("log.csv", b""),
     "header only": ("log.csv", b"uid,iid,at,rating\n"),
-    "short line": ("log.csv", text_of(raw_log()) + b"1,2\n", "302"),
-    "not text": ("log.csv", text_of(raw_log()) + b"\xff\xfe,1,1,1,1,1,1\n", "utf-8"),
+    "short line": ("log.csv", TEXT + b"1,2\n", "302"),
+    "not text": ("log.csv", TEXT + b"\xff\xfe,1,1,1,1,1,1\n", "utf-8"),
     "header is not text": ("log.csv", b"\xff\xfe,uid\n1,2\n", "line 1", "UTF-8"),
     "same column twice": ("log.csv", b"uid,iid,at,UID\n1,2,3,4\n", "'UID'"),
     "column without name": ("log.csv", b"uid,,at\n1,2,3\n", "column 2"),
-    "not Parquet": ("log.parquet", text_of(raw_log()), "Parquet"),
+    "not Parquet": ("log.parquet", TEXT, "Parquet"),
 }
 
 
@@ -161,31 +151,25 @@ def test_bad_files(tmp_path, case):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_input_that_is_not_there(tmp_path):
+def test_input_that_is_not_there_and_an_output_in_use(tmp_path):
     for path in (tmp_path / "nothing.csv", tmp_path):
         with refused(path):
             prepare(config(), path, tmp_path / "out")
-    path = write(tmp_path / "l.csv", raw_log())
-    with refused("config.formats", path, "*.dat"):
-        prepare(config(formats={"d": {"pattern": "*.dat"}}), path, tmp_path / "out")
+    with refused(tmp_path):
+        prepare(config(), write(tmp_path / "l.csv", LOG), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
+    with refused("config.formats", tmp_path / "l.csv", "*.dat"):
+        prepare(config(formats={"d": {"pattern": "*.dat"}}), tmp_path / "l.csv", tmp_path / "out")
 
 
 def test_files_of_different_columns(tmp_path):
-    write(tmp_path / "a.csv", raw_log())
-    write(tmp_path / "b.csv", raw_log().drop(columns="tab"))
+    write(tmp_path / "a.csv", LOG)
+    write(tmp_path / "b.csv", LOG.drop(columns="tab"))
     with refused(tmp_path / "b.csv", tmp_path / "a.csv"):
         prepare(config(), tmp_path / "*.csv", tmp_path / "out")
-    write(tmp_path / "b.csv", raw_log().assign(at=lambda raw: raw["at"].where(raw.serial != 6)))
+    write(tmp_path / "b.csv", LOG.assign(at=LOG["at"].where(LOG.serial != 6)))
     with refused("config.time", "row 7 of b.csv"):
         prepare(config(), tmp_path / "*.csv", tmp_path / "out")
-
-
-def test_an_output_in_use_is_kept(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("work of months")
-    with refused(tmp_path / "out"):
-        prepare(config(), write(tmp_path / "log.csv", raw_log()), tmp_path / "out")
-    assert (tmp_path / "out" / "precious").read_text() == "work of months"
 
 
 @pytest.mark.parametrize(
@@ -236,11 +220,8 @@ SCRIPT = {
 @pytest.mark.parametrize("case", SCRIPT)
 def test_the_script_says_it_in_one_line(tmp_path, case):
     flags, about, named = SCRIPT[case]
-    path = write(tmp_path / "log.csv", raw_log())
-    line = complaint(
-        "prepare", "--config=configs/data/table.py", f"--input={path}",
-        f"--output={tmp_path / 'out'}", "--config.user=uid", "--config.item=iid",
-        "--config.time=at", "--config.tasks=like=rating>=4", *flags,
-    )  # fmt: skip
+    path = write(tmp_path / "log.csv", LOG)
+    flags = table_flags(path, tmp_path / "out", "--config.tasks=like=rating>=4", *flags)
+    line = complaint("prepare", *flags)
     assert line.startswith(f"{about}: ") and named in line
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]

@@ -30,28 +30,41 @@ def paired(labels, users, scores_a, scores_b, resamples=bootstrap.RESAMPLES):
     return {metric: bootstrap.difference(a[metric], b[metric]) for metric in a}
 
 
-def test_every_resample_equals_the_metric_on_the_literally_repeated_events():
-    labels, users, scores = made_up()
-    got = bootstrap.resample_scores(labels, users, scores, resamples=5)
+def make_ranks(users=40, events=12, seeds=2):
+    """Users, ranks and NLLs; some targets, the same for all seeds, have none."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(users), events)
+    rank = rng.geometric(0.1, (seeds, len(user))) * (rng.random(len(user)) < 0.8)
+    nll = np.where(rank > 0, rng.exponential(size=rank.shape), np.nan)
+    return user, {"rank": rank, "nll": nll}
+
+
+@pytest.mark.parametrize("kind", ["scores", "ranks"])
+def test_every_resample_equals_the_metric_on_the_literally_repeated_events(kind):
+    if kind == "scores":
+        labels, users, scores = made_up()
+        got = bootstrap.resample_scores(labels, users, scores, resamples=5)
+    else:
+        users, values = make_ranks()
+        got = RANKS.resample(users, values, resamples=5)
+
+    def literal(rows):
+        """The metrics of each seed, in which a user drawn twice counts as two users."""
+        if kind == "ranks":
+            seeds = zip(values["rank"], values["nll"], strict=True)
+            return [metrics_of_ranks(rank[rows], nll[rows]) for rank, nll in seeds]
+        seeds = [(labels[rows], score[rows], users[rows]) for score in scores]
+        return [metrics.task_metrics(*seed) for seed in seeds]
+
     for r, draws in enumerate(bootstrap.user_draws(40, 5)):
         assert draws.sum() == 40
-        repeats = draws[users]
-        # A user drawn twice counts as two users, each with its own events.
-        rows = np.repeat(np.arange(len(labels)), repeats)
-        want = {
-            "ne": [metrics.normalized_entropy(labels[rows], s[rows]) for s in scores],
-            "auc": [metrics.auc(labels[rows], s[rows]) for s in scores],
-            "gauc": [metrics.gauc(labels[rows], s[rows], users[rows]) for s in scores],
-        }
-        for name, values in want.items():
-            np.testing.assert_allclose(got[name].samples[r], np.mean(values), rtol=1e-10)
-
-
-def test_the_value_is_the_metric_of_the_data_itself():
-    labels, users, scores = made_up()
-    got = bootstrap.resample_scores(labels, users, scores, resamples=2)
-    want = np.mean([metrics.normalized_entropy(labels, s) for s in scores])
-    np.testing.assert_allclose(got["ne"].value, want)
+        want = literal(np.repeat(np.arange(len(users)), draws[users]))
+        for name, resampled in got.items():
+            mean = np.mean([seed[name] for seed in want])
+            np.testing.assert_allclose(resampled.samples[r], mean, rtol=1e-10)
+    want = literal(slice(None))  # the data itself
+    for name, resampled in got.items():
+        np.testing.assert_allclose(resampled.by_seed, [seed[name] for seed in want], rtol=1e-10)
 
 
 def test_seeds_are_paired():
@@ -70,14 +83,10 @@ def test_seeds_are_paired():
     assert np.isnan(bootstrap.seed_deviation(one, one))
 
 
-def test_a_model_does_not_differ_from_itself():
+def test_a_model_does_not_differ_from_itself_and_the_interval_is_reproducible():
     labels, users, scores = made_up()
     for interval in paired(labels, users, scores, scores).values():
         assert interval == (0, 0, 0)
-
-
-def test_the_interval_is_reproducible():
-    labels, users, scores = made_up()
     other = np.clip(scores * 0.8, 0.01, 0.99)
     first, second = (paired(labels, users, scores, other) for _ in range(2))
     assert first == second
@@ -100,12 +109,8 @@ def test_the_interval_covers_the_true_difference_about_95_times_of_100():
     def shift(scores):
         return 1 / (1 + np.exp(-0.6 * np.log(scores / (1 - scores))))
 
-    truth = np.mean(
-        [
-            metrics.normalized_entropy(y, shift(s)[0]) - metrics.normalized_entropy(y, s[0])
-            for y, _, s in many
-        ]
-    )
+    ne = metrics.normalized_entropy
+    truth = np.mean([ne(y, shift(s)[0]) - ne(y, s[0]) for y, _, s in many])
     covered = []
     for labels, users, scores in many[:150]:
         interval = paired(labels, users, shift(scores), scores, resamples=200)["ne"]
@@ -118,21 +123,27 @@ def test_one_class_only_gives_no_interval_and_no_warning():
     assert np.isnan(paired(np.ones(6, int), np.arange(6), scores, scores + 0.1)["auc"]).all()
 
 
-def write(path, events, labels, scores, users=None):
+def write(path, truth, events=(3, 4, 9), users=None, columns=LIKE, predicted=None):
+    """Predictions whose labels or ranks are `truth`."""
+    predicted = predicted or [0.5] * len(events)
     pd.DataFrame({
-        "event": np.asarray(events, np.int64), "user": users or [f"u{e % 3}" for e in events],
-        "like": pd.array(labels, dtype="Int8"), "like_score": np.asarray(scores, np.float32),
+        "event": np.array(events), "user": users or [f"u{e % 3}" for e in events],
+        columns[0]: pd.array(truth, "Int32"), columns[1]: pd.array(predicted, "Float32"),
     }).to_parquet(path)  # fmt: skip
     return path
 
 
-def test_scores_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
-    a = write(tmp_path / "a.parquet", [3, 4, 9], [1, None, 0], [0.1, 0.2, 0.3])
-    b = write(tmp_path / "b.parquet", [9, 3, 4], [0, 1, None], [0.7, 0.8, 0.9])
+def test_predictions_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
+    a = write(tmp_path / "a.parquet", [1, None, 0], predicted=[0.1, 0.2, 0.3])
+    b = write(tmp_path / "b.parquet", [0, 1, None], (9, 3, 4), predicted=[0.7, 0.8, 0.9])
     users, values = read_predictions([a, b], LIKE)
     assert users.tolist() == [0, 1, 0]
     np.testing.assert_array_equal(values["like"], [[1, np.nan, 0]] * 2)
     np.testing.assert_allclose(values["like_score"], [[0.1, 0.2, 0.3], [0.8, 0.9, 0.7]], rtol=1e-6)
+    c = write(tmp_path / "c.parquet", [7, None, 2], columns=RANKS, predicted=[1.5, None, 1.5])
+    values = read_predictions([c], RANKS)[1]
+    np.testing.assert_array_equal(values["rank"], [[7, np.nan, 2]])
+    np.testing.assert_array_equal(values["nll"], [[1.5, np.nan, 1.5]])
 
 
 def test_events_without_a_label_do_not_count():
@@ -146,80 +157,38 @@ def test_events_without_a_label_do_not_count():
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("columns", "other"),
     [
-        {"events": [3, 4, 8], "labels": [1, 0, 0]},
-        {"events": [3, 4], "labels": [1, 0]},
-        {"events": [3, 4, 9], "labels": [1, 1, 0]},
-        {"events": [3, 4, 9], "labels": [1, None, 0]},
-        {"events": [3, 4, 9], "labels": [1, 0, 0], "users": ["x", "y", "z"]},
+        (LIKE, {"events": [3, 4, 8], "truth": [1, None, 0]}),
+        (LIKE, {"events": [3, 4], "truth": [1, None]}),
+        (LIKE, {"truth": [1, None, 1]}),
+        (LIKE, {"truth": [1, 0, 0]}),
+        (LIKE, {"truth": [1, None, 0], "users": ["x", "y", "z"]}),
+        (RANKS, {"events": [3, 4, 8], "truth": [1, None, 0]}),
+        (RANKS, {"truth": [1, 2, 3]}),  # of another catalogue
     ],
 )
-def test_predictions_over_different_events_are_refused(tmp_path, other):
-    a = write(tmp_path / "a.parquet", [3, 4, 9], [1, 0, 0], [0.1, 0.2, 0.3])
-    b = write(tmp_path / "b.parquet", **other, scores=[0.5] * len(other["events"]))
+def test_predictions_over_different_events_are_refused(tmp_path, columns, other):
+    a = write(tmp_path / "a.parquet", [1, None, 0], columns=columns)
+    b = write(tmp_path / "b.parquet", **other, columns=columns)
     with refused(b, a):
-        read_predictions([a], LIKE, reference=b)
+        read_predictions([a], columns, reference=b)
+
+
+def test_ranks_may_differ_where_labels_may_not(tmp_path):
+    a, b = (write(tmp_path / f"{r}.parquet", [r, None], (3, 4), columns=RANKS) for r in (1, 9))
+    assert len(read_predictions([a], RANKS, reference=b)[0]) == 2
 
 
 def test_a_missing_file_or_task_is_named(tmp_path):
     with refused(tmp_path / "none.parquet"):
         read_predictions([tmp_path / "none.parquet"], LIKE)
-    a = write(tmp_path / "a.parquet", [3], [1], [0.1])
+    a = write(tmp_path / "a.parquet", [1], [3])
     with refused(a, "love"):
         read_predictions([a], ProbabilityColumns("love", "love_score"))
-
-
-def make_ranks(users=40, events=12, seeds=2):
-    """Users, ranks and NLLs; some targets, the same for all seeds, have none."""
-    rng = np.random.default_rng(0)
-    user = np.repeat(np.arange(users), events)
-    rank = rng.geometric(0.1, (seeds, len(user))) * (rng.random(len(user)) < 0.8)
-    nll = np.where(rank > 0, rng.exponential(size=rank.shape), np.nan)
-    return user, rank, nll
-
-
-def test_every_resample_of_ranks_equals_the_metrics_of_the_literally_repeated_events():
-    users, *ranks = make_ranks()
-    got = bootstrap.resample_ranks(users, *ranks, resamples=5)
-    for r, draws in enumerate(bootstrap.user_draws(40, 5)):
-        rows = np.repeat(np.arange(len(users)), draws[users])
-        want = [metrics_of_ranks(a[rows], b[rows]) for a, b in zip(*ranks, strict=True)]
-        for name, resampled in got.items():
-            np.testing.assert_allclose(resampled.samples[r], np.mean([w[name] for w in want]))
-    want = [metrics_of_ranks(a, b) for a, b in zip(*ranks, strict=True)]
-    for name, resampled in got.items():
-        np.testing.assert_allclose(resampled.value, np.mean([w[name] for w in want]))
 
 
 def test_without_a_ranked_target_there_is_no_nll():
     nothing = {"rank": np.full((1, 480), np.nan), "nll": np.full((1, 480), np.nan)}
     got = RANKS.resample(make_ranks()[0], nothing)
     assert np.isnan(got["nll"].value) and got["mrr"].value == 0
-
-
-def write_ranks(path, ranks, events=(3, 4, 9)):
-    nll = [None if rank is None else 1.5 for rank in ranks]
-    pd.DataFrame({
-        "event": np.array(events), "user": [f"u{e % 2}" for e in events],
-        "rank": pd.array(ranks, "Int32"), "nll": pd.array(nll, "Float32"),
-    }).to_parquet(path)  # fmt: skip
-    return path
-
-
-def test_ranks_are_matched_by_event_whatever_the_order_of_the_rows(tmp_path):
-    a = write_ranks(tmp_path / "a.parquet", [7, None, 2])
-    b = write_ranks(tmp_path / "b.parquet", [5, 1, None], events=(9, 3, 4))
-    users, values = read_predictions([a, b], RANKS)
-    np.testing.assert_array_equal(values["rank"], [[7, np.nan, 2], [1, np.nan, 5]])
-    assert np.isnan(values["nll"][:, 1]).all() and users.tolist() == [1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    "other", [{"ranks": [1, 2, 3]}, {"ranks": [1, None, 3], "events": (3, 4, 8)}]
-)
-def test_ranks_over_different_events_or_catalogues_are_refused(tmp_path, other):
-    a = write_ranks(tmp_path / "a.parquet", [1, None, 3])
-    b = write_ranks(tmp_path / "b.parquet", **other)
-    with refused(b, a):
-        read_predictions([a], RANKS, reference=b)

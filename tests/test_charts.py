@@ -8,31 +8,29 @@ from siren_rope_jax.studies.charts import Panel
 from siren_rope_jax.studies.style import figure
 
 
-def lines_and_words(tmp_path, baselines, models):
-    with figure(tmp_path / "x.png", "", 1, 1, 3, 3) as (_, axes):
-        words = charts._draw_baselines(axes[0, 0], baselines, np.array(models))
-        return {line.get_label() for line in axes[0, 0].get_lines()}, words
-
-
-def test_a_baseline_far_from_the_models_is_text_and_not_a_line(tmp_path):
+@pytest.mark.parametrize(
+    ("models", "drawn", "told"),
+    [
+        ([0.5, 0.6, np.nan], {"near"}, ["← low 0.010, lower 0.001", "high 5.000 →"]),
+        ([0.5], {"near", "low", "lower", "high"}, []),  # beside a single model all are drawn
+        ([np.nan], {"near", "low", "lower", "high"}, []),
+    ],
+)
+def test_a_baseline_far_from_the_models_is_text_and_not_a_line(tmp_path, models, drawn, told):
     baselines = {"near": 0.62, "low": 0.01, "lower": 0.001, "high": 5.0, "none": np.nan}
-    drawn, words = lines_and_words(tmp_path, baselines, [0.5, 0.6, np.nan])
-    assert drawn == {"near"}
-    assert words == ["← low 0.010, lower 0.001", "high 5.000 →"]
-
-
-@pytest.mark.parametrize("models", [[0.5], [np.nan]])
-def test_beside_a_single_model_every_baseline_is_drawn(tmp_path, models):
-    assert lines_and_words(tmp_path, {"low": 0.01, "high": 5.0}, models) == ({"low", "high"}, [])
+    with figure(tmp_path / "x.png", "", 1, 1, 3, 3) as (_, axes):
+        assert charts._draw_baselines(axes[0, 0], baselines, np.array(models)) == told
+        assert {line.get_label() for line in axes[0, 0].get_lines()} == drawn
 
 
 def make_results(values):
     """One run and value per seed; the second of its groups is too small, the third is absent."""
     counts = {"1-4": 100, "5-9": charts.FEW - 1, "20-49": charts.FEW}
-    groups = {s: {g: {"count": n, "mrr": v} for g, n in counts.items()} for s, v in values.items()}
     return [
-        {"seed": s, "has_utc_offset": True, "slices": {"history": own}} for s, own in groups.items()
-    ]
+        {"seed": seed, "has_utc_offset": True, "slices": {"history": {
+            group: {"count": count, "mrr": value} for group, count in counts.items()
+        }}} for seed, value in values.items()
+    ]  # fmt: skip
 
 
 PANELS = [Panel("MRR", "", ("ranking", "mrr"))]
@@ -57,7 +55,7 @@ def test_groups_show_differences_to_the_baseline_and_leave_out_the_small(
         np.testing.assert_allclose(got, [value, np.nan, np.nan, value], atol=1e-9)
 
 
-@pytest.mark.parametrize("groups", [["5-9"], []])
+@pytest.mark.parametrize("groups", [["1-4", "5-9"], ["5-9"], []])
 def test_a_single_group_makes_no_picture(tmp_path, groups):
     (run,) = make_results({0: 0.2})
     run["slices"]["history"] = {group: run["slices"]["history"][group] for group in groups}

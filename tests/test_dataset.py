@@ -41,29 +41,31 @@ def histories(seed: int = 0) -> list[np.ndarray]:
     return made
 
 
-def write(path, rows=None, **changes) -> None:
+def write(path, **changes) -> PreparedLog:
     arguments = {
         "schema": SCHEMA,
         "users": ["ann", "bob", "cy"],
         "vocabularies": {"item": vocabulary(["a", "b", "c"], np.array([3, 2, 0]))},
         "report": {"rows_read": 7},
+        "histories": iter(histories()),
     }
-    rows = iter(histories() if rows is None else rows)
-    write_log(path, histories=rows, **(arguments | changes))
+    write_log(path, **(arguments | changes))
+    return PreparedLog.open(path)
 
 
 def test_what_is_written_is_read(tmp_path):
-    write(tmp_path / "log")
-    log = PreparedLog.open(tmp_path / "log")
-    assert log.schema == SCHEMA and log.report["rows_read"] == 7
-    made = histories()
-    for user, rows in enumerate(made):
-        assert log.history(user).tobytes() == rows.tobytes()
-    assert log.users().to_pylist() == ["ann", "bob", "cy"]
-    assert log.vocabulary("item")["id"].to_pylist() == [1, 2, 3]
-    assert log.baselines() is None
-    np.testing.assert_array_equal(log.index[:, 0], LENGTHS)
-    np.testing.assert_array_equal(log.offsets, [0, 1, 5, 7])
+    table = pa.table({"event": np.arange(3), "oracle/like": [0.1, 0.2, 0.3]})
+    written = write(tmp_path / "log", baselines=table)
+    for log in (written, pickle.loads(pickle.dumps(written))):  # as if in another process
+        assert log.schema == SCHEMA and log.report["rows_read"] == 7
+        for user, rows in enumerate(histories()):
+            assert log.history(user).tobytes() == rows.tobytes()
+        assert log.users().to_pylist() == ["ann", "bob", "cy"]
+        assert log.vocabulary("item")["id"].to_pylist() == [1, 2, 3]
+        assert log.baselines().to_dict("list") == table.to_pydict()
+        np.testing.assert_array_equal(log.index[:, 0], LENGTHS)
+        np.testing.assert_array_equal(log.offsets, [0, 1, 5, 7])
+    assert write(tmp_path / "without").baselines() is None
 
 
 def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
@@ -73,8 +75,8 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
     renamed = {"item": vocabulary(["a", "b", "d"], np.array([3, 2, 0]))}
     counted = {"item": vocabulary(["a", "b", "c"], np.array([3, 2, 1]))}
     other = {
-        "an event": {"rows": other_event},
-        "where a history ends": {"rows": other_borders},
+        "an event": {"histories": other_event},
+        "where a history ends": {"histories": other_borders},
         "a user": {"users": ["ann", "bob", "di"]},
         "an item": {"vocabularies": renamed},
         "a count": {"vocabularies": counted},
@@ -87,33 +89,27 @@ def test_a_fingerprint_is_that_of_what_the_log_holds(tmp_path, monkeypatch):
         },
         "how Arrow holds it": {"users": pa.chunked_array([["ann"], [], ["bob", "cy"]])},
     }
-    found = {}
-    for changed, changes in (other | same).items():
-        write(tmp_path / changed, **changes)
-        found[changed] = PreparedLog.open(tmp_path / changed).fingerprint
-    monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 1)
-    write(tmp_path / "in shards")
+    found = {
+        changed: write(tmp_path / changed, **changes).fingerprint
+        for changed, changes in (other | same).items()
+    }
     assert {found[changed] for changed in same} == {found["nothing"]}
-    assert PreparedLog.open(tmp_path / "in shards").fingerprint == found["nothing"]
     assert len(set(found.values())) == 1 + len(other)
+    monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 1)
+    log = write(tmp_path / "in shards")
+    assert log.fingerprint == found["nothing"]
     split_elsewhere = dataclasses.replace(SCHEMA, train_end=6)
-    log = PreparedLog.open(tmp_path / "nothing")
     assert dataclasses.replace(log, schema=split_elsewhere).fingerprint != found["nothing"]
 
 
 def test_events_are_numbered_by_user_then_time(tmp_path):
-    write(tmp_path / "log")
-    log, rows = PreparedLog.open(tmp_path / "log"), np.concatenate(histories())
-    everything = log.events()
-    assert everything.rows.tobytes() == rows.tobytes()
-    np.testing.assert_array_equal(everything.event, np.arange(7))
-    np.testing.assert_array_equal(everything.user, [0, 1, 1, 1, 1, 2, 2])
-    for number, split in enumerate(("train", "validation", "test")):
-        part, mask = log.events(split), rows["split"] == number
+    log, rows = write(tmp_path / "log"), np.concatenate(histories())
+    for number, split in enumerate((None, "train", "validation", "test")):
+        part, mask = log.events(split), (rows["split"] == number - 1) | (split is None)
         assert part.rows.tobytes() == rows[mask].tobytes()
         np.testing.assert_array_equal(part.event, np.flatnonzero(mask))
-        np.testing.assert_array_equal(part.user, everything.user[mask])
-        assert log.index[:, 1 + number].sum() == mask.sum()
+        np.testing.assert_array_equal(part.user, np.repeat(np.arange(3), LENGTHS)[mask])
+        assert log.index[:, number].sum() == mask.sum()
     with refused("split", "'test'"):
         log.events("tset")
     with refused("name", "'item'"):
@@ -131,19 +127,6 @@ def test_rows_are_packed_and_little_endian():
     assert rows.tobytes()[:3] == b"\x02\x01\x00"
 
 
-def test_records_can_be_sent_to_another_process(tmp_path):
-    write(tmp_path / "log")
-    log = pickle.loads(pickle.dumps(PreparedLog.open(tmp_path / "log")))
-    assert log.history(1).tobytes() == histories()[1].tobytes()
-
-
-def test_baselines_come_back(tmp_path):
-    table = pa.table({"event": np.arange(3), "oracle/like": [0.1, 0.2, 0.3]})
-    write(tmp_path / "log", baselines=table)
-    found = PreparedLog.open(tmp_path / "log").baselines()
-    assert list(found.columns) == table.column_names and found["oracle/like"][1] == 0.2
-
-
 def test_ids_are_by_train_count_then_value():
     values = np.array(["b", "a", "c", "b", "d"])
     ids, table = encode_ids(values, np.array([True, True, True, True, False]))
@@ -159,20 +142,17 @@ def broken():
     raise OSError("the disk went away")
 
 
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
-        ({"rows": broken()}, OSError),
-        ({"users": ["ann"]}, ValueError),
-        ({"vocabularies": {}}, ValueError),
-        ({"rows": [np.zeros(2, "<i8")]}, ValueError),
-        ({"report": {"rate": float("nan")}}, ValueError),
-    ],
-)
-def test_nothing_is_left_of_a_failure(tmp_path, changes, error):
-    with pytest.raises(error):
-        write(tmp_path / "log", **changes)
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_is_left_of_a_failure(tmp_path):
+    for error, changes in (
+        (OSError, {"histories": broken()}),
+        (ValueError, {"users": ["ann"]}),
+        (ValueError, {"vocabularies": {}}),
+        (ValueError, {"histories": [np.zeros(2, "<i8")]}),
+        (ValueError, {"report": {"rate": float("nan")}}),
+    ):
+        with pytest.raises(error):
+            write(tmp_path / "log", **changes)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_output_is_kept(tmp_path):
@@ -188,40 +168,29 @@ def test_an_existing_output_is_kept(tmp_path):
             write(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "named"),
-    [
-        ("meta.json", "meta.json"), ("index.npy", "index.npy"), ("users.parquet", "users.parquet"),
-        ("vocabulary/item.parquet", "vocabulary/item.parquet"),
-        ("histories-00000-of-00001.arrayrecord", "histories-"),
-    ],
+FILES = (
+    "histories-00000-of-00001.arrayrecord", "index.npy", "users.parquet", "vocabulary/item.parquet",
 )  # fmt: skip
-def test_a_missing_file_is_named(tmp_path, name, named):
+
+
+@pytest.mark.parametrize("name", ["meta.json", *FILES])
+def test_a_missing_file_is_named(tmp_path, name):
     write(tmp_path / "log")
     (tmp_path / "log" / name).unlink()
-    with refused(tmp_path / "log", named):
+    with refused(tmp_path / "log", name.partition("0")[0]):
         PreparedLog.open(tmp_path / "log")
 
 
 def test_a_missing_shard_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 1)
-    write(tmp_path / "log")
-    log = PreparedLog.open(tmp_path / "log")
+    log = write(tmp_path / "log")
     assert log.events().rows.tobytes() == np.concatenate(histories()).tobytes()
     (tmp_path / "log" / "histories-00001-of-00003.arrayrecord").unlink()
     with refused(tmp_path / "log", "histories-"):
         PreparedLog.open(tmp_path / "log")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "histories-00000-of-00001.arrayrecord",
-        "index.npy",
-        "users.parquet",
-        "vocabulary/item.parquet",
-    ],
-)
+@pytest.mark.parametrize("name", FILES)
 def test_damage_is_noticed(tmp_path, name):
     write(tmp_path / "log")
     path = tmp_path / "log" / name

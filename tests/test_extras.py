@@ -29,12 +29,9 @@ def test_all_rooms_but_prepare_and_studies_work_without_extras():
     subprocess.run([sys.executable, "-c", _IMPORT_CORE], cwd=ROOT, check=True)
 
 
-def test_a_missing_extra_is_refused_with_the_remedy():
+def test_a_missing_extra_is_refused_with_the_remedy_but_a_missing_module_of_ours_is_a_bug():
     with refused("absent", "pip install 'siren-rope-jax[plots]'"), needs("plots"):
         import absent.module  # noqa: F401
-
-
-def test_a_missing_module_of_the_package_itself_is_a_bug():
     with pytest.raises(ModuleNotFoundError), needs("plots"):
         import siren_rope_jax.absent  # noqa: F401
 

@@ -8,17 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import conversions
-from siren_rope_jax.prepare.table import prepare
-from tests.raw_logs import (
-    START,
-    assert_same,
-    config,
-    decoded,
-    prepared,
-    raw_log,
-)
+from tests.raw_logs import START, assert_same, config, decoded, opened, prepared, raw_log
 from tests.refusals import refused
 
 COLUMNS = ("uid", "iid", "at")
@@ -55,41 +46,36 @@ def records(raw):
     ]
 
 
-def open_prepared(path, output, **values):
-    prepare(config(tasks={}, **values), path, output)
-    return PreparedLog.open(output)
+def open_prepared(path, form, **values):
+    """Prepares a file of this format and opens the result, which lies beside it."""
+    output = path.with_name(f"out-{path.name}")
+    return opened(config(tasks={}, formats={"form": form}, **values), path, output)
 
 
-def write_npy(path, dtype=np.int32):
-    np.save(path, RAW.to_numpy(dtype))
-    return path
+def saved(array):
+    def write(folder):
+        np.save(folder / "log.npy", array, allow_pickle=True)
+        return folder / "log.npy"
+
+    return write
+
+
+def with_lines(name, to_text):
+    return lambda folder: lines(folder / name, map(to_text, records(RAW)))
 
 
 KEYS = {"columns": COLUMNS}
+DICTS = KEYS | {"kind": "python_dicts"}
 FORMS = {
-    "array": (lambda folder: write_npy(folder / "log.npy"), KEYS),
-    "fortran order": (
-        lambda folder: (np.save(folder / "f.npy", np.asfortranarray(RAW.to_numpy(np.int64))),
-                        folder / "f.npy")[1],
-        KEYS,
-    ),
+    "array": (saved(RAW.to_numpy(np.int32)), KEYS),
+    "fortran order": (saved(np.asfortranarray(RAW.to_numpy(np.int64))), KEYS),
     "sequences": (sequences, SEQUENCES),
     "sequences gzipped": (lambda folder: sequences(folder, "a_item_x.txt.gz"), SEQUENCES),
-    "JSON lines": (
-        lambda folder: lines(folder / "log.jsonl", map(json.dumps, records(RAW))), KEYS,
-    ),
-    "JSON lines gzipped": (
-        lambda folder: lines(folder / "log.jsonl.gz", map(json.dumps, records(RAW))), KEYS,
-    ),
-    "Python dicts": (
-        lambda folder: lines(folder / "log.json.gz", map(repr, records(RAW))),
-        KEYS | {"kind": "python_dicts"},
-    ),
-    "renamed": (
-        lambda folder: lines(folder / "r.jsonl", map(json.dumps, records(RAW))),
-        {"columns": ("at", "uid", "iid")},
-    ),
-}  # fmt: skip
+    "JSON lines": (with_lines("log.jsonl", json.dumps), KEYS),
+    "JSON lines gzipped": (with_lines("log.jsonl.gz", json.dumps), KEYS),
+    "Python dicts": (with_lines("log.json.gz", repr), DICTS),
+    "renamed": (with_lines("r.jsonl", json.dumps), {"columns": ("at", "uid", "iid")}),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -97,7 +83,7 @@ def test_all_forms_give_the_same_log(tmp_path, form, monkeypatch):
     monkeypatch.setattr(conversions, "CHUNK_ROWS", 37)  # several chunks, and a part of one
     write_form, values = FORMS[form]
     expected = prepared(tmp_path, RAW, tasks={})
-    found = open_prepared(write_form(tmp_path), tmp_path / "out", formats={"form": values})
+    found = open_prepared(write_form(tmp_path), values)
     assert_same(found, expected, form)
     assert found.schema == expected.schema
     assert found.vocabulary("item").equals(expected.vocabulary("item"))
@@ -113,11 +99,8 @@ def test_text_keeps_its_spelling_and_characters(tmp_path):
     as_json = lines(tmp_path / "log.jsonl", map(json.dumps, rows))
     as_python = [repr(row).replace("'uid': '", "'uid': u'") for row in rows]
     as_python = [text.replace("\U0001f600", "\\ud83d\\ude00") for text in as_python]
-    dicts = {"columns": COLUMNS, "kind": "python_dicts"}
-    for number, (path, form) in enumerate(
-        ((as_json, KEYS), (lines(tmp_path / "log.py", as_python), dicts))
-    ):
-        log = open_prepared(path, tmp_path / f"out{number}", formats={"form": form})
+    for path, form in ((as_json, KEYS), (lines(tmp_path / "log.py", as_python), DICTS)):
+        log = open_prepared(path, form)
         assert sorted(log.users().to_pylist()) == sorted(names)
         assert log.vocabulary("item")["value"].to_pylist() == ["1.5"]
 
@@ -126,16 +109,11 @@ def test_what_is_absent_is_absent(tmp_path):
     rows = [{"uid": i % 9, "iid": i % 5, "at": START + i, "x": i % 2 or None} for i in range(300)]
     rows[4]["x"], rows[5]["x"] = "", True
     del rows[6]["x"]
-    form = {"columns": (*COLUMNS, "x"), "kind": "python_dicts"}
-    for number, (path, kind) in enumerate(
-        (
-            (lines(tmp_path / "a.jsonl", map(json.dumps, rows)), "jsonl"),
-            (lines(tmp_path / "a.txt", map(repr, rows)), "python_dicts"),
-        )
-    ):
-        actions = {"x": "CASE x WHEN 'true' THEN 5 ELSE CAST(x AS INTEGER) END"}
-        log = open_prepared(path, tmp_path / str(number), formats={"form": form | {"kind": kind}},
-                            actions=actions)  # fmt: skip
+    actions = {"x": "CASE x WHEN 'true' THEN 5 ELSE CAST(x AS INTEGER) END"}
+    for kind, to_text in (("jsonl", json.dumps), ("python_dicts", repr)):
+        path = lines(tmp_path / kind, map(to_text, rows))
+        form = {"columns": (*COLUMNS, "x"), "kind": kind}
+        log = open_prepared(path, form, actions=actions)
         found = decoded(log).sort_values("time")["action/x"].to_numpy()
         assert found[5] == 5 and np.isnan(found[[4, 6, 8]]).all() and (found[7::2] == 1).all()
 
@@ -143,13 +121,9 @@ def test_what_is_absent_is_absent(tmp_path):
 def test_rows_are_numbered(tmp_path):
     rows = records(RAW)
     rows[16]["at"] = "noon"
-    for name, texts, kind in (
-        ("log.jsonl", map(json.dumps, rows), "auto"),
-        ("log.dicts", map(repr, rows), "python_dicts"),
-    ):
+    for name, to_text, form in (("log.jsonl", json.dumps, KEYS), ("log.dicts", repr, DICTS)):
         with refused("config.time", f"row 17 of {name}", "'at'", "'noon'"):
-            open_prepared(lines(tmp_path / name, texts), tmp_path / "out",
-                          formats={"form": KEYS | {"kind": kind}})  # fmt: skip
+            open_prepared(lines(tmp_path / name, map(to_text, rows)), form)
 
 
 def test_identical_rows_can_be_kept(tmp_path):
@@ -163,46 +137,35 @@ def test_times_count_from_an_origin(tmp_path):
     minutes = RAW.assign(at=(RAW["at"] - START) // 5)
     expected = START + 60 * minutes["at"]
     origin = pd.Timestamp(START, unit="s").isoformat()
-    for number, more in enumerate(({"time_unit": "min"}, {"time_unit": "s"}, {"time_unit": "ms"})):
-        per_minute = {"min": 1, "s": 60, "ms": 60_000}[more["time_unit"]]
-        raw = minutes.assign(at=minutes["at"] * per_minute)
-        log = prepared(tmp_path, raw, f"{number}.csv", tasks={}, time_origin=origin,
-                       drop_duplicates=False, **more)  # fmt: skip
+    values = {"tasks": {}, "time_origin": origin, "drop_duplicates": False}
+    seconds = minutes["at"] * 60
+    for unit, at in (
+        ("min", minutes["at"]), ("s", seconds), ("s", seconds + 0.5), ("ms", seconds * 1000),
+    ):  # fmt: skip
+        raw = minutes.assign(at=at)
+        log = prepared(tmp_path, raw, f"{unit}.csv", time_unit=unit, **values)
         np.testing.assert_array_equal(np.sort(log.events().rows["time"]), np.sort(expected))
-    half = raw.assign(at=raw["at"] / 1000 + 0.5)
-    log = prepared(tmp_path, half, "half.csv", tasks={}, time_origin=origin, drop_duplicates=False)
-    np.testing.assert_array_equal(np.sort(log.events().rows["time"]), np.sort(expected))
     far = raw.assign(at=raw["at"].where(raw["at"] != raw["at"].max(), 2**62))
     with refused("config.time", "'ms'", "2023-11-14T22:13:20", 2**62):
-        prepared(tmp_path, far, tasks={}, time_unit="ms", time_origin=origin)
+        prepared(tmp_path, far, time_unit="ms", **values)
 
 
-def pair(items: str, times: str):
+def raw_bytes(name: str, content: bytes, **others: bytes):
+    """What writes a file, and others of these names, and returns the path of the first."""
+
     def write(folder):
-        (folder / "log_time_x.txt").write_text(times)
-        (folder / "log_item_x.txt").write_text(items)
-        return folder / "log_item_x.txt"
-
-    return write
-
-
-def saved(array):
-    def write(folder):
-        np.save(folder / "log.npy", array, allow_pickle=True)
-        return folder / "log.npy"
-
-    return write
-
-
-def raw_bytes(name: str, content: bytes):
-    def write(folder):
-        (folder / name).write_bytes(content)
+        for other, text in {name: content, **others}.items():
+            (folder / other).write_bytes(text)
         return folder / name
 
     return write
 
 
-DICTS = KEYS | {"kind": "python_dicts"}
+def pair(items: str, times: str):
+    others = {"log_time_x.txt": times.encode()}
+    return raw_bytes("log_item_x.txt", items.encode(), **others)
+
+
 BAD = {  # file, format; the file or key that the error is about, and names and values in it
     "other users": (
         pair("1 5 6\n2 7\n", "1 50 60\n3 70\n"), SEQUENCES,
@@ -267,7 +230,7 @@ def test_bad_files(tmp_path, case):
     before = sorted(file.name for file in tmp_path.iterdir())
     about = about if about.startswith("config.") else tmp_path / about
     with refused(about, *named):
-        open_prepared(path, tmp_path / "out", formats={"form": form})
+        open_prepared(path, form)
     assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 

@@ -10,18 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from siren_rope_jax.data.assemble import RANKING_LAYOUT
 from siren_rope_jax.evaluation.evaluate import as_text, headline
 from siren_rope_jax.metrics.bootstrap import resample_means
 from siren_rope_jax.models.batch import RankingBatch
-from siren_rope_jax.studies import ablation, plots, report
+from siren_rope_jax.studies import plots, report
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, Metric
 from siren_rope_jax.training.mesh import fetch_one_behind, place_batch, replicated
-from tests.made_up import make_log
+from tests.made_up import BASES, make_log, make_plan
 
 BASE = """
 from ml_collections import ConfigDict
@@ -126,9 +125,7 @@ class Level(Kind[LevelExperiment]):
         means = {"mse": np.mean(error**2), "within": np.mean(error < 0.5)}
         return {name: float(v) for name, v in means.items()} | {"count": len(error)}
 
-    @classmethod
-    def measure_slice(cls, schema, events, scores):
-        return cls.measure(schema, events, scores)
+    measure_slice = measure
 
     @classmethod
     def resampled(cls, part):
@@ -141,16 +138,10 @@ class Level(Kind[LevelExperiment]):
 
 def test_a_third_kind_is_one_class(tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, "level", Level)
-    log = make_log(tmp_path / "log")
-    (tmp_path / "base.py").write_text(BASE)
-    spec = ablation.load_ablation(ConfigDict({
-        "name": "Levels", "baseline": "low", "seeds": (0,),
-        "variants": ({"name": "low"}, {"name": "high", "overrides": {"model.start": 1.0}}),
-        "datasets": ({"name": "made_up", "base": str(tmp_path / "base.py"),
-                      "prepared": str(log.path)},),
-    }))  # fmt: skip
-    out = tmp_path / "out"
-    runs = ablation.plan(spec, out)
+    monkeypatch.setitem(BASES, "level", BASE)
+    log, out = make_log(tmp_path / "log"), tmp_path / "out"
+    variants = ({"name": "low"}, {"name": "high", "overrides": {"model.start": 1.0}})
+    spec, runs = make_plan(tmp_path, "level", variants=variants, baseline="low", seeds=(0,))
     assert report.run_and_report(spec, out, runs) == []
 
     low, high = (run.result() for run in runs)

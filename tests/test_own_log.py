@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +30,26 @@ def write_log(path: Path) -> None:
             writer.writerow(row)
 
 
-@pytest.mark.slow
-def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
+def prepare_and_train(tmp_path: Path, config: str, *columns: str) -> tuple[Path, Callable[[], str]]:
+    """Prepares a log of clicks; returns the folder of a run, and what trains it."""
     log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
     write_log(log)
     printed(
-        "prepare",
-        f"--config={ROOT}/configs/data/table.py",
-        f"--input={log}",
-        f"--output={data}",
-        "--config.name=clicks",
-        "--config.user=uid",
-        "--config.item=article",
-        "--config.time=at",
-        "--config.time_unit=iso",
-        "--config.tasks=like=liked;read=seconds >= 30",
-        "--config.actions=seconds=ln(1 + seconds)",
-        "--config.categorical=device=device",
-    )
-    train = (
-        "train",
-        f"--config={ROOT}/configs/table.py:siren_rope",
-        f"--config.data.path={data}",
-        f"--workdir={run}",
-        "--config.training.epochs=2",
-    )
-    assert "user_rate" in printed(*train)
+        "prepare", f"--config={ROOT}/configs/data/table.py", f"--input={log}", f"--output={data}",
+        "--config.name=clicks", "--config.user=uid", "--config.item=article", "--config.time=at",
+        "--config.time_unit=iso", *columns,
+    )  # fmt: skip
+    flags = f"--config.data.path={data}", f"--workdir={run}", "--config.training.epochs=2"
+    return run, partial(printed, "train", f"--config={ROOT}/configs/{config}.py:siren_rope", *flags)
+
+
+@pytest.mark.slow
+def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
+    run, train = prepare_and_train(
+        tmp_path, "table", "--config.tasks=like=liked;read=seconds >= 30",
+        "--config.actions=seconds=ln(1 + seconds)", "--config.categorical=device=device",
+    )  # fmt: skip
+    assert "user_rate" in train()
     result = json.loads((run / "result.json").read_text())
     assert result["variant"] == "siren_rope" and result["dataset"] == "clicks"
     assert set(result["tasks"]) == {"like", "read"}
@@ -64,7 +60,7 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     assert len(list((run / "plots").glob("*.png"))) >= 6
 
     steps = (run / "metrics.jsonl").read_text()
-    printed(*train)  # the same command again: nothing is left to do
+    train()  # the same command again: nothing is left to do
     assert (run / "metrics.jsonl").read_text() == steps
     printed("evaluate", f"--workdir={run}", "--split=validation")
     validation = json.loads((run / "result_validation.json").read_text())
@@ -79,28 +75,8 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     """The same without labels, for retrieval, up to lists for users."""
-    log, data, run = tmp_path / "clicks.csv.gz", tmp_path / "data", tmp_path / "run"
-    write_log(log)
-    printed(
-        "prepare",
-        f"--config={ROOT}/configs/data/table.py",
-        f"--input={log}",
-        f"--output={data}",
-        "--config.min_count=1",
-        "--config.name=clicks",
-        "--config.user=uid",
-        "--config.item=article",
-        "--config.time=at",
-        "--config.time_unit=iso",
-    )
-    train = (
-        "train",
-        f"--config={ROOT}/configs/next_item.py:siren_rope",
-        f"--config.data.path={data}",
-        f"--workdir={run}",
-        "--config.training.epochs=2",
-    )
-    assert "revisit" in printed(*train)
+    run, train = prepare_and_train(tmp_path, "next_item", "--config.min_count=1")
+    assert "revisit" in train()
     result = json.loads((run / "result.json").read_text())
     assert (result["protocol"], result["query_time"]) == ("time", "request")
     assert {"nll", "mrr", "hr@10", "ndcg@10", "count"} <= set(result["ranking"])

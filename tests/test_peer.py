@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from siren_rope_jax.base.config import from_config_dict, load_config_file
-from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.config import from_config_dict, load_config_file, to_dict
+from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.studies import peer
 from siren_rope_jax.studies.peer import PeerConfig, SasRecConfig, compare
 from siren_rope_jax.training.kinds import read_experiment
-from tests.made_up import make_retrieval_run
+from tests.made_up import make_run
 from tests.raw_logs import decoded, prepared, raw_log
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint
@@ -52,11 +53,10 @@ def python():
     return path
 
 
-def written(log, path):
+@pytest.fixture(scope="module")
+def events(log):
     """The peer's input, from the log."""
-    np.savez(path, **peer.peer_events(log, longest=6))
-    with np.load(path) as file:
-        return dict(file)
+    return peer.peer_events(log, longest=6)
 
 
 @pytest.mark.parametrize("filter_seen", [True, False])
@@ -91,30 +91,28 @@ def test_vectors_of_other_events_are_refused(log):
             peer.rank(log, "test", rows, table, True)
 
 
-def test_what_the_peer_reads_are_the_events_in_order(log, tmp_path):
-    found, expected = written(log, tmp_path / "events.npz"), decoded(log)
+def test_what_the_peer_reads_are_the_events_in_order(log, events):
+    expected = decoded(log)
     vocabulary = log.vocabulary("item").to_pandas()
     known = vocabulary[vocabulary["train_count"] > 0]
     ids = dict(zip(known["value"], known["id"], strict=True))
-    assert found["item"].tolist() == [ids.get(v, 0) for v in expected["categorical/item"]]
-    assert 0 in found["item"] and found["item"].max() == len(known)
-    np.testing.assert_array_equal(found["split"], expected["split"])
-    assert (np.diff(found["user"]) >= 0).all()
+    assert events["item"].tolist() == [ids.get(v, 0) for v in expected["categorical/item"]]
+    assert 0 in events["item"] and events["item"].max() == len(known)
+    np.testing.assert_array_equal(events["split"], expected["split"])
+    assert (np.diff(events["user"]) >= 0).all()
     users = log.users().to_pandas().to_numpy()
-    np.testing.assert_array_equal(users[found["user"]], expected["user"])
+    np.testing.assert_array_equal(users[events["user"]], expected["user"])
 
 
-def test_the_peer_is_asked_for_every_training_event_once(log, tmp_path):
-    found = written(log, tmp_path / "events.npz")
-    learnt = found["split"] == 0
+def test_the_peer_is_asked_for_every_training_event_once(events):
+    learnt = events["split"] == 0
     expected = [
         (item, before)
-        for user in np.unique(found["user"])
-        for before, item in pairwise(found["item"][learnt & (found["user"] == user)])
+        for user in np.unique(events["user"])
+        for before, item in pairwise(events["item"][learnt & (events["user"] == user)])
     ]
-    sessions = [
-        found["session_item"][found["session"] == s] for s in range(found["session"].max() + 1)
-    ]
+    starts = np.flatnonzero(np.diff(events["session"])) + 1
+    sessions = np.split(events["session_item"], starts)
     asked = [(item, before) for s in sessions for before, item in pairwise(s)]
     assert asked == expected  # users and sessions oldest first
     assert {len(s) for s in sessions} >= {1, 7} and max(map(len, sessions)) == 7
@@ -122,16 +120,16 @@ def test_the_peer_is_asked_for_every_training_event_once(log, tmp_path):
 
 def test_the_peer_learns_no_event_of_an_item_outside_the_catalogue(tmp_path):
     rare = prepared(tmp_path, raw_log(300), tasks={}, min_count=12, split={"kind": "leave_one_out"})
-    found = written(rare, tmp_path / "events.npz")
-    learnt = found["item"][found["split"] == 0]
-    assert 0 in learnt and 0 not in found["session_item"]
+    events = peer.peer_events(rare, longest=6)
+    learnt = events["item"][events["split"] == 0]
+    assert 0 in learnt and 0 not in events["session_item"]
 
 
 @pytest.mark.parametrize("longest", [1, 2, 3, 7, 50])
 def test_sessions_of_histories_of_every_length(longest):
     user = np.repeat(np.arange(9), [1, 2, 3, 4, 5, 6, 7, 8, 15])
     session, event = peer.sessions(user, longest)
-    assert (np.diff(session) >= 0).all() and session[-1] == session.max()
+    assert (np.diff(session) >= 0).all()
     pairs = [(a, b) for a, b in pairwise(zip(session, event, strict=True)) if a[0] == b[0]]
     steps = [(a[1], b[1]) for a, b in pairs]
     assert steps == [(i, i + 1) for i in range(len(user) - 1) if user[i] == user[i + 1]]
@@ -141,8 +139,7 @@ def test_sessions_of_histories_of_every_length(longest):
 
 
 def test_no_events_make_no_sessions():
-    session, event = peer.sessions(np.zeros(0, np.int64), 3)
-    assert len(session) == len(event) == 0
+    assert [len(column) for column in peer.sessions(np.zeros(0, np.int64), 3)] == [0, 0]
 
 
 def test_errors_say_what_would_be_right(log, tmp_path):
@@ -164,22 +161,25 @@ def test_errors_say_what_would_be_right(log, tmp_path):
     assert not (tmp_path / "peer").exists()
 
 
+def complained(log, workdir, *flags):
+    """What the script says of a config with our log."""
+    config = "--config=configs/peer/movielens_next.py", f"--config.log={log.path}"
+    line = complaint("compare_peer", *config, f"--workdir={workdir}", *flags)
+    assert not workdir.exists()
+    return line
+
+
 def test_the_script_says_how_to_install_the_peer(log, tmp_path):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    line = complaint(
-        "compare_peer", "--config=configs/peer/movielens_next.py", f"--config.log={log.path}",
-        f"--python={bare / 'bin/python'}", f"--workdir={tmp_path}/run",
-    )  # fmt: skip
+    line = complained(log, tmp_path / "run", f"--python={bare / 'bin/python'}")
     assert line.startswith("--python: ") and "pip install 'rectools[torch]==0.19.0'" in line
-    assert not (tmp_path / "run").exists()
 
 
 def finished_run(workdir, log):
     """Made-up files of a run that was evaluated as the peer is."""
     data = {"path": str(log.path), "target_task": "", "length": SasRecConfig.session_max_len}
-    config = {"filter_seen": True, "data": data}
-    make_retrieval_run(workdir, log, config)
+    make_run(workdir, log, "retrieval", filter_seen=True, data=data)
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     return workdir
 
@@ -193,26 +193,16 @@ def test_runs_that_were_evaluated_alike_are_compared(log, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "ours"),
-    [
-        ("config.kind", "ranking"),
-        ("config.filter_seen", False),
-        ("config.data.target_task", "like"),
-        ("config.data.length", 5),
-        ("split", "validation"),
-        ("protocol", "time"),
-        ("catalogue", 5),
-        ("version", "0.0.1"),
-        ("log.fingerprint", "123"),
-    ],
-)
+    [("config.kind", "ranking"), ("config.filter_seen", False), ("config.data.length", 5),
+     ("config.data.target_task", "like"), ("split", "validation"), ("protocol", "time"),
+     ("catalogue", 5), ("version", "0.0.1"), ("log.fingerprint", "123")],
+)  # fmt: skip
 def test_runs_that_were_evaluated_otherwise_are_refused(log, tmp_path, key, ours):
     other, run = (finished_run(tmp_path / name, log) for name in ("peer", "run"))
     path = run / ("data.json" if key == "log.fingerprint" else "result.json")
-    values = json.loads(path.read_text())
+    values = read_json(path)
     *groups, name = key.removeprefix("log.").split(".")
-    place = values
-    for group in groups:
-        place = place[group]
+    place = reduce(dict.get, groups, values)
     theirs, place[name] = place[name], ours
     write_json(path, values)
     with refused(key, repr(ours), run, repr(theirs)):
@@ -223,17 +213,13 @@ def test_runs_that_were_evaluated_otherwise_are_refused(log, tmp_path, key, ours
 
 def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
     ours = finished_run(tmp_path / "ours", log)
-    command = (
-        "compare_peer", "--config=configs/peer/movielens_next.py", f"--config.log={log.path}",
-        f"--workdir={tmp_path}/run",
-    )  # fmt: skip
-    line = complaint(*command, f"--ours={ours}", "--config.filter_seen=False")
+    run = tmp_path / "run"
+    line = complained(log, run, f"--ours={ours}", "--config.filter_seen=False")
     assert line.startswith("config.filter_seen: ") and f"True for {ours}" in line
-    line = complaint(*command, f"--ours={ours},{tmp_path}/none")
+    line = complained(log, run, f"--ours={ours},{tmp_path}/none")
     assert line.startswith(f"{tmp_path}/none: ") and "result.json" in line
     (ours / "result.json").write_text("{")
-    assert complaint(*command, f"--ours={ours}").startswith(f"{ours}/result.json: ")
-    assert not (tmp_path / "run").exists()
+    assert complained(log, run, f"--ours={ours}").startswith(f"{ours}/result.json: ")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/peer").glob("*.py")), ids=lambda p: p.stem)
@@ -258,9 +244,8 @@ def test_a_trained_peer_is_a_run_like_ours(log, tmp_path, python):
     frame = pd.read_parquet(tmp_path / "peer/predictions.parquet")
     assert frame["event"].tolist() == log.events("test").event.tolist()
     metrics = metrics_of_ranks(frame["rank"].fillna(0).to_numpy(int), frame["nll"].to_numpy(float))
-    item, events, asked = log.schema.categorical[0], log.events(), log.events("test")
-    ids = item.known_ids(events.rows["categorical/item"])
-    starts = log.offsets[asked.user]
+    asked, starts = log.events("test"), log.offsets[log.events("test").user]
+    ids = log.schema.categorical[0].known_ids(log.events().rows["categorical/item"])
     out = [ids[e] in (0, *ids[s:e]) for s, e in zip(starts, asked.event, strict=True)]
     assert metrics == outcome["ranking"] and metrics["unranked"] == sum(out)
     assert json.loads((tmp_path / "peer/result.json").read_text()) == outcome
@@ -274,9 +259,8 @@ def test_a_trained_peer_is_a_run_like_ours(log, tmp_path, python):
 
 
 @pytest.mark.slow
-def test_the_peer_does_not_see_its_targets(log, tmp_path, python):
+def test_the_peer_does_not_see_its_targets(events, tmp_path, python):
     """Other test items change nothing; other validation items change only the test's queries."""
-    events = written(log, tmp_path / "events.npz")
     found = {}
     for changed in ("", "validation", "test"):
         directory = tmp_path / f"changed-{changed}"
@@ -286,14 +270,8 @@ def test_the_peer_does_not_see_its_targets(log, tmp_path, python):
         if changed:
             items[rows] = np.roll(np.maximum(items[rows], 1), 1)
         np.savez(directory / "events.npz", **events | {"item": items})
-        settings = {
-            "model": vars(SMALL),
-            "epochs": 1,
-            "patience": 1,
-            "seed": 0,
-            "filter_seen": True,
-        }
-        (directory / "settings.json").write_text(json.dumps(settings))
+        config = PeerConfig(log="", model=SMALL, epochs=1, patience=1)
+        write_json(directory / "settings.json", to_dict(config))
         subprocess.run([python, str(peer._SCRIPT), str(directory)], check=True)
         with np.load(directory / "vectors.npz") as file:
             found[changed] = dict(file)
@@ -305,8 +283,8 @@ def test_the_peer_does_not_see_its_targets(log, tmp_path, python):
 
 
 @pytest.mark.slow
-def test_the_vectors_say_what_rectools_recommends(log, tmp_path, python):
-    written(log, tmp_path / "events.npz")
+def test_the_vectors_say_what_rectools_recommends(events, tmp_path, python):
+    np.savez(tmp_path / "events.npz", **events)
     program = f"""
 import sys, numpy as np, pandas as pd
 sys.path.insert(0, {str(Path(peer._SCRIPT).parent)!r})

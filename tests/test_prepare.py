@@ -8,25 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siren_rope_jax.base.config import load_config_file
 from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import checks
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
-from siren_rope_jax.prepare.table import prepare
-from tests.raw_logs import (
-    START,
-    assert_same,
-    config,
-    data_config,
-    decoded,
-    prepared,
-    raw_log,
-    real_file,
-    write,
-)
+from tests import raw_logs
+from tests.raw_logs import START, assert_same, config, data_config, decoded, prepared, raw_log
 from tests.refusals import refused
-from tests.scripts import ROOT, printed
+from tests.scripts import printed
 
 FEATURES = {
     "categorical": {"tab": "tab"},
@@ -62,23 +51,18 @@ def test_a_log_prepared_twice_has_one_fingerprint_and_one_with_other_offsets_ano
     raw = raw_log()
     log = prepared(tmp_path, raw, **FEATURES)
     again = prepared(tmp_path, raw, "again.csv.gz", **FEATURES | {"threads": 2})
-    moved = prepared(tmp_path, raw, **FEATURES | {"utc_offset": "-3600 * (tab + 1)"})
+    changed = FEATURES | {"utc_offset": "-3600 * (tab + 1)"}
+    moved = prepared(tmp_path, raw, **changed)
     assert log.fingerprint == again.fingerprint != moved.fingerprint
     assert log.schema == moved.schema and np.array_equal(log.index, moved.index)
-    assert PrepareConfig.load(moved.report["config"]) == config(
-        **FEATURES | {"utc_offset": "-3600 * (tab + 1)"}
-    )
+    assert PrepareConfig.load(moved.report["config"]) == config(**changed)
 
 
 def test_an_offset_of_the_event_before_is_known_at_the_request(tmp_path):
     """With the expression in configs/data/table.py."""
     raw = raw_log().rename(columns={"tab": "zone"})
-    log = prepared(
-        tmp_path,
-        raw,
-        derived={"before": "lag(zone) OVER (PARTITION BY user ORDER BY time, row)"},
-        utc_offset="3600 * coalesce(before, zone)",
-    )
+    derived = {"before": "lag(zone) OVER (PARTITION BY user ORDER BY time, row)"}
+    log = prepared(tmp_path, raw, derived=derived, utc_offset="3600 * coalesce(before, zone)")
     ordered = raw.sort_values(["uid", "at", "serial"])
     before = ordered.groupby("uid")["zone"].shift().fillna(ordered["zone"])
     np.testing.assert_array_equal(decoded(log)["utc_offset"], 3600 * before)
@@ -104,12 +88,10 @@ def test_categories_that_look_like_numbers_stay_apart(tmp_path):
     names = {"version": '"Version"', "flag": "flag", "score": "score"}
     tasks = {"good": "score >= 4.5"}  # a column whose values stay apart as numbers is one
     log = prepared(tmp_path, raw, categorical=names, tasks=tasks, min_count=1)
-    for name, values in (
-        ("version", {"1.1", "1.10", "2.0", "2"}),
-        ("flag", {"true", "TRUE"}),
-        ("score", {3.5, 4.0, 4.5, 5.0}),
-    ):
-        assert set(log.vocabulary(name)["value"].to_pylist()) == values
+    found = {name: set(log.vocabulary(name)["value"].to_pylist()) for name in names}
+    assert found["version"] == {"1.1", "1.10", "2.0", "2"}
+    assert found["flag"] == {"true", "TRUE"}
+    assert found["score"] == {3.5, 4.0, 4.5, 5.0}
 
 
 @pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Europe/Berlin", "Asia/Kolkata"])
@@ -131,41 +113,37 @@ def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):
     rows = log.events().rows
     np.testing.assert_array_equal(rows["split"], np.digitize(rows["time"], ends))
     train = rows[rows["split"] == 0]
-    for dense, values in (
-        (schema.dense[0], train["dense/x"]),
-        (schema.actions[0], train["action/rating"]),
-    ):
+    columns = {"dense/x": schema.dense[0], "action/rating": schema.actions[0]}
+    for dense, values in ((column, train[name]) for name, column in columns.items()):
         assert dense.mean == pytest.approx(np.nanmean(values, dtype=float), rel=1e-6)
         assert dense.std == pytest.approx(np.nanstd(values, dtype=float), rel=1e-6)
     report = log.report["tasks"]["love"]["test"]
     test = rows[rows["split"] == 2]["task/love"]
     assert (report["labels"], report["positives"]) == ((test >= 0).sum(), (test == 1).sum())
-
-
-def test_explicit_dates_split(tmp_path):
     dates = {"train_end": "2023-11-14T22:16:40", "validation_end": "2023-11-15T00:18:20+02:00"}
-    schema = prepared(tmp_path, raw_log(), split=dates).schema
-    assert (schema.train_end, schema.validation_end) == (START + 200, START + 300)
+    schema = prepared(tmp_path, raw, split=dates).schema
+    assert [schema.train_end, schema.validation_end] == [START + 200, START + 300]
 
 
-def test_ids_are_by_train_count_then_value(tmp_path):
-    log = prepared(tmp_path, raw_log(), min_count=8)
+@pytest.mark.parametrize("split", [{}, {"split": {"kind": "leave_one_out"}}])
+def test_ids_are_by_train_count_then_value_and_statistics_of_train(tmp_path, split):
+    log = prepared(tmp_path, raw_log(), min_count=8, dense={"x": "x"}, **split)
     found, vocabulary = decoded(log), log.vocabulary("item").to_pandas()
     train = found[found.split == 0]["categorical/item"].value_counts()
     counts = vocabulary.value.map(train).fillna(0).astype(int)
     np.testing.assert_array_equal(vocabulary.train_count, counts)
     order = vocabulary.sort_values(["train_count", "value"], ascending=[False, True])
     assert list(order.id) == list(range(1, len(order) + 1))
-    item = log.schema.categorical[0]
+    item, x = log.schema.categorical[0], found[found.split == 0]["dense/x"]
+    assert log.schema.dense[0].mean == pytest.approx(x.mean(), rel=1e-5)
     assert item.known == (vocabulary.train_count >= 8).sum() < item.values == len(vocabulary)
+    assert log.report["known_items"] == item.known
     ids = np.array([0, 1, item.known, item.known + 1])
     np.testing.assert_array_equal(item.known_ids(ids), [0, 1, item.known, 0])
     assert item.rows == item.known + 1
-    unknown = [
-        ((found.split == s) & ~found["categorical/item"].isin(train.index[train >= 8])).sum()
-        for s in range(3)
-    ]
-    assert list(log.report["unknown_item_events"].values()) == unknown
+    unknown = found[~found["categorical/item"].isin(train.index[train >= 8])].split
+    expected = [(unknown == split).sum() for split in range(3)]
+    assert list(log.report["unknown_item_events"].values()) == expected
 
 
 def test_a_data_config_trains_the_row_of_unknown_ids(tmp_path):
@@ -178,16 +156,6 @@ def test_a_data_config_trains_the_row_of_unknown_ids(tmp_path):
     assert (item.known_ids(events.rows["categorical/item"]) == 0).sum() >= 1
 
 
-def test_every_data_config_writes_where_its_experiment_reads():
-    for path in (ROOT / "configs" / "data").glob("*.py"):
-        text = path.read_text()
-        assert text.count("--output=") == text.count("--output=runs/data/") == 1, path
-        experiment = ROOT / "configs" / path.name
-        if experiment.exists() and path.stem != "table":
-            read = load_config_file(experiment, {}).data.path
-            assert read == f"runs/data/{path.stem}" and f"--output={read}" in text
-
-
 def test_an_absent_category_has_id_0(tmp_path):
     log = prepared(tmp_path, raw_log(), categorical={"tab": "nullif(tab, 2)"})
     assert 2 not in log.vocabulary("tab")["value"].to_pylist()
@@ -198,6 +166,7 @@ def test_all_forms_of_a_file_give_the_same_log(tmp_path):
     raw = raw_log()
     dates = raw.assign(at=pd.to_datetime(raw["at"], unit="s", utc=True))
     texts = raw.assign(at=dates["at"].dt.tz_convert("Asia/Kolkata").map(pd.Timestamp.isoformat))
+    iso, typed = {"time_unit": "iso"}, {"uid": "user_id:token", "at": "at:float"}
     forms = [
         (raw, "a.csv", {}),
         (raw, "a.csv.gz", {}),
@@ -208,18 +177,10 @@ def test_all_forms_of_a_file_give_the_same_log(tmp_path):
         (raw.assign(at=raw["at"] * 1000.0 + 999.5), "float.csv", {"time_unit": "ms"}),
         (raw.assign(at=raw["at"] + 0.75), "float.parquet", {}),
         (raw.assign(at=raw["at"] * 10**9 + 999_999_999), "ns.parquet", {"time_unit": "ns"}),
-        (
-            dates.assign(at=dates["at"].astype("datetime64[ns, UTC]")),
-            "d.parquet",
-            {"time_unit": "iso"},
-        ),
-        (dates.assign(at=dates["at"].dt.tz_localize(None)), "n.parquet", {"time_unit": "iso"}),
-        (texts, "iso.csv", {"time_unit": "iso"}),
-        (
-            raw.rename(columns={"uid": "user_id:token", "at": "at:float"}),
-            "a.inter",
-            {"user": "user_id"},
-        ),
+        (dates.assign(at=dates["at"].astype("datetime64[ns, UTC]")), "d.parquet", iso),
+        (dates.assign(at=dates["at"].dt.tz_localize(None)), "n.parquet", iso),
+        (texts, "iso.csv", iso),
+        (raw.rename(columns=typed), "a.inter", {"user": "user_id"}),
     ]
     logs = [prepared(tmp_path, frame, name, **(FEATURES | more)) for frame, name, more in forms]
     for log, (_, name, _) in zip(logs, forms, strict=True):
@@ -245,18 +206,18 @@ def test_columns_without_a_header_and_other_delimiters(tmp_path):
         lines = ["".join(delimiter.join(map(str, row))) for row in raw.itertuples(index=False)]
         path = tmp_path / f"{len(delimiter)}.txt"
         path.write_text("\n".join(lines))
-        output = tmp_path / f"out{len(delimiter)}"
         form = {"pattern": "*.txt", "delimiter": delimiter, "columns": tuple(raw.columns)}
-        prepare(config(formats={"txt": form}), path, output)
-        assert_same(PreparedLog.open(output), prepared(tmp_path, raw))
+        log = raw_logs.opened(
+            config(formats={"txt": form}), path, tmp_path / f"out{len(delimiter)}"
+        )
+        assert_same(log, prepared(tmp_path, raw))
 
 
 def test_several_files_are_one_log(tmp_path):
     raw = raw_log()
-    write(tmp_path / "parts/a.csv.gz", raw[:120])
-    write(tmp_path / "parts/b.csv.gz", raw[120:])
-    prepare(config(), tmp_path / "parts" / "*.gz", tmp_path / "out")
-    both = PreparedLog.open(tmp_path / "out")
+    raw_logs.write(tmp_path / "parts/a.csv.gz", raw[:120])
+    raw_logs.write(tmp_path / "parts/b.csv.gz", raw[120:])
+    both = raw_logs.opened(config(), tmp_path / "parts" / "*.gz", tmp_path / "out")
     assert_same(both, prepared(tmp_path, raw))
     assert both.report["files"] == ["a.csv.gz", "b.csv.gz"]
 
@@ -287,20 +248,16 @@ def test_derived_columns_come_in_any_order(tmp_path):
     assert set(rows["action/a"]) == {3, 5, 7, 9, 11}
 
 
-logs = st.lists(
-    st.tuples(
-        st.integers(0, 3),  # user
-        st.integers(0, 5),  # item
-        st.one_of(st.none(), st.integers(-10, 10)),  # time
-        st.booleans(),  # label
-    ),
-    min_size=1,
-    max_size=40,
-)
+def date(seconds: int) -> str:
+    return pd.Timestamp(seconds, unit="s").isoformat()
+
+
+TIMES = st.one_of(st.none(), st.integers(-10, 10))
+EVENTS = st.tuples(st.integers(0, 3), st.integers(0, 5), TIMES, st.booleans())  # user, item; label
 
 
 @settings(max_examples=10, deadline=None)
-@given(logs)
+@given(st.lists(EVENTS, min_size=1, max_size=40))
 def test_any_log_against_plain_python(tmp_path_factory, events):
     # Labels of both classes in each split, so that every drawn log is a legal one.
     frame_of = [(9, 9, t, label) for t in (-20, 20, 30) for label in (False, True)]
@@ -308,35 +265,20 @@ def test_any_log_against_plain_python(tmp_path_factory, events):
     raw = pd.DataFrame(events, columns=["uid", "iid", "at", "label"])
     raw["at"] = (raw["at"] + START).astype("Int64")
     log = prepared(
-        tmp_path_factory.mktemp("any"),
-        raw,
-        tasks={"label": "label"},
-        allow_missing_time=True,
-        split={"train_end": _date(START + 15), "validation_end": _date(START + 25)},
-    )
-
-    kept = list(dict.fromkeys(events))
-    expected = []
-    for user in sorted({event[0] for event in kept}):
-        mine = [event for event in kept if event[0] == user]
-        known = [event[2] for event in mine if event[2] is not None]
-        last = known[0] if known else -20
-        placed = []
-        for _, item, time, label in mine:
-            last = last if time is None else time
-            stored = NO_TIME if time is None else START + time
-            placed.append((last, (user, stored, item, (last >= 15) + (last >= 25), label)))
-        expected += [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+        tmp_path_factory.mktemp("any"), raw, tasks={"label": "label"}, allow_missing_time=True,
+        split={"train_end": date(START + 15), "validation_end": date(START + 25)},
+    )  # fmt: skip
+    expected = [
+        (user, raw_logs.stored_time(event[2]), event[1], (time >= 15) + (time >= 25), event[3])
+        for user, history in raw_logs.histories(events, first=-20).items()
+        for time, event in history
+    ]
     found = decoded(log)[["user", "time", "categorical/item", "split", "task/label"]]
     assert list(found.itertuples(index=False, name=None)) == expected
     report = log.report
     assert report["rows_read"] == len(events)
-    assert report["duplicates_dropped"] == len(events) - len(kept)
-    assert report["missing_times"] == sum(event[2] is None for event in kept)
-
-
-def _date(seconds: int) -> str:
-    return pd.Timestamp(seconds, unit="s").isoformat()
+    assert report["duplicates_dropped"] == len(events) - len(set(events))
+    assert report["missing_times"] == sum(event[2] is None for event in set(events))
 
 
 @settings(max_examples=20, deadline=None)
@@ -359,7 +301,7 @@ def test_coarse_units(tmp_path, unit, seconds):
     assert set(rows["time"]) == set(raw["at"] * seconds)
 
 
-def test_unsorted_and_duplicate_rows_are_counted(tmp_path):
+def test_unsorted_and_duplicate_rows_and_users_with_one_event_are_counted(tmp_path):
     raw = raw_log().sort_values(["uid", "at", "serial"])
     in_order = prepared(tmp_path, raw)
     assert in_order.report["out_of_order"] == in_order.report["duplicates_dropped"] == 0
@@ -368,6 +310,8 @@ def test_unsorted_and_duplicate_rows_are_counted(tmp_path):
     assert log.report["rows_read"] == 307 and log.report["duplicates_dropped"] == 7
     assert log.report["out_of_order"] > 0 and len(log.report["warnings"]) == 2
     np.testing.assert_array_equal(log.events().rows["time"], raw["at"])
+    log = prepared(tmp_path, pd.concat([raw, raw_log(1).assign(uid=77, serial=900)]))
+    assert log.report["users_with_one_event"] == 1 and len(log.history(len(log.index) - 1)) == 1
 
 
 def test_the_core_is_what_is_left_when_nothing_more_falls_away(tmp_path):
@@ -388,168 +332,34 @@ def test_the_core_is_what_is_left_when_nothing_more_falls_away(tmp_path):
         prepared(tmp_path, raw, core=12)
 
 
-def test_a_user_with_one_event_is_kept(tmp_path):
-    raw = pd.concat([raw_log(), raw_log(1).assign(uid=77, serial=900)])
-    log = prepared(tmp_path, raw)
-    assert log.report["users_with_one_event"] == 1 and len(log.history(len(log.index) - 1)) == 1
-
-
-def test_batches_files_and_little_memory_change_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("values", [FEATURES, {"split": {"kind": "leave_one_out"}}])
+def test_batches_files_and_little_memory_change_nothing(tmp_path, monkeypatch, values):
     raw = raw_log(20_000)
-    whole = prepared(tmp_path, raw, **FEATURES)
+    whole = prepared(tmp_path, raw, **values)
     monkeypatch.setattr("siren_rope_jax.prepare.table.BATCH_ROWS", 97)
     monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 5000)
-    parts = prepared(tmp_path, raw, memory_gb=0.06, **FEATURES)
+    parts = prepared(tmp_path, raw, memory_gb=0.06, **values)
     assert_same(parts, whole)
+    if "dense" not in values:  # means are summed up in another order
+        assert parts.schema == whole.schema
     assert len(list(parts.path.glob("*.arrayrecord"))) > 3
     assert {f.name for f in parts.path.iterdir()} >= {"meta.json", "index.npy", "vocabulary"}
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
 
 
-MOVIELENS = {
-    "u.data": "{user}\t{item}\t{rating}\t{time}\n",
-    "ratings.dat": "{user}::{item}::{rating}::{time}\n",
-    "ratings.csv": "{user},{item},{rating}.0,{time}\n",
-    "ml-100k.inter": "{user}\t{item}\t{rating}\t{time}\n",
-}
-HEADERS = {
-    "ratings.csv": "userId,movieId,rating,timestamp\n",
-    "ml-100k.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n",
-}
-
-
-def test_movielens_in_all_its_forms(tmp_path):
-    raw, logs = raw_log().drop_duplicates(["uid", "iid", "rating", "at"]), []
-    for name, line in MOVIELENS.items():
-        lines = [
-            line.format(user=r.uid, item=r.iid[1:], rating=r.rating, time=r.at)
-            for r in raw.itertuples()
-        ]
-        (tmp_path / name).write_text(HEADERS.get(name, "") + "".join(lines))
-        prepare(data_config("movielens"), tmp_path / name, tmp_path / f"out-{name}")
-        logs.append(PreparedLog.open(tmp_path / f"out-{name}"))
-    for log in logs:
-        assert_same(log, logs[0])
-        assert log.schema == logs[0].schema and log.schema.tasks == ("like", "love")
-    rows = logs[0].events().rows
-    np.testing.assert_array_equal(rows["task/like"], rows["action/rating"] >= 4)
-    np.testing.assert_array_equal(rows["task/love"], rows["action/rating"] == 5)
-
-
-def test_kuairand(tmp_path):
-    rng = np.random.default_rng(0)
-    flags = ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view"]
-    rows = 400
-    times = 1_650_000_000_000 + rng.integers(0, 10**9, rows)
-    raw = pd.DataFrame({"user_id": rng.integers(0, 9, rows), "video_id": rng.integers(0, 50, rows)})
-    local = pd.to_datetime(times, unit="ms") + pd.Timedelta(hours=8)
-    raw["date"], raw["hourmin"] = local.strftime("%Y%m%d"), local.hour * 100
-    raw["time_ms"] = times
-    raw[flags] = rng.integers(0, 2, (rows, len(flags)))
-    raw["play_time_ms"], raw["duration_ms"] = rng.integers(0, 60_000, (2, rows))
-    raw[["profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand"]] = 0
-    raw["tab"] = rng.integers(0, 15, rows)
-    write(tmp_path / "log_standard_4_08_to_4_21_pure.csv", raw[:200])
-    write(tmp_path / "log_standard_4_22_to_5_08_pure.csv", raw[200:])
-    prepare(data_config("kuairand"), tmp_path / "log_standard_*.csv", tmp_path / "out")
-    log = PreparedLog.open(tmp_path / "out")
-    events, raw = log.events().rows, raw.sort_values(["user_id", "time_ms"])
-    np.testing.assert_array_equal(events["time"], raw.time_ms // 1000)
-    np.testing.assert_array_equal(events["task/long_view"], raw.long_view)
-    contribution = raw[["is_like", "is_follow", "is_comment", "is_forward"]].max(axis=1)
-    np.testing.assert_array_equal(events["task/contribution"], contribution)
-    np.testing.assert_allclose(
-        events["action/log_play_time"], np.log1p(raw.play_time_ms / 1000), rtol=1e-5
-    )
-    assert set(events["utc_offset"]) == {8 * 3600} and log.schema.has_utc_offset
-
-
 def test_table_config_takes_every_field_from_the_command_line(tmp_path):
-    path = write(tmp_path / "clicks.csv.gz", raw_log())
-    text = printed(
-        "prepare",
-        "--config=configs/data/table.py",
-        f"--input={path}",
-        f"--output={tmp_path / 'out'}",
-        "--config.name=clicks",
-        "--config.user=uid",
-        "--config.item=iid",
-        "--config.time=at",
-        "--config.tasks=love=rating=5;like=rating>=4",
-        "--config.actions=log_rating=ln(rating)",
-        "--config.categorical=tab=tab",
+    path = raw_logs.write(tmp_path / "clicks.csv.gz", raw_log())
+    flags = [
+        "--config.name=clicks", "--config.tasks=love=rating=5;like=rating>=4",
+        "--config.actions=log_rating=ln(rating)", "--config.categorical=tab=tab",
         "--config.split.train_fraction=0.5",
-    )
+    ]  # fmt: skip
+    text = printed("prepare", *raw_logs.table_flags(path, tmp_path / "out", *flags))
     log = PreparedLog.open(tmp_path / "out")
     schema = log.schema
     assert schema.name == "clicks" and schema.tasks == ("love", "like")
     assert [c.name for c in schema.categorical] == ["item", "tab"]
     assert log.report["rows_read"] == 300 and log.report["train_end"] in text
-
-
-def globo_like(rows: int = 3000) -> pd.DataFrame:
-    """Sessions of 2 to 6 clicks with Globo's columns, the last click 30 s after the one before."""
-    rng = np.random.default_rng(0)
-    parts = []
-    for session in range(rows // 4):
-        size = int(rng.integers(2, 7))
-        gaps = rng.integers(1_000, 600_000, size)
-        gaps[-1] = 30_000
-        start = 1_506_826_800_000 + int(rng.integers(0, 15 * 86_400_000))
-        part = pd.DataFrame({"click_timestamp": start + np.cumsum(gaps)})
-        part["user_id"], part["session_id"], part["session_size"] = session % 200, session, size
-        parts.append(part)
-    raw = pd.concat(parts, ignore_index=True)
-    raw["click_article_id"] = rng.integers(0, 80, len(raw))
-    for name in ("environment", "deviceGroup", "os", "country", "region", "referrer_type"):
-        raw[f"click_{name}"] = rng.integers(1, 4, len(raw))
-    return raw
-
-
-def check_globo(log: PreparedLog, raw: pd.DataFrame) -> None:
-    """The made-up last click gives no label, dwell is exact, item features use only the past."""
-    raw = raw.reset_index(names="row").sort_values(
-        ["user_id", "session_id", "click_timestamp", "row"]
-    )
-    session = raw.groupby(["user_id", "session_id"])["click_timestamp"]
-    dwell = (session.shift(-1) - raw.click_timestamp) / 1000
-    raw["dwell"] = dwell.where(session.cumcount(ascending=False) >= 2)
-    by_item = raw.groupby("click_article_id")["click_timestamp"]
-    raw["age"] = (raw.click_timestamp - by_item.transform("min")) / 1000
-    raw["before"] = by_item.rank(method="min") - 1
-    raw["second"] = raw.click_timestamp // 1000
-    raw = raw.sort_values(["user_id", "second", "row"])
-    rows = log.events().rows
-    np.testing.assert_array_equal(rows["time"], raw.second)
-    np.testing.assert_allclose(rows["action/log_dwell"], np.log1p(raw.dwell), rtol=1e-5)
-    np.testing.assert_allclose(rows["dense/log_age"], np.log1p(raw.age), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(rows["dense/log_clicks"], np.log1p(raw.before), rtol=1e-5)
-    for task, least in (("dwell60", 60), ("long_dwell", 180)):
-        expected = (raw.dwell >= least).astype(int).where(raw.dwell.notna(), -1)
-        np.testing.assert_array_equal(rows[f"task/{task}"], expected)
-    names = " ".join(rows.dtype.names)
-    assert "session" not in names and "size" not in names
-
-
-def test_globo_small(tmp_path):
-    raw = globo_like()
-    prepare(data_config("globo"), write(tmp_path / "clicks.csv.gz", raw), tmp_path / "out")
-    check_globo(PreparedLog.open(tmp_path / "out"), raw)
-
-
-@pytest.mark.slow
-def test_globo(tmp_path):
-    path = real_file("globo_news/clicks_hour_000-384.csv.gz")
-    report = prepare(data_config("globo"), path, tmp_path / "out")
-    assert report["rows_read"] == 2_988_181
-    totals = {
-        task: [sum(split[key] for split in splits.values()) for key in ("labels", "positives")]
-        for task, splits in report["tasks"].items()
-    }
-    assert {labels for labels, _ in totals.values()} == {890_993}
-    assert 0.76 < totals["dwell60"][1] / totals["dwell60"][0] < 0.80
-    assert 0.45 < totals["long_dwell"][1] / totals["long_dwell"][0] < 0.55
-    check_globo(PreparedLog.open(tmp_path / "out"), pd.read_csv(path))
 
 
 def test_an_expression_group_as_text():

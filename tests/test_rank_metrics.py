@@ -36,36 +36,30 @@ def can_be_listed(target, seen):
 def by_lists(scores, target, seen):
     """Every metric from the ranked list itself, in which the target is the last of its ties."""
     sums = dict.fromkeys(RANK_METRICS, 0.0)
-    for score, t, own in zip(scores.astype(np.float64), target, seen, strict=True):
-        if t == 0 or t in own:
-            continue
+    listed = can_be_listed(target, seen)
+    rows = scores.astype(np.float64)[listed], target[listed], seen[listed]
+    for score, t, own in zip(*rows, strict=True):
         allowed = [j for j in range(1, len(score)) if j not in own]
-        listed = sorted(allowed, key=lambda j: (-score[j], j == t))
-        gains = [1.0 if j == t else 0.0 for j in listed]
+        ranking = sorted(allowed, key=lambda j: (-score[j], j == t))
+        gains = [1.0 if j == t else 0.0 for j in ranking]
         sums["nll"] += -np.log(np.exp(score[t]) / np.exp(score[1:]).sum())
         sums["mrr"] += next(1 / place for place, gain in enumerate(gains, 1) if gain)
         for k in CUTOFFS:
             sums[f"hr@{k}"] += sum(gains[:k])
             discounts = 1 / np.log2(np.arange(2, len(gains) + 2))
             sums[f"ndcg@{k}"] += float(np.sum((discounts * gains)[:k]))
-    ranked = int(np.sum(can_be_listed(target, seen)))
-    counts = {name: ranked if name == "nll" else len(target) for name in sums}
+    counts = {name: sum(listed) if name == "nll" else len(target) for name in sums}
     return {name: sums[name] / counts[name] if counts[name] else None for name in sums}
 
 
 @given(scored_events())
 def test_metrics_equal_those_of_the_ranked_lists(data):
-    target = data[1]
+    listed = can_be_listed(*data[1:])
     values = metrics_of_ranks(*map(np.asarray, ranked(*data)))
-    expected = by_lists(*data)
     assert tuple(values) == (*RANK_METRICS, "count", "unranked")
-    assert values["count"] == len(target) and values["unranked"] == np.sum(
-        ~can_be_listed(*data[1:])
-    )
-    for name in RANK_METRICS:
-        assert values[name] == (
-            None if expected[name] is None else pytest.approx(expected[name], rel=1e-5)
-        )
+    assert (values["count"], values["unranked"]) == (len(listed), np.sum(~listed))
+    for name, value in by_lists(*data).items():
+        assert values[name] == (None if value is None else pytest.approx(value, rel=1e-5))
 
 
 @given(scored_events())

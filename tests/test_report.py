@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,33 +11,46 @@ import pytest
 
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.baselines.popularity import MEANINGS, baseline_names
+from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics import bootstrap
-from siren_rope_jax.metrics.bootstrap import ProbabilityColumns, RankColumns
-from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS
-from siren_rope_jax.studies import calibration, charts, jobs, plots, report
+from siren_rope_jax.metrics.ranks import RANK_METRICS
+from siren_rope_jax.studies import charts, jobs, plots, report
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.studies.summary import gap_closed
-from tests.made_up import make_log, make_plan, train
+from siren_rope_jax.training.kinds import KINDS
+from siren_rope_jax.training.kinds.kind import titled
+from tests.made_up import change, make_log, make_plan, train
 from tests.refusals import refused
+
+BOTH = pytest.mark.parametrize("kind", ["ranking", "retrieval"])
+
+
+def trained(tmp_path, *arguments, **changes):
+    """A whole ablation and its runs."""
+    spec, runs = make_plan(tmp_path, *arguments, **changes)
+    assert jobs.execute(runs, spec.jobs, train) == []
+    return spec, runs
+
+
+def reported(spec, runs, out):
+    """A report: the plan, its runs, their directory, numbers and text."""
+    text = report.write_report(spec, out, runs).read_text()
+    numbers = json.loads((out / "report.json").read_text())["datasets"]["made_up"]
+    return SimpleNamespace(spec=spec, runs=runs, out=out, numbers=numbers, text=text)
 
 
 def written(tmp_path, *arguments, **changes):
-    """A whole ablation and its report: the plan, its runs, their directory, numbers and text."""
-    spec, runs = make_plan(tmp_path, *arguments, **changes)
-    assert jobs.execute(runs, spec.jobs, train) == []
-    text = report.write_report(spec, tmp_path / "out", runs).read_text()
-    numbers = json.loads((tmp_path / "out" / "report.json").read_text())["datasets"]["made_up"]
-    return SimpleNamespace(spec=spec, runs=runs, out=tmp_path / "out", numbers=numbers, text=text)
+    """The report of a whole ablation, whose slices need few events to be drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "FEW", 10)
+        return reported(*trained(tmp_path, *arguments, **changes), tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
-def rankers(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("rankers"))
-
-
-@pytest.fixture(scope="module")
-def retrievers(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("retrievers"), "retrieval", champion="siren_rope")
+def reports(tmp_path_factory):
+    """By kind."""
+    champion = {"champion": "siren_rope"}
+    return {k: written(tmp_path_factory.mktemp(k), k, **champion) for k in ("ranking", "retrieval")}
 
 
 def table(text, heading):
@@ -53,58 +67,77 @@ def pictures(of):
     return names
 
 
-def files(runs, variant):
-    return [r.workdir / "predictions.parquet" for r in runs if r.variant == variant]
+@BOTH
+def test_the_overview_holds_mean_and_deviation_over_seeds(reports, kind):
+    of, kind = reports[kind], KINDS[kind]
+    for part in kind.parts(of.runs[0].result()):
+        rows = table(of.text, titled(part, "overview") if part else "Overview")
+        shown = slice(bool(kind.column), bool(kind.column) + len(kind.shown))
+        assert rows["variant"][shown] == [kind.metrics[metric].label for metric in kind.shown]
+        for variant, own in of.numbers["variants"].items():
+            results = [r.result()[kind.measured] for r in of.runs if r.variant == variant]
+            values = {m: [kind.part(r, part)[m] for r in results] for m in kind.metrics}
+            cells = {m: f"{np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for m, v in values.items()}
+            assert rows[variant][shown] == [cells[metric] for metric in kind.shown]
+            for metric, numbers in own["parts"][part]["metrics"].items():
+                assert numbers["values"] == values[metric]
+                assert numbers["mean"] == pytest.approx(np.mean(values[metric]))
+                assert numbers["sd"] == pytest.approx(np.std(values[metric], ddof=1))
 
 
-def test_the_report_holds_mean_and_deviation_over_seeds(rankers):
-    own = rankers.numbers["variants"]["siren_rope"]["parts"]["like"]
-    ne = [r.result()["tasks"]["like"]["ne"] for r in rankers.runs if r.variant == "siren_rope"]
-    assert own["metrics"]["ne"]["mean"] == pytest.approx(np.mean(ne))
-    assert own["metrics"]["ne"]["sd"] == pytest.approx(np.std(ne, ddof=1))
-    told = f"{np.mean(ne):.4f} ± {np.std(ne, ddof=1):.4f}"
-    assert table(rankers.text, "like: overview")["siren_rope"][0] == told
-    assert table(rankers.text, "Overview")["siren_rope"][0] == told
+def test_tables_of_several_parts_and_of_retrievers_have_columns_of_their_own(reports):
+    rankers, retrievers = reports.values()
+    overview, like = table(rankers.text, "Overview"), table(rankers.text, "like: overview")
+    assert overview["siren_rope"][0] == like["siren_rope"][0]
     assert table(rankers.text, "Cost")["siren_rope"] == ["12,355", "61 s"]  # the shortest run's
+    rows = table(retrievers.text, "Overview")
+    times = {variant: rows[variant][0] for variant in retrievers.numbers["variants"]}
+    assert rows["variant"][0] == "query's time"
+    assert times == {"ordinal": "–", "siren_rope": "request", "siren_rope_event": "event"}
+    revisit = retrievers.runs[0].result()["baselines"]["revisit"]
+    shown = [f"{revisit[m]:.4f}" for m in ("hr@1", "hr@10", "ndcg@10", "mrr")]
+    assert rows["*revisit*"] == ["", "–", *shown]
+    labels = table(retrievers.text, "All metrics")["variant"][1:]
+    assert set(labels) == {metric.upper() for metric in RANK_METRICS}
 
 
-def test_the_report_holds_the_paired_difference_to_the_baseline(rankers):
-    columns = ProbabilityColumns("like", "like_score")
-    a, b = (
-        columns.resample(*read_predictions(files(rankers.runs, variant), columns))["ne"]
-        for variant in ("siren_rope", "ordinal")
-    )
-    want, sd = bootstrap.difference(a, b), bootstrap.seed_deviation(a, b)
-    like = {v: own["parts"]["like"] for v, own in rankers.numbers["variants"].items()}
-    got = like["siren_rope"]["difference"]["ne"]
-    assert (got["difference"], got["low"], got["high"]) == pytest.approx(want)
-    ne = {v: own["metrics"]["ne"]["values"] for v, own in like.items()}
-    pairs = zip(ne["siren_rope"], ne["ordinal"], strict=True)
-    assert got["sd"] == pytest.approx(np.std([x - y for x, y in pairs], ddof=1)) == sd
-    assert got["high"] < 0  # less noise is better, beyond doubt
-    assert like["ordinal"]["difference"] is None
-    shown = f"**{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]**"
-    rows = table(rankers.text, "Difference to ordinal")
-    assert rows["siren_rope"][0] == shown and rows["variant"][0] == "like: Δ NE"
+@BOTH
+@pytest.mark.parametrize(
+    ("key", "other"), [("difference", "ordinal"), ("to_champion", "siren_rope")]
+)
+def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(
+    reports, kind, key, other
+):
+    of, kind = reports[kind], KINDS[kind]
+    rows = table(of.text, f"Difference to {other}")
+    labels = [titled(p, f"Δ {m.upper()}") for p in of.numbers["counts"] for m in kind.compared]
+    assert rows["variant"][-len(labels) :] == labels
+
+    def resampled(variant, columns):
+        files = [r.workdir / "predictions.parquet" for r in of.runs if r.variant == variant]
+        return columns.resample(*read_predictions(files, columns))
+
+    for variant, own in of.numbers["variants"].items():
+        if variant == other:
+            assert {part[key] for part in own["parts"].values()} == {None} and variant not in rows
+            continue
+        cells = iter(rows[variant][-len(labels) :])
+        for part, numbers in own["parts"].items():
+            columns = kind.resampled(part)
+            a, b = (resampled(v, columns) for v in (variant, other))
+            for metric in kind.compared:
+                want = bootstrap.difference(a[metric], b[metric])
+                sd = np.std(a[metric].by_seed - b[metric].by_seed, ddof=1)
+                assert tuple(numbers[key][metric].values()) == pytest.approx((*want, sd))
+                shown = f"{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]"
+                certain = want.low > 0 or want.high < 0
+                assert next(cells) == (f"**{shown}**" if certain else shown)
+    better = of.numbers["variants"]["siren_rope"]["parts"]["like" if kind.by_task else ""]
+    assert better["difference"][kind.compared[0]]["high"] < 0  # less noise is better, beyond doubt
 
 
-def test_differences_to_a_champion_mirror_those_to_the_baseline(rankers, tmp_path):
-    spec = dataclasses.replace(rankers.spec, champion="siren_rope")
-    text = report.write_report(spec, rankers.out, rankers.runs).read_text()
-    numbers = json.loads((rankers.out / "report.json").read_text())["datasets"]["made_up"]
-    parts = {variant: own["parts"] for variant, own in numbers["variants"].items()}
-    forth = parts["siren_rope"]["long"]["difference"]["auc"]
-    back = parts["ordinal"]["long"]["to_champion"]["auc"]
-    for a, b in (("difference", "difference"), ("low", "high"), ("high", "low")):
-        assert back[a] == pytest.approx(-forth[b])
-    assert parts["siren_rope"]["like"]["to_champion"] is None
-    rows = table(text, "Difference to siren_rope")
-    assert rows["variant"][:3] == ["like: Δ NE", "like: Δ AUC", "long: Δ NE"]
-    assert list(rows) == ["variant", "---", "ordinal", "middle"]
-    assert "### Difference to siren_rope" not in rankers.text
-
-
-def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(rankers):
+def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(reports):
+    rankers = reports["ranking"]
     ne = {(r.variant, r.seed): r.result()["tasks"]["like"]["ne"] for r in rankers.runs}
     ideal = rankers.runs[0].result()["baselines"]["ideal"]["like"]["ne"]
     want = [(ne["ordinal", s] - ne["siren_rope", s]) / (ne["ordinal", s] - ideal) for s in (0, 1)]
@@ -115,63 +148,66 @@ def test_the_share_of_the_gap_closed_is_taken_seed_by_seed(rankers):
 
 
 def test_a_difference_is_over_the_seeds_both_have_and_says_how_many(tmp_path):
-    spec, runs = make_plan(tmp_path, seeds=(0, 1, 2))
-    jobs.execute(runs, 1, train)
+    spec, runs = trained(tmp_path, seeds=(0, 1, 2))
     left = {("ordinal", 1), ("ordinal", 2), ("middle", 0)}  # the only ones that are missing
     for run in runs:
         if (run.variant, run.seed) in left:
             (run.workdir / "result.json").unlink()
-    text = report.write_report(spec, tmp_path / "out", runs).read_text()
-    tables = json.loads((tmp_path / "out" / "report.json").read_text())["datasets"]["made_up"]
-    siren = tables["variants"]["siren_rope"]["parts"]["like"]
-    assert siren["difference"]["seeds"] == siren["gap_closed"]["seeds"] == [0]
-    ne = {
-        r.variant: r.result()["tasks"]["like"]["ne"] for r in runs if r.seed == 0 if r.is_finished()
-    }
-    assert siren["difference"]["ne"]["difference"] == pytest.approx(
-        ne["siren_rope"] - ne["ordinal"]
+    of = reported(spec, runs, tmp_path / "out")
+    siren, middle = (
+        of.numbers["variants"][variant]["parts"]["like"] for variant in ("siren_rope", "middle")
     )
-    middle = tables["variants"]["middle"]["parts"]["like"]
+    assert siren["difference"]["seeds"] == siren["gap_closed"]["seeds"] == [0]
+    a, b = (r.result()["tasks"]["like"]["ne"] for r in (runs[1], runs[0]))
+    assert siren["difference"]["ne"]["difference"] == pytest.approx(a - b)
     assert middle["difference"] is middle["gap_closed"] is None  # no seed in common
-    rows = table(text, "like: overview")
+    rows = table(of.text, "like: overview")
     assert {"ordinal (n = 1)", "siren_rope", "middle (n = 2)"} <= set(rows)
     assert "(n = 1)" in rows["siren_rope"][-1]  # the gap
-    rows = table(text, "Difference to ordinal")
+    rows = table(of.text, "Difference to ordinal")
     assert all("(n = 1)" in cell for cell in rows["siren_rope"])
     assert not any(rows["middle (n = 2)"])
 
 
-def test_a_seed_without_the_metric_has_no_share_of_the_gap():
-    assert gap_closed({0: None, 1: 0.7}, {0: 0.8, 1: 0.8}, 0.6, False)["seeds"] == [1]
-    assert gap_closed({0: None, 1: 0.7}, {0: 0.8, 1: None}, 0.6, False) is None
-    assert gap_closed({0: 0.7}, {0: 0.8}, None, False) is None
+@pytest.mark.parametrize(
+    ("own", "baseline", "ideal", "higher", "seeds", "mean"),
+    [
+        ({0: None, 1: 0.7}, {0: 0.8, 1: 0.8}, 0.6, False, [1], 0.5),
+        ({0: 0.7}, {0: 0.6}, 0.8, True, [0], 0.5),
+        ({0: None, 1: 0.7}, {0: 0.8, 1: None}, 0.6, False, None, None),
+        ({0: 0.7}, {0: 0.8}, None, False, None, None),
+        ({0: 0.7}, {0: 0.8}, 0.8, True, None, None),  # the baseline is as good as the ideal
+        ({0: 0.7}, {0: 0.8}, 0.8, False, None, None),
+    ],
+)
+def test_a_share_of_the_gap_needs_a_gap_and_all_three(own, baseline, ideal, higher, seeds, mean):
+    found = gap_closed(own, baseline, ideal, higher)
+    assert found is None if seeds is None else found["seeds"] == seeds
+    assert found is None or found["mean"] == pytest.approx(mean)
 
 
-def test_a_gap_is_closed_upwards_where_higher_is_better():
-    assert gap_closed({0: 0.7}, {0: 0.6}, 0.8, True)["mean"] == pytest.approx(0.5)
-    for higher_is_better in (True, False):  # the baseline is as good as the ideal observer
-        assert gap_closed({0: 0.7}, {0: 0.8}, 0.8, higher_is_better) is None
-
-
-def test_the_report_states_data_protocol_seeds_and_machine_and_shows_its_pictures(rankers):
-    text = rankers.text
+def test_the_report_states_data_protocol_seeds_and_machine(reports):
+    text = reports["ranking"].text
     assert "2023-11-20" in text and "Seeds 0, 1" in text and "cores" in text
     assert "one global time split" in text
     rows = table(text, "like: overview")
     assert {"*oracle*", "*ideal*", "*user_rate*", "*item_rate*"} < set(rows)
     assert "*ideal*" not in table(text, "long: overview")
-    kinds = ("models", "hour", "gap", "day", "learning", "gates")
-    assert pictures(rankers) == [f"made_up-{kind}.png" for kind in kinds]
 
 
-def test_pictures_show_lines_of_the_chosen_variants_only(rankers, tmp_path, monkeypatch):
-    seen = set()
+@pytest.mark.parametrize(("kind", "own"), [("ranking", "day"), ("retrieval", "popularity")])
+def test_the_report_shows_its_pictures(reports, kind, own):  # the histories are all alike
+    names = ("models", "hour", "gap", own, "learning", "gates")
+    assert pictures(reports[kind]) == [f"made_up-{name}.png" for name in names]
+
+
+def test_pictures_show_lines_of_the_chosen_variants_only(reports, tmp_path, monkeypatch):
+    rankers, seen = reports["ranking"], set()
 
     def band(axes, x, seeds, label, style):
         seen.add(label.removeprefix("mean score, "))
 
-    for module in (charts, calibration):
-        monkeypatch.setattr(module, "band", band)
+    monkeypatch.setattr(charts, "band", band)
     everyone = {variant.name for variant in rankers.spec.variants}
     for lines, shown in (((), everyone), (("siren_rope",), {"siren_rope"})):
         seen.clear()
@@ -189,81 +225,19 @@ def test_pictures_do_without_lines_of_variants_that_failed(tmp_path):
 
 def test_a_single_seed_has_no_deviation(tmp_path):
     text = written(tmp_path, seeds=(0,), variants=({"name": "ordinal"},)).text
-    assert " ± " not in text.split("###", 1)[1]
-
-
-def test_known_and_unknown_items_are_told_apart(tmp_path):
-    make_log(tmp_path / "log", users=60, min_count=24)
-    of = written(tmp_path, seeds=(0,))
-    result = of.runs[0].result()
-    total, groups = result["tasks"]["like"]["count"], result["slices"]["item"]
-    (heading,) = [x for x in of.text.split("\n### ") if x.startswith("like: by whether the item")]
-    rows = table(of.text, heading.splitlines()[0])
-    shares = [f"{100 * groups[g]['like']['count'] / total:.1f} %" for g in ("known", "unknown")]
-    assert rows["variant"] == [
-        f"NE, known ({shares[0]})", f"NE, unknown ({shares[1]})", "AUC, known", "AUC, unknown",
-    ]  # fmt: skip
-    values = [groups[g]["like"][m] for m in ("ne", "auc") for g in ("known", "unknown")]
-    assert rows["ordinal"] == [f"{value:.4f}" for value in values]
+    assert " ± " not in text.split("###", 1)[1] and "### Difference to siren_rope" not in text
 
 
 def test_runs_over_different_events_are_not_compared(tmp_path):
-    spec, runs = make_plan(tmp_path, seeds=(0,))
-    jobs.execute(runs, 1, train)
+    spec, runs = trained(tmp_path, seeds=(0,))
     other, path = (run.workdir / "predictions.parquet" for run in runs[:2])
     pd.read_parquet(path).iloc[:-1].to_parquet(path)
     with refused(other, path):
         report.write_report(spec, tmp_path / "out", runs)
 
 
-def test_the_overview_holds_mean_and_deviation_over_seeds_and_the_time_of_the_query(retrievers):
-    rows = table(retrievers.text, "Overview")
-    metrics = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
-    assert rows["variant"] == ["query's time", *(m.upper() for m in metrics)]
-    for variant, time in (
-        ("ordinal", "–"), ("siren_rope", "request"), ("siren_rope_event", "event"),
-    ):  # fmt: skip
-        results = [r.result()["ranking"] for r in retrievers.runs if r.variant == variant]
-        values = np.array([[r[m] for m in metrics] for r in results])
-        spread = zip(values.mean(0), values.std(0, ddof=1), strict=True)
-        cells = [f"{a:.4f} ± {b:.4f}" for a, b in spread]
-        assert rows[variant] == [time, *cells]
-        own = retrievers.numbers["variants"][variant]["parts"][""]["metrics"]
-        assert own["mrr"]["values"] == values[:, -1].tolist()
-    baselines = retrievers.runs[0].result()["baselines"]
-    assert rows["*revisit*"] == ["", "–", *(f"{baselines['revisit'][m]:.4f}" for m in metrics[1:])]
-    assert set(table(retrievers.text, "All metrics")["variant"][1:]) == {
-        m.upper() for m in RANK_METRICS
-    }
-
-
-@pytest.mark.parametrize(
-    ("key", "other"), [("difference", "ordinal"), ("to_champion", "siren_rope")]
-)
-def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(
-    retrievers, key, other
-):
-    rows, columns = table(retrievers.text, f"Difference to {other}"), RankColumns("rank", "nll")
-    for variant in ("ordinal", "siren_rope", "siren_rope_event"):
-        got = retrievers.numbers["variants"][variant]["parts"][""][key]
-        if variant == other:
-            assert got is None and variant not in rows
-            continue
-        a, b = (
-            columns.resample(*read_predictions(files(retrievers.runs, v), columns))
-            for v in (variant, other)
-        )
-        for metric, cell in zip(COMPARED, rows[variant][1:], strict=True):
-            want = bootstrap.difference(a[metric], b[metric])
-            sd = np.std(a[metric].by_seed - b[metric].by_seed, ddof=1)
-            assert tuple(got[metric].values()) == pytest.approx((*want, sd))
-            shown = f"{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]"
-            assert cell == (f"**{shown}**" if want.low > 0 or want.high < 0 else shown)
-    better = retrievers.numbers["variants"]["siren_rope"]["parts"][""]["difference"]
-    assert better["nll"]["high"] < 0 < better["ndcg@10"]["low"]
-
-
-def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(retrievers):
+def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(reports):
+    retrievers = reports["retrieval"]
     result = retrievers.runs[0].result()
     unranked = result["ranking"]["unranked"]
     note = (
@@ -285,13 +259,13 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(retri
     assert [name for name, part in parts.items() if note not in part] == list(of_others)
 
 
-def test_the_validation_told_is_that_of_the_parameters_that_were_tested(tmp_path):
-    spec, runs = make_plan(tmp_path, "retrieval")
-    jobs.execute(runs, 1, train)
+def test_validations_are_of_the_parameters_tested_and_a_run_held_up_changes_no_cost(tmp_path):
+    spec, runs = trained(tmp_path, "retrieval", seeds=(0, 1, 2))
     for run in runs:
-        path = run.workdir / "result.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 200 + 50 * run.seed}))
-    rows = table(report.write_report(spec, tmp_path / "out", runs).read_text(), "Validation")
+        change(run.workdir / "result.json", step=200 + 50 * run.seed)
+    change(runs[-1].workdir / "result.json", train_seconds=9_000.0)
+    text = reported(spec, runs, tmp_path / "out").text
+    rows = table(text, "Validation")
     assert rows["variant"] == ["query's time", "NLL", "HR@10", "NDCG@10", "MRR"]
     chosen = [
         line["nll"]
@@ -301,11 +275,12 @@ def test_the_validation_told_is_that_of_the_parameters_that_were_tested(tmp_path
         if line["kind"] == "validation" and line["step"] == 200 + 50 * run.seed
     ]
     assert rows["siren_rope"][1] == f"{np.mean(chosen):.4f} ± {np.std(chosen, ddof=1):.4f}"
+    rows = table(text, "Cost")
+    assert {rows[v][1] for v in ("ordinal", "siren_rope", "siren_rope_event")} == {"61 s"}
 
 
-def test_where_metrics_are_missing_the_report_says_so(tmp_path):
-    spec, runs = make_plan(tmp_path, "retrieval")
-    jobs.execute(runs, 1, train)
+def test_where_metrics_are_missing_the_report_says_so_and_a_run_is_drawn_without(tmp_path):
+    spec, runs = trained(tmp_path, "retrieval", seeds=(0,))
     path = runs[0].workdir / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])  # the last line is the validation at step 500, which was chosen
@@ -314,56 +289,65 @@ def test_where_metrics_are_missing_the_report_says_so(tmp_path):
     path.unlink()
     with refused(path, 500):
         report.write_report(spec, tmp_path / "out", runs)
-
-
-def test_a_run_without_metrics_is_drawn_without_its_training(tmp_path):
-    _, runs = make_plan(tmp_path, "retrieval")
-    jobs.execute(runs[:1], 1, train)
-    (runs[0].workdir / "metrics.jsonl").unlink()
     drawn = {path.stem for path in plots.draw_run(runs[0].workdir)}
     assert "models" in drawn and not drawn & {"learning", "gates"}
 
 
-def test_one_run_that_was_held_up_does_not_change_the_training_time_told(tmp_path):
-    spec, runs = make_plan(tmp_path, "retrieval", seeds=(0, 1, 2))
-    jobs.execute(runs, 1, train)
-    path = runs[-1].workdir / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_seconds": 9_000.0}))
-    rows = table(report.write_report(spec, tmp_path / "out", runs).read_text(), "Cost")
-    assert {rows[v][1] for v in ("ordinal", "siren_rope", "siren_rope_event")} == {"61 s"}
+@BOTH
+def test_slices_are_means_over_seeds_and_their_shares_stand_in_the_head(reports, kind):
+    of, kind = reports[kind], KINDS[kind]
+    results = [r.result() for r in of.runs if r.variant == "siren_rope"]
+    told = []
+    for part, (name, metrics) in product(kind.parts(results[0]), kind.slices.items()):
+        groups = {
+            group: [kind.part(r["slices"][name][group], part) for r in results]
+            for group in SLICES[name].groups
+            if group in results[0]["slices"][name]
+        }
+        what = SLICES[name].title(True)
+        heading = titled(part, f"by {what}") if part else f"By {what}"
+        if len(groups) < 2 or not metrics:
+            assert f"### {heading}\n" not in of.text
+            continue
+        told.append(name)
+        rows, total = table(of.text, heading), kind.part(results[0][kind.measured], part)["count"]
+        first, *others = (kind.metrics[metric].label for metric in metrics)
+        shares = {group: 100 * own[0]["count"] / total for group, own in groups.items()}
+        labels = [f"{first}, {group} ({share:.1f} %)" for group, share in shares.items()]
+        labels += [f"{metric}, {group}" for metric, group in product(others, groups)]
+        means = [np.mean([v[m] for v in groups[g]]) for m, g in product(metrics, groups)]
+        assert rows["variant"][-len(labels) :] == labels
+        assert rows["siren_rope"][-len(labels) :] == [f"{mean:.4f}" for mean in means]
+    assert told == (["item"] * 2 if kind.by_task else ["hour", "gap", "popularity", "revisit"])
 
 
-@pytest.mark.parametrize("filter_seen", [False, True])
-def test_the_baselines_stand_below_the_models_and_are_explained(tmp_path, filter_seen):
-    overrides = {"filter_seen": filter_seen}
-    text = written(tmp_path, "retrieval", seeds=(0,), data={"overrides": overrides}).text
-    (told,) = [line for line in text.splitlines() if line.startswith("Baselines: ")]
-    names = [row.strip("*") for row in table(text, "Overview") if row.startswith("*")]
-    assert names == list(baseline_names(filter_seen))
-    assert [name for name in MEANINGS if f"*{name}*: {MEANINGS[name]}" in told] == names
+@pytest.fixture(scope="module")
+def leave_one_out(tmp_path_factory):
+    """The text about retrievers with such a split, which rank only what is new to the user."""
+    path = tmp_path_factory.mktemp("leave_one_out")
+    log = make_log(path / "log", users=60, items=300, min_count=1)
+    change(log.path / "meta.json", protocol="leave_one_out")
+    data = {"overrides": {"filter_seen": True}}
+    return written(path, "retrieval", seeds=(0,), data=data).text
 
 
-def test_slices_are_means_over_seeds_and_their_shares_stand_in_the_head(retrievers):
-    results = [r.result()["slices"] for r in retrievers.runs if r.variant == "siren_rope"]
-    want = np.mean([r["revisit"]["again"]["ndcg@10"] for r in results])
-    rows = table(retrievers.text, "By whether the user had the item before")
-    assert f"{want:.4f}" in rows["siren_rope"]
-    counts = {g: v["count"] for g, v in results[0]["popularity"].items() if g != "0"}
-    total = retrievers.runs[0].result()["events"]
-    gaps = {g: v for g, v in results[0]["gap"].items() if v["count"]}
-    rows = table(retrievers.text, "By time since the user's last event")
-    assert rows["variant"][1:] == [
-        f"NDCG@10, {g} ({100 * v['count'] / total:.1f} %)" for g, v in gaps.items()
-    ]
-    want = [np.mean([r["gap"][g]["ndcg@10"] for r in results]) for g in gaps]
-    assert rows["siren_rope"][1:] == [f"{value:.4f}" for value in want] and len(gaps) > 3
-    rows = table(retrievers.text, "By number of training events of the item")
-    assert rows["variant"][1 : 1 + len(counts)] == [
-        f"NDCG@10, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()
-    ]
+def test_the_protocol_of_the_log_is_that_of_the_tables(leave_one_out):
+    text = leave_one_out
+    assert "Protocol: leave-one-out. " in text and "global time split" not in text
+    assert "*Leave-one-out; full ranking" in text and "items a user had before are left out" in text
+    assert "validation from" not in text
 
 
-def test_the_report_says_which_events_are_targets(retrievers, tmp_path):
+def test_the_baselines_stand_below_the_models_and_are_explained(reports, leave_one_out):
+    for text, filter_seen in ((reports["retrieval"].text, False), (leave_one_out, True)):
+        (told,) = [line for line in text.splitlines() if line.startswith("Baselines: ")]
+        names = [row.strip("*") for row in table(text, "Overview") if row.startswith("*")]
+        assert names == list(baseline_names(filter_seen))
+        assert [name for name in MEANINGS if f"*{name}*: {MEANINGS[name]}" in told] == names
+
+
+def test_the_report_says_which_events_are_targets(reports, tmp_path):
+    retrievers = reports["retrieval"]
     count = retrievers.runs[0].result()["events"]
     size = PreparedLog.open(retrievers.runs[0].log.path).index[:, 3].sum()
     told = f"Targets: {count:,} of the split's {size:,} events. "
@@ -372,19 +356,3 @@ def test_the_report_says_which_events_are_targets(retrievers, tmp_path):
     overrides = {"data.target_task": "like"}
     text = written(tmp_path, "retrieval", seeds=(0,), data={"overrides": overrides}).text
     assert f"{told}, and neither is an event that is not positive for like " in text
-
-
-def test_the_report_of_retrievers_shows_its_pictures(retrievers):
-    kinds = ("models", "hour", "gap", "popularity", "learning", "gates")  # histories are all alike
-    assert pictures(retrievers) == [f"made_up-{kind}.png" for kind in kinds]
-
-
-def test_the_protocol_of_the_log_is_that_of_the_tables(tmp_path):
-    log = make_log(tmp_path / "log", users=60, items=300, min_count=1)
-    meta = json.loads((log.path / "meta.json").read_text()) | {"protocol": "leave_one_out"}
-    (log.path / "meta.json").write_text(json.dumps(meta))
-    overrides = {"filter_seen": True}
-    text = written(tmp_path, "retrieval", seeds=(0,), data={"overrides": overrides}).text
-    assert "Protocol: leave-one-out. " in text and "global time split" not in text
-    assert "*Leave-one-out; full ranking" in text and "items a user had before are left out" in text
-    assert "validation from" not in text

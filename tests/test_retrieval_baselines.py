@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.base.times import DAY, HOUR, NO_TIME
 from siren_rope_jax.data.log import Events
-from siren_rope_jax.evaluation.baselines import past, recent
-from siren_rope_jax.evaluation.baselines import popularity as retrieval_baselines
+from siren_rope_jax.evaluation.baselines import past, popularity
 from siren_rope_jax.evaluation.baselines.popularity import (
     baseline_names,
     simple_rankings,
@@ -54,7 +53,7 @@ def is_near(a, b):
 def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
     users, items, times, clock, counts = log
     events = np.arange(len(users))
-    got = simple_rankings(users, items, times, clock, counts, events, filter_seen)
+    got = simple_rankings(*log, events, filter_seen)
     assert tuple(got) == baseline_names(filter_seen)
     for e in events:
         past_events = [b for b in range(e) if users[b] == users[e]]
@@ -62,16 +61,16 @@ def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
         near = [items[b] for b in past_events if is_near(clock[b], clock[e])]
         every = set(range(1, len(counts) + 1))
         allowed = every - set(before) if filter_seen else every
-        popularity = [0, *counts]
+        frequency = [0, *counts]
         lately = [
             items[b]
             for b in events
             if NO_TIME not in (times[b], times[e]) and times[e] - DAY <= times[b] < times[e]
         ]
-        visits = [(before.count(i), c) for i, c in enumerate(popularity)]
+        visits = [(before.count(i), c) for i, c in enumerate(frequency)]
         scores = {
-            "popular": popularity,
-            "recent": [(lately.count(i), c) for i, c in enumerate(popularity)],
+            "popular": frequency,
+            "recent": [(lately.count(i), c) for i, c in enumerate(frequency)],
             "revisit": visits,
             "revisit_hour": [(near.count(i), *v) for i, v in enumerate(visits)],
         }
@@ -81,22 +80,19 @@ def test_ranks_equal_those_of_every_list_ranked_literally(log, filter_seen):
 
 @given(logs(), st.booleans())
 def test_neither_the_chosen_events_nor_the_size_of_the_parts_matter(log, filter_seen):
-    users, items, times, clock, counts = log
-    events = np.arange(len(users))
-    everything = simple_rankings(users, items, times, clock, counts, events, filter_seen)
-    chosen = np.arange(0, len(users), 3)
+    everything = simple_rankings(*log, np.arange(len(log[0])), filter_seen)
+    chosen = np.arange(0, len(log[0]), 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval_baselines, "_PAIRS", 2)
-        patch.setattr(recent, "_STRETCH", 2)
-        part = simple_rankings(users, items, times, clock, counts, chosen, filter_seen)
+        patch.setattr(popularity, "_PAIRS", 2)
+        patch.setattr(popularity, "_STRETCH", 2)
+        part = simple_rankings(*log, chosen, filter_seen)
     for name, ranks in everything.items():
         np.testing.assert_array_equal(part[name].rank, ranks.rank[chosen])
 
 
 def test_the_nll_of_popularity_is_that_of_the_training_frequencies():
-    users, items, clock = np.zeros(4, int), np.array([1, 2, 3, 9]), np.zeros(4, int)
-    times = np.arange(4)
-    got = simple_rankings(users, items, times, clock, np.array([6, 3, 1]), np.arange(4), False)
+    items, times, zeros = np.array([1, 2, 3, 9]), np.arange(4), np.zeros(4, int)
+    got = simple_rankings(zeros, items, times, zeros, np.array([6, 3, 1]), np.arange(4), False)
     np.testing.assert_allclose(got["popular"].nll[:3], -np.log([0.6, 0.3, 0.1]))
     assert np.isnan(got["popular"].nll[3])
     assert all(np.isnan(got[name].nll).all() for name in got if name != "popular")

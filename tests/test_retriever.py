@@ -17,7 +17,7 @@ from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
 from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.rotation.biases import BUCKETS, Distances, LogitBias, time_bucket
+from siren_rope_jax.rotation.biases import BUCKETS, Events, LogitBias, time_bucket
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.rotation.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import START, random_next_items, small_retriever
@@ -204,10 +204,10 @@ def test_biases_depend_on_differences_alone() -> None:
 
     def of(shift: int, params: Any = None) -> Any:
         time = Time.from_seconds(seconds + shift)
-        distances = Distances(position + (shift > 0), time, time)
         if params is None:
             return bias.init(jax.random.key(0))
-        return bias.apply(params)(distances, distances)
+        events = Events(np.ones_like(position), np.arange(5), position + (shift > 0), time)
+        return bias.apply(params)(events, events)
 
     params = of(0)
     np.testing.assert_allclose(of(0, params), of(123_457, params), atol=1e-6)

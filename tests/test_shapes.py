@@ -31,7 +31,7 @@ for name, changes in (
     ("fuxi_bias", {}),
 ):
     model, params = small_model(name, **changes)
-    batch = jax.device_put(random_batch())
+    batch = jax.tree.map(jax.device_put, random_batch())
     logits = model.apply({"params": params}, batch)
     ranking_loss(logits, batch.labels, batch.label_mask)
 """
@@ -45,7 +45,7 @@ for name, changes in (
     ("time_in_embedding", {"learned_positions": True}),
 ):
     model, params = small_retriever(name, **changes)
-    batch = jax.device_put(random_next_items())
+    batch = jax.tree.map(jax.device_put, random_next_items())
     query, items, _ = model.apply({"params": params}, batch)
     query, target = query.reshape(-1, query.shape[-1]), batch.target.reshape(-1)
     for loss in losses:

@@ -11,13 +11,8 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.times import DAY, HOUR, WEEK, hour_of_day
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import ideal
-from siren_rope_jax.prepare.synthetic import (
-    SyntheticConfig,
-    floors,
-    generate,
-    simulate,
-    time_basis,
-)
+from siren_rope_jax.prepare.synthetic import SyntheticConfig, floors, generate, simulate, time_basis
+from tests.raw_logs import decoded
 from tests.refusals import refused
 from tests.scripts import printed
 
@@ -26,7 +21,8 @@ OBSERVERS = ("oracle", "ideal", "order_only", "time_blind")
 
 
 def cross_entropy(p, labels):
-    return -np.log(np.where(labels, p, 1 - p)).mean()
+    """That of probabilities with labels, or with the true probabilities of these."""
+    return -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean()
 
 
 def sigmoid(x):
@@ -35,9 +31,13 @@ def sigmoid(x):
 
 def excess(exact, p):
     """What predicting `p` costs where `exact` is right, relative to the entropy."""
-    entropy = -(exact * np.log(exact) + (1 - exact) * np.log(1 - exact)).mean()
-    cross = -(exact * np.log(p) + (1 - exact) * np.log(1 - p)).mean()
-    return cross / entropy - 1
+    return cross_entropy(p, exact) / cross_entropy(exact, exact) - 1
+
+
+def alone(covariance, offset, scale, labels):
+    """Predictions for a single sequence."""
+    length = np.array([len(labels)])
+    return ideal.filter_sequences(covariance[None], offset[None], scale, labels[None], length)[0]
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,8 @@ def test_predictions_agree_with_importance_sampling_in_several_dimensions(sequen
             p = sigmoid(offset[s, i] + (w @ features[s, i])[:, None] * scale)
             exact.append(weight @ p / weight.sum())
             weight *= np.where(labels[s, i], p, 1 - p).prod(axis=1)
-        covariance = features[s] @ features[s].T
-        filtered = ideal.filter_sequences(
-            covariance[None], offset[s : s + 1], scale, labels[s : s + 1], np.array([8])
-        )
-        assert excess(np.array(exact), filtered[0]) < 0.001
+        filtered = alone(features[s] @ features[s].T, offset[s], scale, labels[s])
+        assert excess(np.array(exact), filtered) < 0.001
 
 
 def test_the_noise_of_the_time_blind_observer_is_integrated_per_event(sequences):
@@ -120,20 +117,16 @@ def test_groups_of_any_length_are_predicted_as_if_alone(sequences):
     found = ideal.predict(group[mixed], offset[rows], scale, labels[rows], {"x": kernel})["x"]
     for s, n in enumerate(lengths):
         covariance = features[s, :n] @ features[s, :n].T
-        alone = ideal.filter_sequences(
-            covariance[None], offset[None, s, :n], scale, labels[None, s, :n], np.array([n])
-        )
-        np.testing.assert_allclose(found[rows[0] == s], alone[0], rtol=1e-12)
+        expected = alone(covariance, offset[s, :n], scale, labels[s, :n])
+        np.testing.assert_allclose(found[rows[0] == s], expected, rtol=1e-12)
 
 
 def test_the_oracle_beats_the_ideal_observer_and_that_the_blind_ones(small):
     feed, found = small
     second_half = slice(SMALL.events_per_user // 2, None)
     for task in range(len(SMALL.tasks)):
-        losses = [
-            cross_entropy(found[name][:, second_half, task], feed.labels[:, second_half, task])
-            for name in OBSERVERS
-        ]
+        at = np.s_[:, second_half, task]
+        losses = [cross_entropy(found[name][at], feed.labels[at]) for name in OBSERVERS]
         assert losses == sorted(losses)
         assert losses[0] < losses[-1] - 0.05
 
@@ -153,12 +146,9 @@ def test_the_ideal_observer_is_calibrated(small):
 def test_without_any_role_of_time_all_observers_agree():
     config = dataclasses.replace(SMALL, daily=0.0, weekly=0.0, drift=0.0)
     found = floors(config, simulate(config))
-    np.testing.assert_allclose(found["ideal"], found["time_blind"], atol=1e-9)
-    np.testing.assert_allclose(found["ideal"], found["order_only"], atol=1e-9)
-
-
-def test_without_any_strength_everybody_knows_the_base_rates():
-    config = dataclasses.replace(SMALL, constant=0.0, daily=0.0, weekly=0.0, drift=0.0, quality=0.0)
+    for name in ("time_blind", "order_only"):
+        np.testing.assert_allclose(found["ideal"], found[name], atol=1e-9)
+    config = dataclasses.replace(config, constant=0.0, quality=0.0)  # only base rates are left
     for p in floors(config, simulate(config)).values():
         np.testing.assert_allclose(p, np.broadcast_to(config.base_rates, p.shape), atol=1e-9)
 
@@ -180,10 +170,8 @@ def test_predictions_depend_on_earlier_events_of_the_same_user_and_topic_only(sm
 def test_the_order_of_the_users_does_not_matter(small):
     feed, found = small
     order = np.random.default_rng(0).permutation(SMALL.num_users)
-    moved = dataclasses.replace(
-        feed,
-        **{k: getattr(feed, k)[order] for k in ("time", "item", "labels", "probabilities")},
-    )
+    of_users = ("time", "item", "labels", "probabilities")
+    moved = dataclasses.replace(feed, **{key: getattr(feed, key)[order] for key in of_users})
     for name, p in floors(SMALL, moved).items():
         np.testing.assert_allclose(p, found[name][order], rtol=1e-9)
 
@@ -248,9 +236,9 @@ def test_a_generated_log_holds_the_feed_and_its_floors(tmp_path, small):
     np.testing.assert_array_equal(rows["time"], feed.time.reshape(-1))
     for t, task in enumerate(SMALL.tasks):
         np.testing.assert_array_equal(rows[f"task/{task}"], feed.labels[..., t].reshape(-1))
-    for name, values in (("item", feed.item), ("topic", feed.topic[feed.item])):
-        raw = log.vocabulary(name)["value"].to_numpy()[rows[f"categorical/{name}"] - 1]
-        np.testing.assert_array_equal(raw, values.reshape(-1))
+    raw = decoded(log)
+    np.testing.assert_array_equal(raw["categorical/item"], feed.item.reshape(-1))
+    np.testing.assert_array_equal(raw["categorical/topic"], feed.topic[feed.item].reshape(-1))
     train_end = SMALL.start_time + 70 * DAY
     split = (rows["time"] >= train_end) + 1 * (rows["time"] >= train_end + WEEK)
     np.testing.assert_array_equal(rows["split"], split)
@@ -280,22 +268,12 @@ def test_the_config_file_describes_the_default_feed():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("num_users", 0),
-        ("num_items", 3),
-        ("days", 14),
-        ("test_days", 0),
-        ("session_events", 0.5),
-        ("event_gap", 0.0),
-        ("rhythm", 1.5),
-        ("daily", -1.0),
-        ("tasks", ("like", "like", "love")),
-        ("base_rates", (0.5, 0.5)),
-        ("base_rates", (0.5, 0.5, 1.0)),
-        ("scales", (1.0,)),
-        ("start", "1 May"),
-        ("start", "2099-12-01"),
+        ("num_users", 0), ("num_items", 3), ("days", 14), ("test_days", 0), ("session_events", 0.5),
+        ("event_gap", 0.0), ("rhythm", 1.5), ("daily", -1.0), ("tasks", ("like", "like", "love")),
+        ("base_rates", (0.5, 0.5)), ("base_rates", (0.5, 0.5, 1.0)), ("scales", (1.0,)),
+        ("start", "1 May"), ("start", "2099-12-01"),
     ],
-)
+)  # fmt: skip
 def test_impossible_feeds_are_refused_by_the_key(key, value):
     with refused(key):
         dataclasses.replace(SMALL, **{key: value})
@@ -303,13 +281,11 @@ def test_impossible_feeds_are_refused_by_the_key(key, value):
         from_config_dict(SyntheticConfig, {key: value})
 
 
-@pytest.mark.parametrize(
-    ("users", "events", "lacking"), [(1, 2, "validation"), (10, 10, "contribution")]
-)
-def test_nothing_is_written_when_a_split_lacks_events_or_a_class(tmp_path, users, events, lacking):
-    config = dataclasses.replace(SMALL, num_users=users, events_per_user=events)
-    with refused("config.num_users", lacking):
-        generate(config, tmp_path / "feed")
+def test_nothing_is_written_when_a_split_lacks_events_or_a_class(tmp_path):
+    for users, events, lacking in ((1, 2, "validation"), (10, 10, "contribution")):
+        config = dataclasses.replace(SMALL, num_users=users, events_per_user=events)
+        with refused("config.num_users", lacking):
+            generate(config, tmp_path / "feed")
     assert not any(tmp_path.iterdir())
 
 

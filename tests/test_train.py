@@ -99,7 +99,7 @@ Make = Callable[..., ExperimentConfig]
 
 
 def final_params(config: ExperimentConfig, workdir: Path) -> Any:
-    wanted = setup(config, PreparedLog.open(config.data.path), make_mesh()).params
+    wanted = setup(config, PreparedLog.open(config.data.path), make_mesh()).param_specs
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.best(wanted)
 
@@ -471,7 +471,7 @@ def test_a_step_compiles_without_any_data(feed: Path, make: Make) -> None:
     without = setup(config, with_log.data, make_mesh(), with_log.steps)
     batch = next(iter(with_log.batches.train(0)))
     placed = place_batch(batch, with_log.mesh)
-    for spec, array in zip(*map(jax.tree.leaves, (without.batch, placed)), strict=True):
+    for spec, array in zip(*map(jax.tree.leaves, (without.batch_specs, placed)), strict=True):
         assert (spec.shape, spec.dtype, spec.sharding) == (array.shape, array.dtype, array.sharding)
     compiled = without.lower().compile()
     state = compiled(with_log.init(1), placed, with_log.key(1), with_log.statistics)[0]
@@ -513,7 +513,7 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
     assert load_config(run).data.path == str(moved)
 
 
-def test_accumulated_gradients_equal_one_large_batch(feed: Path) -> None:
+def test_an_update_takes_the_mean_of_accumulated_gradients() -> None:
     gradients = [{"w": jnp.ones((2, 2)) * g} for g in (0.1, 0.3)]
     params = {"w": jnp.ones((2, 2))}
 
@@ -559,7 +559,7 @@ def test_every_update_learns_the_first_one_too(updates: int, warmup: float) -> N
 
 @EXPERIMENTS
 def test_weight_decay_leaves_angles_gates_biases_and_norms_alone(feed: Path, make: Make) -> None:
-    params = setup(make(feed), PreparedLog.open(feed), make_mesh()).params
+    params = setup(make(feed), PreparedLog.open(feed), make_mesh()).param_specs
     decay = decays(OptimizerConfig(), params)
     assert not any(jax.tree.leaves(decay["encoding"]))
     for path, shrinks in jax.tree_util.tree_leaves_with_path(decay):

@@ -15,9 +15,7 @@ SPLITS = st.sampled_from(["train", "validation", "test"])
 
 
 @given(INDEX, SPLITS, st.integers(1, 12), st.integers(1, 12))
-def test_every_event_is_a_target_once_with_its_context(
-    index: np.ndarray, split: str, length: int, stride: int
-) -> None:
+def test_every_event_is_a_target_once_with_its_context(index, split, length, stride):
     stride = min(stride, length)
     windows = plan_windows(index, split, length, stride)
     column = ["train", "validation", "test"].index(split) + 1
@@ -27,9 +25,7 @@ def test_every_event_is_a_target_once_with_its_context(
         for event in range(row[1:column].sum(), row[1 : column + 1].sum())
     ]
     targets = []
-    for user, start, target, stop in zip(
-        windows.user, windows.start, windows.target, windows.stop, strict=True
-    ):
+    for user, start, target, stop in windows.tolist():
         assert 0 <= start <= target < stop <= start + length
         targets += [(user, event) for event in range(target, stop)]
         for event in range(target, stop):
@@ -38,28 +34,27 @@ def test_every_event_is_a_target_once_with_its_context(
 
 
 @given(INDEX, st.integers(1, 12), st.booleans())
-def test_rows_hold_every_window_once_and_never_overflow(
-    index: np.ndarray, length: int, pack: bool
-) -> None:
+def test_rows_hold_every_window_once_and_never_overflow(index, length, pack):
     windows = plan_windows(index, "train", length, length)
     rows = pack_rows(windows, length, pack)
-    np.testing.assert_array_equal(np.sort(rows.members), np.arange(len(windows)))
-    for first, last in zip(rows.offsets[:-1], rows.offsets[1:], strict=True):
-        assert 0 < windows.lengths[rows.members[first:last]].sum() <= length
+    np.testing.assert_array_equal(np.sort(rows.windows), np.sort(windows))
+    for row in map(rows.windows_of, range(len(rows))):
+        assert 0 < (row["stop"] - row["start"]).sum() <= length
+    assert not len(rows.windows_of(len(rows) + 1))
 
 
-def test_packing_is_dense() -> None:
+def test_packing_is_dense():
     rng = np.random.default_rng(0)
     counts = rng.geometric(0.15, 5_000)
     index = np.stack([counts, counts, 0 * counts, 0 * counts], axis=1)
     windows = plan_windows(index, "train", 64, 64)
     rows = pack_rows(windows, 64)
-    assert windows.lengths.sum() / (len(rows) * 64) > 0.98
+    assert (windows["stop"] - windows["start"]).sum() / (len(rows) * 64) > 0.98
 
 
 @pytest.mark.parametrize(
     ("length", "stride", "about"), [(8, 9, "stride"), (8, 0, "stride"), (0, 1, "length")]
 )
-def test_impossible_lengths_and_strides_are_refused(length, stride, about) -> None:
+def test_impossible_lengths_and_strides_are_refused(length, stride, about):
     with refused(about):
         plan_windows(np.ones((1, 4), int), "train", length, stride)

@@ -15,7 +15,7 @@ the file. They are the times of reviews, not of purchases.
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.prepare.config import config_dict
+from siren_rope_jax.prepare.config import SEQUENCES, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -26,14 +26,7 @@ def get_config() -> ConfigDict:
         item="item",
         time="time",
         time_unit="s",
-        formats={
-            "rank": {
-                "pattern": "*_item_*.txt",
-                "kind": "sequences",
-                "columns": ("user", "item", "time"),
-                "companion": ("_item_", "_time_"),
-            }
-        },
+        formats=SEQUENCES,
         min_count=1,
         source="Amazon reviews 2014, J. McAuley et al., doi:10.1145/2766462.2767755",
         license="not stated by the publisher, who asks for citation",

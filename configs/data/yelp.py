@@ -13,7 +13,7 @@ Times are UTC. Users live in several North American time zones; it is not known 
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.prepare.config import config_dict
+from siren_rope_jax.prepare.config import SEQUENCES, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -24,14 +24,7 @@ def get_config() -> ConfigDict:
         item="item",
         time="time",
         time_unit="s",
-        formats={
-            "rank": {
-                "pattern": "*_item_*.txt",
-                "kind": "sequences",
-                "columns": ("user", "item", "time"),
-                "companion": ("_item_", "_time_"),
-            }
-        },
+        formats=SEQUENCES,
         min_count=1,
         source="Yelp Open Dataset, as prepared for TiCoSeRec, Y. Dang et al., arXiv:2212.08262",
         license="Yelp's dataset terms: academic use, no redistribution",

@@ -24,7 +24,7 @@ class Piece(NamedTuple):
       at: the first place in the row.
       history: all events of its user, oldest first.
       first: the global index of the user's first event.
-      start, target, stop: the window, as in `Windows`.
+      start, target, stop: the window, as in `WINDOW`.
     """
 
     row: int
@@ -66,82 +66,43 @@ def data_spec(log: PreparedLog, length: int) -> DataSpec:
 
 
 def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int]) -> RankingBatch:
-    """The `RankingBatch` of these pieces: every event asks for its own labels.
+    """The `RankingBatch`, of shape [B, L], of these pieces: every event asks for its own labels.
 
     Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
     per action feature (standardised value, 0 if absent; whether present).
-
-    Args:
-      schema: of the log.
-      pieces: of the rows.
-      shape: [B, L].
     """
-    events = np.zeros(shape, schema.event_dtype)
-    segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    event = np.full(shape, -1, np.int64)
-    for p in pieces:
-        place = p.row, slice(p.at, p.at + p.stop - p.start)
-        events[place] = p.history[p.start : p.stop]
-        segment[place] = p.segment
-        position[place] = np.arange(p.stop - p.start)
-        targets = slice(place[1].stop - (p.stop - p.target), place[1].stop)
-        event[p.row, targets] = p.first + np.arange(p.target, p.stop)
-    padding = (segment == 0)[..., None]
+    events, _, _, common = _fill(schema, pieces, shape, ahead=0)
+    segment = common["segment"]
     labels = _stacked([events[f"task/{task}"] for task in schema.tasks], segment)
     extra = _standardised(events, "action", schema.actions, segment)
     absent = np.isnan(extra)
     columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
-    actions = np.concatenate(columns, axis=-1).astype(np.float32)
+    actions = np.where((segment == 0)[..., None], 0.0, np.concatenate(columns, axis=-1))
     return RankingBatch(
-        categorical=_categorical(schema, events),
-        dense=_standardised(events, "dense", schema.dense, segment),
+        **common,
         context=_standardised(events, "context", schema.context, segment),
-        actions=np.where(padding, 0.0, actions).astype(np.float32),
+        actions=actions.astype(np.float32),
         labels=(labels == 1).astype(np.float32),
-        label_mask=(labels >= 0) & (event >= 0)[..., None],
-        time=_time(events, segment),
-        position=position,
-        segment=segment,
-        event=event.astype(np.int32),
+        label_mask=(labels >= 0) & (common["event"] >= 0)[..., None],
     )
 
 
 def next_item_batch(
     schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int], target_task: str = ""
 ) -> NextItemBatch:
-    """The `NextItemBatch` of these pieces: every event but a window's last asks for the next.
+    """The `NextItemBatch`, of shape [B, L]: every event but a window's last asks for the next.
 
-    Args:
-      schema: of the log.
-      pieces: of the rows.
-      shape: [B, L].
-      target_task: a task whose positives alone are asked for; empty: all events are.
+    With a `target_task`, only the positives of that task are asked for.
     """
-    dtype = schema.event_dtype
-    events, following = np.zeros(shape, dtype), np.zeros(shape, dtype)
-    segment, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    history, event = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
-    for p in pieces:
-        place = p.row, slice(p.at, p.at + p.stop - p.start - 1)
-        events[place] = p.history[p.start : p.stop - 1]
-        following[place] = p.history[p.start + 1 : p.stop]
-        segment[place], history[place] = p.segment, p.first
-        position[place] = np.arange(p.stop - p.start - 1)
-        nth = np.arange(p.start + 1, p.stop)
-        event[place] = np.where(nth >= p.target, p.first + nth, -1)
+    _, asked, history, common = _fill(schema, pieces, shape, ahead=1)
     if target_task:
-        event[following[f"task/{target_task}"] != 1] = -1
+        common["event"][asked[f"task/{target_task}"] != 1] = -1
     item = schema.categorical[0]
     return NextItemBatch(
-        categorical=_categorical(schema, events),
-        dense=_standardised(events, "dense", schema.dense, segment),
-        time=_time(events, segment),
-        request_time=_time(following, segment),
-        target=item.known_ids(following[f"categorical/{item.name}"]),
-        position=position,
-        segment=segment,
+        **common,
+        request_time=_time(asked, common["segment"]),
+        target=item.known_ids(asked[f"categorical/{item.name}"]),
         history=history,
-        event=event.astype(np.int32),
     )
 
 
@@ -149,8 +110,35 @@ RANKING_LAYOUT = Layout(ranking_batch, places_saved=0)
 
 
 def next_item_layout(target_task: str = "") -> Layout:
-    """That of `next_item_batch`, with the positives of one task as targets, or all events."""
+    """That of `next_item_batch`."""
     return Layout(partial(next_item_batch, target_task=target_task), places_saved=1)
+
+
+def _fill(
+    schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int], ahead: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    """Events of the slots, events asked about, `history`, and the fields of every `EventBatch`."""
+    events, asked = np.zeros(shape, schema.event_dtype), np.zeros(shape, schema.event_dtype)
+    segment, position, history = (np.zeros(shape, np.int32) for _ in range(3))
+    event = np.full(shape, -1, np.int32)
+    for p in pieces:
+        nth = np.arange(p.start + ahead, p.stop)  # of the events that are asked for
+        place = p.row, slice(p.at, p.at + len(nth))
+        events[place] = p.history[p.start : p.stop - ahead]
+        asked[place] = p.history[p.start + ahead : p.stop]
+        segment[place], history[place] = p.segment, p.first
+        position[place] = np.arange(len(nth))
+        event[place] = np.where(nth >= p.target, p.first + nth, -1)
+    ids = [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical]
+    common = {
+        "categorical": np.stack(ids, axis=-1),
+        "dense": _standardised(events, "dense", schema.dense, segment),
+        "time": _time(events, segment),
+        "position": position,
+        "segment": segment,
+        "event": event,
+    }
+    return events, asked, history, common
 
 
 def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:
@@ -164,11 +152,6 @@ def _standardised(
     """Zero mean and unit deviation over train; 0 for padding."""
     values = _stacked([(events[f"{prefix}/{c.name}"] - c.mean) / c.std for c in columns], segment)
     return np.where((segment == 0)[..., None], 0.0, values).astype(np.float32)
-
-
-def _categorical(schema: Schema, events: np.ndarray) -> np.ndarray:
-    ids = [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical]
-    return np.stack(ids, axis=-1)
 
 
 def _time(events: np.ndarray, segment: np.ndarray) -> Time:

@@ -4,8 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,7 @@ class PreparedLog:
                 path,
                 "is not a prepared log (it has no meta.json); make one with experiments/prepare.py",
             )
-        with _undamaged(meta_path):
-            meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        meta = _read(meta_path, lambda path: json.loads(path.read_text(encoding="utf-8")))
         report = meta.pop("report", {})
         schema = Schema.from_json(meta, str(meta_path))
         if "content" not in report:
@@ -79,16 +77,11 @@ class PreparedLog:
         vocabularies = [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
         for name in ("index.npy", "users.parquet", *vocabularies):
             if not (path / name).is_file():
-                raise UserError(path, f"is incomplete: {name} is missing; prepare the log again")
-        with _undamaged(path / "index.npy") as index_path:
-            index = np.load(index_path, allow_pickle=False)
+                raise _incomplete(path, f"{name} is missing")
+        index = _read(path / "index.npy", np.load)
         histories = _open_histories(path)
         if len(histories) != len(index):
-            raise UserError(
-                path,
-                f"is incomplete: it has {len(histories)} histories of {len(index)} users; prepare "
-                "the log again",
-            )
+            raise _incomplete(path, f"it has {len(histories)} histories of {len(index)} users")
         return PreparedLog(path, schema, index, report, histories)
 
     @cached_property
@@ -125,17 +118,14 @@ class PreparedLog:
         """
         if split is not None and split not in SPLITS:
             raise UserError("split", f"there is no split {split!r}{suggestion(split, SPLITS)}")
-        counts = self.index[:, 0]
-        rows = np.empty(counts.sum(), self.schema.event_dtype)
-        begin = 0
-        for first in range(0, len(counts), _CHUNK):
-            users = range(first, min(first + _CHUNK, len(counts)))
-            chunk = b"".join(self.histories.__getitems__(users))
-            part = np.frombuffer(chunk, self.schema.event_dtype)
-            rows[begin : begin + len(part)] = part
-            begin += len(part)
-        user = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        event = np.arange(len(rows), dtype=np.int64)
+        users, dtype = len(self.index), self.schema.event_dtype
+        user = np.repeat(np.arange(users, dtype=np.int32), self.index[:, 0])
+        event = np.arange(len(user), dtype=np.int64)
+        rows = np.empty(len(user), dtype)
+        for first in range(0, users, _CHUNK):
+            stop = min(first + _CHUNK, users)
+            chunk = b"".join(self.histories.__getitems__(range(first, stop)))
+            rows[self.offsets[first] : self.offsets[stop]] = np.frombuffer(chunk, dtype)
         if split is not None:
             keep = rows["split"] == SPLITS.index(split)
             rows, event, user = rows[keep], event[keep], user[keep]
@@ -143,8 +133,7 @@ class PreparedLog:
 
     def users(self) -> pa.ChunkedArray:
         """Returns the raw ids of the users, by user index."""
-        with _undamaged(self.path / "users.parquet") as path:
-            return pq.read_table(path)["value"]
+        return _read(self.path / "users.parquet", pq.read_table)["value"]
 
     @cached_property
     def user_numbers(self) -> dict[Any, int]:
@@ -163,8 +152,8 @@ class PreparedLog:
                 "name", f"{name!r} is not a categorical feature of the log{suggestion(name, names)}"
             )
         if name not in self._vocabularies:
-            with _undamaged(self.path / "vocabulary" / f"{name}.parquet") as path:
-                self._vocabularies[name] = pq.read_table(path)
+            path = self.path / "vocabulary" / f"{name}.parquet"
+            self._vocabularies[name] = _read(path, pq.read_table)
         return self._vocabularies[name]
 
     @cached_property
@@ -175,14 +164,17 @@ class PreparedLog:
     def baselines(self) -> pd.DataFrame | None:
         """Returns known probabilities (`event`, "<baseline>/<task>"), if the log comes with any."""
         path = self.path / "baselines.parquet"
-        return pq.read_table(path).to_pandas() if path.is_file() else None
+        return _read(path, pq.read_table).to_pandas() if path.is_file() else None
 
 
-@contextmanager
-def _undamaged(path: Path) -> Iterator[Path]:
-    """Turns what reading a damaged file raises into a `UserError` about that file."""
+def _incomplete(path: Path, why: str) -> UserError:
+    return UserError(path, f"is incomplete: {why}; prepare the log again")
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of a file; a `UserError` about the file if that fails."""
     try:
-        yield path
+        return read(path)
     except PermissionError as error:
         raise UserError(path, f"cannot be read: {error.strerror}") from error
     except (EOFError, OSError, ValueError) as error:  # the base classes of Arrow's errors, too
@@ -194,9 +186,7 @@ def _open_histories(path: Path) -> ArrayRecordDataSource:
     shards = {re.fullmatch(r"histories-\d+-of-(\d+)\.arrayrecord", f.name) for f in files}
     totals = {int(match[1]) for match in shards if match}
     if totals != {len(files)}:
-        raise UserError(
-            path, "is incomplete: histories-*.arrayrecord files are missing; prepare the log again"
-        )
+        raise _incomplete(path, "histories-*.arrayrecord files are missing")
     try:
         return ArrayRecordDataSource(files)
     except Exception as error:  # array_record raises bare RuntimeErrors

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import grain
@@ -41,49 +41,13 @@ class DataConfig:
     target_task: str = ""
 
     def __post_init__(self) -> None:
-        check(self.length >= 1, "length", "at least 1")
+        for key in ("length", "batch_size", "threads"):
+            check(getattr(self, key) >= 1, key, "at least 1")
         right = f"in 1..{self.length}, the length, but is {self.stride}"
         check(1 <= self.stride <= self.length, "stride", right)
-        check(self.batch_size >= 1, "batch_size", "at least 1")
-        check(self.threads >= 1, "threads", "at least 1")
 
 
 _EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no length
-
-
-@dataclasses.dataclass(frozen=True)
-class RowReader:
-    """Reads rows of a plan from a log, many at once: one read call costs as much as hundreds.
-
-    Attributes:
-      log: the prepared log.
-      rows: which windows each row holds.
-      length: L, places of a row.
-      layout: how the windows become a batch.
-    """
-
-    log: PreparedLog
-    rows: Rows
-    length: int
-    layout: Layout
-
-    def __call__(self, numbers: Sequence[int]) -> Any:
-        """The batch of these rows; numbers beyond the plan are rows of padding."""
-        windows, offsets = self.rows.windows, self.log.offsets
-        members = [self.rows.members_of(number) for number in numbers]
-        histories = iter(self.log.histories_of(windows.user[np.concatenate(members)]))
-        pieces = []
-        for r, row in enumerate(members):
-            at = 0
-            for segment, window in enumerate(row, start=1):
-                start, target, stop = (
-                    int(x[window]) for x in (windows.start, windows.target, windows.stop)
-                )
-                first = int(offsets[windows.user[window]])
-                history = next(histories)
-                pieces.append(Piece(r, segment, at, history, first, start, target, stop))
-                at += stop - start - self.layout.places_saved
-        return self.layout.make(self.log.schema, pieces, (len(numbers), self.length))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +94,7 @@ class Batches:
 
     @property
     def epoch(self) -> int:
-        """The number of training batches in an epoch.
-
-        Raises:
-          UserError: the split is empty.
-        """
+        """The number of training batches in an epoch, at least 1."""
         return max(len(self._train_rows) // self.config.batch_size, 1)
 
     @cached_property
@@ -165,13 +125,29 @@ class Batches:
         return rows
 
     def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
-        """Batches the numbers of rows, `size` over all processes, and reads each batch at once."""
-        reader = RowReader(self.log, rows, self.config.length, self.layout)
+        """Batches the numbers of rows, `size` over all processes, and reads each batch at once.
+
+        One read of many histories costs as much as one of a few.
+        """
         threads = self.config.threads
-        batches = dataset.batch(size // self.processes, batch_fn=reader)
+        batches = dataset.batch(size // self.processes, batch_fn=partial(self._batch, rows))
         return batches.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )
+
+    def _batch(self, rows: Rows, numbers: Sequence[int]) -> Any:
+        """The batch of these rows; numbers beyond the last row stand for padding."""
+        windows = [rows.windows_of(number) for number in numbers]
+        histories = iter(self.log.histories_of(np.concatenate(windows)["user"]))
+        pieces = []
+        for r, row in enumerate(windows):
+            at = 0
+            for segment, (user, start, target, stop) in enumerate(row.tolist(), start=1):
+                first = int(self.log.offsets[user])
+                history = next(histories)
+                pieces.append(Piece(r, segment, at, history, first, start, target, stop))
+                at += stop - start - self.layout.places_saved
+        return self.layout.make(self.log.schema, pieces, (len(numbers), self.config.length))
 
 
 def _rounded_up(number: int, divisor: int) -> int:

@@ -151,8 +151,3 @@ class Schema:
                 "prepare the log again",
             )
         return from_config_dict(Schema, entries, about)
-
-
-def split_of_times(times: np.ndarray, train_end: int, validation_end: int) -> np.ndarray:
-    """Returns the split (uint8 0, 1, 2) of known times in Unix seconds."""
-    return np.digitize(times, [train_end, validation_end]).astype(np.uint8)

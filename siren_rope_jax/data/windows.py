@@ -6,36 +6,19 @@ once, so a history is not repeated for each of its prefixes. Windows share a row
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.data.schema import SPLITS, Split
 
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Half-open ranges of events within their users' histories, int64 [W] each.
-
-    Events [start, target) are context, [target, stop) are targets.
-    """
-
-    user: np.ndarray
-    start: np.ndarray
-    target: np.ndarray
-    stop: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Events of each window, context included."""
-        return self.stop - self.start
+WINDOW = np.dtype([(name, np.int64) for name in ("user", "start", "target", "stop")])
+"""A user's events [start, stop), counted from 0: from `target` on they are targets."""
 
 
-def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> Windows:
-    """Covers the events of a split, each as a target of one window.
+def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> np.ndarray:
+    """Covers the events of a split, each as a target of one window: [W] of `WINDOW`.
 
     Args:
       index: int64 [U, 4] as in `PreparedLog`: each user's events, and those of each split.
@@ -59,43 +42,41 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> W
     nth = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
     stop = np.minimum(first_stop[user] + nth * stride, end[user])
     target = np.where(nth == 0, begin[user], first_stop[user] + (nth - 1) * stride)
-    return Windows(user, np.maximum(stop - length, 0), target, stop)
+    windows = np.empty(len(user), WINDOW)
+    windows["user"], windows["start"] = user, np.maximum(stop - length, 0)
+    windows["target"], windows["stop"] = target, stop
+    return windows
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Windows packed into rows: row r holds the windows members[offsets[r]:offsets[r + 1]]."""
+    """Windows packed into rows: row r holds windows[offsets[r]:offsets[r + 1]]."""
 
-    windows: Windows
-    members: np.ndarray
+    windows: np.ndarray
     offsets: np.ndarray
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def members_of(self, row: int) -> np.ndarray:
+    def windows_of(self, row: int) -> np.ndarray:
         """The windows of a row, in order; none for a row beyond the last."""
-        if row >= len(self):
-            return self.members[:0]
-        return self.members[self.offsets[row] : self.offsets[row + 1]]
+        first, stop = self.offsets[np.minimum([row, row + 1], len(self))]
+        return self.windows[first:stop]
 
 
-def pack_rows(windows: Windows, length: int, pack: bool = True, shift: int = 0) -> Rows:
+def pack_rows(windows: np.ndarray, length: int, pack: bool = True, shift: int = 0) -> Rows:
     """Packs windows into rows of `length` places: longest first, each into the fullest that fits.
 
     Args:
-      windows: those that need no places are left out.
+      windows: as of `plan_windows`; those that need no places are left out.
       length: places in a row.
       pack: whether windows may share a row.
       shift: how many events at the end of a window take no place.
     """
-    lengths = windows.lengths - shift
-    windows = Windows(
-        *(x[lengths > 0] for x in (windows.user, windows.start, windows.target, windows.stop))
-    )
-    lengths = lengths[lengths > 0]
+    windows = windows[windows["stop"] - windows["start"] > shift]
     if not pack:
-        return Rows(windows, np.arange(len(windows)), np.arange(len(windows) + 1))
+        return Rows(windows, np.arange(len(windows) + 1))
+    lengths = windows["stop"] - windows["start"] - shift
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by their free places
     rooms = 0  # bit r is set if with_room[r] is not empty
@@ -113,6 +94,5 @@ def pack_rows(windows: Windows, length: int, pack: bool = True, shift: int = 0) 
             rows.append([window])
         with_room[room - need].append(row)
         rooms |= 1 << (room - need)
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
-    members = np.concatenate([np.asarray(r, np.int64) for r in rows]) if rows else np.empty(0, int)
-    return Rows(windows, members, np.concatenate([[0], np.cumsum(sizes)]))
+    members = np.fromiter(itertools.chain.from_iterable(rows), np.int64, len(windows))
+    return Rows(windows[members], np.cumsum([0, *map(len, rows)]))

@@ -14,7 +14,6 @@ from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.base.files import name_for_split, replacing, write_json
 from siren_rope_jax.base.text import number
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.evaluated import Evaluated
@@ -30,14 +29,8 @@ from siren_rope_jax.training.trained import TrainedRun
 def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
-    For another split than "test" they are predictions_<split>.parquet and result_<split>.json.
-
-    Args:
-      workdir: of a run that has trained.
-      split: "train", "validation" or "test".
-
-    Returns:
-      what result.json holds.
+    For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
+    and result_<split>.json. Returns what result.json holds.
 
     Raises:
       UserError: there is no run or no checkpoint yet, or the split is unknown.
@@ -80,27 +73,17 @@ def result(
     depends on the kind of experiment: see `training/kinds/`. Beside the model's metrics stand those
     of simple baselines on the same events ("baselines") and of groups of the events ("slices").
 
-    Args:
-      evaluated: the scored events.
-      config: of the run, as JSON values.
-      split: of the events; the other arguments stand in the result unchanged, too.
-      step: of the parameters.
-      parameters: how many numbers were trained.
-      train_seconds: wall time of training, compilation included, evaluation not.
-      training_ended: False: more of it is to come.
+    `config` is that of the run, as JSON values. Training is wall time, compilation included,
+    evaluation not; where it has not ended, more of it is to come.
 
     Raises:
       ValueError: a score that is not a probability.
     """
     kind, schema = KINDS[config["kind"]], evaluated.log.schema
     simple = FAMILIES[kind.baselines].predict(evaluated, config)
-    groups = {name: SLICES[name].of(evaluated) for name in kind.slices}
 
     def measured(scored: Any) -> dict[str, Any]:
         return kind.measure(schema, evaluated.events, scored)
-
-    def measured_slice(rows: np.ndarray) -> dict[str, Any]:
-        return kind.measure_slice(schema, *evaluated.only(rows))
 
     return {
         "variant": config["variant"],
@@ -119,8 +102,11 @@ def result(
         kind.measured: measured(evaluated.scored),
         "baselines": {name: measured(scored) for name, scored in simple.items()},
         "slices": {
-            name: {group: measured_slice(rows) for group, rows in members.items()}
-            for name, members in groups.items()
+            name: {
+                group: kind.measure_slice(schema, *evaluated.only(rows))
+                for group, rows in SLICES[name].of(evaluated).items()
+            }
+            for name in kind.slices
         },
         "config": dict(config),
     }
@@ -133,19 +119,13 @@ def write_predictions(
 
     Columns: event, user and item (raw ids), time (Unix seconds UTC, null if unknown), utc_offset
     (seconds), then those of the kind of experiment.
-
-    Args:
-      workdir: the run's directory.
-      evaluated: the scored events.
-      kind: of the experiment.
-      split: of the events.
     """
     log, events = evaluated.log, evaluated.events
-    item = log.schema.categorical[0].name
+    ids, raw = evaluated.items(events).astype(np.int64), log.vocabulary(evaluated.item.name)
     columns = {
         "event": pa.array(events.event),
         "user": log.users().take(pa.array(events.user)),
-        "item": _raw(log, item, events.rows[f"categorical/{item}"]),
+        "item": raw["value"].take(pa.array(ids - 1, mask=ids == 0)),
         "time": pa.array(events.rows["time"], mask=events.rows["time"] == NO_TIME),
         "utc_offset": pa.array(events.rows["utc_offset"]),
     }
@@ -184,9 +164,3 @@ def headline(outcome: Mapping[str, Any]) -> str:
         for values in [kind.part(outcome[kind.measured], part)]
         for metric in kind.chief
     )
-
-
-def _raw(log: PreparedLog, name: str, ids: np.ndarray) -> pa.ChunkedArray:
-    """Raw values of encoded ids; null for id 0."""
-    values = log.vocabulary(name)["value"]
-    return values.take(pa.array(ids.astype(np.int64) - 1, mask=ids == 0))

@@ -18,7 +18,7 @@ class Evaluated:
       log: the prepared log.
       everything: all its events, in global order.
       events: the scored ones, in global order.
-      scored: what the model says of them, in the same order: `Scores` of a kind of experiment.
+      scored: what the model says of them, in the same order: a named tuple of arrays by event.
     """
 
     log: PreparedLog
@@ -60,6 +60,10 @@ class Evaluated:
     def item(self) -> Categorical:
         """The feature that identifies the item."""
         return self.log.schema.categorical[0]
+
+    def items(self, events: Events) -> Int[np.ndarray, " M"]:
+        """The ids of the items of some events."""
+        return events.rows[f"categorical/{self.item.name}"]
 
     @property
     def train_counts(self) -> Int[np.ndarray, " V"]:

@@ -102,13 +102,9 @@ def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
 def ids_in(raw: pd.Series, vocabulary: pd.Series, argument: str) -> Int[np.ndarray, " N"]:
     """Ids, counted from 1 in the order of the vocabulary; 0 for missing and unknown values.
 
-    Args:
-      raw: values of the vocabulary's type.
-      vocabulary: as in the log.
-      argument: which the values were passed in, for the error.
-
     Raises:
-      UserError: the values have another type, so that none of them could be known.
+      UserError: about `argument`: the values have another type than the vocabulary's, so that none
+        of them could be known.
     """
     _check_type(raw, vocabulary, argument)
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1

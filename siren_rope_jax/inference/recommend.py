@@ -73,7 +73,18 @@ def recommend(
         raise UserError("run", f"is {run!r}; open its directory first: TrainedRun.open(DIR)")
     if (kind := run.setup.kind.name) != "retrieval":
         raise UserError("run", f"{run.config.variant} is a {kind} run; use a retrieval run")
-    request = _request(run, request_time, k, utc_offset, items, filter_seen)
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    check(whole and k >= 1, "k", f"a whole number of at least 1, not {k!r}")
+    right = f"True, False or None, not {filter_seen!r}"
+    check(filter_seen in (True, False, None), "filter_seen", right)
+    second = _unix_seconds(request_time)
+    request = _Request(
+        time=second,
+        utc_offset=_utc_offset(run.log, utc_offset, second),
+        k=min(int(k), run.log.schema.categorical[0].known),
+        allowed=None if items is None else _allowed(run.log, _ids(items, "items")),
+        filter_seen=run.config.filter_seen if filter_seen is None else filter_seen,
+    )
     check(missing in ("raise", "skip"), "missing", f"'raise' or 'skip', not {missing!r}")
     skip = missing == "skip"
     fresh = {} if events is None else encode(run.log, events)
@@ -95,23 +106,6 @@ class _Request(NamedTuple):
     k: int  # at most the number of known items
     allowed: Bool[np.ndarray, " V"] | None  # rows of the item table; None: all
     filter_seen: bool
-
-
-def _request(
-    run: TrainedRun, time: Any, k: Any, utc_offset: Any, items: Any, filter_seen: Any
-) -> _Request:
-    second = _unix_seconds(time)
-    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
-    check(whole and k >= 1, "k", f"a whole number of at least 1, not {k!r}")
-    right = f"True, False or None, not {filter_seen!r}"
-    check(filter_seen in (True, False, None), "filter_seen", right)
-    return _Request(
-        second,
-        _utc_offset(run.log, utc_offset, second),
-        min(int(k), run.log.schema.categorical[0].known),
-        None if items is None else _allowed(run.log, _ids(items, "items")),
-        run.config.filter_seen if filter_seen is None else filter_seen,
-    )
 
 
 def _unix_seconds(time: Any) -> int:
@@ -189,15 +183,24 @@ def _users_with_events(
 def _past_events(
     run: TrainedRun, users: Sequence[Any], fresh: Mapping[Any, np.ndarray], time: int, skip: bool
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Each user with the events before `time`; refuses those without any in the end, unless `skip`.
-
-    Reads the log in batches of users.
-    """
+    """Each user with the events before `time`; in the end refuses those without, unless `skip`."""
+    log, size = run.log, run.config.data.batch_size
+    nothing = np.zeros(0, log.schema.event_dtype)
     without: dict[Any, None] = {}  # an ordered set
-    for start in range(0, len(users), run.config.data.batch_size):
-        batch = users[start : start + run.config.data.batch_size]
-        for user, history in zip(batch, _histories(run.log, batch, fresh), strict=True):
-            past = before(history, time)
+    for start in range(0, len(users), size):
+        batch = users[start : start + size]
+        logged = [user for user in batch if user in log.user_numbers]
+        rows = log.histories_of([log.user_numbers[user] for user in logged])
+        stored = dict(zip(logged, rows, strict=True))
+        for user in batch:
+            old, new = stored.get(user, nothing), fresh.get(user, nothing)
+            if len(old) and len(new) and (first := new["time"][0]) <= (last := old["time"].max()):
+                raise UserError(
+                    "events",
+                    f"of user {user!r} begin at {first}, but the log has events of this user up to "
+                    f"{last} (Unix seconds); pass only later ones",
+                )
+            past = before(np.concatenate([old, new]), time)
             if not len(past) and not skip:
                 without[user] = None
             elif len(past) and not without:  # after a failure, only the failing users matter
@@ -207,27 +210,6 @@ def _past_events(
         rest = len(without) - _MOST_NAMED
         more = f", ... and {rest} more" if rest > 0 else ""
         raise UserError("users", f"no event before {time} (Unix seconds) of {names}{more}")
-
-
-def _histories(
-    log: PreparedLog, users: Sequence[Any], fresh: Mapping[Any, np.ndarray]
-) -> list[np.ndarray]:
-    """All events of each user: those in the log, then the fresh ones."""
-    logged = [user for user in users if user in log.user_numbers]
-    rows = log.histories_of([log.user_numbers[user] for user in logged])
-    stored = dict(zip(logged, rows, strict=True))
-    nothing = np.zeros(0, log.schema.event_dtype)
-    histories = []
-    for user in users:
-        old, new = stored.get(user, nothing), fresh.get(user, nothing)
-        if len(old) and len(new) and (first := new["time"][0]) <= (last := old["time"].max()):
-            raise UserError(
-                "events",
-                f"of user {user!r} begin at {first}, but the log has events of this user up to "
-                f"{last} (Unix seconds); pass only later ones",
-            )
-        histories.append(np.concatenate([old, new]))
-    return histories
 
 
 def before(history: Shaped[np.ndarray, " N"], request_time: int) -> Shaped[np.ndarray, " M"]:
@@ -244,28 +226,22 @@ def _lists(
 ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """Ids and scores of the lists for at most a batch of histories."""
     schema, data = run.log.schema, run.config.data
-    histories = [_with_request(past[-data.length :], request) for past in pasts]
-    pieces = [
-        Piece(row, 1, 0, history, first=0, start=0, target=0, stop=len(history))
-        for row, history in enumerate(histories)
-    ]
+    pieces = []
+    for row, past in enumerate(pasts):
+        event = np.zeros(1, schema.event_dtype)  # the request: its time is known, its item is not
+        event["time"] = request.time
+        known = request.utc_offset is not None
+        event["utc_offset"] = request.utc_offset if known else past["utc_offset"][-1]
+        history = np.concatenate([past[-data.length :], event])
+        pieces.append(Piece(row, 1, 0, history, first=0, start=0, target=0, stop=len(history)))
     batch = next_item_batch(schema, pieces, (data.batch_size, data.length))
     retrieved = run.apply({"params": run.params}, batch)
-    slots = np.arange(len(pasts)), np.array([len(history) - 2 for history in histories])
+    slots = np.arange(len(pasts)), np.array([piece.stop - 2 for piece in pieces])
     seen = np.zeros((len(pasts), 0), np.int32)
     if request.filter_seen:
         item = schema.categorical[0]
         seen = padded_ids([item.known_ids(past[f"categorical/{item.name}"]) for past in pasts])
     return jax.device_get(_top_items(retrieved, slots, seen, request.k, request.allowed))
-
-
-def _with_request(past: np.ndarray, request: _Request) -> np.ndarray:
-    """Appends the request as an event whose time is known and whose item is not (0)."""
-    event = np.zeros(1, past.dtype)
-    event["time"] = request.time
-    offset = request.utc_offset
-    event["utc_offset"] = past["utc_offset"][-1] if offset is None else offset
-    return np.concatenate([past, event])
 
 
 @partial(jax.jit, static_argnames="k")

@@ -1,1 +1,1 @@
-"""Metrics of predictions and rankings, in numpy alone: a metric knows neither models nor logs."""
+"""Metrics of predictions and rankings, of plain arrays: a metric knows neither models nor logs."""

@@ -7,7 +7,9 @@ error, which is part of its definition, and no sampling. N is the number of even
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
+from scipy.special import entr
 from scipy.stats import rankdata
 
 # A float32 sigmoid can return exactly 0 or 1: a wrong one costs -ln(1e-7) = 16 nats, not infinity.
@@ -25,10 +27,7 @@ def log_losses(
 
 def entropy(rate: np.ndarray | float) -> Float[np.ndarray, "..."]:
     """Entropy in nats of a coin that shows heads at this rate; 0 for the rates 0 and 1."""
-    rate = np.asarray(rate, np.float64)
-    inside = np.where((rate > 0) & (rate < 1), rate, 0.5)
-    value = -inside * np.log(inside) - (1 - inside) * np.log1p(-inside)
-    return np.where((rate > 0) & (rate < 1), value, 0.0)
+    return entr(rate) + entr(1 - np.asarray(rate))
 
 
 def normalized_entropy(
@@ -44,50 +43,21 @@ def normalized_entropy(
     return float(log_losses(labels, probabilities).mean()) / scale if scale > 0 else float("nan")
 
 
-def auc(labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]) -> float:
-    """Area under the ROC curve, ties counted as one half; nan where only one class occurs.
-
-    Mann and Whitney's statistic: the share of pairs whose positive has the higher score.
-    """
-    positive = np.asarray(labels) == 1
-    positives = int(positive.sum())
-    pairs = positives * (len(positive) - positives)
-    if pairs == 0:
-        return float("nan")
-    rank_sum = rankdata(scores)[positive].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / pairs)
-
-
-class UserAuc(NamedTuple):
-    """AUC of each user that has both classes, in ascending order of the users; V of them."""
-
-    user: Int[np.ndarray, " V"]
-    auc: Float[np.ndarray, " V"]
-    events: Int[np.ndarray, " V"]
-
-
 def user_aucs(
     labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"], users: Int[np.ndarray, " N"]
-) -> UserAuc:
-    """The AUC within each user, of all users at once: one sort and midranks for ties."""
-    order = np.lexsort((scores, users))
-    label, score, user = (np.asarray(x)[order] for x in (labels, scores, users))
-    if label.size == 0:
-        return UserAuc(user, np.zeros(0), np.zeros(0, np.int64))
-    changes = user[1:] != user[:-1]
-    starts = np.flatnonzero(np.r_[True, changes])
-    events = np.diff(np.r_[starts, len(user)])
-    # Runs of equal score within a user share the mean of their ranks 1..n.
-    run_starts = np.flatnonzero(np.r_[True, changes | (score[1:] != score[:-1])])
-    run_lengths = np.diff(np.r_[run_starts, len(user)])
-    rank = np.repeat(run_starts + (run_lengths + 1) / 2, run_lengths) - np.repeat(starts, events)
-    positives = np.add.reduceat(label.astype(np.int64), starts)
-    rank_sum = np.add.reduceat(rank * label, starts)
-    both = (positives > 0) & (positives < events)
-    positive = positives[both].astype(np.float64)
-    pairs = positive * (events[both] - positive)
-    wins = rank_sum[both] - positive * (positive + 1) / 2
-    return UserAuc(user[starts][both], wins / pairs, events[both])
+) -> tuple[Int[np.ndarray, " V"], Float[np.ndarray, " V"], Int[np.ndarray, " V"]]:
+    """The AUC within each user, ties counted as one half: Mann and Whitney's statistic.
+
+    Returns:
+      the users that have both classes in ascending order, their AUCs and numbers of events.
+    """
+    user, which = np.unique(users, return_inverse=True)
+    rank = pd.Series(scores).groupby(which).rank().to_numpy()  # equal scores share their mean rank
+    events, positives = np.bincount(which), np.bincount(which, labels)
+    wins = np.bincount(which, rank * labels) - positives * (positives + 1) / 2
+    pairs = positives * (events - positives)
+    both = pairs > 0
+    return user[both], wins[both] / pairs[both], events[both]
 
 
 def gauc(
@@ -97,10 +67,16 @@ def gauc(
 
     nan where no user has both classes.
     """
-    per_user = user_aucs(labels, scores, users)
-    if per_user.events.size == 0:
-        return float("nan")
-    return float(np.average(per_user.auc, weights=per_user.events))
+    _, aucs, events = user_aucs(labels, scores, users)
+    return float(np.average(aucs, weights=events)) if len(aucs) else float("nan")
+
+
+def auc(labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]) -> float:
+    """Area under the ROC curve, ties counted as one half; nan where only one class occurs.
+
+    The share of pairs of a positive and a negative event in which the positive scores higher.
+    """
+    return gauc(labels, scores, np.zeros(len(labels), np.int64))
 
 
 class Calibration(NamedTuple):
@@ -111,51 +87,33 @@ class Calibration(NamedTuple):
     rate: Float[np.ndarray, " K"]
 
 
-def calibration(
-    labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"], bins: int = CALIBRATION_BINS
-) -> Calibration:
-    """Mean score and positive rate in bins of equal count.
+def calibration(labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]) -> Calibration:
+    """Mean score and positive rate in 20 bins of equal count.
 
     An event's bin follows from the midrank of its score, so equal scores stay together and the
     result does not depend on the order of the events.
     """
-    scores = np.asarray(scores, np.float64)
-    midrank = rankdata(scores, method="average") - 0.5
-    which = np.minimum((midrank * bins / max(len(scores), 1)).astype(np.int64), bins - 1)
-    count = np.bincount(which, minlength=bins)
-    score = np.bincount(which, scores, bins)
-    rate = np.bincount(which, np.asarray(labels, np.float64), bins)
+    share_below = (rankdata(scores) - 0.5) / max(len(scores), 1)
+    which = (share_below * CALIBRATION_BINS).astype(np.int64)
+    count = np.bincount(which)
     full = count > 0
+    score, rate = (np.bincount(which, np.asarray(x, np.float64)) for x in (scores, labels))
     return Calibration(count[full], score[full] / count[full], rate[full] / count[full])
 
 
-def calibration_error(
-    labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"], bins: int = CALIBRATION_BINS
-) -> float:
+def calibration_error(labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]) -> float:
     """Expected calibration error: mean |mean score - positive rate| over bins, by their counts.
 
-    The bins hold equal numbers of events (20 by default). nan where there is no event.
+    The bins are those of `calibration`. nan where there is no event.
     """
-    if len(scores) == 0:
-        return float("nan")
-    events, score, rate = calibration(labels, scores, bins)
-    return float(np.sum(events * np.abs(score - rate)) / events.sum())
-
-
-def labelled(labels: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
-    """Which events carry the label; -1 stands for an absent one."""
-    return np.asarray(labels) >= 0
+    events, score, rate = calibration(labels, scores)
+    return float(np.average(np.abs(score - rate), weights=events)) if len(events) else float("nan")
 
 
 def task_metrics(
     labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"], users: Int[np.ndarray, " N"]
 ) -> dict[str, float | int | None]:
-    """All metrics of one task over the events that carry its label.
-
-    Args:
-      labels: 0 or 1, -1 where absent (those events are left out).
-      scores: predicted probabilities.
-      users: any integer that tells users apart.
+    """All metrics of one task over the events that carry its label, 0 or 1; -1 where it is absent.
 
     Returns:
       "ne", "auc", "gauc", "ece" (None where undefined: one class only), "count", "positives".
@@ -163,10 +121,10 @@ def task_metrics(
     Raises:
       ValueError: a score of a labelled event is not a probability.
     """
-    present = labelled(labels)
+    present = labels >= 0
     labels, scores, users = labels[present], scores[present], users[present]
-    if not np.all((scores >= 0) & (scores <= 1)):  # False for nan too
-        raise ValueError(f"{int(np.sum(~((scores >= 0) & (scores <= 1))))} scores are outside 0..1")
+    if outside := int(np.sum(~((scores >= 0) & (scores <= 1)))):  # nan is outside, too
+        raise ValueError(f"{outside} scores are outside 0..1")
     values = {
         "ne": normalized_entropy(labels, scores),
         "auc": auc(labels, scores),

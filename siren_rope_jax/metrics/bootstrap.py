@@ -4,23 +4,16 @@ Users are drawn with replacement and bring all their events along, because the e
 are not independent. The draws depend on the number of users alone, so all models see the same
 ones, and variation between users that affects both models alike cancels in their difference.
 
-Letters: N events, U users, S training seeds, R resamples, Q runs of equal scores.
+Letters: N events, U users, S training seeds, R resamples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from siren_rope_jax.metrics.binary import (
-    auc,
-    entropy,
-    gauc,
-    log_losses,
-    normalized_entropy,
-    user_aucs,
-)
+from siren_rope_jax.metrics.binary import auc, entropy, log_losses, user_aucs
 from siren_rope_jax.metrics.ranks import COMPARED, per_event
 
 RESAMPLES = 1000
@@ -57,9 +50,7 @@ def difference(a: Resampled, b: Resampled) -> Interval:
     """The difference a - b with its 95 % percentile interval; NaN where it is undefined."""
     samples = a.samples - b.samples
     samples = samples[~np.isnan(samples)]
-    if samples.size == 0:
-        return Interval(a.value - b.value, float("nan"), float("nan"))
-    low, high = np.percentile(samples, [2.5, 97.5])
+    low, high = np.percentile(samples, [2.5, 97.5]) if samples.size else (np.nan, np.nan)
     return Interval(a.value - b.value, float(low), float(high))
 
 
@@ -81,16 +72,10 @@ def resample_means(
     users: Int[np.ndarray, " N"],
     resamples: int = RESAMPLES,
 ) -> dict[str, Resampled]:
-    """Resamples metrics that are means over events.
+    """Resamples metrics that are means over events; NaN where no event of the drawn users counts.
 
-    Args:
-      values: name -> what every event contributes; NaN, in all training seeds alike, where the
-        event does not count.
-      users: integers that identify the users.
-      resamples: their number.
-
-    Returns:
-      name -> values and samples; NaN where no event of the drawn users counts.
+    `values` are what every event contributes to each metric; NaN, in all training seeds alike,
+    where the event does not count. Any integers identify the users.
     """
     distinct, user = np.unique(users, return_inverse=True)
     means = [np.mean(v, axis=0, dtype=np.float64) for v in values.values()]
@@ -107,101 +92,64 @@ def resample_means(
     return {name: Resampled(by_seed[i], samples[:, i]) for i, name in enumerate(values)}
 
 
-def resample_ranks(
-    users: Int[np.ndarray, " N"],
-    rank: Int[np.ndarray, "S N"],
-    nll: Float[np.ndarray, "S N"],
-    resamples: int = RESAMPLES,
-) -> dict[str, Resampled]:
-    """Resamples the metrics `COMPARED` of ranked targets.
-
-    Args:
-      users: integers that identify the users.
-      rank: of the target, by training seed and event, as in `per_event`.
-      nll: likewise.
-      resamples: their number.
-    """
-    values = [per_event(*seed) for seed in zip(rank, nll, strict=True)]
-    columns = {metric: np.stack([v[metric] for v in values]) for metric in COMPARED}
-    return resample_means(columns, users, resamples)
-
-
-class _SortedScores(NamedTuple):
-    """One model's scores, sorted once so that every resample needs only cumulative sums."""
-
-    user: Int[np.ndarray, " N"]
-    positive: Int[np.ndarray, " N"]
-    run_starts: Int[np.ndarray, " Q"]
-
-    @classmethod
-    def of(cls, labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> "_SortedScores":
-        order = np.argsort(scores, kind="stable")
-        score = scores[order]
-        runs = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])
-        return cls(users[order], labels[order].astype(np.int64), runs)
-
-    def auc(self, draws: Int[np.ndarray, " U"]) -> float:
-        """AUC of the drawn users' events: a positive beats a negative of equal score by half."""
-        weight = draws[self.user]
-        positive = np.add.reduceat(weight * self.positive, self.run_starts)
-        negative = np.add.reduceat(weight, self.run_starts) - positive
-        below = np.cumsum(negative) - negative
-        pairs = float(positive.sum()) * float(negative.sum())
-        wins = np.sum(positive * (below + negative / 2.0))
-        return float(wins / pairs) if pairs else float("nan")
-
-
 def resample_scores(
     labels: Int[np.ndarray, " N"],
     users: Int[np.ndarray, " N"],
     scores: Float[np.ndarray, "S N"],
     resamples: int = RESAMPLES,
 ) -> dict[str, Resampled]:
-    """Resamples NE, AUC and GAUC of predicted probabilities.
+    """Resamples "ne", "auc" and "gauc" of probabilities; NaN where they are undefined.
 
-    Args:
-      labels: 0 or 1 for every event.
-      users: integers that identify the users.
-      scores: probabilities by training seed and event.
-      resamples: their number, for AUC `AUC_RESAMPLES` at most.
-
-    Returns:
-      "ne", "auc", "gauc" -> values and samples; NaN where a resample leaves a metric undefined.
+    Labels are 0 or 1. AUC has at most `AUC_RESAMPLES` resamples.
     """
     distinct, user = np.unique(users, return_inverse=True)
-    count = len(distinct)
-
-    def per_user(values: np.ndarray) -> np.ndarray:
-        return np.bincount(user, values, count)
-
-    # All seeds share the entropy in NE's denominator, so their losses may be averaged first.
-    loss = per_user(np.mean([log_losses(labels, s) for s in scores], axis=0))
-    sums = np.stack([loss, per_user(labels), per_user(np.ones(len(labels)))])
-    aucs = np.zeros((2, len(scores), count))
-    for s, score in enumerate(scores):
-        own = user_aucs(labels, score, user)
-        aucs[0, s, own.user] = own.auc * own.events
-        aucs[1, s, own.user] = own.events
-    ordered = [_SortedScores.of(labels, score, user) for score in scores]
-
-    ne, grouped, area = np.zeros(resamples), np.zeros(resamples), []
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for r, draws in enumerate(user_draws(count, resamples)):
-            weights = draws.astype(np.float64)
-            total, positive, events = sums @ weights
-            ne[r] = total / events / entropy(positive / events)
-            weighted, weight = aucs @ weights
-            grouped[r] = np.mean(weighted / weight)
-            if r < AUC_RESAMPLES:
-                area.append(np.mean([one.auc(draws) for one in ordered]))
-    ne[~np.isfinite(ne)] = np.nan
-    values = {
-        "ne": [normalized_entropy(labels, s) for s in scores],
-        "auc": [auc(labels, s) for s in scores],
-        "gauc": [gauc(labels, s, user) for s in scores],
+    contributions = {
+        "loss": np.stack([log_losses(labels, score) for score in scores]),
+        "rate": np.broadcast_to(labels, scores.shape),
+        "gauc": np.stack([_auc_of_user(labels, score, user) for score in scores]),
     }
-    samples = {"ne": ne, "auc": np.array(area), "gauc": grouped}
-    return {m: Resampled(np.asarray(values[m]), samples[m]) for m in samples}
+    means = resample_means(contributions, user, resamples)
+    loss, rate = means["loss"], means["rate"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ne = [loss.by_seed / entropy(rate.by_seed), loss.samples / entropy(rate.samples)]
+    sorted_aucs = [_auc_of_draws(labels, score, user) for score in scores]
+    draws = user_draws(len(distinct), min(resamples, AUC_RESAMPLES))
+    return {
+        "ne": Resampled(*(np.where(np.isfinite(values), values, np.nan) for values in ne)),
+        "auc": Resampled(
+            np.array([auc(labels, score) for score in scores]),
+            np.array([np.mean([auc_of(drawn) for auc_of in sorted_aucs]) for drawn in draws]),
+        ),
+        "gauc": means["gauc"],
+    }
+
+
+def _auc_of_user(labels: np.ndarray, scores: np.ndarray, user: np.ndarray) -> np.ndarray:
+    """The AUC of every event's user, [N]; their mean is GAUC. NaN where it is undefined."""
+    distinct, aucs, _ = user_aucs(labels, scores, user)
+    by_user = np.full(user.max(initial=-1) + 1, np.nan)
+    by_user[distinct] = aucs
+    return by_user[user]
+
+
+def _auc_of_draws(
+    labels: np.ndarray, scores: np.ndarray, user: np.ndarray
+) -> Callable[[np.ndarray], float]:
+    """The AUC of drawn users' events, as a function of the draws; it sorts the scores only once."""
+    order = np.argsort(scores, kind="stable")
+    score, user, label = scores[order], user[order], labels[order].astype(np.int64)
+    starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])  # of runs of equal scores
+
+    def auc_of(draws: np.ndarray) -> float:
+        weight = draws[user]
+        positive = np.add.reduceat(weight * label, starts)
+        negative = np.add.reduceat(weight, starts) - positive
+        below = np.cumsum(negative) - negative
+        pairs = float(positive.sum()) * float(negative.sum())
+        wins = np.sum(positive * (below + negative / 2.0))
+        return float(wins / pairs) if pairs else float("nan")
+
+    return auc_of
 
 
 Values = Mapping[str, Float[np.ndarray, "..."]]
@@ -248,7 +196,11 @@ class RankColumns(NamedTuple):
         """Which targets have a rank."""
         return ~np.isnan(values[self.rank])
 
-    def resample(self, users: Int[np.ndarray, " N"], values: Values) -> dict[str, Resampled]:
-        """As `resample_ranks`."""
-        rank = np.nan_to_num(values[self.rank]).astype(np.int64)
-        return resample_ranks(users, rank, values[self.nll])
+    def resample(
+        self, users: Int[np.ndarray, " N"], values: Values, resamples: int = RESAMPLES
+    ) -> dict[str, Resampled]:
+        """As `resample_means`, of what every event contributes to each metric."""
+        ranks = np.nan_to_num(values[self.rank]).astype(np.int64)
+        seeds = [per_event(*seed) for seed in zip(ranks, values[self.nll], strict=True)]
+        columns = {metric: np.stack([seed[metric] for seed in seeds]) for metric in COMPARED}
+        return resample_means(columns, users, resamples)

@@ -45,11 +45,7 @@ def per_event(
 def metrics_of_ranks(
     rank: Int[np.ndarray, " N"], nll: Float[np.ndarray, " N"]
 ) -> dict[str, float | int | None]:
-    """All metrics of these events.
-
-    Args:
-      rank: of the target, 1 for the best; 0 where it has none.
-      nll: in nats.
+    """All metrics of events with these ranks (0: the target has none) and NLLs in nats.
 
     Returns:
       `RANK_METRICS` (None where undefined: without events; "nll" also without ranked targets, or

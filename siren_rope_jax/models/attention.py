@@ -1,7 +1,7 @@
 """Multi-head attention over rotated queries and keys: the modules that own its parameters.
 
-What an attention may see, and how a bias is computed, is told by a `Relation`; how the attention is
-computed from that is the business of `kernels.py`.
+A `Relation` says what an attention may see and how its bias is computed; `kernels.py` computes the
+attention from that.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from siren_rope_jax.models import kernels
 from siren_rope_jax.models.relation import Relation
 
 
-def _heads(x: Array, heads: int) -> Float[Array, "B L H K"]:
+def _heads(x: Array, heads: int) -> Float[Array, "... H K"]:
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
@@ -46,12 +46,14 @@ class SoftmaxAttention(nn.Module):
         q_BxLxHxK = relation.rotation.query(project(x, "query"))
         k_BxLxHxK = relation.rotation.key(project(x, "key"))
         v_BxLxHxK = project(values, "value")
-        out = kernels.softmax_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation).reshape(x.shape)
+        empty = None
         if self.learned_empty_output:
             init = nn.initializers.normal(0.02)
-            vector = self.param("learned_empty_output", init, (width,)).astype(self.dtype)
-            out = jnp.where(relation.visibility.sees_any()[..., None], out, vector)
-        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="output")(out)
+            vector_D = self.param("learned_empty_output", init, (width,)).astype(self.dtype)
+            empty = _heads(vector_D, self.heads)
+        out = kernels.softmax_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
+        output = nn.Dense(width, use_bias=False, dtype=self.dtype, name="output")
+        return output(out.reshape(x.shape))
 
 
 class PointwiseAttention(nn.Module):
@@ -62,10 +64,12 @@ class PointwiseAttention(nn.Module):
 
     Attributes:
       heads: H; divides the width.
+      length: L, a constant of the model, however long the rows are.
       dtype: of the computation; parameters are float32, rotation and logits run in float32.
     """
 
     heads: int
+    length: int
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -87,7 +91,7 @@ class PointwiseAttention(nn.Module):
         q_BxLxHxK = relation.rotation.query(_heads(q, self.heads))
         k_BxLxHxK = relation.rotation.key(_heads(k, self.heads))
         v_BxLxHxK = _heads(v, self.heads)
-        pooled = kernels.pointwise_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation)
+        pooled = kernels.pointwise_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
         return nn.Dense(width, dtype=self.dtype, name="output")(normed * u)
 

@@ -51,7 +51,6 @@ class SoftmaxBlock(nn.Module):
         x: Float[Array, "B L D"],
         added_to_values: Float[Array, "B L D"] | None,
         relation: Relation,
-        *,
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
         """Attends with Q = K = LN(x) and V = LN(x + added_to_values)."""
@@ -74,11 +73,13 @@ class HstuBlock(nn.Module):
 
     Attributes:
       heads: H.
+      length: as in `PointwiseAttention`.
       dropout: rate on the residual branch.
       dtype: of the computation.
     """
 
     heads: int
+    length: int
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
@@ -88,12 +89,11 @@ class HstuBlock(nn.Module):
         x: Float[Array, "B L D"],
         added_to_values: Float[Array, "B L D"] | None,
         relation: Relation,
-        *,
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
         """As `SoftmaxBlock`; the gates U are made of LN(x) too."""
         dropout = nn.Dropout(self.dropout, deterministic=deterministic)
         norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")
         values = None if added_to_values is None else norm(x + added_to_values)
-        attention = PointwiseAttention(self.heads, self.dtype, name="attention")
+        attention = PointwiseAttention(self.heads, self.length, self.dtype, name="attention")
         return x + dropout(attention(norm(x), values, relation))

@@ -8,45 +8,60 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from siren_rope_jax.models.relation import Relation
 
 
 def softmax_attention(
-    q_BxLxHxK: Float[Array, "B L H K"],
-    k_BxLxHxK: Float[Array, "B L H K"],
-    v_BxLxHxK: Float[Array, "B L H K"],
+    q_BxQxHxK: Float[Array, "B Q H D"],
+    k_BxLxHxK: Float[Array, "B L H D"],
+    v_BxLxHxK: Float[Array, "B L H D"],
     relation: Relation,
-) -> Float[Array, "B L H K"]:
-    """Softmax of q.k / sqrt(K) + bias over the visible keys; undefined where there is none."""
-    return jax.nn.dot_product_attention(
-        q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation.bias_of(), relation.visibility.mask()
-    )
+    empty: Float[Array, "H D"] | None,
+) -> Float[Array, "B Q H D"]:
+    """Softmax of q.k / sqrt(D) + bias over the visible keys.
+
+    A query that sees no key gets `empty`, and no gradient flows to q, k or v from it; without
+    `empty`, what it gets is arbitrary but finite.
+    """
+    bias, mask = _bias(relation), _mask(relation)
+    out = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, bias, mask)
+    if empty is None:
+        return out
+    return jnp.where(mask.any(axis=-1)[..., 0, :, None, None], out, empty)
 
 
 def pointwise_attention(
-    q_BxLxHxK: Float[Array, "B L H K"],
-    k_BxLxHxK: Float[Array, "B L H K"],
-    v_BxLxHxK: Float[Array, "B L H K"],
+    q_BxQxHxK: Float[Array, "B Q H D"],
+    k_BxLxHxK: Float[Array, "B L H D"],
+    v_BxLxHxK: Float[Array, "B L H D"],
     relation: Relation,
-) -> Float[Array, "B L H K"]:
-    """SiLU(q.k + bias) / L as weights of the visible keys; zero where there is none."""
-    logits_BxHxLxL = _logits(q_BxLxHxK, k_BxLxHxK, 1.0, relation)
-    weight_BxHxLxL = nn.silu(logits_BxHxLxL) / q_BxLxHxK.shape[1]
-    weight_BxHxLxL = jnp.where(relation.visibility.mask(), weight_BxHxLxL, 0.0)
-    return jnp.einsum("bhij,bjhk->bihk", weight_BxHxLxL.astype(v_BxLxHxK.dtype), v_BxLxHxK)
+    length: int,
+) -> Float[Array, "B Q H D"]:
+    """SiLU(q.k + bias) / length as weights of the visible keys; zero where there is none."""
+    logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, 1.0, relation)
+    weight_BxHxQxL = jnp.where(_mask(relation), nn.silu(logits_BxHxQxL) / length, 0.0)
+    return jnp.einsum("bhij,bjhk->bihk", weight_BxHxQxL.astype(v_BxLxHxK.dtype), v_BxLxHxK)
 
 
 def softmax_weights(
-    q_BxLxHxK: Float[Array, "B L H K"], k_BxLxHxK: Float[Array, "B L H K"], relation: Relation
-) -> Float[Array, "B H L L"]:
+    q_BxQxHxK: Float[Array, "B Q H D"], k_BxLxHxK: Float[Array, "B L H D"], relation: Relation
+) -> Float[Array, "B H Q L"]:
     """The weights of `softmax_attention`, float32; zero where a query sees no key."""
-    logits_BxHxLxL = _logits(q_BxLxHxK, k_BxLxHxK, math.sqrt(q_BxLxHxK.shape[-1]), relation)
-    return jax.nn.softmax(logits_BxHxLxL, axis=-1, where=relation.visibility.mask())
+    logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, math.sqrt(q_BxQxHxK.shape[-1]), relation)
+    return jax.nn.softmax(logits_BxHxQxL, axis=-1, where=_mask(relation))
 
 
-def _logits(q: Array, k: Array, divisor: float, relation: Relation) -> Float[Array, "B H L L"]:
+def _logits(q: Array, k: Array, divisor: float, relation: Relation) -> Float[Array, "B H Q L"]:
     logits = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=jnp.float32) / divisor
-    bias = relation.bias_of()
+    bias = _bias(relation)
     return logits if bias is None else logits + bias
+
+
+def _mask(relation: Relation) -> Bool[Array, "B 1 Q L"]:
+    return relation.mask(relation.queries, relation.keys)
+
+
+def _bias(relation: Relation) -> Float[Array, "B #H Q L"] | None:
+    return relation.bias_block(relation.queries, relation.keys)

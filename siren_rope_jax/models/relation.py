@@ -1,47 +1,15 @@
 """What an attention knows of its events besides q, k and v: who sees whom, and how far apart.
 
-Nothing here is of size [L, L]. Whoever computes an attention asks for the mask or the bias of a
-block of queries and keys; only the dense kernel asks for all of it at once.
+Nothing here is of size [Q, K]. Whoever computes an attention takes a block of queries and of keys,
+`Events` sliced or gathered as it likes, and asks for their mask and bias; only the dense kernel
+asks for all at once.
 """
 
 import flax.struct
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from siren_rope_jax.base.arrays import AnyArray
-from siren_rope_jax.rotation.biases import Bias, Distances
+from siren_rope_jax.rotation.biases import Bias, Events
 from siren_rope_jax.rotation.rotate import QueryKeyRotation
-
-WHOLE = slice(None)
-
-
-@flax.struct.dataclass
-class Visibility:
-    """Causal attention within segments: a query sees earlier keys of its own segment.
-
-    Attributes:
-      segment: int32 [..., L]; segments are contiguous, and 0 is padding, which nobody sees.
-      strict: whether a query does not see the key of its own event.
-    """
-
-    segment: Int[AnyArray, "... L"]
-    strict: bool = flax.struct.field(pytree_node=False, default=False)
-
-    def mask(self, queries: slice = WHOLE, keys: slice = WHOLE) -> Bool[Array, "... 1 Q K"]:
-        """True where a query of the block may see a key of the block."""
-        segment, place = jnp.asarray(self.segment), jnp.arange(self.segment.shape[-1])
-        q, k = segment[..., queries, None], segment[..., None, keys]
-        earlier = place[queries, None] - place[None, keys] >= int(self.strict)
-        return ((q == k) & (k > 0) & earlier)[..., None, :, :]
-
-    def sees_any(self) -> Bool[Array, "... L"]:
-        """Whether a query sees any key; under strict causality a segment's first event does not."""
-        segment = jnp.asarray(self.segment)
-        if not self.strict:
-            return segment > 0
-        before = jnp.pad(segment, [(0, 0)] * (segment.ndim - 1) + [(1, 0)])[..., :-1]
-        return (segment == before) & (segment > 0)
 
 
 @flax.struct.dataclass
@@ -50,24 +18,24 @@ class Relation:
 
     Attributes:
       rotation: what turns queries and keys, which happens before a kernel gets them.
-      visibility: which keys a query sees.
-      distances: what a bias is computed from.
+      queries, keys: the events of either; in training the same but for the time of the request.
       bias: its parameters; None: there is none.
+      strict: whether a query does not see the key of its own event.
     """
 
     rotation: QueryKeyRotation
-    visibility: Visibility
-    distances: Distances
+    queries: Events
+    keys: Events
     bias: Bias | None = None
+    strict: bool = flax.struct.field(pytree_node=False, default=False)
 
-    def bias_of(
-        self, queries: slice = WHOLE, keys: slice = WHOLE
-    ) -> Float[Array, "... #H Q K"] | None:
-        """The bias on the logits of a block of queries and keys; None where there is none."""
-        if self.bias is None:
-            return None
+    def mask(self, queries: Events, keys: Events) -> Bool[Array, "... 1 Q K"]:
+        """Whether queries see keys: earlier ones of the same segment. Nobody sees padding."""
+        segment = keys.segment[..., None, :]
+        same = (queries.segment[..., :, None] == segment) & (segment > 0)
+        earlier = queries.place[..., :, None] - keys.place[..., None, :] >= int(self.strict)
+        return (same & earlier)[..., None, :, :]
 
-        def block(part: slice) -> Distances:
-            return jax.tree.map(lambda x: x[..., part], self.distances)
-
-        return self.bias(block(queries), block(keys))
+    def bias_block(self, queries: Events, keys: Events) -> Float[Array, "... #H Q K"] | None:
+        """The bias of queries on keys, to be added to the logits; None where there is none."""
+        return None if self.bias is None else self.bias(queries, keys)

@@ -1,4 +1,4 @@
-"""The trunk of every model: blocks of attention over rotated events, told by one config."""
+"""The trunk of every model: attention blocks over rotated events, described by one config."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,8 +11,8 @@ from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.blocks import BlockKind, HstuBlock, SoftmaxBlock
-from siren_rope_jax.models.relation import Relation, Visibility
-from siren_rope_jax.rotation.biases import BiasKind, Distances, LogitBias
+from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
 from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
@@ -103,7 +103,7 @@ class Trunk(nn.Module):
     def _block(self, i: int) -> SoftmaxBlock | HstuBlock:
         c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
         if c.block == "hstu":
-            return HstuBlock(c.heads, c.dropout, dtype, name=name)
+            return HstuBlock(c.heads, self.data.context_length, c.dropout, dtype, name=name)
         return SoftmaxBlock(c.heads, self.strict, c.dropout, dtype, name=name)
 
     def _bias(self, i: int) -> LogitBias:
@@ -120,12 +120,12 @@ class Trunk(nn.Module):
           signals: of the events.
           request: what queries are made by, where that is not their own event's.
         """
-        visibility = Visibility(segment, self.strict)
-        query_time = signals.time if request is None else request.time
-        distances = Distances(signals.position, query_time, signals.time)
-        rotations = self.encoding.rotations(signals, request)
+        place = jnp.arange(segment.shape[-1])
+        keys = Events(jnp.asarray(segment), place, signals.position, signals.time)
+        queries = keys if request is None else replace(keys, time=request.time)
         relations = {
-            name: Relation(rotation, visibility, distances) for name, rotation in rotations.items()
+            name: Relation(rotation, queries, keys, strict=self.strict)
+            for name, rotation in self.encoding.rotations(signals, request).items()
         }
         if self.has_last and self.config.biases:
             relations[LAST] = replace(relations[LAST], bias=self.last_bias())
@@ -150,5 +150,5 @@ class Trunk(nn.Module):
         for i, block in enumerate(self.blocks):
             if self.config.biases:
                 relation = replace(relation, bias=self.block_biases[i]())
-            x = block(x, added_to_values, relation, deterministic=deterministic)
+            x = block(x, added_to_values, relation, deterministic)
         return x

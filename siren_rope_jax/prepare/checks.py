@@ -1,7 +1,7 @@
 """Checks of a log's values. Errors name the first bad row of the input and what would be right."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import ibis
 
 from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MAX_UTC_OFFSET, MIN_TIME
-from siren_rope_jax.data.schema import PREFIXES, SPLITS
+from siren_rope_jax.data.schema import PREFIXES
 from siren_rope_jax.prepare.config import PrepareConfig, to_iso
 
 Where = Callable[[int], str]
@@ -54,13 +54,8 @@ def require_present(table: ibis.Table, config: PrepareConfig, where: Where) -> N
 def seconds_of(table: ibis.Table, column: str, unit: str, origin: int = 0) -> ibis.Value:
     """Returns the column as int64 Unix seconds, rounded down; NULL if a value is not a time.
 
+    The column has times in `unit` (as in `PrepareConfig`) since `origin` (Unix seconds), or dates.
     Integers are divided as integers: no time passes through a float.
-
-    Args:
-      table: has the column.
-      column: of times in `unit` since `origin`, or of dates.
-      unit: one of `PrepareConfig.time_unit`.
-      origin: Unix seconds; 0 for dates.
 
     Raises:
       UserError: the column's type does not fit the unit.
@@ -88,10 +83,7 @@ def seconds_of(table: ibis.Table, column: str, unit: str, origin: int = 0) -> ib
 
 
 def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
-    """Checks `time` (Unix seconds), which `seconds_of` made of the input's column.
-
-    Returns:
-      the number of events without a time.
+    """Checks `time`, made by `seconds_of`; returns the number of events that have none.
 
     Raises:
       UserError: a value that is not a time, or is before 1902 or after 2099; events without a time,
@@ -110,27 +102,18 @@ def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
         raise UserError(
             "config.time", f"{where(row)} has {value!r} in column {column!r}, which is not {right}"
         )
-    facts = (
-        table.aggregate(
-            missing=raw.isnull().sum(),
-            low=time.min(),
-            high=time.max(),
-            raw_low=raw.min(),
-            raw_high=raw.max(),
-        )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
+    facts = (time.min(), time.max(), raw.isnull().sum())
+    low, high, missing = (value.to_pyarrow().as_py() for value in facts)
     row = _first(table, raw.isnull())
     if row is not None and not config.allow_missing_time:
         raise UserError(
             "config.time",
-            f"{where(row)} has no time in column {column!r}, as is the case in {facts['missing']} "
+            f"{where(row)} has no time in column {column!r}, as is the case in {missing} "
             "rows; set config.allow_missing_time=True if events may have none",
         )
-    if facts["low"] is None:
+    if low is None:
         raise UserError("config.time", f"column {column!r} is empty; the split needs times")
-    hint = "" if config.origin else _other_unit(facts["raw_low"], facts["raw_high"], unit)
+    hint = "" if config.origin else _other_unit(raw, unit)
     since = f" since {to_iso(config.origin)}" if config.origin else ""
     row = _first(table, (time < MIN_TIME) | (time >= MAX_TIME))
     if row is not None:
@@ -140,71 +123,34 @@ def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
             f"column {column!r}, is outside 1902-01-01 to 2100-01-01"
             f"{hint or '; correct or remove the row'}",
         )
-    if hint and facts["low"] >= 0 and facts["high"] < 365 * DAY:
+    if hint and low >= 0 and high < 365 * DAY:
         raise UserError(
             "config.time_unit",
             f"with {unit!r} all times in column {column!r} are in early 1970{hint}",
         )
-    return facts["missing"]
+    return missing
 
 
-def check_finite(
-    table: ibis.Table, columns: Sequence[str], absent_allowed: bool, where: Where
-) -> None:
-    """Raises a UserError for the first value that is NaN, infinite or, unless allowed, absent."""
-    for column in columns:
-        value = table[column]
-        bad = (value.isnan() | (value.abs() > _MAX_FLOAT32)).fill_null(not absent_allowed)
+def check_values(table: ibis.Table, where: Where) -> None:
+    """Raises a UserError for the first UTC offset, feature, action or label that is not legal."""
+    for column in table.columns:
+        value, prefix = table[column], column.partition("/")[0]
+        if prefix == "utc_offset":
+            bad = (value.isnull() | (value.abs() > MAX_UTC_OFFSET)).fill_null(True)
+            right = f"seconds between -{MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}"
+        elif prefix == "task":
+            bad = value.notnull() & ~value.isin([0.0, 1.0])
+            right = "0 or 1 (or NULL), so write a condition, such as 'rating >= 4'"
+        elif prefix in ("dense", "context", "action"):
+            bad = value.isnan() | (value.abs() > _MAX_FLOAT32)
+            bad = bad.fill_null(prefix != "action")  # an action may be absent
+            right = "a finite 32-bit number; replace what is missing, such as by coalesce(..., 0)"
+        else:
+            continue
         row = _first(table, bad)
         if row is not None:
             found = _value(table, row, column)
-            problem = f"has no value in {where(row)}; provide one, such as by coalesce(..., 0)"
-            if found is not None:
-                problem = f"is {found} in {where(row)}, which is not a finite 32-bit number"
-            raise UserError(key_of(column), problem)
-
-
-def check_labels(table: ibis.Table, columns: Sequence[str], where: Where) -> None:
-    """Raises a UserError for the first label that is neither 0, 1 nor absent."""
-    for column in columns:
-        row = _first(table, table[column].notnull() & ~table[column].isin([0.0, 1.0]))
-        if row is not None:
-            raise UserError(
-                key_of(column),
-                f"is {_value(table, row, column):g} in {where(row)}; a label is 0 or 1 (or NULL), "
-                "so write a condition, such as 'rating >= 4'",
-            )
-
-
-def check_utc_offset(table: ibis.Table, where: Where) -> None:
-    """Raises a UserError for the first offset that is absent or beyond 18 hours."""
-    offset = table["utc_offset"]
-    row = _first(table, (offset.isnull() | (offset.abs() > MAX_UTC_OFFSET)).fill_null(True))
-    if row is not None:
-        raise UserError(
-            key_of("utc_offset"),
-            f"is {_value(table, row, 'utc_offset')} in {where(row)}; it must be seconds between "
-            f"-{MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}",
-        )
-
-
-def check_classes(counts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Raises a UserError for a task with a split of one class, where NE and AUC are undefined.
-
-    Args:
-      counts: {task: {split: {"labels", "positives"}}}.
-    """
-    for task, by_split in counts.items():
-        for split in SPLITS:
-            labels, positives = int(by_split[split]["labels"]), int(by_split[split]["positives"])
-            if labels == 0:
-                raise UserError(f"config.tasks.{task}", f"no event of {split} has a label")
-            if positives in (0, labels):
-                raise UserError(
-                    f"config.tasks.{task}",
-                    f"all {labels} labels of {split} are {int(positives > 0)}; both classes are "
-                    "needed, so change the task or config.split",
-                )
+            raise UserError(key_of(column), f"is {found} in {where(row)}; it must be {right}")
 
 
 def key_of(column: str) -> str:
@@ -237,10 +183,11 @@ def _epoch_microseconds(instant: ibis.dtype("timestamp('UTC', 6)")) -> int:  # t
     """The engine's own function: microseconds since 1970."""
 
 
-def _other_unit(low: Any, high: Any, unit: str) -> str:
+def _other_unit(raw: ibis.Value, unit: str) -> str:
     """Names the other unit, if there is one, with which all times are from 1990 to 2100."""
-    if unit not in _PER_SECOND or not isinstance(low, int | float):
+    if unit not in _PER_SECOND or not raw.type().is_numeric():
         return ""
+    low, high = (value.to_pyarrow().as_py() for value in (raw.min(), raw.max()))
     for other, per_second in _PER_SECOND.items():
         begin, end = low / per_second, high / per_second
         if other != unit and begin >= _PLAUSIBLE_FROM and end <= MAX_TIME:

@@ -198,8 +198,8 @@ class PrepareConfig:
         if self.time_origin:
             check(self.time_unit != "iso", "time_origin", "empty if time_unit is 'iso'")
             parse_date(self.time_origin, "time_origin")
-        one_offset = not (self.time_zone and self.utc_offset)
-        check(one_offset, "time_zone", "empty if utc_offset is given, or the other way round")
+        right = "empty if utc_offset is given, or the other way round"
+        check(not (self.time_zone and self.utc_offset), "time_zone", right)
 
     @property
     def origin(self) -> int:
@@ -220,14 +220,22 @@ class PrepareConfig:
         return from_config_dict(PrepareConfig, values)
 
 
+SEQUENCES = {
+    "rank": {
+        "pattern": "*_item_*.txt",
+        "kind": "sequences",
+        "columns": ("user", "item", "time"),
+        "companion": ("_item_", "_time_"),
+    }
+}
+"""`PrepareConfig.formats` of the files that TiCoSeRec publishes."""
+
+
 def config_dict(**values: Any) -> ConfigDict:
     """Returns a `PrepareConfig` as a ConfigDict in which every key exists and can be overridden.
 
     What is required and not given is empty and must be overridden. So are groups without an
     expression: ConfigDicts keep the type of a value, and on the command line these are texts.
-
-    Args:
-      **values: values of `PrepareConfig` that differ from its defaults.
     """
     missing = [key for key in _REQUIRED if not values.get(key)]
     whole = PrepareConfig.load(values | dict.fromkeys(missing, "-"))
@@ -239,11 +247,7 @@ def config_dict(**values: Any) -> ConfigDict:
 
 
 def parse_date(text: str, about: str) -> int:
-    """Returns the Unix seconds of an ISO date such as "2024-05-01"; UTC if it states no offset.
-
-    Raises:
-      UserError: the text is not a date; `about` is its config key.
-    """
+    """Returns the Unix seconds of an ISO date, UTC if it states no offset; `about` is its key."""
     try:
         date = datetime.datetime.fromisoformat(text)
     except ValueError as error:
@@ -257,11 +261,7 @@ def to_iso(seconds: int) -> str:
 
 
 def _parse_expressions(text: str, about: str) -> dict[str, str]:
-    """Parses "like=rating>=4;love=rating=5" into {"like": "rating>=4", "love": "rating=5"}.
-
-    Raises:
-      UserError: a part without a name, or a name given twice; `about` is the config key.
-    """
+    """Parses "like=rating>=4;love=rating=5" into {"like": "rating>=4", "love": "rating=5"}."""
     expressions: dict[str, str] = {}
     for part in text.split(";"):
         if not part.strip():

@@ -20,23 +20,18 @@ from siren_rope_jax.prepare.config import Format
 
 CHUNK_ROWS = 1 << 16
 
-Chunk = Sequence[Any]
-"""The columns of some rows."""
-
 
 def convert(path: Path, kind: str, form: Format, output: Path) -> None:
-    """Writes the rows of a file of this kind ("npy", "sequences", "python_dicts") to `output`.
-
-    Raises:
-      UserError: the file is damaged, or not of this kind.
-    """
-    chunks: Iterator[Chunk]
+    """Writes the rows of a file of this kind to `output`; refuses a damaged or another file."""
+    chunks: Iterator[Any]  # of columns
+    rows: Iterator[Sequence[Any]]
     if kind == "npy":
-        chunks = _array_chunks(_open_array(path, form.columns))
-    elif kind == "sequences":
-        chunks = _sequence_chunks(path, _companion(path, form.companion))
+        array = _open_array(path, form.columns)
+        starts = range(0, len(array), CHUNK_ROWS)
+        chunks = (np.ascontiguousarray(array[i : i + CHUNK_ROWS].T, np.int64) for i in starts)
     else:
-        chunks = _dict_chunks(path, form.columns)
+        rows = _sequence_rows(path, form) if kind == "sequences" else _dict_rows(path, form.columns)
+        chunks = _columns(rows)
     value = pa.int64() if kind == "npy" else pa.string()
     schema = pa.schema([(name, value) for name in form.columns])
     with pq.ParquetWriter(output, schema) as writer:
@@ -44,12 +39,13 @@ def convert(path: Path, kind: str, form: Format, output: Path) -> None:
             writer.write_batch(pa.record_batch(list(columns), schema=schema))
 
 
-def check_gzip(path: Path) -> None:
-    """Reads a gzip file to its end, since the engine would not notice that it is truncated.
+def _columns(rows: Iterator[Sequence[Any]]) -> Iterator[list[Any]]:
+    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        yield list(zip(*chunk, strict=True))
 
-    Raises:
-      UserError: it is truncated, damaged, or not a gzip file.
-    """
+
+def check_gzip(path: Path) -> None:
+    """Refuses a damaged gzip file; the engine would not notice if it is truncated."""
     try:
         with gzip.open(path, "rb") as file:
             while file.read(1 << 20):
@@ -68,42 +64,28 @@ def _open_array(path: Path, columns: Sequence[str]) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(path, f"is not a complete .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2:
-        raise UserError(path, "is not a .npy file of one array [rows, columns]")
+    if not isinstance(array, np.ndarray) or array.shape[1:] != (len(columns),):
+        shape, names = np.shape(array), list(columns)
+        raise UserError(path, f"is not an array [rows, columns] with columns {names}, but {shape}")
     if array.dtype.kind not in "iu" or not np.can_cast(array.dtype, np.int64):
         raise UserError(path, f"holds {array.dtype}, not integers that fit into int64")
-    if array.shape[1] != len(columns):
-        names = list(columns)
-        raise UserError(path, f"has {array.shape[1]} columns, but config.formats names {names}")
     return array
 
 
-def _array_chunks(array: np.ndarray) -> Iterator[Chunk]:
-    for first in range(0, len(array), CHUNK_ROWS):
-        yield list(np.ascontiguousarray(array[first : first + CHUNK_ROWS].T, np.int64))
-
-
-def _companion(path: Path, texts: Sequence[str]) -> Path:
-    """The file of times that belongs to a file of items."""
-    of_items, of_times = texts
-    if path.name.count(of_items) != 1:
+def _sequence_rows(items_path: Path, form: Format) -> Iterator[Sequence[str]]:
+    """Rows of user, item and time from a file of items and the file of times beside it."""
+    of_items, of_times = form.companion
+    if items_path.name.count(of_items) != 1:
         raise UserError(
-            path,
+            items_path,
             f"is not the name of a file of items, which has {of_items!r} once, where that of its "
             f"times has {of_times!r} (the companion in config.formats)",
         )
-    times = path.with_name(path.name.replace(of_items, of_times))
-    if not times.is_file():
-        raise UserError(times, f"the file of the times of {path} does not exist")
-    return times
-
-
-def _sequence_chunks(items_path: Path, times_path: Path) -> Iterator[Chunk]:
-    user: list[str] = []
-    item: list[str] = []
-    time: list[str] = []
-    lines = itertools.zip_longest(_lines(items_path), _lines(times_path))
-    for number, (item_line, time_line) in enumerate(lines, start=1):
+    times_path = items_path.with_name(items_path.name.replace(of_items, of_times))
+    if not times_path.is_file():
+        raise UserError(times_path, f"the file of the times of {items_path} does not exist")
+    both = itertools.zip_longest(lines(items_path), lines(times_path))
+    for number, (item_line, time_line) in enumerate(both, start=1):
         if item_line is None or time_line is None:
             shorter, longer = items_path, times_path
             if item_line is not None:
@@ -116,22 +98,15 @@ def _sequence_chunks(items_path: Path, times_path: Path) -> Iterator[Chunk]:
                 f"line {number} has {_counted(items, 'items')}, but {_counted(times, 'times')} in "
                 f"{times_path.name}",
             )
-        user += items[:1] * (len(items) - 1)
-        item += items[1:]
-        time += times[1:]
-        if len(user) >= CHUNK_ROWS:
-            yield user, item, time
-            user, item, time = [], [], []
-    yield user, item, time
+        yield from ((items[0], *event) for event in zip(items[1:], times[1:], strict=True))
 
 
 def _counted(words: Sequence[str], what: str) -> str:
     return f"{len(words) - 1} {what} of user {words[0]!r}" if words else "nothing"
 
 
-def _dict_chunks(path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-    rows: list[list[str | None]] = []
-    for number, line in enumerate(_lines(path), start=1):
+def _dict_rows(path: Path, columns: Sequence[str]) -> Iterator[Sequence[str | None]]:
+    for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -141,11 +116,7 @@ def _dict_chunks(path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         if not isinstance(value, dict):
             kind = type(value).__name__
             raise UserError(path, f"line {number} is a {kind}, not a Python dict")
-        rows.append([_text(value.get(column)) for column in columns])
-        if len(rows) >= CHUNK_ROWS:
-            yield [list(column) for column in zip(*rows, strict=True)]
-            rows = []
-    yield [[row[i] for row in rows] for i in range(len(columns))]
+        yield [_text(value.get(column)) for column in columns]
 
 
 def _text(value: Any) -> str | None:
@@ -158,7 +129,8 @@ def _text(value: Any) -> str | None:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text file, perhaps gzipped, with their ends; refuses a damaged one."""
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         try:

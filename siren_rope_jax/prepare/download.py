@@ -1,6 +1,7 @@
 """Downloads a raw log from its publisher: complete and checked, or not at all."""
 
 import logging
+import shutil
 import sys
 import zipfile
 import zlib
@@ -24,11 +25,8 @@ _CHUNK_BYTES = 1 << 20
 def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
     """Prints the terms of a data config's log, downloads it, and returns its path.
 
-    A file that is in `folder` already, with the right checksum if one is known, is used as it is.
-
-    Args:
-      config: of one of the files in configs/data.
-      folder: where to keep the publisher's file, below its host and path, and its members beside.
+    The publisher's file is kept in `folder`, below its host and path, and its members beside it. A
+    file that is there already, with the right checksum if one is known, is used as it is.
 
     Raises:
       UserError: no link, no such file behind it, no network, a wrong checksum, a damaged file; it
@@ -48,38 +46,27 @@ def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
     print(f"terms: {ours.license or 'not stated'}")
     link = urlsplit(wanted.url)
     file = Path(folder) / (link.hostname or "") / link.path.lstrip("/")
-    if file.is_file() and _right(file, wanted.checksum):
+    algorithm, _, expected = wanted.checksum.partition(":")
+    if file.is_file() and (not expected or pooch.file_hash(file, alg=algorithm) == expected):
         print(f"{file} is there already", flush=True)
     else:
         _retrieve(wanted, file)
     return _extract(wanted, file) if wanted.member else file
 
 
-def _right(file: Path, checksum: str) -> bool:
-    if not checksum:
-        return True
-    algorithm, _, expected = checksum.partition(":")
-    return pooch.file_hash(str(file), alg=algorithm) == expected
-
-
 def _retrieve(wanted: Download, file: Path) -> None:
     print(f"fetching {wanted.url} to {file}", flush=True)
     pooch.get_logger().setLevel(logging.WARNING)
+    checksum = wanted.checksum or None
     try:
-        pooch.retrieve(
-            wanted.url,
-            known_hash=wanted.checksum or None,
-            fname=file.name,
-            path=file.parent,
-            downloader=_download_archive,
-        )
+        pooch.retrieve(wanted.url, checksum, file.name, file.parent, downloader=_download_archive)
     except (requests.RequestException, OSError, ValueError) as error:
         cause = " ".join(str(error).split())
         tip = _by_hand(wanted, file)
         raise UserError(wanted.url, f"cannot be fetched: {cause}; {tip}") from error
     file.chmod(0o644)  # only the owner could read the files that pooch makes
-    if not wanted.checksum:
-        print(f"no checksum is known; this file has sha256:{pooch.file_hash(str(file))}")
+    if not checksum:
+        print(f"no checksum is known; this file has sha256:{pooch.file_hash(file)}")
 
 
 def _download_archive(url: str, output: str, owner: object) -> None:
@@ -114,8 +101,7 @@ def _extract(wanted: Download, file: Path) -> Path:
         with zipfile.ZipFile(file) as archive, archive.open(wanted.member) as source:
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as temporary, temporary.open("wb") as copy:
-                while piece := source.read(_CHUNK_BYTES):
-                    copy.write(piece)
+                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
     except KeyError as error:
         problem = f"{file} has no member {wanted.member!r}"
         raise UserError("config.download.member", problem) from error

@@ -1,6 +1,6 @@
 """Makes the table of events from a raw log: deduplicated, split, with its expressions evaluated."""
 
-import dataclasses
+from typing import Any
 from zoneinfo import available_timezones
 
 import duckdb
@@ -15,22 +15,6 @@ ORDER_TIME = "order time"
 """A log's column of the time that orders and splits events; expressions cannot use it."""
 SPLIT = "split number"
 """A log's column of the split; expressions cannot use it either."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """Unix seconds: the first event, the two ends of the split (see `Schema`), the last event."""
-
-    first: int
-    train_end: int
-    validation_end: int
-    last: int
-
-
-def without_duplicates(raw: ibis.Table) -> ibis.Table:
-    """Keeps the first of the rows that are identical in every column."""
-    columns = [column for column in raw.columns if column != "row"]
-    return raw.group_by(columns).aggregate(row=raw.row.min())
 
 
 def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
@@ -48,11 +32,7 @@ def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
 
 
 def core(con: ibis.BaseBackend, log: ibis.Table, least: int) -> ibis.Table:
-    """Leaves out items and users with fewer than `least` events, repeatedly (the k-core).
-
-    Raises:
-      UserError: no events are left.
-    """
+    """Leaves out items and users with fewer than `least` events, repeatedly (the k-core)."""
     pairs = con.create_table("core", log.select("row", "user", "item"))
     before = None
     while before != (size := pairs.count().to_pyarrow().as_py()):
@@ -80,84 +60,61 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
     return log.mutate(**{ORDER_TIME: order_time}).drop("known so far")
 
 
-def with_split(
-    con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig
-) -> tuple[ibis.Table, Bounds]:
-    """Adds the column SPLIT according to `config.split`; also returns the bounds of the split.
+def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict[str, Any]]:
+    """Adds the column SPLIT according to `config.split`; also returns the times of the `Schema`.
 
     Raises:
       UserError: a split has no events.
     """
     if config.split.kind == "leave_one_out":
         return _leave_one_out(log)
-    bounds = _time_bounds(con, log, config)
-    number = ibis.cases(
-        (log[ORDER_TIME] < bounds.train_end, TRAIN),
-        (log[ORDER_TIME] < bounds.validation_end, VALIDATION),
-        else_=TEST,
-    )
-    return log.mutate(**{SPLIT: number}), bounds
-
-
-def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, Bounds]:
-    newest_first = [ibis.desc(ORDER_TIME), ibis.desc("row")]
-    ranked = log.mutate(
-        **{
-            "newer events": ibis.row_number().over(group_by="user", order_by=newest_first),
-            "user events": log.count().over(group_by="user"),
-        }
-    )
-    number = ibis.cases(
-        (ranked["user events"] < 3, TRAIN),
-        (ranked["newer events"] == 0, TEST),
-        (ranked["newer events"] == 1, VALIDATION),
-        else_=TRAIN,
-    )
-    log = ranked.mutate(**{SPLIT: number}).drop("newer events", "user events")
-    time = log[ORDER_TIME]
-    found = log.aggregate(
-        first=time.min(),
-        train_end=time.max(where=log[SPLIT] == TRAIN) + 1,
-        validation_end=time.max(where=log[SPLIT] != TEST) + 1,
-        last=time.max(),
-        tests=(log[SPLIT] == TEST).sum(),
-    )
-    values = found.to_pyarrow().to_pylist()[0]
-    if not values.pop("tests"):
-        raise UserError(
-            "config.split.kind",
-            "'leave_one_out' needs users with three events or more; this log has none",
-        )
-    return log, Bounds(**values)
-
-
-def _time_bounds(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> Bounds:
-    """The times that split the log: the given ones, or those at the given fractions of events."""
-    split = config.split
-    counts = log.group_by(time=log[ORDER_TIME]).aggregate(n=log.count())
-    window = ibis.cumulative_window(order_by="time")
-    upto = con.create_table("times", counts.mutate(upto=counts.n.sum().over(window)))
-    first, last, events = (
-        value.to_pyarrow().as_py() for value in (upto.time.min(), upto.time.max(), upto.upto.max())
-    )
+    # Split at the given times, or at those of the events at the given fractions of the log.
+    rule, time = config.split, log[ORDER_TIME]
+    facts = log.aggregate(first=time.min(), last=time.max(), events=log.count())
+    first, last, events = facts.to_pyarrow().to_pylist()[0].values()
 
     def at(fraction: float) -> int:
-        beyond = upto.upto > int(fraction * events)
-        return upto.time.min(where=beyond).to_pyarrow().as_py()
+        event = log.select(ORDER_TIME).order_by(ORDER_TIME).limit(1, offset=int(fraction * events))
+        return event.to_pyarrow()[0][0].as_py()
 
-    if split.train_end:
-        train_end = parse_date(split.train_end, "config.split.train_end")
-        validation_end = parse_date(split.validation_end, "config.split.validation_end")
+    if rule.train_end:
+        train_end = parse_date(rule.train_end, "config.split.train_end")
+        validation_end = parse_date(rule.validation_end, "config.split.validation_end")
     else:
-        train_end = at(split.train_fraction)
-        validation_end = at(split.train_fraction + split.validation_fraction)
+        train_end = at(rule.train_fraction)
+        validation_end = at(rule.train_fraction + rule.validation_fraction)
     if not first < train_end < validation_end <= last:
         raise UserError(
             "config.split",
             f"train until {to_iso(train_end)} and validation until {to_iso(validation_end)} leave "
             f"a split without events; the log runs from {to_iso(first)} to {to_iso(last)}",
         )
-    return Bounds(first, train_end, validation_end, last)
+    number = ibis.cases((time < train_end, TRAIN), (time < validation_end, VALIDATION), else_=TEST)
+    times = {"train_start": first, "train_end": train_end, "validation_end": validation_end}
+    return log.mutate(**{SPLIT: number}), times | {"end": last}
+
+
+def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
+    newest_first = [ibis.desc(ORDER_TIME), ibis.desc("row")]
+    newer = ibis.row_number().over(group_by="user", order_by=newest_first)
+    few = log.count().over(group_by="user") < 3
+    number = ibis.cases((few, TRAIN), (newer == 0, TEST), (newer == 1, VALIDATION), else_=TRAIN)
+    log = log.mutate(**{SPLIT: number})
+    time, split = log[ORDER_TIME], log[SPLIT]
+    found = log.aggregate(
+        train_start=time.min(),
+        train_end=time.max(where=split == TRAIN) + 1,
+        validation_end=time.max(where=split != TEST) + 1,
+        end=time.max(),
+        tests=(split == TEST).sum(),
+    )
+    times = found.to_pyarrow().to_pylist()[0]
+    if not times.pop("tests"):
+        raise UserError(
+            "config.split.kind",
+            "'leave_one_out' needs users with three events or more; this log has none",
+        )
+    return log, times
 
 
 def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> ibis.Table:

@@ -1,6 +1,7 @@
 """SQL expressions from a config: checked, put in order, and named by their key in errors."""
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import duckdb
 import ibis
@@ -15,13 +16,10 @@ DIALECT = "duckdb"
 def resolve(expression: str, columns: Iterable[str], about: str) -> str:
     """Returns the expression with its columns spelled and quoted as in `columns`.
 
-    Args:
-      expression: SQL over one row; it may use window functions but no queries.
-      columns: the names that it may use; case does not matter.
-      about: its config key, for errors.
+    It may use these columns, in any case, and window functions, but no queries.
 
     Raises:
-      UserError: an unknown column, or the text is not an expression.
+      UserError: an unknown column, or the text is not an expression; `about` is its config key.
     """
     tree = _parse(expression, about)
     for function in tree.find_all(exp.AggFunc):
@@ -40,11 +38,7 @@ def resolve(expression: str, columns: Iterable[str], about: str) -> str:
 
 
 def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
-    """Returns the names so that each comes after those that its expression uses.
-
-    Raises:
-      UserError: they depend on each other; `about` is their config key.
-    """
+    """Returns the names, each after those that its expression uses; refuses a circle of them."""
     lower = {name.lower(): name for name in expressions}
     needs = {
         name: {
@@ -54,14 +48,11 @@ def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
         }
         for name, text in expressions.items()
     }
-    ordered: list[str] = []
-    while len(ordered) < len(needs):
-        ready = [n for n in needs if n not in ordered and needs[n] <= set(ordered)]
-        if not ready:
-            circle = sorted(set(needs) - set(ordered))
-            raise UserError(about, f"{', '.join(circle)} depend on each other in a circle")
-        ordered += ready
-    return ordered
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = ", ".join(sorted(set(error.args[1])))
+        raise UserError(about, f"{circle} depend on each other in a circle") from error
 
 
 def select(
@@ -79,12 +70,7 @@ def select(
 def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False) -> ibis.DataType:
     """Tries one (resolved) expression alone, so that an error can name it, and returns its type.
 
-    Args:
-      table: the rows to evaluate it for.
-      name: of its column.
-      text: the expression.
-      about: its config key, for errors.
-      run: whether to evaluate it for all rows, rather than only to find its type.
+    With `run` it is evaluated for all rows of the table.
 
     Raises:
       UserError: the engine refuses the expression.

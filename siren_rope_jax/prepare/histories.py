@@ -1,4 +1,4 @@
-"""Cuts a stream of sorted event batches into histories, and collects statistics of them."""
+"""Cuts a stream of sorted event batches into histories, and counts what they hold."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Dense, Schema
-
-_REAL_VALUED = ("dense", "context", "actions")
 
 
 class Histories:
-    """Iterates once over the users' histories; its attributes are complete after that.
+    """Iterates once over the users' histories; then `out_of_order`, `fitted`, `report` are known.
 
-    Attributes:
-      out_of_order: the number of events that precede, in the input, the event of the same user
-        just before them in time.
-      unknown_items: int64 [3], the number of events per split whose item a model does not know.
+    `out_of_order` is the number of events that precede, in the input, the event of the same user
+    just before them in time.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema):
@@ -29,12 +26,12 @@ class Histories:
         self._batches = batches
         self._schema = schema
         self._moments = {
-            f"{PREFIXES[group]}/{column.name}": Moments()
-            for group in _REAL_VALUED
-            for column in getattr(schema, group)
+            group: {column.name: _Moments() for column in getattr(schema, group)}
+            for group in ("dense", "context", "actions")
         }
         self.out_of_order = 0
-        self.unknown_items = np.zeros(len(SPLITS), np.int64)
+        self._events, self._unknown_items = np.zeros((2, len(SPLITS)), int)
+        self._labels = {task: np.zeros((2, len(SPLITS)), int) for task in schema.tasks}
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields one array of `event_dtype` per user."""
@@ -47,7 +44,9 @@ class Histories:
             same_user = np.diff(user, prepend=last_user) == 0
             self.out_of_order += int((same_user & (np.diff(row, prepend=last_row) < 0)).sum())
             last_user, last_row = user[-1], row[-1]
-            rows = self._rows(batch)
+            rows = np.empty(batch.num_rows, self._schema.event_dtype)
+            for name in rows.dtype.names or ():
+                rows[name] = batch[name].to_numpy(zero_copy_only=False)  # NULL becomes NaN
             self._count(rows)
             first, *others = np.split(rows, np.flatnonzero(~same_user))
             pending.append(first)
@@ -58,32 +57,64 @@ class Histories:
         if pending:
             yield np.concatenate(pending)
 
+    def _count(self, rows: np.ndarray) -> None:
+        split, item = rows["split"], rows["categorical/item"]
+        unknown = (item == 0) | (item > self._schema.categorical[0].known)
+        self._events += np.bincount(split, minlength=len(SPLITS))
+        self._unknown_items += np.bincount(split[unknown], minlength=len(SPLITS))
+        for task, counts in self._labels.items():
+            for label in (0, 1):
+                labelled = split[rows[f"task/{task}"] == label]
+                counts[label] += np.bincount(labelled, minlength=len(SPLITS))
+        train = rows[split == TRAIN]
+        for group, of_group in self._moments.items():
+            for name, moments in of_group.items():
+                moments.add(train[f"{PREFIXES[group]}/{name}"])
+
     def fitted(self) -> Schema:
         """Returns the schema with means and standard deviations over the train events."""
-
-        def fit(group: str) -> tuple[Dense, ...]:
-            names = [column.name for column in getattr(self._schema, group)]
-            return tuple(self._moments[f"{PREFIXES[group]}/{name}"].fitted(name) for name in names)
-
-        columns: dict[str, Any] = {group: fit(group) for group in _REAL_VALUED}
+        columns: dict[str, Any] = {
+            group: tuple(moments.fitted(name) for name, moments in of_group.items())
+            for group, of_group in self._moments.items()
+        }
         return dataclasses.replace(self._schema, **columns)
 
-    def _rows(self, batch: pa.RecordBatch) -> np.ndarray:
-        rows = np.empty(batch.num_rows, self._schema.event_dtype)
-        for name in rows.dtype.names or ():
-            rows[name] = batch[name].to_numpy(zero_copy_only=False)  # NULL becomes NaN
-        return rows
+    def report(self) -> dict[str, Any]:
+        """Returns counts of items, events and labels for the report of a prepared log.
 
-    def _count(self, rows: np.ndarray) -> None:
-        item, known = rows["categorical/item"], self._schema.categorical[0].known
-        unknown = rows["split"][(item == 0) | (item > known)]
-        self.unknown_items += np.bincount(unknown, minlength=len(SPLITS))
-        train = rows[rows["split"] == TRAIN]
-        for name, moments in self._moments.items():
-            moments.add(train[name])
+        Raises:
+          UserError: a split has no events or, for a task, only one class, so that NE and AUC are
+            undefined.
+        """
+        for split, count in zip(SPLITS, self._events, strict=True):
+            if not count:
+                raise UserError("config.split", f"{split} has no events")
+        tasks: dict[str, dict[str, dict[str, Any]]] = {}
+        for task, counts in self._labels.items():
+            about, tasks[task] = f"config.tasks.{task}", {}
+            for split, negatives, positives in zip(SPLITS, *counts.tolist(), strict=True):
+                labels = negatives + positives
+                if labels == 0:
+                    raise UserError(about, f"no event of {split} has a label")
+                if positives in (0, labels):
+                    raise UserError(
+                        about,
+                        f"all {labels} labels of {split} are {int(positives > 0)}; both classes "
+                        "are needed, so change the task or config.split",
+                    )
+                rate = round(positives / labels, 6)
+                tasks[task][split] = {"labels": labels, "positives": positives, "rate": rate}
+        item = self._schema.categorical[0]
+        return {
+            "items": item.values,
+            "known_items": item.known,
+            "events": dict(zip(SPLITS, self._events.tolist(), strict=True)),
+            "unknown_item_events": dict(zip(SPLITS, self._unknown_items.tolist(), strict=True)),
+            "tasks": tasks,
+        }
 
 
-class Moments:
+class _Moments:
     """Mean and variance of a stream in float64, by the update of Chan et al., reproducibly."""
 
     def __init__(self) -> None:

@@ -95,15 +95,9 @@ def filter_sequences(
 ) -> np.ndarray:
     """Predicts each event of S sequences from those before it, by assumed density filtering.
 
-    Args:
-      covariance: float [S, n, n], prior covariance of the interests; their mean is zero.
-      offset: float [S, n, T], the known part of the logits.
-      scale: float [T], what one unit of interest adds to them.
-      labels: bool [S, n, T].
-      length: int [S], how many of the n events each sequence has; sequences come longest first.
-
-    Returns:
-      Probabilities, float64 [S, n, T]; those beyond the end of a sequence are meaningless.
+    The interests have the prior covariance [S, n, n] and mean zero. Offset and labels [S, n, T] and
+    scale [T] are as in `predict`. Sequences have length int [S] of the n events, and come longest
+    first. Returns probabilities, float64 [S, n, T]; those beyond a sequence's end are meaningless.
     """
     covariance = np.array(covariance, np.float64)
     mean = np.zeros(offset.shape[:2])

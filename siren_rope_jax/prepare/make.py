@@ -13,11 +13,7 @@ from siren_rope_jax.prepare.table import prepare
 
 
 def load(config: ConfigDict) -> SyntheticConfig | PrepareConfig:
-    """Reads a data config.
-
-    Raises:
-      UserError: an unknown key, or a wrong or missing value.
-    """
+    """Reads a data config; a `UserError` says which key or value is wrong or missing."""
     if "model" in config and "data" in config:
         raise UserError("config", "describes an experiment, not a log; it is for train.py")
     if "num_users" in config:
@@ -26,11 +22,7 @@ def load(config: ConfigDict) -> SyntheticConfig | PrepareConfig:
 
 
 def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig | PrepareConfig:
-    """Reads a data config as `load`, and checks that there is an input exactly if it needs one.
-
-    Raises:
-      UserError: as `load`, and about a missing or superfluous input.
-    """
+    """Reads a data config as `load`, and refuses a missing or a superfluous input."""
     ours = load(config)
     if isinstance(ours, SyntheticConfig):
         if input is not None:
@@ -46,15 +38,9 @@ def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig
 
 
 def make_log(config: ConfigDict, input: str | Path | None, output: str | Path) -> dict[str, Any]:
-    """Generates the synthetic feed, or prepares a table.
+    """Makes the log of a data config, as `generate` or `prepare`; returns the report.
 
-    Args:
-      config: of one of the files in configs/data.
-      input: the raw log, as in `prepare`; None for the synthetic feed.
-      output: a directory that does not exist yet, or is empty.
-
-    Returns:
-      the report, which is also in meta.json.
+    The `input` is None for the synthetic feed.
 
     Raises:
       UserError: the input, the config or the output is not as it should be.

@@ -14,44 +14,33 @@ FORMATS = {
 }
 """`PrepareConfig.formats` for the file names of GroupLens and RecBole."""
 
-_URL = "https://files.grouplens.org/datasets/movielens"
-
-RELEASES = {  # the checksums are those that GroupLens publishes beside the files
-    "100k": {
-        "url": f"{_URL}/ml-100k.zip",
-        "checksum": "md5:0e33842e24a9c977be4e0107933c0723",
-        "member": "ml-100k/u.data",
-    },
-    "1m": {
-        "url": f"{_URL}/ml-1m.zip",
-        "checksum": "md5:c4d9eecfca2ab87c1945afe126590906",
-        "member": "ml-1m/ratings.dat",
-    },
-    "20m": {
-        "url": f"{_URL}/ml-20m.zip",
-        "checksum": "md5:cd245b17a1ae2cc31bb14903e1204af3",
-        "member": "ml-20m/ratings.csv",
-    },
-    "32m": {
-        "url": f"{_URL}/ml-32m.zip",
-        "checksum": "md5:d472be332d4daa821edc399621853b57",
-        "member": "ml-32m/ratings.csv",
-    },
-    "latest_small": {  # changes from time to time, so it has no checksum
-        "url": f"{_URL}/ml-latest-small.zip",
-        "checksum": "",
-        "member": "ml-latest-small/ratings.csv",
-    },
+_CHECKSUMS = {  # as GroupLens publishes them beside the files
+    "100k": "md5:0e33842e24a9c977be4e0107933c0723",
+    "1m": "md5:c4d9eecfca2ab87c1945afe126590906",
+    "20m": "md5:cd245b17a1ae2cc31bb14903e1204af3",
+    "32m": "md5:d472be332d4daa821edc399621853b57",
+    "latest_small": "",  # changes from time to time
 }
+_FILES = {"100k": "u.data", "1m": "ratings.dat"}
+
+
+def _download(release: str) -> dict[str, str]:
+    folder = f"ml-{release.replace('_', '-')}"
+    return {
+        "url": f"https://files.grouplens.org/datasets/movielens/{folder}.zip",
+        "checksum": _CHECKSUMS[release],
+        "member": f"{folder}/{_FILES.get(release, 'ratings.csv')}",
+    }
+
+
+RELEASES = {release: _download(release) for release in _CHECKSUMS}
 """`PrepareConfig.download` for each release."""
 
 
 def common(name: str, release: str) -> dict[str, Any]:
     """Returns the values of `PrepareConfig` that do not depend on the use of the ratings.
 
-    Args:
-      name: the data set's name, to which that of the release is added.
-      release: one of `RELEASES`; "" for any of them, with the download of 100K.
+    The release, one of `RELEASES`, is added to the name; "" is any, with the download of 100K.
 
     Raises:
       UserError: there is no such release.

@@ -1,10 +1,9 @@
 """Reads the files of a raw log into one table, without rounding or guessing any value."""
 
+import bisect
 import csv
 import fnmatch
 import glob
-import gzip
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.prepare.config import Format
-from siren_rope_jax.prepare.conversions import check_gzip, convert
+from siren_rope_jax.prepare.checks import Where
+from siren_rope_jax.prepare.config import Format, PrepareConfig
+from siren_rope_jax.prepare.conversions import check_gzip, convert, lines
 
 _TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
+_KINDS = ("int64", "boolean", "float64")  # what text may become, in this order
 
 
 def find_files(pattern: str | Path) -> list[Path]:
@@ -38,78 +39,70 @@ def find_files(pattern: str | Path) -> list[Path]:
 
 
 def open_log(
-    con: ibis.BaseBackend,
-    files: Sequence[Path],
-    formats: dict[str, Format],
-    identities: Sequence[str],
-    categories: Sequence[str],
-    scratch: Path,
-) -> tuple[ibis.Table, list[int], int]:
+    con: ibis.BaseBackend, files: Sequence[Path], config: PrepareConfig, scratch: Path
+) -> tuple[ibis.Table, Where, int]:
     """Opens the files as one table with the column `row`, from 1, in input order.
 
     Every text file is read to its end here, and again when the table is used: that is faster than
-    to store the text in between. What the engine cannot read is converted to Parquet first.
+    to store the text in between. What the engine cannot read is converted to Parquet first, in the
+    folder `scratch`, which is needed as long as the table is.
 
     Text columns become 64-bit integers if all their values are integers in canonical form (so "007"
     and "7" stay different), else true/false, else double if all are numbers that double represents.
     Otherwise they stay text, and so do categories of which two values of a file would become one
-    ("1.1" and "1.10"). An empty field is NULL. Each event of a sequence is a row.
-
-    Args:
-      con: the engine.
-      files: with the same columns.
-      formats: by name.
-      identities: columns (user, item) that must not become double: "1.0" is not "1".
-      categories: columns whose values must stay different; the case of their names does not matter.
-      scratch: a folder for files that are needed as long as the table is.
+    ("1.1" and "1.10"), and users and items that are not integers: "1.0" is not "1". An empty field
+    is NULL. Each event of a sequence is a row.
 
     Returns:
-      the table, the number of rows before the first of each file, and the number of all rows.
+      the table, what says where a row is ("row 17 of ratings.csv", not counting a header), and the
+      number of all rows.
 
     Raises:
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
     """
+    # Where a category is a column and not another expression, its values must stay different.
+    categories = [text.strip().strip('"').lower() for text in config.categorical.values()]
     parts: list[ibis.Table] = []
-    offsets: list[int] = []
+    offsets = [0]  # rows before each file, and all of them
     kinds: list[dict[str, set[str]]] = []
-    rows = 0
     for path in files:
         try:
-            converted = scratch / f"{len(parts)}.parquet"
-            part = _open(con, path, _choose_format(path, formats), converted)
+            part = _open(con, path, config, scratch / f"{len(parts)}.parquet")
             if parts and part.columns != parts[0].columns:
                 raise UserError(path, f"has other columns than {files[0]}: {list(part.columns)}")
-            count, kinds_of_part = _possible_kinds(part, categories)
+            rows, kinds_of_part = _possible_kinds(part, categories)
         except duckdb.Error as error:
-            raise UserError(path, f"cannot be read: {_first_lines(error)}") from error
+            said = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise UserError(path, f"cannot be read: {'; '.join(said[:3])}") from error
         parts.append(part)
-        offsets.append(rows)
+        offsets.append(offsets[-1] + rows)
         kinds.append(kinds_of_part)
-        rows += count
-    if rows == 0:
+    if offsets[-1] == 0:
         raise UserError(files[0], "the log is empty: it has no events")
     casts = {}
     for column in kinds[0]:
         possible = set.intersection(*(of_part[column] for of_part in kinds))
-        wanted = ("int64",) if column in identities else ("int64", "boolean", "float64")
+        wanted = ("int64",) if column in (config.user, config.item) else _KINDS
         casts[column] = next((kind for kind in wanted if kind in possible), "string")
     numbered = [
         part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))
-        for part, offset in zip(parts, offsets, strict=True)
+        for part, offset in zip(parts, offsets[:-1], strict=True)
     ]
-    return ibis.union(*numbered) if len(numbered) > 1 else numbered[0], offsets, rows
+
+    def where(row: int) -> str:
+        number = bisect.bisect_left(offsets, row) - 1
+        return f"row {row - offsets[number]} of {files[number].name}"
+
+    return ibis.union(*numbered) if len(numbered) > 1 else numbered[0], where, offsets[-1]
 
 
-def where_is_row(row: int, files: Sequence[Path], offsets: Sequence[int]) -> str:
-    """Says where a row is: "row 17 of ratings.csv", not counting a header."""
-    number = max(i for i, offset in enumerate(offsets) if offset < row)
-    return f"row {row - offsets[number]} of {files[number].name}"
-
-
-def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) -> ibis.Table:
+def _open(con: ibis.BaseBackend, path: Path, config: PrepareConfig, converted: Path) -> ibis.Table:
+    chosen = _choose_format(path, config.formats)
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
         raise UserError("config.formats", f"must name the columns of {path}, which is {kind}")
+    if kind in ("text", "jsonl") and path.suffix == ".gz":
+        check_gzip(path)
     if kind == "text":
         table = _open_text(con, path, chosen)
     elif kind == "jsonl":
@@ -127,15 +120,12 @@ def _open(con: ibis.BaseBackend, path: Path, chosen: Format, converted: Path) ->
 
 
 def _kind_of_name(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    if name.endswith((".parquet", ".pq")):
-        return "parquet"
-    return next((kind for kind in ("jsonl", "npy") if name.endswith(f".{kind}")), "text")
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".npy": "npy"}
+    return kinds.get(suffix, "text")
 
 
 def _open_text(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
-    if path.suffix == ".gz":
-        check_gzip(path)
     tab = path.name.removesuffix(".gz").endswith((".tsv", ".inter"))
     delimiter = chosen.delimiter or ("\t" if tab else ",")
     names = list(chosen.columns) or _read_header(path, delimiter)
@@ -153,8 +143,6 @@ def _open_text(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
 
 
 def _open_json_lines(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
-    if path.suffix == ".gz":
-        check_gzip(path)
     table = con.read_json(
         path,
         columns=dict.fromkeys(chosen.columns, "VARCHAR"),
@@ -170,7 +158,16 @@ def _open_parquet(con: ibis.BaseBackend, path: Path) -> ibis.Table:
         pq.read_metadata(path)
     except (OSError, ValueError) as error:
         raise UserError(path, f"is not a complete Parquet file: {error}") from error
-    return _plain_numbers(con.read_parquet(path))
+    table, casts = con.read_parquet(path), {}
+    for c in table.columns:  # numbers are widened, to give the same log as those of a text file
+        kind, largest = table[c].type(), np.iinfo(np.int64).max
+        if kind.is_unsigned_integer() and (table[c] > largest).any().to_pyarrow().as_py():
+            casts[c] = "string"  # hashes
+        elif kind.is_integer():
+            casts[c] = "int64"
+        elif kind.is_floating() or kind.is_decimal():
+            casts[c] = "float64"
+    return table.cast(casts)
 
 
 def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
@@ -184,18 +181,13 @@ def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
 
 
 def _read_header(path: Path, delimiter: str) -> list[str]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        line = file.readline()
-    try:
-        text = line.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UserError(path, "line 1 is not UTF-8 text") from error
-    if not text:
+    header = next(lines(path), "").rstrip("\r\n")
+    if not header:
         raise UserError(path, "the file has no header line")
     if len(delimiter) == 1:
-        names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
+        names = next(csv.reader([header], delimiter=delimiter))
     else:
-        names = text.split(delimiter)
+        names = header.split(delimiter)
     for suffix in _TYPE_SUFFIXES:
         names = [name.strip().removesuffix(suffix) for name in names]
     return names
@@ -214,28 +206,25 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 def _possible_kinds(
     table: ibis.Table, categories: Sequence[str]
 ) -> tuple[int, dict[str, set[str]]]:
-    """Returns the number of rows, and for each text column the types that represent its values.
+    """Returns the number of rows, and for each text column the kinds that represent its values.
 
-    For categories, these are types that also keep the values different.
+    For categories, these are kinds that also keep the values different.
     """
     texts = [c for c in table.columns if table[c].type().is_string()]
     tests = {"rows": table.count()}
     for c in texts:
         text = table[c]
-        integer = text.try_cast("int64")
         fits = {
-            "int64": (integer.cast("string") == text).fill_null(False),
+            "int64": (text.try_cast("int64").cast("string") == text).fill_null(False),
             "boolean": text.lower().isin(["true", "false"]),
             "float64": _is_number(text),
         }
-        tests |= {f"{kind} {c}": (text.isnull() | ok).all() for kind, ok in fits.items()}
-        if c.lower() in map(str.lower, categories):
-            for kind in ("boolean", "float64"):
-                apart = text.nunique() == text.try_cast(kind).nunique()
-                tests[f"{kind} {c}"] = tests[f"{kind} {c}"] & apart
+        for kind, ok in fits.items():
+            tests[f"{kind} {c}"] = (text.isnull() | ok).all()
+            if c.lower() in categories and kind != "int64":
+                tests[f"{kind} {c}"] &= text.nunique() == text.try_cast(kind).nunique()
     found = table.aggregate(**tests).to_pyarrow().to_pylist()[0]
-    kinds = ("int64", "boolean", "float64")
-    return found["rows"], {c: {k for k in kinds if found[f"{k} {c}"]} for c in texts}
+    return found["rows"], {c: {k for k in _KINDS if found[f"{k} {c}"]} for c in texts}
 
 
 def _is_number(text: ibis.Value) -> ibis.Value:
@@ -244,26 +233,3 @@ def _is_number(text: ibis.Value) -> ibis.Value:
     exact = (number.abs() < 2.0**53) | number.isnan() | number.isinf()
     leading_zero = text.substr(0, 2).between("00", "09")
     return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)
-
-
-def _plain_numbers(table: ibis.Table) -> ibis.Table:
-    """Widens the numbers of a Parquet file, which then gives the same log as a text file."""
-    casts = {}
-    for c in table.columns:
-        kind = table[c].type()
-        if kind.is_unsigned_integer() and _exceeds_int64(table[c]):
-            casts[c] = table[c].cast("string")  # hashes
-        elif kind.is_integer():
-            casts[c] = table[c].cast("int64")
-        elif kind.is_floating() or kind.is_decimal():
-            casts[c] = table[c].cast("float64")
-    return table.mutate(**casts) if casts else table
-
-
-def _exceeds_int64(column: ibis.Value) -> bool:
-    return bool((column > np.iinfo(np.int64).max).any().to_pyarrow().as_py())
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:3])

@@ -17,8 +17,8 @@ event and task:
 
 import dataclasses
 import datetime
+import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ import pyarrow as pa
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, WEEK
-from siren_rope_jax.data.schema import SPLITS, TEST, TRAIN, Schema, split_of_times
+from siren_rope_jax.data.schema import TEST, TRAIN, Dense, Schema
 from siren_rope_jax.metrics.binary import normalized_entropy
 from siren_rope_jax.prepare import ideal
-from siren_rope_jax.prepare.histories import Moments
+from siren_rope_jax.prepare.histories import Histories
 from siren_rope_jax.prepare.writer import categorical, encode_ids, write_log
 
 DRIFT_WAVES = 3
@@ -44,21 +44,17 @@ class SyntheticConfig:
 
     Attributes:
       name: the data set's name.
-      num_users: number of users.
-      events_per_user: number of events of each user, over the whole span.
+      num_users, events_per_user: each user has as many events, over the whole span.
       num_topics: number of topics. An item has one; a user's interests in them are independent.
       num_items: number of items, all available at all times.
       start: the first day (UTC), YYYY-MM-DD.
       days: length of the span.
-      validation_days: number of days before those of test.
-      test_days: number of days at the end.
+      validation_days, test_days: the numbers of days of these splits, at the end.
       session_events: mean number of events per session.
       event_gap: median number of seconds between two events of a session.
       rhythm: how much more sessions begin in the evening than in the morning, 0..1.
-      constant: strength of the interest that stays.
-      daily: strength of the interest that follows the time of day.
-      weekly: strength of the interest that follows the time of the week.
-      drift: strength of the interest that drifts over the span.
+      constant, daily, weekly, drift: strengths of the interests that stay, that follow the time of
+        day and that of the week, and that drift over the span.
       quality: what an item's quality, a known feature ~ N(0, 1), adds to the interest in it.
       tasks: the names of the labels.
       base_rates: the fraction of positive labels per task.
@@ -235,86 +231,57 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     feed = simulate(config)
-    test_begin = config.start_time + (config.days - config.test_days) * DAY
-    train_end = test_begin - config.validation_days * DAY
-    split = split_of_times(feed.time, train_end, test_begin)
-    in_train = split == TRAIN
-    vocabularies, item_columns = {}, {}
+    users, length = feed.time.shape
+    validation_end = config.start_time + (config.days - config.test_days) * DAY
+    train_end = validation_end - config.validation_days * DAY
+    split = np.digitize(feed.time, [train_end, validation_end])
+    columns = {
+        "user_index": np.repeat(np.arange(users), length),
+        "row": np.arange(users * length),
+        "time": feed.time,
+        "utc_offset": np.zeros_like(feed.time),
+        "split": split,
+        "dense/quality": feed.quality[feed.item].astype(np.float32),
+    }
+    columns |= {f"task/{task}": feed.labels[..., t] for t, task in enumerate(config.tasks)}
+    vocabularies = {}
     for name, values in (("item", feed.item), ("topic", feed.topic[feed.item])):
-        item_columns[f"categorical/{name}"], vocabularies[name] = encode_ids(values, in_train)
-    quality = feed.quality[feed.item].astype(np.float32)
-    moments = Moments()
-    moments.add(quality[in_train])
+        columns[f"categorical/{name}"], vocabularies[name] = encode_ids(values, split == TRAIN)
     schema = Schema(
         name=config.name,
         categorical=tuple(categorical(name, table, 1) for name, table in vocabularies.items()),
-        dense=(moments.fitted("quality"),),
+        dense=(Dense("quality"),),
         context=(),
         actions=(),
         tasks=config.tasks,
         has_utc_offset=False,
         train_start=int(feed.time.min()),
         train_end=train_end,
-        validation_end=test_begin,
+        validation_end=validation_end,
         end=int(feed.time.max()),
         source="the built-in synthetic feed",
     )
-    columns = item_columns | {"time": feed.time, "split": split, "dense/quality": quality}
-    columns |= {f"task/{task}": feed.labels[..., t] for t, task in enumerate(config.tasks)}
-    report = _report(config, feed, split) | {"items": schema.categorical[0].values}
+    batch = pa.record_batch({name: values.reshape(-1) for name, values in columns.items()})
+    stream = Histories([batch], schema)
+    histories = list(stream)
+    try:
+        report = {"rows_read": feed.time.size, "users": users, "warnings": [], **stream.report()}
+    except UserError as error:
+        raise UserError("config.num_users", f"is too small for this feed: {error}") from error
     probabilities = floors(config, feed)
     test = split == TEST
-    report["floors"] = {
-        task: {
-            name: float(normalized_entropy(feed.labels[test, t], p[test, t]))
-            for name, p in probabilities.items()
-        }
-        for t, task in enumerate(config.tasks)
-    }
-    unknown = item_columns["categorical/item"] > schema.categorical[0].known
-    report["unknown_item_events"] = _by_split(split, unknown)
-    baselines = {"event": np.arange(feed.time.size)} | {
-        f"{name}/{task}": p[..., t].reshape(-1).astype(np.float32)
-        for name, p in probabilities.items()
-        for t, task in enumerate(config.tasks)
-    }
+    baselines = {"event": np.arange(feed.time.size)}
+    report["floors"] = {task: {} for task in config.tasks}
+    for (name, p), (t, task) in itertools.product(probabilities.items(), enumerate(config.tasks)):
+        ne = normalized_entropy(feed.labels[test, t], p[test, t])
+        report["floors"][task][name] = float(ne)
+        baselines[f"{name}/{task}"] = p[..., t].reshape(-1).astype(np.float32)
+    report["config"] = to_dict(config)
     report["seconds"] = round(time.monotonic() - began, 2)
-    rows = _rows(schema.event_dtype, columns)
-    users = np.arange(config.num_users)
-    return write_log(output, schema, rows, users, vocabularies, report, pa.table(baselines))
-
-
-def _report(config: SyntheticConfig, feed: Feed, split: np.ndarray) -> dict[str, Any]:
-    """What `prepare` reports about a log, as far as it applies here.
-
-    Raises:
-      UserError: a split without events, or without one of the classes of a task.
-    """
-    events = _by_split(split, np.ones_like(split))
-    tasks: dict[str, dict[str, dict[str, int | float]]] = {task: {} for task in config.tasks}
-    for name, count in events.items():
-        if count == 0:
-            raise UserError("config.num_users", f"there is no event on the {name} days; add users")
-    for t, task in enumerate(config.tasks):
-        for name, positives in _by_split(split, feed.labels[..., t]).items():
-            if positives in (0, events[name]):
-                raise UserError(
-                    "config.num_users", f"{task} has only one class in {name}; add users"
-                )
-            rate = round(positives / events[name], 6)
-            tasks[task][name] = {"labels": events[name], "positives": positives, "rate": rate}
-    return {
-        "rows_read": int(feed.time.size),
-        "users": config.num_users,
-        "events": events,
-        "tasks": tasks,
-        "warnings": [],
-        "config": to_dict(config),
-    }
-
-
-def _by_split(split: np.ndarray, values: np.ndarray) -> dict[str, int]:
-    return {name: int(values[split == s].sum()) for s, name in enumerate(SPLITS)}
+    raw_users = np.arange(users)
+    return write_log(
+        output, stream.fitted(), histories, raw_users, vocabularies, report, pa.table(baselines)
+    )
 
 
 def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndarray:
@@ -339,14 +306,6 @@ def _event_seconds(rng: np.random.Generator, config: SyntheticConfig) -> np.ndar
     )
     seconds = np.take_along_axis(begin, session, axis=1) + since_begin
     return np.sort(seconds, axis=1).astype(np.int64)  # sessions may overlap
-
-
-def _rows(dtype: np.dtype, columns: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
-    users, length = columns["time"].shape
-    rows = np.zeros((users, length), dtype)
-    for name, values in columns.items():
-        rows[name] = values
-    yield from rows
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ sorts the rows by user and time and streams them, batch by batch, into histories
 all rows in memory.
 """
 
-import functools
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ import pyarrow as pa
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.data.schema import NO_LABEL, PREFIXES, SPLITS, TRAIN, Dense, Schema
+from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.histories import Histories
@@ -31,6 +31,15 @@ from siren_rope_jax.prepare.writer import (
 )
 
 BATCH_ROWS = 1 << 16
+
+_NOTES = (  # what of the report is worth a warning
+    ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
+    ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
+    ("out_of_order", "rows were not in order of time and were sorted"),
+    ("missing_times", "events have no time"),
+    ("users_with_one_event", "users have only one event"),
+    ("users_only_train", "users have fewer than three events, which are all train"),
+)
 
 
 def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dict[str, Any]:
@@ -55,28 +64,61 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
     """
     begin = time.monotonic()
     files = readers.find_files(input)
-    with new_directory(output) as directory:
-        scratch = directory / "scratch"
-        scratch.mkdir()
-        con = _connect(scratch, config)
-        try:
-            report = _prepare(con, config, files, directory, scratch, begin)
-        except duckdb.OutOfMemoryException as error:
-            raise UserError(
-                "config.memory_gb",
-                f"{config.memory_gb} is too little for this log, or the disk of {output} is full: "
-                f"{str(error).splitlines()[0]}",
-            ) from error
-        finally:
-            con.disconnect()
-            shutil.rmtree(scratch)
-    return report
+    with new_directory(output) as directory, _engine(directory / "scratch", config) as con:
+        raw, where, rows_read = readers.open_log(con, files, config, directory / "scratch")
+        checks.require_columns(raw, config, files[0])
+        if config.drop_duplicates:
+            values = [column for column in raw.columns if column != "row"]
+            raw = raw.group_by(values).aggregate(row=raw.row.min())  # the first of equal rows
+        log = con.create_table("log", events.named(raw, config))
+        count = log.count().to_pyarrow().as_py()
+        checks.require_present(log, config, where)
+        if config.core > 1:
+            log = events.core(con, log, config.core)
+        in_core = log.count().to_pyarrow().as_py()
+        missing_times = checks.check_times(log, config, where)
+        if missing_times:
+            log = events.with_order_time(log)
+        log, times = events.with_split(log, config)
+        table = events.event_table(con, log, config)
+        checks.check_values(table, where)
+
+        names = ("item", *config.categorical)
+        vocabularies = {name: _make_vocabulary(con, table, name) for name in names}
+        number = ibis.row_number().over(order_by="user").cast("int32")
+        users = con.create_table("users", table.select("user").distinct().mutate(number=number))
+        schema = _schema(config, vocabularies, times)
+        stream = Histories(_encode(con, table, users, schema), schema)
+        written = write_histories(directory, schema.event_dtype, stream)
+        events_of_users = written[0][:, 0]
+        report = {
+            "files": [path.name for path in files],
+            "rows_read": rows_read,
+            "duplicates_dropped": rows_read - count,
+            "outside_core": count - in_core,
+            "out_of_order": stream.out_of_order,
+            "missing_times": missing_times,
+            "users": len(events_of_users),
+            "users_with_one_event": int((events_of_users == 1).sum()),
+            **stream.report(),
+        }
+        if schema.protocol == "leave_one_out":
+            report["users_only_train"] = int((events_of_users < 3).sum())
+        report["warnings"] = [f"{report[key]} {text}" for key, text in _NOTES if report.get(key)]
+        report["config"] = to_dict(config)
+        report["seconds"] = round(time.monotonic() - begin, 2)
+        raw_users = users.order_by("number").to_pyarrow()["user"]
+        schema = stream.fitted()
+        return write_description(directory, schema, written, raw_users, vocabularies, report)
 
 
-def _connect(scratch: Path, config: PrepareConfig) -> ibis.BaseBackend:
+@contextlib.contextmanager
+def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
+    """The database engine, which keeps its files in the folder `scratch` while it is needed."""
     settings: dict[str, Any] = {"memory_limit": f"{config.memory_gb}GB"}
     if config.threads:
         settings["threads"] = config.threads
+    scratch.mkdir()
     con = ibis.duckdb.connect(
         scratch / "log.duckdb",
         temp_directory=str(scratch / "spill"),
@@ -84,106 +126,17 @@ def _connect(scratch: Path, config: PrepareConfig) -> ibis.BaseBackend:
         **settings,
     )
     con.raw_sql("SET TimeZone = 'UTC'")
-    return con
-
-
-def _prepare(
-    con: ibis.BaseBackend,
-    config: PrepareConfig,
-    files: list[Path],
-    directory: Path,
-    scratch: Path,
-    begin: float,
-) -> dict[str, Any]:
-    identities = (config.user, config.item)
-    # If these are columns, their values must stay different; other expressions have their own.
-    categories = [text.strip().strip('"') for text in config.categorical.values()]
-    raw, offsets, rows_read = readers.open_log(
-        con, files, config.formats, identities, categories, scratch
-    )
-    where = functools.partial(readers.where_is_row, files=files, offsets=offsets)
-    checks.require_columns(raw, config, files[0])
-    if config.drop_duplicates:
-        raw = events.without_duplicates(raw)
-    log = con.create_table("log", events.named(raw, config))
-    count = log.count().to_pyarrow().as_py()
-    checks.require_present(log, config, where)
-    if config.core > 1:
-        log = events.core(con, log, config.core)
-    in_core = log.count().to_pyarrow().as_py()
-    missing_times = checks.check_times(log, config, where)
-    if missing_times:
-        log = events.with_order_time(log)
-    log, bounds = events.with_split(con, log, config)
-    table = events.event_table(con, log, config)
-    label_counts = _check_values(table, where)
-
-    vocabularies = {
-        name: _make_vocabulary(con, table, name) for name in ("item", *config.categorical)
-    }
-    users = con.create_table("users", _numbered(table.select("user").distinct(), "user"))
-    schema = _schema(config, vocabularies, bounds)
-    stream = Histories(_encode(con, table, users, schema), schema)
-    written = write_histories(directory, schema.event_dtype, stream)
-    index, schema = written.counts, stream.fitted()
-    report = {
-        "files": [path.name for path in files],
-        "rows_read": rows_read,
-        "duplicates_dropped": rows_read - count,
-        "outside_core": count - in_core,
-        "out_of_order": stream.out_of_order,
-        "missing_times": missing_times,
-        "users": len(index),
-        "users_with_one_event": int((index[:, 0] == 1).sum()),
-        "items": schema.categorical[0].values,
-        "known_items": schema.categorical[0].known,
-        "events": {split: int(index[:, 1 + i].sum()) for i, split in enumerate(SPLITS)},
-        "unknown_item_events": dict(zip(SPLITS, stream.unknown_items.tolist(), strict=True)),
-        "tasks": label_counts,
-    }
-    if schema.protocol == "leave_one_out":
-        report["users_only_train"] = int((index[:, 0] < 3).sum())
-    report["warnings"] = _warnings(report)
-    report["config"] = to_dict(config)
-    report["seconds"] = round(time.monotonic() - begin, 2)
-    raw_users = users.order_by("number").to_pyarrow()["user"]
-    return write_description(directory, schema, written, raw_users, vocabularies, report)
-
-
-def _check_values(
-    table: ibis.Table, where: checks.Where
-) -> dict[str, dict[str, dict[str, int | float]]]:
-    """Checks labels and features. Returns {task: {split: {labels, positives, rate}}}."""
-    columns = {p: [c for c in table.columns if c.startswith(f"{p}/")] for p in PREFIXES.values()}
-    checks.check_utc_offset(table, where)
-    checks.check_finite(table, columns["dense"] + columns["context"], False, where)
-    checks.check_finite(table, columns["action"], True, where)
-    checks.check_labels(table, columns["task"], where)
-    sums = {f"{c} labels": table[c].count() for c in columns["task"]}
-    sums |= {f"{c} positives": (table[c] == 1).sum() for c in columns["task"]}
-    by_split = table.group_by("split").aggregate(events=table.count(), **sums)
-    found = {SPLITS[row["split"]]: row for row in by_split.to_pyarrow().to_pylist()}
-    for split in SPLITS:
-        if split not in found:
-            raise UserError("config.split", f"{split} has no events")
-    counts: dict[str, dict[str, dict[str, int | float]]] = {}
-    for column in columns["task"]:
-        counts[column.removeprefix("task/")] = {
-            split: {
-                "labels": found[split][f"{column} labels"],
-                "positives": found[split][f"{column} positives"] or 0,
-            }
-            for split in SPLITS
-        }
-    checks.check_classes(counts)
-    for by_name in counts.values():
-        for count in by_name.values():
-            count["rate"] = round(count["positives"] / count["labels"], 6)
-    return counts
-
-
-def _numbered(table: ibis.Table, *order_by: Any) -> ibis.Table:
-    return table.mutate(number=ibis.row_number().over(order_by=list(order_by)).cast("int32"))
+    try:
+        yield con
+    except duckdb.OutOfMemoryException as error:
+        raise UserError(
+            "config.memory_gb",
+            f"{config.memory_gb} is too little for this log, or the disk of {scratch.parents[1]} "
+            f"is full: {str(error).splitlines()[0]}",
+        ) from error
+    finally:
+        con.disconnect()
+        shutil.rmtree(scratch)
 
 
 def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.Table:
@@ -194,34 +147,28 @@ def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.
         .group_by(value=value)
         .aggregate(train_count=(table.split == TRAIN).sum())
     )
-    numbered = _numbered(counted, ibis.desc("train_count"), "value")
-    numbered = numbered.select(
-        id=(numbered.number + 1).cast("int32"), value="value", train_count="train_count"
-    )
+    place = ibis.row_number().over(order_by=[ibis.desc("train_count"), "value"])
+    numbered = counted.mutate(id=(1 + place).cast("int32")).relocate("id")
     return con.create_table(f"vocabulary_{name}", numbered).order_by("id").to_pyarrow()
 
 
 def _schema(
-    config: PrepareConfig, vocabularies: Mapping[str, pa.Table], bounds: events.Bounds
+    config: PrepareConfig, vocabularies: Mapping[str, pa.Table], times: dict[str, Any]
 ) -> Schema:
+    least = config.min_count
     return Schema(
         name=config.name,
-        categorical=tuple(
-            categorical(name, table, config.min_count) for name, table in vocabularies.items()
-        ),
-        dense=tuple(Dense(name) for name in config.dense),
-        context=tuple(Dense(name) for name in config.context),
-        actions=tuple(Dense(name) for name in config.actions),
+        categorical=tuple(categorical(*named, least) for named in vocabularies.items()),
+        dense=tuple(map(Dense, config.dense)),
+        context=tuple(map(Dense, config.context)),
+        actions=tuple(map(Dense, config.actions)),
         tasks=tuple(config.tasks),
         has_utc_offset=bool(config.utc_offset or config.time_zone),
-        train_start=bounds.first,
-        train_end=bounds.train_end,
-        validation_end=bounds.validation_end,
-        end=bounds.last,
         source=config.source,
         license=config.license,
         protocol=config.split.kind,
         time_zone=config.time_zone,
+        **times,
     )
 
 
@@ -231,39 +178,17 @@ def _encode(
     """Streams all events by user and time: user_index, row, and the columns of `event_dtype`."""
     numbers = users.rename(user_value="user")
     joined = table.join(numbers, table.user == numbers.user_value)
-    for name in (feature.name for feature in schema.categorical):
-        ids = con.table(f"vocabulary_{name}").select(
-            **{f"{name} id": "id", f"{name} value": "value"}
-        )
-        joined = joined.left_join(ids, joined[f"categorical/{name}"] == ids[f"{name} value"])
-    columns = {
-        "user_index": joined.number,
-        "row": joined.row,
-        events.ORDER_TIME: joined[events.ORDER_TIME],
-    }
-    for field in schema.event_dtype.names or ():
-        group, _, name = field.partition("/")
-        if group == "categorical":
-            columns[field] = joined[f"{name} id"].fill_null(0)
-        elif group == "task":
-            columns[field] = joined[field].fill_null(NO_LABEL).cast("int8")
-        elif field == "time":
-            columns[field] = joined.time.fill_null(NO_TIME)
-        elif field == "utc_offset":
-            columns[field] = joined.utc_offset.round().cast("int32")
-        else:
-            columns[field] = joined[field]
-    encoded = joined.select(**columns).order_by(["user_index", events.ORDER_TIME, "row"])
-    return encoded.to_pyarrow_batches(chunk_size=BATCH_ROWS)
-
-
-def _warnings(report: Mapping[str, Any]) -> list[str]:
-    texts = {
-        "duplicates_dropped": "rows were identical to an earlier one and were dropped",
-        "outside_core": "rows of users or items with fewer events than config.core were dropped",
-        "out_of_order": "rows were not in order of time and were sorted",
-        "missing_times": "events have no time",
-        "users_with_one_event": "users have only one event",
-        "users_only_train": "users have fewer than three events, which are all train",
-    }
-    return [f"{report[key]} {text}" for key, text in texts.items() if report.get(key)]
+    for feature in schema.categorical:
+        name, column = feature.name, f"categorical/{feature.name}"
+        ids = con.table(f"vocabulary_{name}").select(**{f"{name} id": "id", f"{name} raw": "value"})
+        joined = joined.left_join(ids, joined[column] == ids[f"{name} raw"])
+        joined = joined.mutate(**{column: joined[f"{name} id"].fill_null(0)})
+    encoded = joined.mutate(
+        user_index=joined.number,
+        time=joined.time.fill_null(NO_TIME),
+        utc_offset=joined.utc_offset.round().cast("int32"),
+        **{f"task/{t}": joined[f"task/{t}"].fill_null(NO_LABEL).cast("int8") for t in schema.tasks},
+    )
+    ordered = encoded.order_by(["user_index", events.ORDER_TIME, "row"])
+    wanted = ordered.select("user_index", "row", *(schema.event_dtype.names or ()))
+    return wanted.to_pyarrow_batches(chunk_size=BATCH_ROWS)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,25 +21,12 @@ from siren_rope_jax.prepare.config import to_iso
 SHARD_BYTES = 1 << 28
 """A new histories file begins once the last one has this many bytes of rows."""
 
-
-class Written(NamedTuple):
-    """A summary of the histories that were written.
-
-    Attributes:
-      counts: int64 [U, 4], as in index.npy.
-      sha256: the hash of all records, concatenated.
-    """
-
-    counts: np.ndarray
-    sha256: str
+Written = tuple[np.ndarray, str]
+"""What was written: int64 [U, 4] as in index.npy, and the SHA-256 of all records, concatenated."""
 
 
 def check_new(output: str | Path) -> None:
-    """Checks that `output` can be written without losing anything.
-
-    Raises:
-      UserError: `output` exists and is not an empty directory.
-    """
+    """Raises a UserError if `output` exists and is not an empty directory."""
     path = Path(output)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(output, "exists and is not empty; remove it or name another output")
@@ -50,7 +37,7 @@ def new_directory(output: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling of `output`, renamed to it on success and removed on failure.
 
     Raises:
-      UserError: `output` exists and is not an empty directory, or cannot be created.
+      UserError: as `check_new`, or `output` cannot be created.
     """
     check_new(output)
     path = Path(output).absolute()
@@ -77,30 +64,19 @@ def vocabulary(values: Sequence[Any] | np.ndarray | pa.Array, train_counts: np.n
     counts = np.asarray(train_counts, np.int64)
     if np.any(np.diff(counts) > 0):
         raise ValueError("vocabulary: the train counts of the values must not increase")
-    return pa.table(
-        {
-            "id": np.arange(1, len(counts) + 1, dtype=np.int32),
-            "value": values if isinstance(values, pa.Array) else pa.array(values),
-            "train_count": counts,
-        }
-    )
+    ids = np.arange(1, len(counts) + 1, dtype=np.int32)
+    return pa.table({"id": ids, "value": values, "train_count": counts})
 
 
 def encode_ids(values: np.ndarray, in_train: np.ndarray) -> tuple[np.ndarray, pa.Table]:
-    """Encodes raw values: the ids are ordered by decreasing train count, then by value.
+    """Encodes [N] values, none absent, as int32 [N] ids from 1; also returns their vocabulary.
 
-    Args:
-      values: [N] raw values of one categorical feature, none absent.
-      in_train: [N] bool, the events of train.
-
-    Returns:
-      int32 [N] ids from 1, and the vocabulary table.
+    The ids are ordered by decreasing count in train (`in_train`: bool [N]), then by value.
     """
     unique, inverse = np.unique(values, return_inverse=True)
     counts = np.bincount(inverse[in_train], minlength=len(unique))
-    order = np.lexsort((np.arange(len(unique)), -counts))
-    ids = np.empty(len(unique), np.int32)
-    ids[order] = np.arange(1, len(unique) + 1)
+    order = np.argsort(-counts, kind="stable")
+    ids = (1 + np.argsort(order)).astype(np.int32)
     return ids[inverse], vocabulary(unique[order], counts[order])
 
 
@@ -158,18 +134,14 @@ def write_description(
       the report with the protocol and the times of the schema, and "content": SHA-256 of the values
       of histories, users and vocabularies, from which the log's fingerprint is made.
     """
+    index, records = written
     names = [categorical.name for categorical in schema.categorical]
     if sorted(names) != sorted(vocabularies):
         raise ValueError(f"vocabularies of {sorted(vocabularies)}, features {sorted(names)}")
-    if len(written.counts) != len(users):
-        raise ValueError(f"{len(written.counts)} histories, but {len(users)} users")
-    np.save(directory / "index.npy", written.counts, allow_pickle=False)
-    user_table = pa.table(
-        {
-            "user": np.arange(len(users), dtype=np.int32),
-            "value": users if isinstance(users, pa.Array | pa.ChunkedArray) else pa.array(users),
-        }
-    )
+    if len(index) != len(users):
+        raise ValueError(f"{len(index)} histories, but {len(users)} users")
+    np.save(directory / "index.npy", index, allow_pickle=False)
+    user_table = pa.table({"user": np.arange(len(users), dtype=np.int32), "value": users})
     pq.write_table(user_table, directory / "users.parquet")
     (directory / "vocabulary").mkdir()
     for name, table in vocabularies.items():
@@ -184,17 +156,16 @@ def write_description(
         "train_end": to_iso(schema.train_end),
         "validation_end": to_iso(schema.validation_end),
         "last_time": to_iso(schema.end),
-        "content": _content(written, tables),
+        "content": _content(records, tables),
     }
-    meta = schema.to_json() | {"report": complete}
-    text = json.dumps(meta, indent=2, allow_nan=False)
+    text = json.dumps(schema.to_json() | {"report": complete}, indent=2, allow_nan=False)
     (directory / "meta.json").write_text(text + "\n", encoding="utf-8")
     return complete
 
 
-def _content(written: Written, tables: Mapping[str, pa.Table]) -> str:
-    """SHA-256 of the records and of the values in the tables, however Arrow stores these."""
-    digest = hashlib.sha256(written.sha256.encode())
+def _content(records: str, tables: Mapping[str, pa.Table]) -> str:
+    """SHA-256 of the records' SHA-256 and of the tables' values, however Arrow stores these."""
+    digest = hashlib.sha256(records.encode())
     for name, table in tables.items():
         for column in table.column_names:
             digest.update(f"{name}/{column}\n".encode())
@@ -233,4 +204,4 @@ def write_histories(directory: Path, dtype: np.dtype, histories: Iterable[np.nda
         shard.rename(directory / f"histories-{number:05d}-of-{len(shards):05d}.arrayrecord")
     splits = np.asarray(counts, np.int64).reshape(-1, len(SPLITS))
     index = np.concatenate([splits.sum(axis=1, keepdims=True), splits], axis=1)
-    return Written(index, digest.hexdigest())
+    return index, digest.hexdigest()

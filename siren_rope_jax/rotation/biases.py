@@ -5,7 +5,7 @@ alone. HSTU's tables (arXiv 2402.17152) and FuXi-beta's power law are here, so t
 compared with the rotations and combined with them. Both are added to the logits; in FuXi's own
 models time and order weigh values in channels of their own, beside attention.
 
-A bias is told by what it is made of: parameters by head, and the positions and times of queries and
+A bias is passed as its ingredients: its parameters, and the positions and times of queries and
 keys. An attention computes it for any block of queries and keys, so that a kernel never needs all
 of it at once.
 """
@@ -28,17 +28,20 @@ BUCKET_WIDTH = 0.301  # of ln(seconds)
 
 
 @flax.struct.dataclass
-class Distances:
-    """What a bias is computed from: the order and time of queries and keys.
+class Events:
+    """What an attention knows of its queries or its keys, besides their vectors.
 
     Attributes:
-      position: int32 [..., L], ordinals of the events.
-      query_time, key_time: `Time` of shape [..., L].
+      segment: int32 [..., L], 1, 2, ... per history; 0 is padding.
+      place: int32 [..., L], order within the row or the cache.
+      position: int32 [..., L], ordinal within the history.
+      time: `Time` of shape [..., L].
     """
 
+    segment: Int[AnyArray, "... L"]
+    place: Int[AnyArray, "... L"]
     position: Int[AnyArray, "... L"]
-    query_time: Time
-    key_time: Time
+    time: Time
 
 
 @flax.struct.dataclass
@@ -55,24 +58,22 @@ class Bias:
     time_buckets: Float[Array, " buckets"] | None = None
     time_power: tuple[Float[Array, "H 1 1"], Float[Array, "H 1 1"]] | None = None
 
-    def __call__(self, queries: Distances, keys: Distances) -> Float[Array, "... #H Q K"]:
+    def __call__(self, queries: Events, keys: Events) -> Float[Array, "... #H Q K"]:
         """The bias of every query on every key; zero by time where one of them has no time.
 
         Values for keys that are later than their query are computed, but attention ignores them.
-
-        Args:
-          queries: of a block of Q events; their `position` and `query_time` count.
-          keys: of a block of K events; their `position` and `key_time` count.
+        Positions further apart than the table reaches count as its last entry.
         """
         difference = queries.position[..., :, None] - keys.position[..., None, :]
         total = jnp.zeros(difference[..., None, :, :].shape, jnp.float32)
         if self.position is not None:
-            middle = (self.position.shape[0] - 1) // 2
-            total += self.position[difference + middle][..., None, :, :]
+            last = self.position.shape[0] - 1
+            at = jnp.clip(difference + last // 2, 0, last)
+            total += self.position[at][..., None, :, :]
         if self.time_buckets is None and self.time_power is None:
             return total
-        known = queries.query_time.known[..., :, None] & keys.key_time.known[..., None, :]
-        elapsed = elapsed_seconds(queries.query_time, keys.key_time)
+        known = queries.time.known[..., :, None] & keys.time.known[..., None, :]
+        elapsed = elapsed_seconds(queries.time, keys.time)
         if self.time_buckets is not None:
             by_bucket = self.time_buckets[time_bucket(elapsed)]
             total += jnp.where(known, by_bucket, 0.0)[..., None, :, :]

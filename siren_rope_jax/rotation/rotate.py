@@ -72,8 +72,8 @@ class Rotation:
         fits = x.ndim >= 3 and x.shape[-3] == length and x.shape[-1] == 2 * planes
         fits = fits and heads in (1, x.shape[-2]) and _broadcasts(batch, x.shape[:-3])
         if not fits or not jnp.issubdtype(x.dtype, jnp.floating):
-            heads = "heads" if heads == 1 else heads
-            expected = f"[..., {length}, {heads}, {2 * planes}], the length before the heads"
+            count = "heads" if heads == 1 else heads
+            expected = f"[..., {length}, {count}, {2 * planes}], the length before the heads"
             raise UserError("queries or keys", f"must be {expected}, not {x.dtype}{[*x.shape]}")
         a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]

@@ -27,8 +27,8 @@ from siren_rope_jax.rotation.time import Time, TimeFeature, TimeScale, since, ti
 EMBEDDING_WIDTH = 8
 """Of the category that joins a network's input."""
 
-_OWN_COPY = "_final"
-"""Name of a map's second copy. Flax draws initial values by name, and this name keeps them."""
+_COPIES = {"last": "_final"}
+"""Names of a map's copies, else _ATTENTION. Flax draws initial values by name: this keeps them."""
 
 
 @flax.struct.dataclass
@@ -336,7 +336,7 @@ class SourceAngles(nn.Module):
         angle = source.map.angles(self, signals)
         if angle.shape[-1:] != (self.planes,) or angle.dtype != jnp.float32:
             raise ValueError(f"{self.name}: {angle.dtype} {angle.shape} for {self.planes} planes")
-        if source.uses_time:  # an absent time turns nothing; the other sources stay
+        if source.uses_time:  # an event without a time gets no rotation from this source
             angle = jnp.where(signals.time.known[..., None], angle, 0.0)
         angle = jnp.broadcast_to(angle, (*signals.position.shape, self.planes))
         angles = {first: angle[..., None, :]}  # the same for all heads
@@ -345,7 +345,11 @@ class SourceAngles(nn.Module):
             if source.map.learned:
                 ungated = dataclasses.replace(source, gate=None)
                 copy = SourceAngles(
-                    ungated, self.planes, self.scale, self.category_sizes, name=_OWN_COPY
+                    ungated,
+                    self.planes,
+                    self.scale,
+                    self.category_sizes,
+                    name=_COPIES.get(name, f"_{name}"),
                 )
                 angles |= copy(signals, (name,))
         if source.gate is not None:

@@ -6,9 +6,8 @@ compares the finished ones.
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -70,12 +69,12 @@ class Dataset:
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if bool(self.prepared) == bool(self.config):
-            raise UserError(
-                "prepared",
-                f"data set {self.name!r} needs either `prepared` (the directory of a prepared log) "
-                "or `config` (a data config to prepare it with)",
-            )
+        check(
+            bool(self.prepared) != bool(self.config),
+            "prepared",
+            "the directory of a prepared log, or else `config` must be a data config to prepare "
+            f"one with, but not both (data set {self.name!r})",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,41 +102,30 @@ class Ablation:
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        names = [v.name for v in self.variants]
-        lists: dict[str, list[Any]] = {
+        names = [variant.name for variant in self.variants]
+        lists: dict[str, Sequence[Any]] = {
             "variants": names,
-            "datasets": [d.name for d in self.datasets],
-            "seeds": list(self.seeds),
+            "datasets": [dataset.name for dataset in self.datasets],
+            "seeds": self.seeds,
         }
         for key, values in lists.items():
-            if not values:
-                raise UserError(key, "is empty")
-            double = next((v for v in values if values.count(v) > 1), None)
-            if double is not None:
-                raise UserError(key, f"{double!r} is listed twice")
-        chosen = [("baseline", self.baseline), *(("lines", name) for name in self.lines)]
-        if self.champion:
-            chosen.append(("champion", self.champion))
-        for key, name in chosen:
-            if name not in names:
-                raise UserError(key, f"{name!r} is not a variant{suggestion(name, names)}")
-        if self.champion == self.baseline:
-            raise UserError("champion", f"{self.champion!r} is already the baseline")
+            check(len(values) > 0, key, "a list that is not empty")
+            double = [value for value in values if values.count(value) > 1]
+            check(not double, key, f"a list without repetition; {double[:1]} is repeated")
+        chosen = {"baseline": [self.baseline], "lines": self.lines}
+        chosen["champion"] = [self.champion] if self.champion else []
+        for key, some in chosen.items():
+            _check_known(some, names, key)
+        check(self.champion != self.baseline, "champion", f"another one than {self.baseline!r}")
         check(self.jobs >= 1, "jobs", "at least 1")
 
     def only(self, names: Sequence[str]) -> "Ablation":
-        """The same ablation with some of its variants.
-
-        Args:
-          names: of the variants to keep, including the baseline.
+        """The same ablation with some of its variants, among them the baseline.
 
         Raises:
           UserError: an unknown name, or the baseline is missing.
         """
-        known = [v.name for v in self.variants]
-        for name in names:
-            if name not in known:
-                raise UserError("--variants", f"{name!r} is not a variant{suggestion(name, known)}")
+        _check_known(names, [variant.name for variant in self.variants], "--variants")
         if self.baseline not in names:
             raise UserError("--variants", f"must include the baseline, {self.baseline!r}")
         return dataclasses.replace(
@@ -146,6 +134,12 @@ class Ablation:
             champion=self.champion if self.champion in names else "",
             lines=tuple(name for name in self.lines if name in names),
         )
+
+
+def _check_known(names: Iterable[str], variants: Sequence[str], about: str) -> None:
+    for name in names:
+        if name not in variants:
+            raise UserError(about, f"{name!r} is not a variant{suggestion(name, variants)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +169,7 @@ class Run:
         """Whether this version trained and tested it to the end with this config and log.
 
         Raises:
-          UserError: as `result`, or the prepared log is missing.
+          UserError: result.json is damaged, or the prepared log is missing.
         """
         try:
             run = finished_run(self.workdir)
@@ -188,19 +182,11 @@ class Run:
         )
 
     def result(self) -> dict[str, Any]:
-        """The content of result.json.
-
-        Raises:
-          UserError: it is not JSON.
-        """
+        """The content of result.json."""
         return read_json(self.workdir / "result.json")
 
     def validation(self) -> dict[str, Any]:
-        """The line of metrics.jsonl for the validation that chose the parameters.
-
-        Raises:
-          UserError: there is no such line, or as `result`.
-        """
+        """The line of metrics.jsonl on the validation that chose the parameters."""
         step = self.result()["step"]
         for line in read_metrics(self.workdir):
             if line["kind"] == "validation" and line["step"] == step:
@@ -260,7 +246,6 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
             config = load_config_file(dataset.config, dataset.prepare)
             values = to_dict(read_config(config, dataset.input or None))
         made_from = {"input": dataset.input, "config": values, "format_version": FORMAT_VERSION}
-        made_from = json.loads(json.dumps(made_from))
         output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
         if output.exists() and any(output.iterdir()):
             if not record.is_file() or read_json(record) != made_from:
@@ -270,28 +255,28 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
                     "prepared log; remove it, or choose another --workdir",
                 )
         else:
-            source = _real_log(dataset) if dataset.input else None
-            todo.append((config, source, output, record, made_from))
+            todo.append((config, _raw_log(dataset), output, record, made_from))
     for config, source, output, record, made_from in todo:
         record.unlink(missing_ok=True)  # of an earlier log, since removed
         make_log(config, source, output)
         write_json(record, made_from)
 
 
-def _real_log(dataset: Dataset) -> Path:
+def _raw_log(dataset: Dataset) -> Path | None:
+    """The input of a data set, which must be there; None if it has none."""
+    if not dataset.input:
+        return None
     hint = (
         f"set it to the folder that holds {dataset.input}, for data set {dataset.name!r} "
         f"({dataset.config} says where to get it)"
     )
-    folder = os.environ.get("SIREN_ROPE_DATA", "")
-    if not folder:
+    if not (folder := os.environ.get("SIREN_ROPE_DATA")):
         raise UserError("SIREN_ROPE_DATA", f"is not set; {hint}")
-    path = Path(folder) / dataset.input
     try:
-        find_files(path)
+        find_files(Path(folder) / dataset.input)
     except UserError as error:
         raise UserError("SIREN_ROPE_DATA", f"{error}; {hint}") from error
-    return path
+    return Path(folder) / dataset.input
 
 
 @contextmanager
@@ -304,9 +289,5 @@ def _naming(what: str) -> Iterator[None]:
 
 
 def load_ablation(config: ConfigDict) -> Ablation:
-    """Reads an ablation's ConfigDict.
-
-    Raises:
-      UserError: an unknown key or a wrong value.
-    """
+    """Reads an ablation's ConfigDict; refuses an unknown key or a wrong value."""
     return from_config_dict(Ablation, config)

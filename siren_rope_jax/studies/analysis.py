@@ -8,6 +8,7 @@ too.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.signal import detrend
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY, HOUR, WEEK, start_of_week
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.style import COLOURS, figure
@@ -66,7 +67,7 @@ class Analysis:
 
 def default_attention(run: TrainedRun) -> Attention:
     """The last one of a model that names items of the history again; else the trunk's."""
-    return LAST if getattr(run.config.model, "repeat", False) else TRUNK
+    return "last" if getattr(run.config.model, "repeat", False) else "trunk"
 
 
 def usual_offset(log: PreparedLog) -> int | None:
@@ -93,34 +94,23 @@ def time_angles(
             raise UserError(
                 "attention",
                 f"{run.config.variant} has no {attention!r} (it comes with model.repeat of a "
-                f"retriever, model.late_fusion of a ranker); choose {TRUNK!r}",
+                "retriever, model.late_fusion of a ranker); choose 'trunk'",
             )
         return angles[attention][..., 0, :]
 
-    @jax.jit
-    def apply(params: Any, signals: Signals) -> Any:
-        return model.apply({"params": params}, signals, method=encode)
+    apply = jax.jit(partial(model.apply, method=encode))
 
     def theta(seconds: np.ndarray) -> Array:
         zeros = jnp.zeros(seconds.shape, jnp.int32)
-        categories = {name: zeros for name in model.data.categories}
         time = jax.device_put(Time.from_seconds(seconds, utc_offset))
-        return apply(run.params, Signals(zeros, time, categories))
+        signals = Signals(zeros, time, dict.fromkeys(model.data.categories, zeros))
+        return apply({"params": run.params}, signals)
 
     return theta
 
 
-def kernel(a: Float[Array, "N P"], b: Float[Array, "M P"]) -> Float[Array, "N M"]:
-    """K between two sets of angles."""
-    return jnp.mean(jnp.cos(a[:, None] - b[None, :]), axis=-1)
-
-
 def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
     """Looks at the rotation of a trained run, at the end of its training span.
-
-    Args:
-      run: of either kind.
-      attention: whose rotation; None: the `default_attention`.
 
     Raises:
       UserError: the model has no such attention, or no whole week from a Monday on lies within the
@@ -138,25 +128,24 @@ def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
         )
     week = monday + np.arange(0, WEEK, HOUR // 4)
     angles = np.asarray(theta(week))
-    hourly = jnp.asarray(angles[::4])
-
-    long = np.asarray(theta(monday + WEEK - np.arange(weeks * WEEK, 0, -HOUR)))
-    x = np.arange(len(long)) / len(long)
-    slope = np.polynomial.polynomial.polyfit(x, long, 1)
-    power = np.abs(np.fft.rfft(long - slope[0] - x[:, None] * slope[1], axis=0)) ** 2
-    power = power.sum(axis=-1)[1:]
-    total = power.sum()
-    top = np.argsort(-power)[: 5 if total > 1e-6 else 0]
-    spectrum = {round(len(long) / int(k + 1), 1): float(power[k] / total) for k in top}
+    hourly = angles[::4]
     return Analysis(
         attention=attention,
         utc_offset=utc_offset,
         hours=(week - monday) / HOUR,
         angles=angles - angles.mean(axis=0),
-        kernel=np.asarray(kernel(hourly, hourly)),
-        spectrum=spectrum,
+        kernel=np.cos(hourly[:, None] - hourly).mean(axis=-1),
+        spectrum=_spectrum(np.asarray(theta(monday + WEEK - np.arange(weeks * WEEK, 0, -HOUR)))),
         departure=_departure(theta, monday),
     )
+
+
+def _spectrum(hourly: Float[np.ndarray, "H P"]) -> dict[float, float]:
+    """The five strongest periods in hours, of angles without their linear trend."""
+    power = np.sum(np.abs(np.fft.rfft(detrend(hourly, axis=0), axis=0)) ** 2, axis=-1)[1:]
+    total = power.sum()
+    top = np.argsort(-power)[: 5 if total > 1e-6 else 0]
+    return {round(len(hourly) / int(k + 1), 1): float(power[k] / total) for k in top}
 
 
 def _departure(theta: Callable[[np.ndarray], Array], monday: int) -> dict[int, float]:

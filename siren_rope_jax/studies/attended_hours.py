@@ -7,8 +7,7 @@ for a model that ignores the hour. Beside it stands what the users did: the same
 events with the item that came.
 """
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from matplotlib.colors import LogNorm
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import hour_of_week
 from siren_rope_jax.models.batch import NextItemBatch
-from siren_rope_jax.models.relation import Visibility
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.style import figure
 from siren_rope_jax.training.mesh import fetch_one_behind, place_batch
@@ -68,8 +66,7 @@ class HourSums(NamedTuple):
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class AttendedHours:
+class AttendedHours(NamedTuple):
     """What the last attention does with the hours of the week, and what there was to learn.
 
     Attributes:
@@ -91,7 +88,7 @@ class AttendedHours:
                     for row in sums.lift(HOUR_OF_DAY)
                 ],
             }
-            for name, sums in (("model", self.model), ("users", self.users))
+            for name, sums in self._asdict().items()
         }
 
 
@@ -107,31 +104,29 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
         )
 
     @jax.jit
-    def sums(params: Any, batch: NextItemBatch) -> tuple[HourSums, HourSums]:
+    def sums(params: Any, batch: NextItemBatch) -> AttendedHours:
         result: Any = run.model.apply({"params": params}, batch)
         request, event = _hour_of_week(batch.request_time), _hour_of_week(batch.time)
         request = jnp.where(batch.event >= 0, request, -1)
-        past_BxLxL = Visibility(batch.segment).mask()[:, 0] & (event >= 0)[:, None, :]
+        segment, places = batch.segment, jnp.arange(batch.segment.shape[1])
+        past_BxLxL = (segment[:, :, None] == segment[:, None, :]) & (event >= 0)[:, None, :]
+        past_BxLxL &= places[:, None] >= places
         same_BxLxL = batch.target[:, :, None] == batch.categorical[:, None, :, 0]
         same_BxLxL &= batch.target[:, :, None] > 0
         weights = result.repeat.weight, same_BxLxL.astype(jnp.float32)
-        model, users = (hour_sums(weight, past_BxLxL, request, event) for weight in weights)
-        return model, users
+        return AttendedHours(*(hour_sums(x, past_BxLxL, request, event) for x in weights))
 
-    def batches() -> Iterator[Any]:
-        for batch in run.setup.batches.evaluation("validation"):
-            yield sums(run.params, place_batch(batch, run.setup.mesh))
-
+    batches = run.setup.batches.evaluation("validation")
+    dispatched = (sums(run.params, place_batch(batch, run.setup.mesh)) for batch in batches)
     total = np.zeros((2, 2, len(HOURS), len(HOURS)))  # float64: many small numbers
-    for part in fetch_one_behind(batches()):
+    for part in fetch_one_behind(dispatched):
         total += np.asarray(part)
-    return AttendedHours(HourSums(*total[0]), HourSums(*total[1]))
+    return AttendedHours(*(HourSums(*sums) for sums in total))
 
 
 def _hour_of_week(time: Time) -> Int[Array, "..."]:
     """0..167 from local Monday 00:00; -1 where there is no time."""
-    local = time.local
-    return jnp.where(time.known, hour_of_week(local.day, local.second), -1)
+    return jnp.where(time.known, hour_of_week(time.local.day, time.local.second), -1)
 
 
 def hour_sums(
@@ -142,11 +137,8 @@ def hour_sums(
 ) -> HourSums:
     """Sums of one batch; a request without any weight on its past counts nowhere.
 
-    Args:
-      weight_BxLxL: what request i gives to event j; not negative, of any sum.
-      past_BxLxL: which events it has.
-      request_BxL: its hour of the week; -1: there is no request.
-      event_BxL: that of the events.
+    Request i, in an hour of the week (-1: there is no request), gives to event j of its past a
+    weight that is not negative; their sum may be any.
     """
     weight_BxLxL = jnp.where(past_BxLxL, weight_BxLxL, 0.0)
     counts_BxLx1 = weight_BxLxL.sum(axis=-1, keepdims=True) > 0
@@ -165,14 +157,7 @@ def hour_sums(
 def draw_attended_hours(
     path: Path, rows: Mapping[str, HourSums], title: str, local: bool = True
 ) -> Path:
-    """The lift of each of `rows`: by hour of day, and with the weekend apart.
-
-    Args:
-      path: of the PNG.
-      rows: name -> sums.
-      title: of the whole.
-      local: whether hours are local ones; else UTC.
-    """
+    """The lift of each of `rows`, by hour of day (`local`, or UTC) and with the weekend apart."""
     hour = "local hour" if local else "hour (UTC)"
     columns = (
         ("by hour of day", HOUR_OF_DAY, 24, ""),
@@ -190,13 +175,12 @@ def draw_attended_hours(
                 )
                 axes.set_facecolor("#BBBBBB")
                 axes.grid(False)
-                for midnight in range(24, size, 24):
-                    axes.axhline(midnight, color="black", lw=0.6)
-                    axes.axvline(midnight, color="black", lw=0.6)
+                if days:
+                    axes.axhline(24, color="black", lw=0.6)
+                    axes.axvline(24, color="black", lw=0.6)
                 ticks = range(0, size + 1, 6)
                 labels = [str(tick % 24) for tick in ticks[:-1]] + ["24"]
-                axes.set_xticks(ticks, labels)
-                axes.set_yticks(ticks, labels)
+                axes.set(xticks=ticks, xticklabels=labels, yticks=ticks, yticklabels=labels)
                 axes.set(title=f"{name}, {what}", ylabel=f"{hour} of the request{days}")
         for axes, (*_, days) in zip(grid[-1], columns, strict=True):
             axes.set_xlabel(f"{hour} of a past event{days}")

@@ -38,11 +38,9 @@ def finished_run(workdir: Path) -> dict[str, Any]:
 
 
 def check_alike(values: Mapping[str, Mapping[str, Any]], keys: Iterable[str]) -> None:
-    """Refuses what differs from the first in the value of a key.
+    """Refuses what differs from the first in the value of a dotted key; an absent one is None.
 
-    Args:
-      values: name for messages -> nested values, such as those of `finished_run`.
-      keys: dotted; an absent one counts as None.
+    `values` are nested ones, such as those of `finished_run`, by their names for messages.
 
     Raises:
       UserError: two differ; it is about the first such key and names both values.
@@ -57,8 +55,7 @@ def check_alike(values: Mapping[str, Mapping[str, Any]], keys: Iterable[str]) ->
                 )
 
 
-def _value(values: Mapping[str, Any], dotted: str) -> Any:
-    *groups, key = dotted.split(".")
-    for group in groups:
-        values = values.get(group, {})
-    return values.get(key)
+def _value(values: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = (values or {}).get(key)
+    return values

@@ -27,7 +27,14 @@ from siren_rope_jax.base.times import DAY
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.ranker import REQUEST_FEATURES, RankerConfig
 from siren_rope_jax.rotation.rotate import interleaved_to_half_split
-from siren_rope_jax.rotation.sources import AngleSource, Gate, Ladder, Network, Signals, SourceAngles
+from siren_rope_jax.rotation.sources import (
+    AngleSource,
+    Gate,
+    Ladder,
+    Network,
+    Signals,
+    SourceAngles,
+)
 from siren_rope_jax.rotation.time import TimeScale, since
 
 DemoEncoding = Literal["siren_rope", "ordinal_rope", "to_rope"]
@@ -50,7 +57,7 @@ class DemoNetwork(Network):
 
     def inputs(self, owner: SourceAngles, signals: Signals) -> Sequence[Float[Array, "... L F"]]:
         reverse = self.context_length - 1 - signals.position
-        order = reverse[..., None].astype(jnp.float32) / self.context_length
+        order = jnp.asarray(reverse[..., None], jnp.float32) / self.context_length
         years = since(signals.time, owner.scale.origin, owner.scale.half_span)[..., None]
         return [order, *super().inputs(owner, signals), years]
 

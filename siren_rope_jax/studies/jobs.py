@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import platform
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -28,64 +29,54 @@ ERROR_FILE = "error.txt"
 
 
 def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
-    """Trains (or goes on training) a run, and evaluates its best checkpoint on the test split.
-
-    Returns:
-      what result.json holds.
-
-    Raises:
-      UserError: as `fit`.
-    """
+    """Trains (or goes on training) a run and tests its best checkpoint; returns the result.json."""
     fit(config, workdir)
     return evaluate_run(workdir)
 
 
 def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
-    """Trains the runs that are not finished, `jobs` at a time.
+    """Trains the runs that are not finished, and returns one message per failed run.
 
     A run that fails, even one whose process dies, does not stop the others. Its traceback stays in
     error.txt in its directory until the run is tried again.
 
-    Args:
-      runs: as planned.
-      jobs: number of runs at a time, each in its own process; 1 trains in this process.
-      train: trains and evaluates one config in a directory; a module-level function, because the
-        processes import it by name.
-
-    Returns:
-      one message per failed run.
+    With several `jobs` at a time, each run has its own process, which imports `train` by its name.
     """
     todo = [run for run in runs if not run.is_finished()]
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
     failures = []
     for done, (run, error) in enumerate(_results(todo, jobs, train), start=1):
         name = f"{run.dataset}/{run.variant}/seed_{run.seed}"
-        if error is None:
-            print(f"[{done}/{len(todo)}] {name}: {headline(run.result())}", flush=True)
-        else:
+        if error:
             failures.append(f"{name}: {error}")
-            print(f"[{done}/{len(todo)}] {name}: FAILED: {error}", flush=True)
+        told = f"FAILED: {error}" if error else headline(run.result())
+        print(f"[{done}/{len(todo)}] {name}: {told}", flush=True)
     return failures
 
 
 def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, str | None]]:
     """Every run with its error message, if any, in the order in which they end."""
     if jobs == 1:
-        for run in todo:
-            yield run, _train_one(run, train)
+        yield from ((run, _train_one(run, train)) for run in todo)
         return
-    shares: SimpleQueue[tuple[list[int], int, str]] = SimpleQueue()
+    shares: SimpleQueue[list[int]] = SimpleQueue()
+    for cores in core_shares(jobs):
+        shares.put(cores)
 
     def in_own_process(run: Run) -> str | None:
-        share = shares.get()
+        cores = shares.get()
+        context = multiprocessing.get_context("spawn")  # a fork with threads of JAX can hang
         try:
-            return _train_in_process(run, train, share)
+            share = (cores, jobs, compiled)
+            with ProcessPoolExecutor(1, context, _set_up_process, share) as process:
+                return process.submit(_train_one, run, train).result()
+        except BrokenProcessPool:
+            message = "its process died; it may have been killed, or have run out of memory"
+            return _note_error(run, message, message)
         finally:
-            shares.put(share)
+            shares.put(cores)
 
     with TemporaryDirectory() as compiled, ThreadPoolExecutor(jobs) as threads:
-        for cores in core_shares(jobs):
-            shares.put((cores, jobs, compiled))
         waiting = {threads.submit(in_own_process, run): run for run in todo}
         try:
             for future in as_completed(waiting):
@@ -93,16 +84,6 @@ def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, st
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _train_in_process(run: Run, train: Train, share: tuple[list[int], int, str]) -> str | None:
-    context = multiprocessing.get_context("spawn")  # a fork of a process with JAX threads can hang
-    try:
-        with ProcessPoolExecutor(1, context, _set_up_process, share) as process:
-            return process.submit(_train_one, run, train).result()
-    except BrokenProcessPool:
-        message = "its process died; it may have been killed, or have run out of memory"
-        return _note_error(run, message, message)
 
 
 def core_shares(jobs: int) -> list[list[int]]:
@@ -119,15 +100,12 @@ def available_cores() -> list[int]:
 
 
 def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
-    """Limits a process to its share of the machine, before JAX starts.
-
-    Compiled programs go to the folder `compiled`, because runs that differ in the seed share them.
-    """
+    """Limits a process to its share of the machine, before JAX starts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     # Otherwise every process would reserve three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(round(0.9 / jobs, 2)))
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # runs that differ in seed share programs
         jax.config.update("jax_compilation_cache_dir", compiled)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -155,15 +133,12 @@ def _note_error(run: Run, message: str, text: str) -> str:
 
 def machine() -> str:
     """The CPU model, the number of cores, the accelerator if JAX uses one, and versions."""
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            models = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-            name = next(models, name)
-    cores = len(available_cores())
-    text = f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
-    devices = jax.devices()
+    info, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if info.is_file() and (model := re.search(r"model name\s*: (.*)", info.read_text("utf-8"))):
+        name = model[1].strip()
+    cores, devices = len(available_cores()), jax.devices()
+    parts = [f"{name}, {cores} core{'s' * (cores > 1)}"]
     if devices[0].platform != "cpu":
-        text += f"; {len(devices)} x {devices[0].device_kind}"
-    versions = (f"{name} {version(name)}" for name in ("jax", "flax"))
-    return f"{text}; {', '.join(versions)}, siren-rope-jax {__version__}"
+        parts.append(f"{len(devices)} x {devices[0].device_kind}")
+    versions = f"jax {version('jax')}, flax {version('flax')}, siren-rope-jax {__version__}"
+    return "; ".join([*parts, versions])

@@ -6,8 +6,8 @@ vectors of items and queries. Ranks, metrics and files come from the same code a
 
 import hashlib
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,12 +40,7 @@ _NEEDED = ("rectools", "pytorch_lightning", "torch")
 class SasRecConfig:
     """Arguments of RecTools' SASRecModel, with its names and defaults.
 
-    Attributes:
-      n_blocks, n_heads, n_factors, dropout_rate: of the model.
-      session_max_len: number of events in a history.
-      loss: over all items ("softmax"), or over the target and `n_negatives` others.
-      n_negatives, gbce_t: of the sampled losses.
-      lr, batch_size: of the training; each row of a batch is one user.
+    A history has at most `session_max_len` events; each row of a batch is one user.
     """
 
     n_blocks: int = 2
@@ -88,11 +83,8 @@ class PeerConfig:
 def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
     """Trains the peer, unless `workdir` holds its trained vectors, and evaluates it like a run.
 
-    Args:
-      config: of the peer.
-      python: an interpreter with RecTools.
-      workdir: receives the files of a run: predictions.parquet and result.json of the test split,
-        and data.json.
+    `python` is an interpreter with RecTools. `workdir` receives the files of a run:
+    predictions.parquet and result.json of the test split, and data.json.
 
     Returns:
       the content of result.json: that of a run, "validation", the metrics of that split, and
@@ -107,12 +99,11 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
     _train(config, log, python, workdir)
     fitted = read_json(workdir / "fit.json")
     with np.load(workdir / "vectors.npz") as file:
-        vectors = dict(file)
-    ranked = {
-        split: rank(log, split, vectors[split], vectors["items"], config.filter_seen)
-        for split in ("validation", "test")
-    }
-    evaluated = Evaluated.of(log, ranked["test"])
+        validation, test = (
+            rank(log, split, file[split], file["items"], config.filter_seen)
+            for split in ("validation", "test")
+        )
+    evaluated = Evaluated.of(log, test)
     outcome = result(
         evaluated,
         _as_experiment(config),
@@ -122,8 +113,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
         train_seconds=fitted["train_seconds"],
         training_ended=True,
     )
-    outcome["validation"] = metrics_of_ranks(ranked["validation"].rank, ranked["validation"].nll)
-    outcome["peer"] = fitted
+    outcome |= {"validation": metrics_of_ranks(validation.rank, validation.nll), "peer": fitted}
     write_predictions(workdir, evaluated, Retrieval)
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     write_json(workdir / "result.json", outcome)
@@ -142,25 +132,16 @@ def _open_log(config: PeerConfig) -> PreparedLog:
 
 def _as_experiment(config: PeerConfig) -> dict[str, Any]:
     """The config in the form of a run's result.json."""
-    return {
+    return to_dict(config) | {
         "kind": Retrieval.name,
         "variant": "rectools_sasrec",
-        "seed": config.seed,
-        "filter_seen": config.filter_seen,
         "data": {"path": config.log, "target_task": "", "length": config.model.session_max_len},
-        "model": {"query_time": None, **asdict(config.model)},
-        "epochs": config.epochs,
-        "patience": config.patience,
+        "model": {"query_time": None, **to_dict(config.model)},
     }
 
 
 def peer_events(log: PreparedLog, longest: int) -> dict[str, np.ndarray]:
-    """RecTools' training and evaluation events: the content of events.npz (`rectools_sasrec.py`).
-
-    Args:
-      log: the log.
-      longest: number of events in a history of the model.
-    """
+    """What events.npz holds (`rectools_sasrec.py`), for histories of at most `longest` events."""
     item, events = log.schema.categorical[0], log.events()
     ids, split = item.known_ids(events.rows[f"categorical/{item.name}"]), events.rows["split"]
     training = np.flatnonzero((split == TRAIN) & (ids > 0))
@@ -182,12 +163,9 @@ def sessions(
     RecTools learns from the last events of each user alone. Given these sessions as users, it
     learns from all events. A session has at most `longest` targets and one event before them.
 
-    Args:
-      user: of each event; the events of a user are adjacent, oldest first.
-      longest: at least 1.
-
     Returns:
       the session's number and the index in `user` of every event, session by session, oldest first.
+      In `user`, too, the events of a user are adjacent, oldest first.
     """
     pieces = []
     for own in np.split(np.arange(len(user)), np.flatnonzero(np.diff(user)) + 1):
@@ -206,15 +184,8 @@ def rank(
 ) -> Ranked:
     """Ranks the targets of a split's events as `RankScorer` does, but by given vectors.
 
-    Args:
-      log: the log.
-      split: name of the split.
-      query: one per event of the split, in order.
-      items: by id; row 0 is not ranked.
-      filter_seen: whether to leave out items that the user had before.
-
-    Returns:
-      the ranks, with NaN for every NLL.
+    There is a query for every event of the split, in order, and an item for every id; the first
+    one, which stands for unknown items, is not ranked. Every NLL is NaN.
 
     Raises:
       ValueError: the shapes do not fit the log.
@@ -237,11 +208,7 @@ def rank(
 
 
 def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
-    """Refuses runs that cannot be compared with the peer, which need not be trained yet.
-
-    Args:
-      ours: directories of finished runs.
-      config: of the peer.
+    """Refuses finished runs that cannot be compared with the peer, which may be untrained.
 
     Raises:
       UserError: a run is not finished, uses histories of another length, or was evaluated in
@@ -260,19 +227,14 @@ def check_comparable(ours: Sequence[Path], config: PeerConfig) -> None:
 
 
 def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
-    """The metrics of this library's runs, averaged, minus the peer's, with paired 95 % intervals.
-
-    Args:
-      ours: directories of finished runs, one per seed; at least one.
-      peer: directory of the peer.
+    """The metrics of finished runs, averaged, minus the peer's, with paired 95 % intervals.
 
     Raises:
       UserError: a run is not finished, or they were evaluated in different ways or on different
         events.
     """
     check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
-    paths = [path / "predictions.parquet" for path in ours]
-    other = peer / "predictions.parquet"
+    other, *paths = (path / "predictions.parquet" for path in (peer, *ours))
     columns = Retrieval.resampled("")
     a = columns.resample(*read_predictions(paths, columns, other))
     b = columns.resample(*read_predictions([other], columns, paths[0]))
@@ -282,14 +244,12 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
 def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:
     """Has RecTools write fit.json and vectors.npz."""
     events = peer_events(log, config.model.session_max_len)
-    settings = {
+    digest = hashlib.sha256()
+    for name, array in events.items():
+        digest.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
+    settings = to_dict(config) | {
         "trained_with": __version__,
-        "events": _digest(events),
-        "model": to_dict(config.model),
-        "epochs": config.epochs,
-        "patience": config.patience,
-        "seed": config.seed,
-        "filter_seen": config.filter_seen,
+        "events": digest.hexdigest()[:16],
         "log": log.fingerprint,
     }
     path = workdir / "settings.json"
@@ -315,22 +275,13 @@ def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> 
         raise UserError(_SCRIPT, f"ended with status {done.returncode}; see its output above")
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of the arrays' names, types and contents."""
-    found = hashlib.sha256()
-    for name, array in arrays.items():
-        found.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
-    return found.hexdigest()[:16]
-
-
 def _check_python(python: str) -> None:
     find = f"import importlib.util as u; print(*[m for m in {_NEEDED} if u.find_spec(m) is None])"
     try:
         done = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True)
-        missing = done.stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError("--python", f"{python} cannot be run: {error}") from error
-    if missing:
+    if missing := done.stdout.split():
         raise UserError(
             "--python",
             f"{python} has no {', '.join(missing)}; install RecTools in a separate environment "

@@ -3,9 +3,8 @@
 Letters: N events, S training seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,27 +14,16 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.metrics.bootstrap import Columns
 
 
-class Predictions(NamedTuple):
-    """The events' users and several runs' columns, in order of the events.
-
-    Attributes:
-      users: integers that identify them.
-      values: by column; NaN for null.
-    """
-
-    users: Int[np.ndarray, " N"]
-    values: Mapping[str, Float[np.ndarray, "S N"]]
-
-
 def read_predictions(
     paths: Sequence[Path], columns: Columns, reference: Path | None = None
-) -> Predictions:
-    """Reads columns of the predictions of one model.
+) -> tuple[Int[np.ndarray, " N"], dict[str, Float[np.ndarray, "S N"]]]:
+    """Reads columns of the predictions of one model, one file per seed.
 
-    Args:
-      paths: one file per seed; at least one.
-      columns: which ones.
-      reference: predictions of another model, which must cover the same events.
+    `reference` is a file of another model, which must cover the same events.
+
+    Returns:
+      integers that identify the users of the events, and the values by column, NaN for null; both
+      in order of the events.
 
     Raises:
       UserError: a file lacks a column, or the files differ in the events, their users or what
@@ -43,12 +31,17 @@ def read_predictions(
     """
     files = [*paths, *([reference] if reference else [])]
     frames = [_read(path, columns) for path in files]
+    first, same_split = frames[0], "evaluate both models on the same split of the same prepared log"
     for frame, path in zip(frames[1:], files[1:], strict=True):
-        _check_same(frames[0], files[0], frame, path, columns)
-    own = frames[: len(paths)]
-    users = pd.factorize(own[0]["user"], sort=True)[0]
-    values = {c: np.stack([frame[c].to_numpy() for frame in own]) for c in columns}
-    return Predictions(users, values)
+        if not first["event"].equals(frame["event"]):
+            sizes = f"({len(frame)} and {len(first)})"
+            raise UserError(path, f"holds other events than {files[0]} {sizes}; {same_split}")
+        a, b = (columns.truth({c: of[c].to_numpy() for c in columns}) for of in (first, frame))
+        if not first["user"].equals(frame["user"]) or not np.array_equal(a, b, equal_nan=True):
+            what = f"users or in what is true ({', '.join(columns)})"
+            raise UserError(path, f"differs from {files[0]} in {what}; {same_split}")
+    users = pd.factorize(first["user"], sort=True)[0]
+    return users, {c: np.stack([frame[c] for frame in frames[: len(paths)]]) for c in columns}
 
 
 def _read(path: Path, columns: Columns) -> pd.DataFrame:
@@ -57,20 +50,6 @@ def _read(path: Path, columns: Columns) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, columns=["event", "user", *names])
     except (KeyError, ValueError, OSError) as error:
-        raise UserError(path, f"lacks predictions ({', '.join(names)}): {error}") from error
-    frame[names] = frame[names].astype(np.float64)
-    return frame.sort_values("event", ignore_index=True)
-
-
-def _check_same(
-    first: pd.DataFrame, theirs: Path, frame: pd.DataFrame, path: Path, columns: Columns
-) -> None:
-    """Refuses files that differ in events, users or the truth."""
-    hint = "evaluate both models on the same split of the same prepared log"
-    if not first["event"].equals(frame["event"]):
-        sizes = f"({len(frame)} and {len(first)})"
-        raise UserError(path, f"holds other events than {theirs} {sizes}; {hint}")
-    a, b = (columns.truth({c: of[c].to_numpy() for c in columns}) for of in (first, frame))
-    if not first["user"].equals(frame["user"]) or not np.array_equal(a, b, equal_nan=True):
-        what = f"users or in what is true ({', '.join(columns)})"
-        raise UserError(path, f"differs from {theirs} in {what}; {hint}")
+        why = str(error).partition("\n")[0]  # Arrow goes on with the whole schema
+        raise UserError(path, f"lacks predictions ({', '.join(names)}): {why}") from error
+    return frame.astype(dict.fromkeys(names, np.float64)).sort_values("event", ignore_index=True)

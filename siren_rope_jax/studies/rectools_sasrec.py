@@ -44,12 +44,9 @@ _NEVER = -1e9  # the score of an item that RecTools does not know
 
 
 class KeepBest(Callback):
-    """Keeps the parameters of the best epoch, and stops training without improvement.
+    """Keeps `state`, the parameters of the best epoch, and stops training without improvement.
 
-    Attributes:
-      state: the parameters.
-      best_epoch: their epoch, counted from 1.
-      seconds: spent in training, without this callback.
+    `best_epoch` is counted from 1; `seconds` are those of training, without this callback.
     """
 
     def __init__(self, events: pd.DataFrame, patience: int, filter_seen: bool) -> None:
@@ -61,20 +58,15 @@ class KeepBest(Callback):
         self.best_epoch, self.seconds = 0, 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
-        """Starts the clock."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Stops the clock and evaluates the epoch."""
         self.seconds += time.perf_counter() - self._started
         epoch, loss = trainer.current_epoch + 1, float(trainer.callback_metrics["train_loss"])
-        asked = (self._targets, self._past, self._filter_seen)
-        ndcg = validation_ndcg(module, self._items, *asked)
+        ndcg = validation_ndcg(module, self._items, self._targets, self._past, self._filter_seen)
         module.train()
-        line = (
-            f"epoch {epoch}: {self.seconds:.0f} s, loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}"
-        )
-        print(line, flush=True)
+        spent = f"epoch {epoch}: {self.seconds:.0f} s"
+        print(f"{spent}, loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}", flush=True)
         if ndcg > self._best:
             self._best, self.best_epoch = ndcg, epoch
             parameters = module.torch_model.state_dict()
@@ -87,8 +79,7 @@ def read_events(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All events with their `split`, and the training events with their sessions as users."""
     with np.load(directory / "events.npz") as file:
         events = pd.DataFrame({name: file[name] for name in ("user", "item", "split")})
-        training = pd.DataFrame({"user": file["session"], "item": file["session_item"]})
-    return events, training
+        return events, pd.DataFrame({"user": file["session"], "item": file["session_item"]})
 
 
 def targets_and_past(events: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,12 +1,14 @@
 """One report of an ablation: report.md, report.json and pictures, from the runs' own files."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from siren_rope_jax.base.files import replacing, write_json
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.metrics.bootstrap import RESAMPLES
 from siren_rope_jax.studies.ablation import Ablation, Run
 from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
@@ -32,13 +34,7 @@ def run_and_report(
 
 
 def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path:
-    """Writes report.md, report.json and the pictures of all finished runs into `workdir`.
-
-    Args:
-      ablation: what was compared.
-      workdir: its directory.
-      runs: all its runs; those that are not finished are listed as missing.
-    """
+    """Writes report.md, report.json and pictures of the finished runs; lists the missing ones."""
     finished = [run for run in runs if run.is_finished()]
     machines = sorted({machine for run in finished if (machine := run.machine())})
     summary: dict[str, Any] = {
@@ -52,15 +48,11 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
         "missing": [str(run.workdir.relative_to(workdir)) for run in runs if run not in finished],
         "datasets": {},
     }
-    for dataset in ablation.datasets:
-        by_variant: dict[str, list[Run]] = {}
-        for run in finished:
-            if run.dataset == dataset.name:
-                by_variant.setdefault(run.variant, []).append(run)
-        if by_variant:
-            summary["datasets"][dataset.name] = _dataset(
-                ablation, workdir, dataset.name, by_variant
-            )
+    by_variant: dict[str, dict[str, list[Run]]] = {}
+    for run in finished:
+        by_variant.setdefault(run.dataset, {}).setdefault(run.variant, []).append(run)
+    for dataset in (d.name for d in ablation.datasets if d.name in by_variant):
+        summary["datasets"][dataset] = _dataset(ablation, workdir, dataset, by_variant[dataset])
     write_json(workdir / "report.json", summary)
     path = workdir / "report.md"
     with replacing(path) as temporary:
@@ -92,24 +84,18 @@ def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[s
 def describe(log: PreparedLog) -> dict[str, Any]:
     """What a reader must know of the data: its size and how it is split."""
     schema = log.schema
-    sizes = log.index.sum(axis=0)
+    sizes = map(int, log.index.sum(axis=0))
 
     def date(seconds: int) -> str:
-        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return str(np.datetime64(seconds, "s")).replace("T", " ")
 
     return {
-        "name": schema.name,
-        "source": schema.source,
-        "protocol": schema.protocol,
-        "has_utc_offset": schema.has_utc_offset,
+        **{key: getattr(schema, key) for key in ("name", "source", "protocol", "has_utc_offset")},
         "users": len(log.index),
         "items": schema.categorical[0].values,
-        "events": {"all": int(sizes[0])}
-        | {s: int(n) for s, n in zip(("train", "validation", "test"), sizes[1:], strict=True)},
+        "events": dict(zip(("all", *SPLITS), sizes, strict=True)),
         "start": date(schema.train_start),
-        "train_end": date(schema.train_end),
-        "validation_end": date(schema.validation_end),
-        "end": date(schema.end),
+        **{key: date(getattr(schema, key)) for key in ("train_end", "validation_end", "end")},
     }
 
 
@@ -121,7 +107,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         f"# {summary['name']}",
         "",
-        f"Seeds {', '.join(map(str, seeds))}. Each run on: "
+        f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}. Each run on: "
         f"{'; or '.join(summary['machines']) or 'not recorded'}"
         f" ({summary['jobs']} {'run' if summary['jobs'] == 1 else 'runs'} at a time).",
         "",
@@ -139,6 +125,5 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if summary["missing"]:
         lines += [f"**Not finished:** {', '.join(summary['missing'])}.", ""]
     for name, data in datasets.items():
-        section = Section(name, data, summary["baseline"], summary["champion"], len(seeds))
-        lines += section.lines()
+        lines += Section(name, data, summary["baseline"], summary["champion"], len(seeds)).lines()
     return "\n".join(lines).rstrip() + "\n"

@@ -15,21 +15,14 @@ from siren_rope_jax.training.kinds.kind import Kind, titled
 
 Columns = Sequence[tuple[str, str]]  # parts and metrics
 
-_OF_VALIDATION = (
-    "*The same metrics on the validation split, by the parameters that were tested; this "
-    "validation chose them.*"
-)
+_OF_VALIDATION = "*On the validation split, which chose the parameters that were tested.*"
 
 
 @dataclass(frozen=True)
 class Section:
     """What report.json holds of one data set, as Markdown.
 
-    Attributes:
-      name: the data set's, in the report.
-      data: its numbers.
-      baseline, champion: the variants that others are compared with.
-      seeds: how many there should be of every variant.
+    Every variant should have a number of `seeds`; those that lack some say so.
     """
 
     name: str
@@ -41,27 +34,32 @@ class Section:
     def lines(self) -> Iterator[str]:
         """All lines, in order."""
         yield from self._description()
-        parts = list(self.data["counts"])
+        kind, parts = self._kind, list(self.data["counts"])
         if len(parts) > 1:
-            rows = self._metric_table(parts, self._kind.compared[:1])
-            yield from self._titled("overview", rows)
+            yield from self._titled("overview", self._metric_table(parts, kind.compared[:1]))
         for part in parts:
-            yield from self._titled("overview", self._metric_table([part], self._kind.shown), part)
+            yield from self._titled("overview", self._metric_table([part], kind.shown), part)
         for key, other in (("difference", self.baseline), ("to_champion", self.champion)):
             if other in self.data["variants"]:
                 rows = self._difference_table(key, other)
                 yield from self._titled(f"difference to {other}", rows)
-        if set(self._kind.metrics) - set(self._kind.shown):
+        if set(kind.metrics) - set(kind.shown):
             for part in parts:
-                rows = self._metric_table([part], tuple(self._kind.metrics))
+                rows = self._metric_table([part], tuple(kind.metrics))
                 yield from self._titled("all metrics", rows, part)
         yield from ["### Validation", "", _OF_VALIDATION, "", *self._validation_table()]
-        for name in self._kind.slices:
+        for name in kind.slices:
             what = SLICES[name].title(self.data["data"]["has_utc_offset"])
             for part in parts:
                 if rows := self._slice_table(part, name):
                     yield from self._titled(f"by {what}", rows, part)
-        yield from ["### Cost", "", *self._cost_table()]
+        # The shortest time, because what else a machine does only lengthens some runs, and by far.
+        cost = [
+            [v, f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
+            for v, own in self.data["variants"].items()
+        ]
+        time = "training time, compilation included: shortest run"
+        yield from ["### Cost", "", *table(["variant", "parameters", time], cost)]
         for picture in self.data["pictures"]:
             yield f"![{picture.removesuffix('.png').replace('-', ', ')}]({picture})\n"
 
@@ -78,6 +76,7 @@ class Section:
     def _description(self) -> Iterator[str]:
         data, about, history = self.data, self.data["data"], self.data["history"]
         events, protocol = about["events"], PROTOCOLS[about["protocol"]]
+        source = f" Source: {about['source']}." if about["source"] else ""
         borders = ""
         if about["protocol"] == "time":
             borders = f"; validation from {about['train_end']}, test from {about['validation_end']}"
@@ -86,8 +85,7 @@ class Section:
             "",
             f"{about['users']:,} users, {about['items']:,} items, {events['all']:,} events: "
             f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} "
-            f"test. From {about['start']} to {about['end']} UTC{borders}. "
-            f"{about['source']}".rstrip(),
+            f"test. From {about['start']} to {about['end']} UTC{borders}.{source}",
             "",
             f"Protocol: {protocol.name}. {protocol.meaning} A model sees at most "
             f"{history['length']} events at once: an event's last {history['least']} or more, "
@@ -110,8 +108,10 @@ class Section:
                 cells = [own[column[0]] or "–"] if column else []
                 yield [name + fewer(own, self.seeds), *cells], own["parts"]
 
-    def _header(self) -> list[str]:
-        return ["variant", *([self._kind.column[1]] if self._kind.column else [])]
+    def _table(self, labels: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        """A table whose first columns are those of `_rows`."""
+        column = self._kind.column
+        return table(["variant", *([column[1]] if column else []), *labels], rows)
 
     def _labels(self, columns: Columns, form: str = "{}", several: bool = True) -> list[str]:
         """The labels of metrics, after the names of their parts where there are several."""
@@ -122,33 +122,33 @@ class Section:
         """Some metrics of every variant and baseline, and the share of the gap closed."""
         gaps = [p for p in parts if any(of[p]["gap_closed"] for _, of in self._rows())]
         columns = [(part, metric) for part in parts for metric in metrics]
+        several = len(parts) > 1
         rows = []
         for cells, own in self._rows():
             cells += [plus_minus(own[part]["metrics"][metric], 4) for part, metric in columns]
             for closed in (own[part]["gap_closed"] for part in gaps):
                 cells.append(plus_minus(closed, 1, " %", 100) + fewer(closed, self.seeds))
             rows.append(cells)
-        blank = [""] * (len(self._header()) - 1)
         for name, measured in self.data["baselines"].items():
             if any(self._kind.part(measured, part) for part in parts):
                 values = (self._kind.part(measured, part).get(metric) for part, metric in columns)
+                blank = [""] if self._kind.column else []
                 cells = [f"*{name}*", *blank, *(number(value, 4) for value in values)]
                 rows.append(cells + [""] * len(gaps))
-        header = [*self._header(), *self._labels(columns, several=len(parts) > 1)]
         what = f"gap from {self.baseline} to {IDEAL} closed"
-        return table([*header, *(titled(p, what) if len(parts) > 1 else what for p in gaps)], rows)
+        gap_labels = [titled(part, what) if several else what for part in gaps]
+        return self._table([*self._labels(columns, several=several), *gap_labels], rows)
 
     def _difference_table(self, key: str, other: str) -> list[str]:
         """The differences of all variants to another one."""
         compared = self._kind.compared
         columns = [(part, metric) for part in self.data["counts"] for metric in compared]
-        header = [*self._header(), *self._labels(columns, "Δ {}")]
         rows = []
         for cells, parts in self._rows(left_out=other):
             for own in parts.values():
                 cells += differences(own[key], compared, self.seeds)
             rows.append(cells)
-        return table(header, rows)
+        return self._table(self._labels(columns, "Δ {}"), rows)
 
     def _validation_table(self) -> list[str]:
         """The compared metrics that the validations have."""
@@ -162,38 +162,26 @@ class Section:
             cells + [plus_minus(parts[part]["validation"][metric], 4) for part, metric in columns]
             for cells, parts in self._rows()
         ]
-        return table([*self._header(), *self._labels(columns)], rows)
+        return self._table(self._labels(columns), rows)
 
     def _slice_table(self, part: str, name: str) -> list[str]:
         """The metrics of the groups that have events; with the first one their share of all.
 
         Empty where all events are of one group, as those of whole days are of one hour.
         """
-        if not self._kind.slices[name]:
-            return []
-        first, *others = (self._kind.metrics[metric].label for metric in self._kind.slices[name])
+        metrics = self._kind.slices[name]
         slices = [(cells, parts[part]["slices"][name]) for cells, parts in self._rows()]
-        total = self.data["counts"][part]["count"]
         counts = {group: v["count"] for group, v in slices[0][1].items() if v["count"]}
-        if len(counts) < 2:
+        if not metrics or len(counts) < 2:
             return []
-        header = [f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()]
-        header += [f"{metric}, {group}" for metric in others for group in counts]
+        total = self.data["counts"][part]["count"]
+        first, *others = (self._kind.metrics[metric].label for metric in metrics)
+        labels = [f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()]
+        labels += [f"{metric}, {group}" for metric in others for group in counts]
         rows = [
-            cells + [number(own[g][m], 4) for m in self._kind.slices[name] for g in counts]
-            for cells, own in slices
+            cells + [number(own[g][m], 4) for m in metrics for g in counts] for cells, own in slices
         ]
-        return table([*self._header(), *header], rows)
-
-    def _cost_table(self) -> list[str]:
-        # The shortest, because what else a machine does only lengthens some runs, and by far.
-        return table(
-            ["variant", "parameters", "training time, compilation included: shortest run"],
-            [
-                [v, f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
-                for v, own in self.data["variants"].items()
-            ],
-        )
+        return self._table(labels, rows)
 
 
 def _sentence(text: str) -> str:

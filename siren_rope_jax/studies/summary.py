@@ -17,6 +17,7 @@ IDEAL = "ideal"
 """The baseline that no model can beat, where a log has one."""
 
 Runs = Mapping[str, Sequence[Run]]  # by variant; at least one each
+Results = Mapping[str, Mapping[int, Mapping[str, Any]]]  # result.json by variant and seed
 
 
 def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
@@ -30,22 +31,20 @@ def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
     Raises:
       UserError: runs that were evaluated on different events, or a validation that is missing.
     """
-    results = {variant: [run.result() for run in own] for variant, own in runs.items()}
-    first = next(iter(results.values()))[0]
+    results = {variant: {run.seed: run.result() for run in own} for variant, own in runs.items()}
+    first = _first(_first(results))
     kind = kind_of_result(first)
-    parts = {name: Part(name, runs, baseline, champion) for name in kind.parts(first)}
+    parts = {name: Part(name, runs, results, baseline, champion) for name in kind.parts(first)}
     variants = {
         variant: {
-            "seeds": [r["seed"] for r in own],
-            "parameters": own[0]["parameters"],
-            "train_seconds": spread(r["train_seconds"] for r in own),
+            "seeds": list(own),
+            "parameters": _first(own)["parameters"],
+            "train_seconds": spread(r["train_seconds"] for r in own.values()),
+            **({kind.column[0]: _first(own)[kind.column[0]]} if kind.column else {}),
             "parts": {name: part.numbers(variant) for name, part in parts.items()},
         }
         for variant, own in results.items()
     }
-    if kind.column:
-        for variant, own in results.items():
-            variants[variant][kind.column[0]] = own[0][kind.column[0]]
     measured = {name: kind.part(first[kind.measured], name) for name in parts}
     return {
         "rule": kind.rule(first),
@@ -62,15 +61,13 @@ def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
 class Part:
     """All variants, compared by one part of what was measured."""
 
-    def __init__(self, name: str, runs: Runs, baseline: str, champion: str) -> None:
-        """Reads the results of the runs; `baseline` and `champion` are names of variants."""
+    def __init__(
+        self, name: str, runs: Runs, results: Results, baseline: str, champion: str
+    ) -> None:
+        """Compares the variants with two of them, `baseline` and `champion`."""
         self._name, self._baseline, self._champion = name, baseline, champion
         self._runs = {variant: {run.seed: run for run in own} for variant, own in runs.items()}
-        self._results = {
-            variant: {seed: run.result() for seed, run in own.items()}
-            for variant, own in self._runs.items()
-        }
-        self._first = next(iter(next(iter(self._results.values())).values()))
+        self._results, self._first = results, _first(_first(results))
         self._kind = kind_of_result(self._first)
         self._resampled = cache(self._resample)  # mostly for the variants that many are compared to
 
@@ -83,6 +80,7 @@ class Part:
           "gap_closed": as `gap_closed`; "slices": slicing -> group -> metric, means over seeds.
         """
         kind, results = self._kind, self._results[variant].values()
+        primary = kind.compared[0]
         validations = [run.validation() for run in self._runs[variant].values()]
         measured = [self._within(r[kind.measured]) for r in results]
         slices: dict[str, Any] = {}
@@ -101,10 +99,10 @@ class Part:
             "difference": self.difference(variant, self._baseline),
             "to_champion": self.difference(variant, self._champion),
             "gap_closed": gap_closed(
-                self._primary(variant),
-                self._primary(self._baseline),
-                self._within(self._first["baselines"].get(IDEAL, {})).get(kind.compared[0]),
-                kind.metrics[kind.compared[0]].higher_is_better,
+                self._by_seed(primary, variant),
+                self._by_seed(primary, self._baseline),
+                self._within(self._first["baselines"].get(IDEAL, {})).get(primary),
+                kind.metrics[primary].higher_is_better,
             ),
             "slices": slices,
         }
@@ -124,28 +122,28 @@ class Part:
         if variant == other or not seeds:
             return None
         a, b = self._resampled(variant, seeds), self._resampled(other, seeds)
-        numbers = {
-            m: difference(a[m], b[m])._asdict() | {"sd": seed_deviation(a[m], b[m])} for m in a
-        }
-        return {"seeds": list(seeds)} | {
-            m: {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
-            for m, values in numbers.items()
-        }
+        numbers: dict[str, Any] = {"seeds": list(seeds)}
+        for m in a:
+            values = difference(a[m], b[m])._asdict() | {"sd": seed_deviation(a[m], b[m])}
+            numbers[m] = {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+        return numbers
 
     def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
+        runs = [*(self._runs[variant][seed] for seed in seeds), _first(_first(self._runs))]
+        *paths, reference = (run.workdir / "predictions.parquet" for run in runs)
         columns = self._kind.resampled(self._name)
-        reference = next(iter(next(iter(self._runs.values())).values()))
-        runs = [*(self._runs[variant][seed] for seed in seeds), reference]
-        *paths, other = (run.workdir / "predictions.parquet" for run in runs)
-        return columns.resample(*read_predictions(paths, columns, other))
+        return columns.resample(*read_predictions(paths, columns, reference))
 
     def _within(self, measured: Mapping[str, Any]) -> Metrics:
         return self._kind.part(measured, self._name)
 
-    def _primary(self, variant: str) -> dict[int, float | None]:
-        """The primary metric by seed."""
-        kind, results = self._kind, self._results.get(variant, {})
-        return {s: self._within(r[kind.measured])[kind.compared[0]] for s, r in results.items()}
+    def _by_seed(self, metric: str, variant: str) -> dict[int, float | None]:
+        results = self._results.get(variant, {})
+        return {s: self._within(r[self._kind.measured])[metric] for s, r in results.items()}
+
+
+def _first(values: Mapping[Any, Any]) -> Any:
+    return next(iter(values.values()))
 
 
 def gap_closed(
@@ -156,11 +154,7 @@ def gap_closed(
 ) -> dict[str, Any] | None:
     """The share of the gap from the baseline to the ideal observer that a variant closes.
 
-    Args:
-      own: the variant's metric by seed.
-      baseline: the baseline's.
-      ideal: the ideal observer's.
-      higher_is_better: of the metric.
+    `own` and `baseline` are the variant's and the baseline's metric by seed.
 
     Returns:
       "seeds", those that both have, and the shares as `spread`; None where there are none.

@@ -39,9 +39,7 @@ def interval(delta: Mapping[str, float | None], seeds: int = 1) -> str:
     With two, that interval is 12.7 standard errors wide on either side and hardly ever excludes
     zero, so bold then disregards the seeds, as it does for a single one.
 
-    Args:
-      delta: "difference", "low" and "high"; with several seeds also "sd", the deviation over them.
-      seeds: their number.
+    `delta` holds "difference", "low", "high" and, of several seeds, "sd", the deviation over them.
     """
     difference, low, high = delta["difference"], delta["low"], delta["high"]
     if difference is None:

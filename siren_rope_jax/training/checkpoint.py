@@ -120,7 +120,10 @@ class Checkpoints:
         latest = self._checkpointer.latest
         if latest is None:
             raise UserError(self.directory, "there is no checkpoint; train first")
-        return Progress(**(self._checkpointer.metadata(latest.step).custom_metadata or {}))
+        progress = self._checkpointer.metadata(latest.step).custom_metadata
+        if not progress:
+            raise UserError(self.directory / str(latest.step), "does not say how far it had come")
+        return Progress(**progress)
 
     def best(self, params: Any, version: str = "") -> tuple[Any, int]:
         """Returns the parameters with the lowest cost, and their step.

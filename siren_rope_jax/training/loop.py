@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
@@ -22,25 +24,29 @@ from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.workdir import claim_workdir
 
 
-def fit(config: ExperimentConfig, workdir: Path) -> Progress:
+def fit(config: ExperimentConfig, workdir: Path, mesh: Mesh | None = None) -> Progress:
     """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
+
+    Args:
+      config: of the experiment.
+      workdir: its directory.
+      mesh: where to train; None: on all devices.
 
     Raises:
       UserError: about the config, the log or the work directory; or the loss is not finite.
     """
     log = PreparedLog.open(config.data.path)
-    training = setup(config, log, make_mesh())
+    training = setup(config, log, mesh or make_mesh())
     iterator, steps = iter(training.batches.train(config.seed)), training.steps
     validated = validation_steps(
         steps, training.batches.epoch, config.training.evaluations_per_epoch
     )
-    state, progress = training.init(config.seed), Progress()
     _claim_for_all(workdir, config, log.fingerprint)
     key, statistics = training.key(config.seed), training.statistics
 
     with Checkpoints(workdir) as checkpoints:
-        if restored := checkpoints.latest(training.state, iterator):
-            state, progress = restored
+        restored = checkpoints.latest(training.state_specs, iterator)
+        state, progress = restored or (training.init(config.seed), Progress())
         with RunLog(workdir, config, progress, steps) as run_log:
             for step in range(progress.step, steps + 1):
                 if step > progress.step and step in validated:
@@ -110,6 +116,6 @@ def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) ->
 
 def gate_values(params: Any) -> dict[str, float]:
     """The mean of every gate (omega, lambda) by its source's name."""
-    sources = params.get("encoding", {}).items()
-    gates = {name: of["gate"] for name, of in sources if "gate" in of}
+    flat = flatten_dict(params)
+    gates = {path[-2]: gate for path, gate in flat.items() if path[-1] == "gate"}
     return {f"gate/{name}": float(v.mean()) for name, v in jax.device_get(gates).items()}

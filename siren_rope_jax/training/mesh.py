@@ -1,6 +1,7 @@
 """Where arrays live: one mesh, its axes, and one table of rules for parameters."""
 
 import fnmatch
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,9 +10,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from siren_rope_jax.base.errors import UserError
 
-PARAMETER_RULES: tuple[tuple[str, PartitionSpec], ...] = (("*", PartitionSpec()),)
-"""Path of a parameter, as a glob such as "items/embedding" -> the mesh axes of its dimensions. The
-first rule that fits counts; the optimiser's state follows the parameters."""
+BATCH_AXES = ("data",)
+"""The mesh axes that divide the rows of a batch."""
+PARAMETER_RULES: tuple[tuple[str, PartitionSpec], ...] = ()
+"""A glob of parameters' paths, such as "items/embedding", and the mesh axes that divide their
+dimensions. The first rule that fits counts, less the axes that a mesh lacks; all other parameters
+are on every device. The optimiser's state follows the parameters."""
 
 
 def make_mesh() -> Mesh:
@@ -59,17 +63,30 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The rows of an array, its first axis, divided among the devices of `data`."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The rows of an array, its first dimension, divided by `BATCH_AXES`."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are divided."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Where parameters live, and the optimiser's state, whose paths end like the parameters'."""
+    """Where parameters live, and the optimiser's state, whose paths end like the parameters'.
 
-    def sharding(path: Any, _: Any) -> NamedSharding:
-        name = "/" + path_name(path)
-        fitting = (s for glob, s in PARAMETER_RULES if fnmatch.fnmatchcase(name, f"*/{glob}"))
-        return NamedSharding(mesh, next(fitting))
+    Raises:
+      UserError: a dimension cannot be divided evenly.
+    """
+
+    def sharding(path: Any, x: Any) -> NamedSharding:
+        fitting = (spec for glob, spec in PARAMETER_RULES if fits(path, glob))
+        axes = [axis if axis in mesh.shape else None for axis in next(fitting, ())]
+        for size, axis in zip(x.shape, axes, strict=False):
+            if axis and size % mesh.shape[axis]:
+                about = f"{size} cannot be divided evenly by {axis} = {mesh.shape[axis]}"
+                raise UserError(path_name(path), about)
+        return NamedSharding(mesh, PartitionSpec(*axes))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
@@ -77,6 +94,11 @@ def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
 def path_name(path: Any) -> str:
     """A parameter's path as text: "encoding/time/gate"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def fits(path: Any, glob: str) -> bool:
+    """Whether a parameter's path, or its end from some name on, fits a glob."""
+    return fnmatch.fnmatchcase(f"/{path_name(path)}", f"*/{glob}")
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:

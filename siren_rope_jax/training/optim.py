@@ -1,6 +1,5 @@
 """Optimiser: AdamW with warm-up, cosine decay, global-norm clipping and gradient accumulation."""
 
-import fnmatch
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,10 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.training.mesh import path_name
+from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.older_runs import path_before_0_4
 
-NO_DECAY = ("encoding/*", "bias_*", "*/bias", "*/scale", "*/learned_empty_output")
+NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
 """Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
 
 
@@ -69,13 +68,14 @@ def decays(config: OptimizerConfig, params: Any) -> Any:
     Raises:
       UserError: about a glob of one's own that fits no parameter.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for glob in config.no_decay:
-        if glob not in NO_DECAY and not fnmatch.filter(names, glob):
+        if glob not in NO_DECAY and not any(fits(path, glob) for path in paths):
+            names = ", ".join(map(path_name, paths))
             raise UserError("config.optimizer.no_decay", f"{glob!r} fits none of {names}")
 
     def decay(path: Any, _: Any) -> bool:
-        return not any(fnmatch.fnmatchcase(path_name(path), glob) for glob in config.no_decay)
+        return not any(fits(path, glob) for glob in config.no_decay)
 
     return jax.tree_util.tree_map_with_path(decay, params)
 

@@ -15,7 +15,13 @@ from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.models.item_ranks import BLOCK_ELEMENTS, rank_targets
 from siren_rope_jax.models.repeat import Repeat, per_slot
 from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.training.mesh import by_row, fetch_one_behind, place_batch, replicated
+from siren_rope_jax.training.mesh import (
+    batch_parts,
+    by_row,
+    fetch_one_behind,
+    place_batch,
+    replicated,
+)
 
 QUERIES_AT_ONCE = 1024
 
@@ -41,7 +47,7 @@ class RankScorer:
     def __init__(self, model: Retriever, log: PreparedLog, filter_seen: bool, mesh: Mesh) -> None:
         """Ranks among all known items or, with `filter_seen`, among those new to the user."""
         self._mesh, self._log, self._filter_seen = mesh, log, filter_seen
-        self._at_once = -(-QUERIES_AT_ONCE // mesh.size) * mesh.size
+        self._at_once = -(-QUERIES_AT_ONCE // batch_parts(mesh)) * batch_parts(mesh)
 
         def slots(params: Any, batch: NextItemBatch) -> "_Slots":
             result: Any = model.apply({"params": params}, batch)
@@ -61,7 +67,7 @@ class RankScorer:
         self._take = jax.jit(take, out_shardings=replicated(mesh))
         self._replicate = jax.jit(lambda x: x, out_shardings=replicated(mesh))
         self._items = jax.jit(items, out_shardings=replicated(mesh))
-        rank = partial(rank_targets, block_elements=BLOCK_ELEMENTS * mesh.size)
+        rank = partial(rank_targets, block_elements=BLOCK_ELEMENTS * batch_parts(mesh))
         self._rank = jax.jit(rank, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:

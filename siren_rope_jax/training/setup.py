@@ -17,7 +17,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.assemble import data_spec
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.windows import Split
@@ -25,7 +24,7 @@ from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import kind_of
 from siren_rope_jax.training.kinds.kind import Kind
-from siren_rope_jax.training.mesh import by_row, parameter_shardings, replicated
+from siren_rope_jax.training.mesh import batch_parts, by_row, parameter_shardings, replicated
 from siren_rope_jax.training.optim import gradient_norm, make_optimizer
 
 
@@ -116,19 +115,19 @@ class Setup:
     # Specs: shapes, dtypes and shardings of what the step takes
 
     @cached_property
-    def params(self) -> Any:
+    def param_specs(self) -> Any:
         """Of the parameters."""
         shapes = jax.eval_shape(self._draw, jax.random.key(0))
         return _placed(shapes, parameter_shardings(shapes, self.mesh))
 
     @cached_property
-    def state(self) -> TrainState:
+    def state_specs(self) -> TrainState:
         """Of the whole state."""
-        shapes = jax.eval_shape(self._first_state, self.params)
+        shapes = jax.eval_shape(self._first_state, self.param_specs)
         return _placed(shapes, parameter_shardings(shapes, self.mesh))
 
     @cached_property
-    def batch(self) -> Any:
+    def batch_specs(self) -> Any:
         """Of the global batch."""
         padding = self.kind.padding(self.data, self.config.data.batch_size)
         return _placed(padding, jax.tree.map(lambda _: by_row(self.mesh), padding))
@@ -139,29 +138,29 @@ class Setup:
     def step(self) -> Any:
         """`train_step`, compiled when first called; the new state takes the old one's memory."""
         step = partial(train_step, loss_of=self.loss, optimizer=self.optimizer)
-        return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state), None))
+        return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state_specs), None))
 
     def lower(self) -> jax.stages.Lowered:
         """The step for these specs, to be compiled for the devices of the mesh."""
         key = jax.eval_shape(jax.random.key, 0)
-        others = (key, self.kind.statistics_of_nothing(self.data))
+        others = (key, self.kind.statistics_specs(self.data))
         others = _placed(others, jax.tree.map(lambda _: replicated(self.mesh), others))
-        return self.step.lower(self.state, self.batch, *others)
+        return self.step.lower(self.state_specs, self.batch_specs, *others)
 
     def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> Array:
         """The training loss of a batch, in nats."""
-        return self.kind.loss(self.model, params, batch, key, statistics, self.mesh.size)
+        return self.kind.loss(self.model, params, batch, key, statistics, batch_parts(self.mesh))
 
     # What is run
 
     def init_params(self, seed: int) -> Any:
         """Parameters drawn from `seed`, placed on the mesh."""
-        draw = jax.jit(self._draw, out_shardings=_shardings(self.params))
+        draw = jax.jit(self._draw, out_shardings=_shardings(self.param_specs))
         return draw(jax.random.key(seed))
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, placed on the mesh."""
-        first = jax.jit(self._first_state, out_shardings=_shardings(self.state))
+        first = jax.jit(self._first_state, out_shardings=_shardings(self.state_specs))
         return first(self.init_params(seed))
 
     def key(self, seed: int) -> Array:
@@ -177,9 +176,8 @@ class Setup:
     def batches(self) -> Batches:
         """Of the log, for this process."""
         processes = jax.process_count()
-        devices = self.mesh.size // processes
-        layout, index = self.kind.layout, jax.process_index()
-        return Batches(self._log, self.config.data, layout, index, processes, devices)
+        devices = batch_parts(self.mesh) // processes
+        return self.kind.batches(self._log, jax.process_index(), processes, devices)
 
     def score(self, params: Any, split: Split) -> Any:
         """What the model says of every target event of a split."""
@@ -220,10 +218,13 @@ def setup(
     Raises:
       UserError: the config does not fit the log.
     """
+    kind = kind_of(config)
     if isinstance(data, DataSpec):
+        kind.check(data)
         return Setup(config, data, mesh, given_steps=10_000 if steps is None else steps)
-    kind_of(config).check(data.schema)
-    return Setup(config, data_spec(data, config.data.length), mesh, data, steps)
+    spec = kind.spec(data)
+    kind.check(spec)
+    return Setup(config, spec, mesh, data, steps)
 
 
 def training_steps(config: ExperimentConfig, epoch: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
@@ -36,12 +37,15 @@ class TrainedRun:
     progress: Progress
 
     @staticmethod
-    def open(workdir: str | Path, log: str | Path | None = None) -> "TrainedRun":
+    def open(
+        workdir: str | Path, log: str | Path | None = None, mesh: Mesh | None = None
+    ) -> "TrainedRun":
         """Opens the run in `workdir`; one that another version trained, with a warning.
 
         Args:
           workdir: the run's directory.
           log: directory of its prepared log; None: where config.json says.
+          mesh: where to compute; None: on all devices.
 
         Raises:
           UserError: there is no run or no checkpoint yet, its parameters do not fit this version,
@@ -56,9 +60,9 @@ class TrainedRun:
             )
         data = PreparedLog.open(path)
         check_data(workdir, data.fingerprint)
-        of_run = setup(config, data, make_mesh())
+        of_run = setup(config, data, mesh or make_mesh())
         with Checkpoints(workdir, read_only=True) as checkpoints:
-            params, step = checkpoints.best(of_run.params, trained_with(workdir))
+            params, step = checkpoints.best(of_run.param_specs, trained_with(workdir))
             progress = checkpoints.progress()
         return TrainedRun(of_run, data, params, step, progress)
 

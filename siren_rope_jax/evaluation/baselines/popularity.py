@@ -7,15 +7,14 @@ Letters: E events of a log, N evaluated ones, V items that can be ranked.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
-from siren_rope_jax.base.times import DAY, HOUR, NO_TIME
+from siren_rope_jax.base.times import DAY, HOUR, MIN_TIME, NO_TIME
 from siren_rope_jax.data.log import Events
 from siren_rope_jax.evaluation.baselines import past
-from siren_rope_jax.evaluation.baselines.recent import ahead_of_recent
+from siren_rope_jax.training.rank_scorer import Ranked
 
 MEANINGS = {
     "popular": "items by number of training events",
@@ -29,13 +28,7 @@ MEANINGS = {
 
 _NO_CLOCK = -1
 _PAIRS = 1 << 21  # pairs of an event and an earlier one that are compared at once
-
-
-class Ranks(NamedTuple):
-    """Ranks and losses, like a model's: 0 and NaN if the target cannot be ranked."""
-
-    rank: Int[np.ndarray, " N"]
-    nll: Float[np.ndarray, " N"]
+_STRETCH = 256  # consecutive targets that share one look-up of the recent items
 
 
 def baseline_names(filter_seen: bool) -> tuple[str, ...]:
@@ -57,22 +50,15 @@ def simple_rankings(
     train_counts: Int[np.ndarray, " V"],
     evaluated: Int[np.ndarray, " N"],
     filter_seen: bool,
-) -> dict[str, Ranks]:
+) -> dict[str, Ranked]:
     """Ranks of the targets of evaluated events by the baselines of `baseline_names`.
 
-    popular: by number of training events; its NLL follows from these frequencies. recent: as
-    `ahead_of_recent`. revisit: by number of the user's earlier events with the item, in any split,
-    then by popularity. revisit_hour: by number of those within an hour of the event's time of day,
-    then as revisit. Only popular predicts probabilities; the NLL of the others is NaN.
+    `MEANINGS` says how each ranks. Only "popular" predicts probabilities: those of the frequencies
+    in training. The NLL of the others is NaN.
 
-    Args:
-      users: of all events of a log, in global order.
-      items: of all events; ids 1..V can be ranked.
-      times: of all events, Unix seconds or `NO_TIME`.
-      clock: of all events, as `time_of_day`.
-      train_counts: number of training events of the items that can be ranked, by id - 1.
-      evaluated: global indices of the evaluated events.
-      filter_seen: whether items that the user had before are left out.
+    Users, items, times (Unix seconds or `NO_TIME`) and the clock (`time_of_day`) are those of all
+    events in global order. Ids 1..V can be ranked; `train_counts` has their numbers of training
+    events, by id - 1. `evaluated` are global indices.
     """
     counts = np.concatenate([[0], train_counts])
     rankable = (items > 0) & (items < len(counts))
@@ -87,38 +73,37 @@ def simple_rankings(
     # Items new to the user rank below all others, so they are rivals of new targets only.
     rivals = {name: count + np.where(is_new, new, 0) for name, count in had.items()}
     rivals["popular"] = new if filter_seen else as_popular
-    rivals["recent"] = ahead_of_recent(
+    rivals["recent"] = _ahead_of_recent(
         users, items, times, rankable, train_counts, evaluated, filter_seen
     )
     with np.errstate(divide="ignore"):
         nll = np.where(known, np.log(train_counts.sum()) - np.log(own), np.nan)
+    ranks = {name: np.where(known, 1 + rivals[name], 0) for name in baseline_names(filter_seen)}
     unknown = np.full(len(own), np.nan)
     return {
-        name: Ranks(np.where(known, 1 + rivals[name], 0), nll if name == "popular" else unknown)
-        for name in baseline_names(filter_seen)
+        name: Ranked(evaluated, rank, nll if name == "popular" else unknown)
+        for name, rank in ranks.items()
     }
 
 
 def _had_before(
-    users: Int[np.ndarray, " E"],
-    items: Int[np.ndarray, " E"],
-    clock: Int[np.ndarray, " E"],
-    rankable: Bool[np.ndarray, " E"],
-    popularity: Int[np.ndarray, " E"],
-    evaluated: Int[np.ndarray, " N"],
+    users: np.ndarray,
+    items: np.ndarray,
+    clock: np.ndarray,
+    rankable: np.ndarray,
+    popularity: np.ndarray,
+    evaluated: np.ndarray,
 ) -> dict[str, Int[np.ndarray, " N"]]:
-    """For each baseline, how many other earlier items of the user rank no lower than the target.
-
-    The arguments are those of `simple_rankings`, and of all events, whether their items can be
-    ranked and how often these occur in training.
-    """
+    """For each baseline, how many other earlier items of the user rank no lower than the target."""
     names = "popular", "revisit", "revisit_hour"
     had = {name: np.zeros(len(evaluated), np.int64) for name in names}
     first = past.first_visit(users, items)
     for part, row, earlier in _pairs(evaluated, past.earlier_events(users)[evaluated]):
         event = evaluated[part][row]
         is_target = items[earlier] == items[event]
-        is_near = _within_an_hour(clock[earlier], clock[event])
+        apart = np.abs(clock[earlier] - clock[event])
+        is_near = (clock[earlier] != _NO_CLOCK) & (clock[event] != _NO_CLOCK)
+        is_near &= np.minimum(apart, DAY - apart) <= HOUR  # around midnight, too
         # The pair with the first visit of an item represents the item and holds its counts.
         at = np.arange(len(row)) - (earlier - first[earlier])
         visits = np.bincount(at, minlength=len(row))
@@ -126,37 +111,18 @@ def _had_before(
         own_visits = _count(row, is_target, part)[row]
         own_near = _count(row, is_target & is_near, part)[row]
         as_popular = popularity[earlier] >= popularity[event]
-        as_often = _no_lower(visits, own_visits, as_popular)
-        as_often_near = _no_lower(near, own_near, as_often)
+        as_often = (visits > own_visits) | ((visits == own_visits) & as_popular)
+        as_often_near = (near > own_near) | ((near == own_near) & as_often)
         other = (earlier == first[earlier]) & rankable[earlier] & ~is_target
         for name, which in zip(names, (as_popular, as_often, as_often_near), strict=True):
             had[name][part] = _count(row, other & which, part)
     return had
 
 
-def _within_an_hour(
-    clock: Int[np.ndarray, " P"], other: Int[np.ndarray, " P"]
-) -> Bool[np.ndarray, " P"]:
-    """Whether two times of day are within an hour around the clock; never if one is unknown."""
-    apart = np.abs(clock - other)
-    known = (clock != _NO_CLOCK) & (other != _NO_CLOCK)
-    return known & (np.minimum(apart, DAY - apart) <= HOUR)
-
-
-def _no_lower(
-    values: Int[np.ndarray, " P"], target: Int[np.ndarray, " P"], if_equal: Bool[np.ndarray, " P"]
-) -> Bool[np.ndarray, " P"]:
-    return (values > target) | ((values == target) & if_equal)
-
-
 def _pairs(
     evaluated: Int[np.ndarray, " N"], before: Int[np.ndarray, " N"]
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Every evaluated event with each earlier one of its user, in parts of limited size.
-
-    Args:
-      evaluated: global indices.
-      before: their numbers of earlier events of the same user.
 
     Yields:
       a range of evaluated events and, for each of their pairs, the position of the evaluated event
@@ -175,7 +141,55 @@ def _pairs(
         start = stop
 
 
-def _count(
-    row: Int[np.ndarray, " P"], which: Bool[np.ndarray, " P"], part: slice
-) -> Int[np.ndarray, " M"]:
+def _count(row: np.ndarray, which: np.ndarray, part: slice) -> Int[np.ndarray, " M"]:
+    """How many pairs of each event of the part are chosen."""
     return np.bincount(row[which], minlength=part.stop - part.start)
+
+
+def _ahead_of_recent(
+    users: np.ndarray,
+    items: np.ndarray,
+    times: np.ndarray,
+    rankable: np.ndarray,
+    train_counts: np.ndarray,
+    evaluated: np.ndarray,
+    filter_seen: bool,
+) -> Int[np.ndarray, " N"]:
+    """How many other items rank no lower than each target that can be ranked, as "recent" does.
+
+    The 24 hours end before the target's time; a target without a time is ranked by popularity.
+    """
+    # A single number orders the items by events of the day, then by popularity; many are equal.
+    _, popularity = np.unique(train_counts, return_inverse=True)
+    place = popularity.astype(np.int64)
+    by_popularity = np.sort(place)
+    one_event = len(train_counts) + 1
+    counted = np.flatnonzero(rankable & (times != NO_TIME))
+    counted = counted[np.argsort(times[counted], kind="stable")]
+    moments, item = times[counted], items[counted] - 1
+    starts = np.searchsorted(users, users[evaluated])
+    order = np.flatnonzero(rankable[evaluated])
+    order = order[np.argsort(times[evaluated[order]], kind="stable")]
+    asked = np.maximum(times[evaluated], MIN_TIME)  # no event is before MIN_TIME
+    first, stop = np.searchsorted(moments, asked - DAY), np.searchsorted(moments, asked)
+    ahead = np.zeros(len(evaluated), np.int64)
+    come = gone = 0  # counted[gone:come] are the events of the day
+    for start in range(0, len(order), _STRETCH):
+        stretch = order[start : start + _STRETCH]
+        # All other items, most of a large catalogue, are ordered by popularity alone.
+        moved = np.unique(item[first[stretch[0]] : stop[stretch[-1]]])
+        for n in stretch:
+            np.add.at(place, item[come : stop[n]], one_event)
+            np.subtract.at(place, item[gone : first[n]], one_event)
+            come, gone = stop[n], first[n]
+            event = evaluated[n]
+            own = place[items[event] - 1]
+            no_lower = len(place) - np.searchsorted(by_popularity, own)
+            no_lower += np.count_nonzero(place[moved] >= own)
+            no_lower -= np.count_nonzero(popularity[moved] >= own)
+            ahead[n] = no_lower - 1
+            if filter_seen:
+                before = slice(starts[n], event)
+                seen = np.unique(items[before][rankable[before]]) - 1
+                ahead[n] -= np.count_nonzero(place[seen] >= own)
+    return ahead

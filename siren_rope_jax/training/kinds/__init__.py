@@ -16,11 +16,7 @@ KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retriev
 
 
 def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
-    """Checks a config file's `ConfigDict`; its `kind` says which class it becomes.
-
-    Raises:
-      UserError: an unknown kind, or as `from_config_dict`.
-    """
+    """Checks a config file's `ConfigDict`; its `kind`, if known, says which class it becomes."""
     if "data" not in config and ("user" in config or "num_users" in config):
         raise UserError("config", "describes a log, not an experiment; it is for prepare.py")
     name = config.get("kind", "ranking")

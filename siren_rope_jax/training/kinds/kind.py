@@ -6,14 +6,15 @@ class. A new kind is one file beside this one, and its entry in `KINDS`.
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from siren_rope_jax.data.assemble import Layout
+from siren_rope_jax.data.assemble import Layout, data_spec
 from siren_rope_jax.data.log import Events, PreparedLog
+from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import Columns
 from siren_rope_jax.models.batch import DataSpec
@@ -42,15 +43,6 @@ class Metric(NamedTuple):
         """The label of its axis."""
         direction = f"{'higher' if self.higher_is_better else 'lower'} is better"
         return f"{self.unit} ({direction})" if self.unit else direction
-
-
-class Scores(Protocol):
-    """What a model says of target events: a named tuple of arrays by event, on the host."""
-
-    event: np.ndarray
-    """Global indices."""
-
-    def _asdict(self) -> dict[str, np.ndarray]: ...
 
 
 class Kind(abc.ABC, Generic[Config]):
@@ -96,20 +88,22 @@ class Kind(abc.ABC, Generic[Config]):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    # Training
-
     @abc.abstractmethod
-    def check(self, schema: Schema) -> None:
-        """Refuses a log that the experiment does not fit.
+    def check(self, data: DataSpec) -> None:
+        """Refuses data that the experiment does not fit."""
 
-        Raises:
-          UserError: about a config key, or the log.
-        """
+    def spec(self, log: PreparedLog) -> DataSpec:
+        """What the model must know of a log."""
+        return data_spec(log, self.config.data.length)
 
     @property
     @abc.abstractmethod
     def layout(self) -> Layout:
         """How histories become batches."""
+
+    def batches(self, log: PreparedLog, process: int, processes: int, devices: int) -> Batches:
+        """The batches of a log, for one of several processes with so many devices each."""
+        return Batches(log, self.config.data, self.layout, process, processes, devices)
 
     @abc.abstractmethod
     def model(self, data: DataSpec) -> Any:
@@ -123,15 +117,18 @@ class Kind(abc.ABC, Generic[Config]):
         """What the loss must know of the whole training split: a tree of arrays."""
         return {}
 
-    def statistics_of_nothing(self, data: DataSpec) -> Any:
+    def statistics_specs(self, data: DataSpec) -> Any:
         """A tree of the same shapes and dtypes, made without a log."""
         return {}
 
     @abc.abstractmethod
     def loss(
-        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any, devices: int
+        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any, parts: int
     ) -> Array:
-        """The training loss of a batch in nats; `key` draws dropout and negatives."""
+        """The training loss of a batch in nats; `key` draws dropout and negatives.
+
+        `parts`: into how many parts the batch is divided.
+        """
 
     @property
     @abc.abstractmethod
@@ -142,13 +139,14 @@ class Kind(abc.ABC, Generic[Config]):
     def scorer(
         self, model: Any, log: PreparedLog, mesh: Mesh
     ) -> Callable[[Any, Iterable[Any]], Any]:
-        """(params, batches) -> `Scores` of their target events; compiled once."""
+        """(params, batches) -> what the model says of their target events; compiled once.
+
+        The scores are a named tuple of arrays by event, on the host; `event` holds global indices.
+        """
 
     @abc.abstractmethod
     def validation(self, schema: Schema, scores: Any) -> dict[str, float]:
         """The chief metrics of the validation split, by `validation_key`, and the criterion."""
-
-    # Evaluation
 
     @classmethod
     @abc.abstractmethod
@@ -169,8 +167,6 @@ class Kind(abc.ABC, Generic[Config]):
     def facts(cls, schema: Schema, config: Mapping[str, Any]) -> dict[str, Any]:
         """What else result.json says of the evaluation, from the run's config as JSON values."""
         return {}
-
-    # Reports and pictures
 
     @classmethod
     @abc.abstractmethod

@@ -14,13 +14,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.assemble import RANKING_LAYOUT, Layout
 from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import Schema
-from siren_rope_jax.metrics.binary import (
-    CALIBRATION_BINS,
-    auc,
-    labelled,
-    normalized_entropy,
-    task_metrics,
-)
+from siren_rope_jax.metrics.binary import CALIBRATION_BINS, auc, normalized_entropy, task_metrics
 from siren_rope_jax.metrics.bootstrap import AUC_RESAMPLES, ProbabilityColumns
 from siren_rope_jax.models.batch import DataSpec, RankingBatch
 from siren_rope_jax.models.losses import ranking_loss
@@ -71,8 +65,8 @@ class Ranking(Kind[RankingExperiment]):
         f"Intervals of AUC are of {AUC_RESAMPLES} resamples."
     )
 
-    def check(self, schema: Schema) -> None:
-        if not schema.tasks:
+    def check(self, data: DataSpec) -> None:
+        if not data.tasks:
             raise UserError("config.data.path", "the log has no tasks; prepare it with some")
         if self.config.data.target_task:
             raise UserError("config.data.target_task", "is for next-item retrieval; leave it empty")
@@ -88,13 +82,7 @@ class Ranking(Kind[RankingExperiment]):
         return RankingBatch.padding(data, rows)
 
     def loss(
-        self,
-        model: Ranker,
-        params: Any,
-        batch: RankingBatch,
-        key: Array,
-        statistics: Any,
-        devices: int,
+        self, model: Ranker, params: Any, batch: Any, key: Array, statistics: Any, parts: int
     ) -> Array:
         """Mean cross-entropy of all labels."""
         logits: Any = model.apply(
@@ -121,20 +109,20 @@ class Ranking(Kind[RankingExperiment]):
 
         def score(params: Any, batches: Iterable[RankingBatch]) -> Scored:
             dispatched = (apply(params, place_batch(batch, mesh)) for batch in batches)
-            parts = [_targets(*result) for result in fetch_one_behind(dispatched)]
+            parts = [
+                [column[event >= 0] for column in (event.astype(np.int64), score, label)]
+                for event, score, label in fetch_one_behind(dispatched)
+            ]
             return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
         return score
 
     def validation(self, schema: Schema, scores: Scored) -> dict[str, float]:
         """The mean NE of the tasks as "ne", and each as "ne/<task>"."""
-        known = ~np.isnan(scores.label)
-        ne = {
-            validation_key(task, "ne"): normalized_entropy(
-                scores.label[known[:, t], t], scores.score[known[:, t], t]
-            )
-            for t, task in enumerate(schema.tasks)
-        }
+        ne = {}
+        for task, label, score in zip(schema.tasks, scores.label.T, scores.score.T, strict=True):
+            known = ~np.isnan(label)
+            ne[validation_key(task, "ne")] = normalized_entropy(label[known], score[known])
         return {"ne": sum(ne.values()) / len(ne)} | ne
 
     @classmethod
@@ -142,8 +130,7 @@ class Ranking(Kind[RankingExperiment]):
         """For each task its label (null where absent) and "<task>_score", a probability."""
         table: dict[str, np.ndarray] = {}
         for t, task in enumerate(schema.tasks):
-            labels = events.rows[f"task/{task}"]
-            table[task] = np.ma.masked_array(labels, labels < 0)
+            table[task] = np.ma.masked_less(events.rows[f"task/{task}"], 0)
             table[f"{task}_score"] = scores.score[:, t].astype(np.float32)
         return table
 
@@ -159,9 +146,9 @@ class Ranking(Kind[RankingExperiment]):
 
     @classmethod
     def measure_slice(cls, schema: Schema, events: Events, scores: Scored) -> Metrics:
-        """By task: NE (by the slice's own base rate), AUC, and what calibration needs."""
+        """By task: NE (by the group's own base rate), AUC, and what calibration needs."""
         return {
-            task: slice_metrics(events.rows[f"task/{task}"], scores.score[:, t])
+            task: _slice_metrics(events.rows[f"task/{task}"], scores.score[:, t])
             for t, task in enumerate(schema.tasks)
         }
 
@@ -171,7 +158,6 @@ class Ranking(Kind[RankingExperiment]):
 
     @classmethod
     def rule(cls, result: Mapping[str, Any]) -> str:
-        """The numbers of labels."""
         counts = (
             f"{task} {values['count']:,} ({values['positives']:,} positive)"
             for task, values in result["tasks"].items()
@@ -179,16 +165,8 @@ class Ranking(Kind[RankingExperiment]):
         return f"{result['split']} events with a label: {', '.join(counts)}"
 
 
-def _targets(event: np.ndarray, score: np.ndarray, label: np.ndarray) -> Scored:
-    target = event >= 0
-    return Scored(event[target].astype(np.int64), score[target], label[target])
-
-
-def slice_metrics(
-    labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]
-) -> dict[str, float | int | None]:
-    """NE (by the slice's own base rate), AUC, and what calibration needs, to six digits."""
-    present = labelled(labels)
+def _slice_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | int | None]:
+    present = labels >= 0
     labels, scores = labels[present], scores[present].astype(np.float64)
     if len(labels) == 0:
         return {"ne": None, "auc": None, "count": 0, "rate": None, "mean_score": None}

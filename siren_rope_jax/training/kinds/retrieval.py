@@ -26,8 +26,6 @@ from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
 from siren_rope_jax.training.rank_scorer import Ranked, RankScorer
 
-SLICE_METRICS = ("nll", "mrr", "hr@10", "ndcg@10")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalExperiment(ExperimentConfig):
@@ -94,10 +92,10 @@ class Retrieval(Kind[RetrievalExperiment]):
     decisive = ("filter_seen", "data.target_task")
     column = ("query_time", "query's time")
 
-    def check(self, schema: Schema) -> None:
+    def check(self, data: DataSpec) -> None:
         task = self.config.data.target_task
-        if task and task not in schema.tasks:
-            names = suggestion(task, schema.tasks) or "; the log has none"
+        if task and task not in data.tasks:
+            names = suggestion(task, data.tasks) or "; the log has none"
             raise UserError("config.data.target_task", f"there is no task {task!r}{names}")
 
     @property
@@ -114,29 +112,22 @@ class Retrieval(Kind[RetrievalExperiment]):
         """How often training asks for each known item, if the loss needs it; 0 for the unknown."""
         if not self.config.loss.needs_item_counts:
             return {}
-        task = self.config.data.target_task
         events, item = log.events("train"), log.schema.categorical[0]
         asked = ~np.isin(events.event, log.offsets)  # nothing precedes a user's first event
-        if task:
+        if task := self.config.data.target_task:
             asked &= events.rows[f"task/{task}"] == 1
         ids = item.known_ids(events.rows[f"categorical/{item.name}"][asked])
         counts = np.bincount(ids, minlength=item.rows).astype(np.float32)
         counts[0] = 0
         return {"item_counts": counts}
 
-    def statistics_of_nothing(self, data: DataSpec) -> dict[str, np.ndarray]:
+    def statistics_specs(self, data: DataSpec) -> dict[str, np.ndarray]:
         if not self.config.loss.needs_item_counts:
             return {}
         return {"item_counts": np.zeros(data.items, np.float32)}
 
     def loss(
-        self,
-        model: Retriever,
-        params: Any,
-        batch: NextItemBatch,
-        key: Array,
-        statistics: Any,
-        devices: int,
+        self, model: Retriever, params: Any, batch: Any, key: Array, statistics: Any, parts: int
     ) -> Array:
         """The configured loss over the batch's targets that have an embedding."""
         dropout_key, negatives_key = jax.random.split(key)
@@ -150,8 +141,8 @@ class Retrieval(Kind[RetrievalExperiment]):
         )
         loss = self.config.loss
         return retrieval_loss(
-            # The config's bound is per device, and the batch is that of all devices.
-            dataclasses.replace(loss, block_elements=loss.block_elements * devices),
+            # The config's bound is for one part of the batch, and this is all of it.
+            dataclasses.replace(loss, block_elements=loss.block_elements * parts),
             query,
             result.table,
             target,
@@ -171,53 +162,48 @@ class Retrieval(Kind[RetrievalExperiment]):
     ) -> Callable[[Any, Iterable[NextItemBatch]], Ranked]:
         """The rank of every target, and its NLL where the loss learns probabilities (else NaN)."""
         rank = RankScorer(model, log, self.config.filter_seen, mesh)
+        if self.config.loss.learns_probabilities:
+            return rank
 
-        def score(params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
+        def without_nll(params: Any, batches: Iterable[NextItemBatch]) -> Ranked:
             ranked = rank(params, batches)
-            if self.config.loss.learns_probabilities:
-                return ranked
             return ranked._replace(nll=np.full_like(ranked.nll, np.nan))
 
-        return score
+        return without_nll
 
     def validation(self, schema: Schema, scores: Ranked) -> dict[str, float]:
-        """The chief metrics of the ranks: "mrr", "hr@10", "ndcg@10", and "nll" if there is one."""
+        """The metrics `COMPARED`, without the NLL where the loss learns no probabilities."""
         values = metrics_of_ranks(scores.rank, scores.nll)
-        nll = ("nll",) if self.config.loss.learns_probabilities else ()
-        chosen = {name: values[name] for name in (*nll, "mrr", "hr@10", "ndcg@10")}
-        return {name: np.nan if value is None else value for name, value in chosen.items()}
+        names = [m for m in COMPARED if m != "nll" or self.config.loss.learns_probabilities]
+        return {m: np.nan if (value := values[m]) is None else value for m in names}
 
     @classmethod
     def columns(cls, schema: Schema, events: Events, scores: Ranked) -> dict[str, np.ndarray]:
         """The target's rank and NLL, null where there is none."""
         return {
-            "rank": np.ma.masked_array(scores.rank.astype(np.int32), scores.rank == 0),
-            "nll": np.ma.masked_array(scores.nll.astype(np.float32), np.isnan(scores.nll)),
+            "rank": np.ma.masked_equal(scores.rank.astype(np.int32), 0),
+            "nll": np.ma.masked_where(np.isnan(scores.nll), scores.nll.astype(np.float32)),
         }
 
     @classmethod
     def measure(cls, schema: Schema, events: Events, scores: Ranked) -> Metrics:
-        """The metrics of the targets' ranks."""
         return metrics_of_ranks(scores.rank, scores.nll)
 
     @classmethod
     def measure_slice(cls, schema: Schema, events: Events, scores: Ranked) -> Metrics:
-        """The main metrics and the number of events."""
         values = metrics_of_ranks(scores.rank, scores.nll)
-        rounded = {m: None if (v := values[m]) is None else round(v, 6) for m in SLICE_METRICS}
+        rounded = {m: None if (v := values[m]) is None else round(v, 6) for m in COMPARED}
         return {"count": values["count"], **rounded}
 
     @classmethod
     def facts(cls, schema: Schema, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Which items are candidates, how many there are, and whose time a query has.
-
-        Returns:
-          "filter_seen", "query_time" (None: the model sees no time), "catalogue" (how many items
-          are ranked: those seen often enough in training).
-        """
+        """Which items are candidates, how many there are, and whose time a query has, if any."""
+        model = config["model"]
+        # Another library's model has no encoding of ours and says itself.
+        blind = "encoding" in model and not from_config_dict(RetrieverConfig, model).uses_time
         return {
             "filter_seen": config["filter_seen"],
-            "query_time": _query_time(config["model"]),
+            "query_time": None if blind else model["query_time"],
             "catalogue": schema.categorical[0].known,
         }
 
@@ -244,14 +230,6 @@ class Retrieval(Kind[RetrievalExperiment]):
     def targets(cls, config: Mapping[str, Any]) -> str:
         text = "A user's first event is not a target"
         if task := config["data"]["target_task"]:
-            text += f", and neither is an event that is not positive for {task}"
-            text += " (`data.target_task`)"
+            text += f", and neither is an event that is not positive for {task} "
+            text += "(`data.target_task`)"
         return f"{text}."
-
-
-def _query_time(model: Mapping[str, Any]) -> str | None:
-    """Whose time a model's queries have; None: it sees no time."""
-    # Another library's model has no encoding of ours and says itself.
-    if "encoding" in model and not from_config_dict(RetrieverConfig, model).uses_time:
-        return None
-    return model["query_time"]

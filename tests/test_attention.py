@@ -1,0 +1,118 @@
+"""Attention: who sees whom, in blocks as in one piece, and against softmax written out."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siren_rope_jax.models import kernels
+from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.rotation.biases import Bias, Events, LogitBias
+from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
+from siren_rope_jax.rotation.time import Time
+from tests.batches import SPAN, START
+
+ROWS, LENGTH, HEADS, WIDTH, BLOCK = 2, 12, 2, 8, 4
+SEGMENT = np.array([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12])
+STRICT = pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
+
+
+def relation(strict: bool) -> Relation:
+    """Two packed histories and one whole one, every kind of bias, and some absent times."""
+    rng = np.random.default_rng(0)
+    seconds = np.sort(rng.integers(START, START + SPAN, (ROWS, LENGTH)), axis=1)
+    time = Time.from_seconds(seconds)
+    time = time.replace(known=rng.random((ROWS, LENGTH)) < 0.8)
+    position = np.concatenate([np.arange(5), np.arange(4), np.zeros(3, int), np.arange(12)])
+    events = Events(SEGMENT, np.arange(LENGTH), position.reshape(ROWS, LENGTH), time)
+    module = LogitBias(("position", "time_buckets", "time_power"), HEADS, LENGTH)
+    bias: Any = module.apply(module.init(jax.random.key(0)))
+    turn = Rotation.from_angles(jnp.zeros((LENGTH, 1, WIDTH // 2)))
+    return Relation(QueryKeyRotation(turn, turn), events, events, bias, strict)
+
+
+def qkv() -> tuple[jax.Array, ...]:
+    shape = (ROWS, LENGTH, HEADS, WIDTH)
+    return tuple(jax.random.normal(key, shape) for key in jax.random.split(jax.random.key(1), 3))
+
+
+@STRICT
+def test_a_query_sees_earlier_keys_of_its_segment_and_no_padding(strict: bool) -> None:
+    of = relation(strict)
+    mask = np.asarray(of.mask(of.queries, of.keys))[:, 0]
+    for row, i, j in np.ndindex(mask.shape):
+        same = SEGMENT[row, i] == SEGMENT[row, j] != 0
+        assert mask[row, i, j] == (same and (j < i if strict else j <= i))
+
+
+@STRICT
+def test_masks_and_biases_of_blocks_are_parts_of_the_whole(strict: bool) -> None:
+    """As a kernel takes them: at traced places, inside a loop."""
+    of = relation(strict)
+
+    def block(events: Events, start: jax.Array) -> Events:
+        def take(x: Any) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, BLOCK, axis=-1)
+
+        return jax.tree.map(take, events)
+
+    starts = jnp.arange(0, LENGTH, BLOCK)
+
+    @jax.jit
+    def blocks(start: jax.Array) -> Any:
+        def of_keys(key_start: jax.Array) -> Any:
+            queries, keys = block(of.queries, start), block(of.keys, key_start)
+            return of.mask(queries, keys), of.bias_block(queries, keys)
+
+        return jax.lax.map(of_keys, starts)
+
+    mask, bias = (jnp.stack(x) for x in zip(*map(blocks, starts), strict=True))
+    whole = of.mask(of.queries, of.keys), of.bias_block(of.queries, of.keys)
+    for parts, expected in zip((mask, bias), whole, strict=True):
+        joined = jnp.moveaxis(parts, (0, 1), (2, 4)).reshape(expected.shape)
+        np.testing.assert_allclose(joined, expected, atol=1e-6)
+
+
+@STRICT
+def test_softmax_attention_is_what_it_says(strict: bool) -> None:
+    of, (q, k, v) = relation(strict), qkv()
+    empty = jnp.arange(float(HEADS * WIDTH)).reshape(HEADS, WIDTH)
+    out = kernels.softmax_attention(q, k, v, of, empty)
+    weights = kernels.softmax_weights(q, k, of)
+    mask, bias = of.mask(of.queries, of.keys), of.bias_block(of.queries, of.keys)
+    assert bias is not None
+    for row, head, i in np.ndindex(ROWS, HEADS, LENGTH):
+        sees = np.flatnonzero(mask[row, 0, i])
+        if not len(sees):
+            np.testing.assert_array_equal(out[row, i, head], empty[head])
+            continue
+        logits = k[row, sees, head] @ q[row, i, head] / WIDTH**0.5 + bias[row, head, i, sees]
+        weight = jax.nn.softmax(logits)
+        np.testing.assert_allclose(weights[row, head, i, sees], weight, atol=1e-5)
+        np.testing.assert_allclose(out[row, i, head], weight @ v[row, sees, head], atol=1e-4)
+    hidden = jnp.where(mask, 0.0, weights)
+    assert float(jnp.abs(hidden).max()) == 0
+
+
+def test_a_query_that_sees_nothing_sends_no_gradient() -> None:
+    of, (q, k, v) = relation(strict=True), qkv()
+    nothing = ~np.asarray(of.mask(of.queries, of.keys)).any(axis=-1)[:, 0]
+    assert nothing.any()
+
+    def loss(*qkv: jax.Array) -> jax.Array:
+        out = kernels.softmax_attention(*qkv, of, jnp.zeros((HEADS, WIDTH)))
+        return jnp.where(nothing[..., None, None], out, 0.0).sum()
+
+    for gradient in jax.grad(loss, argnums=(0, 1, 2))(q, k, v):
+        np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_positions_beyond_the_table_count_as_its_ends() -> None:
+    table = jnp.arange(5.0)  # differences -2..2
+    time = Time.from_seconds(np.zeros(9, int))
+    events = Events(np.ones(9, int), np.arange(9), np.arange(9), time)
+    bias = Bias(position=table)(events, events)[0]
+    difference = np.arange(9)[:, None] - np.arange(9)
+    np.testing.assert_array_equal(bias, np.clip(difference, -2, 2) + 2)
