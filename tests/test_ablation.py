@@ -47,9 +47,7 @@ def test_every_variant_runs_with_every_seed_on_every_data_set(tmp_path):
     assert (siren.variant, siren.seed, siren.model.dropout) == ("siren_rope", 1, 0.1)
     assert siren.data.path == str(tmp_path / "log")
     assert set(siren.model.encoding) == {"time", "order"}
-
-
-def test_overrides_of_the_variant_win_over_those_of_the_data_set(tmp_path):
+    # Overrides of the variant win over those of the data set.
     _, runs = make_plan(tmp_path, data={"overrides": {"model.dropout": 0.7}})
     noise = {r.variant: r.config.model.dropout for r in runs}
     assert noise == {"ordinal": 0.7, "siren_rope": 0.1, "middle": 0.5}
@@ -69,14 +67,10 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_not(tmp_path):
     assert [r.is_finished() for r in runs] == [True, False, True]
     jobs.execute(runs, 1, train)  # measured again, that is
     assert [r.is_finished() for r in runs] == [True, True, True]
-
-
-def test_a_run_that_another_version_began_is_refused(tmp_path):
-    _, runs = make_plan(tmp_path, seeds=(0,))
-    jobs.execute(runs[:2], 1, train)
+    # One that another version began is refused.
     change(runs[1].workdir / "data.json", trained_with="0.0.1")
-    assert [r.is_finished() for r in runs[:2]] == [True, False]
-    (failure,) = jobs.execute(runs[:2], 1, train)
+    assert [r.is_finished() for r in runs] == [True, False, True]
+    (failure,) = jobs.execute(runs, 1, train)
     assert failure.startswith("made_up/siren_rope/seed_0: ") and "0.0.1" in failure
     assert not runs[1].is_finished()
 

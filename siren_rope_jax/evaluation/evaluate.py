@@ -73,8 +73,8 @@ def result(
     depends on the kind of experiment: see `training/kinds/`. Beside the model's metrics stand those
     of simple baselines on the same events ("baselines") and of groups of the events ("slices").
 
-    `config` is that of the run, as JSON values. Training is wall time, compilation included,
-    evaluation not; where it has not ended, more of it is to come.
+    `config` is that of the run, as JSON values. `train_seconds` is wall time, with compilation and
+    without evaluation.
 
     Raises:
       ValueError: a score that is not a probability.

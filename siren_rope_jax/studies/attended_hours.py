@@ -137,8 +137,8 @@ def hour_sums(
 ) -> HourSums:
     """Sums of one batch; a request without any weight on its past counts nowhere.
 
-    Request i, in an hour of the week (-1: there is no request), gives to event j of its past a
-    weight that is not negative; their sum may be any.
+    `weight_BxLxL` is what request i gives to event j: not negative, of any sum. Requests and events
+    are given by their hours of the week; -1: there is no request.
     """
     weight_BxLxL = jnp.where(past_BxLxL, weight_BxLxL, 0.0)
     counts_BxLx1 = weight_BxLxL.sum(axis=-1, keepdims=True) > 0

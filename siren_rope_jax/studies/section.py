@@ -22,7 +22,7 @@ _OF_VALIDATION = "*On the validation split, which chose the parameters that were
 class Section:
     """What report.json holds of one data set, as Markdown.
 
-    Every variant should have a number of `seeds`; those that lack some say so.
+    `seeds` is how many every variant should have; rows of those with fewer say so.
     """
 
     name: str
