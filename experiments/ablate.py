@@ -16,8 +16,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
+from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.studies.ablation import load_ablation, plan, prepare_logs
+from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs
 from siren_rope_jax.studies.report import run_and_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
@@ -33,7 +34,7 @@ flags.mark_flag_as_required("config")
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    ablation = load_ablation(_CONFIG.value)
+    ablation = from_config_dict(Ablation, _CONFIG.value)
     if _VARIANTS.value is not None:
         ablation = ablation.only(_VARIANTS.value)
     runs = plan(ablation, workdir)

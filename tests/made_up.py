@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.config import from_config_dict, to_dict
 from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
@@ -158,7 +158,7 @@ def make_plan(tmp_path, kind="ranking", **changes):
         "seeds": (0, 1),
         "baseline": "ordinal",
     }
-    spec = ablation.load_ablation(ConfigDict(values | changes))
+    spec = from_config_dict(ablation.Ablation, ConfigDict(values | changes))
     return spec, ablation.plan(spec, tmp_path / "out")
 
 

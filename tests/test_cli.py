@@ -7,41 +7,31 @@ import pytest
 from tests.scripts import ROOT, complaint
 
 SYNTHETIC = "--config=configs/synthetic.py"
+SPACED = ("--config", "configs/synthetic.py", "--workdir", "x")
 
 
 @pytest.mark.parametrize(
     ("arguments", "about", "named"),
     [
         (["--config=configs/nope.py", "--workdir=x"], "--config", "nope.py"),
-        (
-            ["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"],
-            "--config",
-            "nope.py",
-        ),
+        (["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"], "--config", "nope"),
+        (["--config", "configs/nope.py", "--config.seed=1", "--workdir=x"], "--config", "nope.py"),
+        ([*SPACED, "--config.training.epocs=1"], "config.training.epocs", "'epochs'"),
         ([f"{SYNTHETIC}:siren_rop", "--workdir=x"], "variant", "'siren_rope'"),
         (
             [SYNTHETIC, "--config.training.epocs=1", "--workdir=x"],
             "config.training.epocs",
-            "'epochs'",
+            "epochs",
         ),
         ([SYNTHETIC, "--config.model.width=9", "--workdir=x"], "config.model.width", "9"),
         ([SYNTHETIC, "--config.training.epochs=a", "--workdir=x"], "--config.training.epochs", "a"),
         ([SYNTHETIC, "--config.variant=ordinal", "--workdir=x"], "config.variant", ":ordinal"),
-        (
-            ["--config=configs/hstu.py", "--config.variant", "siren_rope_event", "--workdir=x"],
-            "config.variant",
-            ":siren_rope_event",
-        ),
         ([SYNTHETIC, "--workdir=gs://bucket/x"], "--workdir", "gs://bucket/x"),
         (["--config=configs/data/table.py", "--workdir=x"], "config", "prepare.py"),
         ([SYNTHETIC], "--workdir", ""),
         ([SYNTHETIC, "--workdir=x", "--wrokdir=y"], "--wrokdir", ""),
         ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "prepare.py"),
-        (
-            [SYNTHETIC, "--workdir=x", "--distributed=localhost:1,2,2"],
-            "--distributed",
-            "localhost:1,2,2",
-        ),
+        ([SYNTHETIC, "--workdir=x", "--distributed=host:1,2,2"], "--distributed", "host:1,2,2"),
         ([SYNTHETIC, "--workdir=x", "--distributed=auto"], "--distributed", "auto"),
     ],
 )

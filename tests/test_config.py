@@ -14,7 +14,7 @@ from siren_rope_jax.base.config import (
     to_dict,
 )
 from siren_rope_jax.base.errors import check, suggestion
-from siren_rope_jax.studies.ablation import load_ablation, plan
+from siren_rope_jax.studies.ablation import Ablation, plan
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 from tests.refusals import refused
@@ -157,7 +157,7 @@ ABLATIONS = [
 
 @pytest.mark.parametrize(("path", "form"), ABLATIONS, ids=lambda x: getattr(x, "stem", x))
 def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -> None:
-    ablation = load_ablation(load_config_file(path, {}, form))
+    ablation = from_config_dict(Ablation, load_config_file(path, {}, form))
     runs = plan(ablation, tmp_path)
     assert len(runs) == len(ablation.variants) * len(ablation.datasets) * len(ablation.seeds)
     assert f"configs/ablation/{path.name}" in path.read_text()
@@ -176,7 +176,8 @@ def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases(
 
 def test_the_ablation_of_losses_has_hstus_recipe() -> None:
     recipe = read_experiment(load_config_file(ROOT / "configs" / "hstu.py", {}))
-    losses = load_ablation(load_config_file(ROOT / "configs" / "ablation" / "losses.py", {}))
+    path = ROOT / "configs" / "ablation" / "losses.py"
+    losses = from_config_dict(Ablation, load_config_file(path, {}))
     (hstu,) = (variant for variant in losses.variants if variant.name == "hstu")
     path = ROOT / losses.datasets[0].base
     theirs = read_experiment(load_config_file(path, hstu.overrides, hstu.argument))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from siren_rope_jax.models.batch import RankingBatch, signals_of
 from siren_rope_jax.models.losses import ranking_loss
@@ -166,6 +167,14 @@ def test_dropout_is_off_unless_asked_for() -> None:
     rngs = {"dropout": jax.random.key(0)}
     dropped = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
     assert not np.allclose(a, dropped)
+
+
+def test_the_ranker_works_from_nnx() -> None:
+    batch = jax.tree.map(jax.device_put, random_batch())
+    linen = Ranker(small_config("siren_rope"), DATA)
+    model = nnx.bridge.ToNNX(linen, rngs=nnx.Rngs(0)).lazy_init(batch)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    np.testing.assert_allclose(model(batch), forward(linen, params, batch), atol=1e-6)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(18, 2), (16, 3), (6, 2)])

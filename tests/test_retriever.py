@@ -261,35 +261,29 @@ def test_wrong_sizes_and_names_are_refused() -> None:
 
 MILLION = """
 import json
-from functools import partial
-import jax, jax.numpy as jnp
+import jax
+from jax.sharding import Mesh
+from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.models.batch import DataSpec
-from siren_rope_jax.training.optim import OptimizerConfig, make_optimizer
-from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.rotation.time import TimeScale
-from siren_rope_jax.training.setup import TrainState, train_step
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
+from siren_rope_jax.training.optim import OptimizerConfig
+from siren_rope_jax.training.setup import setup
 from tests.batches import random_next_items, small_retriever_config
 
-items = 1_000_001
-config = small_retriever_config("siren_rope", width=64, repeat=True)
 scale = TimeScale.fit(1_600_000_000, 1_700_000_000)
-model = Retriever(config, DataSpec({"item": items, "topic": 5}, (), 100, scale))
+data = DataSpec({"item": 1_000_001, "topic": 5}, (), 100, scale, dense=3)
+config = RetrievalExperiment(
+    variant="", data=DataConfig("", length=100, batch_size=20),
+    model=small_retriever_config("siren_rope", width=64, repeat=True),
+    optimizer=OptimizerConfig(weight_decay=0.01),
+)
+training = setup(config, data, Mesh(jax.devices()[:1], ("data",)), steps=10)
 batch = random_next_items(rows=20, length=100)
 batch = jax.device_put(batch.replace(target=batch.target * 45_000 + 1))
-
-def loss_of(params, batch, key, statistics):
-    query, item, repeat = model.apply({"params": params}, batch)
-    slots = (query, batch.target, per_slot(repeat))
-    query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
-    return retrieval_loss(LossConfig(), query, item, target, target > 0, repeat=repeat)
-
-optimizer = make_optimizer(OptimizerConfig(weight_decay=0.01), 10)
-params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
-state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
-step = jax.jit(partial(train_step, loss_of=loss_of, optimizer=optimizer))
+state = training.init(0)
 for _ in range(2):
-    state, metrics = step(state, batch, jax.random.key(0), {})
+    state, metrics = training.step(state, batch, training.key(0), {})
 with open("/proc/self/status") as file:
     status = dict(line.split(":", 1) for line in file)
 peak = int(status["VmHWM"].split()[0]) / 2**20
@@ -300,7 +294,7 @@ print(json.dumps({"loss": float(metrics["loss"]), "gib": peak}))
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_training_on_a_million_items_stays_small() -> None:
-    """Two whole steps of 2,000 slots with AdamW, nothing donated: well below 6 GiB."""
+    """Two whole steps of 2,000 slots with AdamW: well below 6 GiB."""
     root = Path(__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-c", MILLION], cwd=root, capture_output=True, text=True, check=True

@@ -113,5 +113,9 @@ def _check_paths() -> None:
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:
-    """The flags on the command line that are written `--name=value`."""
-    return dict(argument.lstrip("-").partition("=")[::2] for argument in argv[1:])
+    """The flags on the command line, written `--name=value` or `--name value`."""
+    given = {}
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        given[name.lstrip("-")] = value if equals or following.startswith("-") else following
+    return given

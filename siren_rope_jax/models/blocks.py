@@ -30,17 +30,22 @@ class Mlp(nn.Module):
         return nn.relu(x) if self.relu_last else x
 
 
-class SoftmaxBlock(nn.Module):
-    """One pre-norm layer: softmax attention, then a feed-forward part, each a residual branch.
+class Block(nn.Module):
+    """One pre-norm layer of a trunk; attention and feed-forward part are residual branches.
 
     Attributes:
+      kind: `softmax`: softmax attention, then a feed-forward part; `hstu`: pointwise attention,
+        whose gates take the place of the latter.
       heads: H.
+      length: of the model's context (`PointwiseAttention`).
       learned_empty_output: as in `SoftmaxAttention`.
-      dropout: rate on both branches.
+      dropout: rate on the branches.
       dtype: of the computation.
     """
 
+    kind: BlockKind
     heads: int
+    length: int
     learned_empty_output: bool
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
@@ -54,46 +59,18 @@ class SoftmaxBlock(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
         """Attends with Q = K = LN(x) and V = LN(x + added_to_values)."""
-        width = x.shape[-1]
+        hstu, dtype, width = self.kind == "hstu", self.dtype, x.shape[-1]
         dropout = nn.Dropout(self.dropout, deterministic=deterministic)
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="attention_norm")
+        name, epsilon = ("norm", 1e-6) if hstu else ("attention_norm", 1e-5)
+        norm = nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
         normed = norm(x)
         values = normed if added_to_values is None else norm(x + added_to_values)
-        attention = SoftmaxAttention(
-            self.heads, self.learned_empty_output, self.dtype, name="attention"
-        )
+        if hstu:
+            pointwise = PointwiseAttention(self.heads, self.length, dtype, name="attention")
+            own_values = None if added_to_values is None else values
+            return x + dropout(pointwise(normed, own_values, relation))
+        empty = self.learned_empty_output
+        attention = SoftmaxAttention(self.heads, empty, dtype, name="attention")
         x = x + dropout(attention(normed, values, relation))
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="mlp_norm")
-        mlp = Mlp((4 * width, width), dtype=self.dtype, name="mlp")
-        return x + dropout(mlp(norm(x)))
-
-
-class HstuBlock(nn.Module):
-    """One layer of HSTU: x + dropout(pointwise attention of LN(x)); it has no feed-forward part.
-
-    Attributes:
-      heads: H.
-      length: as in `PointwiseAttention`.
-      dropout: rate on the residual branch.
-      dtype: of the computation.
-    """
-
-    heads: int
-    length: int
-    dropout: float = 0.0
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        added_to_values: Float[Array, "B L D"] | None,
-        relation: Relation,
-        deterministic: bool = True,
-    ) -> Float[Array, "B L D"]:
-        """As `SoftmaxBlock`; the gates U are made of LN(x) too."""
-        dropout = nn.Dropout(self.dropout, deterministic=deterministic)
-        norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")
-        values = None if added_to_values is None else norm(x + added_to_values)
-        attention = PointwiseAttention(self.heads, self.length, self.dtype, name="attention")
-        return x + dropout(attention(norm(x), values, relation))
+        norm = nn.LayerNorm(epsilon=epsilon, dtype=dtype, name="mlp_norm")
+        return x + dropout(Mlp((4 * width, width), dtype=dtype, name="mlp")(norm(x)))

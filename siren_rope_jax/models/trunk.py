@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.batch import DataSpec
-from siren_rope_jax.models.blocks import BlockKind, HstuBlock, SoftmaxBlock
+from siren_rope_jax.models.blocks import Block, BlockKind
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
@@ -100,11 +100,9 @@ class Trunk(nn.Module):
             if self.has_last:
                 self.last_bias = self._bias(c.layers)
 
-    def _block(self, i: int) -> SoftmaxBlock | HstuBlock:
-        c, dtype, name = self.config, jnp.dtype(self.config.dtype), f"block_{i}"
-        if c.block == "hstu":
-            return HstuBlock(c.heads, self.data.context_length, c.dropout, dtype, name=name)
-        return SoftmaxBlock(c.heads, self.strict, c.dropout, dtype, name=name)
+    def _block(self, i: int) -> Block:
+        c, length, dtype = self.config, self.data.context_length, jnp.dtype(self.config.dtype)
+        return Block(c.block, c.heads, length, self.strict, c.dropout, dtype, name=f"block_{i}")
 
     def _bias(self, i: int) -> LogitBias:
         c = self.config

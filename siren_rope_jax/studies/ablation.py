@@ -13,10 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from siren_rope_jax import __version__
-from siren_rope_jax.base.config import from_config_dict, load_config_file, to_dict
+from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.data.log import PreparedLog
@@ -286,8 +284,3 @@ def _naming(what: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(error.about, f"{error.problem} ({what})") from error
-
-
-def load_ablation(config: ConfigDict) -> Ablation:
-    """Reads an ablation's ConfigDict; refuses an unknown key or a wrong value."""
-    return from_config_dict(Ablation, config)

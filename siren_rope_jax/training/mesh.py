@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -34,18 +35,11 @@ def join(where: str) -> None:
     """
     given: tuple[Any, ...] = ()
     if where != "auto":
-        try:
-            address, processes, index = where.split(",")
-            given = address, int(processes), int(index)
-            well_formed = 0 <= given[2] < given[1]
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise UserError(
-                "--distributed",
-                f"{where!r} is neither 'auto' nor HOST:PORT,PROCESSES,INDEX with an index from 0 "
-                "to PROCESSES - 1",
-            )
+        parts = re.fullmatch(r"([^,]+),(\d+),(\d+)", where)
+        given = (parts[1], int(parts[2]), int(parts[3])) if parts else ("", 0, 0)
+        if given[2] >= given[1]:
+            form = "HOST:PORT,PROCESSES,INDEX with an index from 0 to PROCESSES - 1"
+            raise UserError("--distributed", f"{where!r} is neither 'auto' nor {form}")
     try:
         jax.distributed.initialize(*given)
     except (ValueError, RuntimeError) as error:

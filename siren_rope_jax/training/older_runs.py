@@ -63,15 +63,11 @@ def written_params(specs: Any, version: str) -> Any:
     if not _is_before_0_4(version):
         return specs
 
-    def of_gate(spec: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        shape = (1, 1, *spec.shape) if spec.shape else (1, 1, 1)
-        return jax.ShapeDtypeStruct(shape, spec.dtype, sharding=spec.sharding)
-
-    flat = flatten_dict(specs)
-    written = {
-        path_before_0_4(path): of_gate(spec) if path[-1] == "gate" else spec
-        for path, spec in flat.items()
-    }
+    written = {}
+    for path, spec in flatten_dict(specs).items():
+        shape = (1, 1, *(spec.shape or (1,))) if path[-1] == "gate" else spec.shape
+        older = jax.ShapeDtypeStruct(shape, spec.dtype, sharding=spec.sharding)
+        written[path_before_0_4(path)] = older
     return unflatten_dict(written)
 
 
