@@ -1,9 +1,11 @@
 """Small random batches and models for the tests."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
@@ -12,6 +14,20 @@ from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.rotation.sources import AngleSource
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import ranking_variant, retrieval_variant
+
+REPRESENTATIVE = {"ordinal", "siren_rope_hstu_bias", "siren_rope_interleaved", "time2vec"}
+"""The variants that the fast tests look at; the slow ones add all others."""
+
+
+def variants(cases: Iterable[Any]) -> list[Any]:
+    """Cases of `parametrize`, names or tuples that begin with one; most are marked slow."""
+
+    def marked(case: Any) -> Any:
+        values = case if isinstance(case, tuple) else (case,)
+        return pytest.param(*values, marks=[pytest.mark.slow] * (values[0] not in REPRESENTATIVE))
+
+    return [marked(case) for case in cases]
+
 
 START = 1_700_000_000  # Unix seconds
 SPAN = 60 * 86_400

@@ -13,7 +13,7 @@ from siren_rope_jax.models.batch import RankingBatch, signals_of
 from siren_rope_jax.models.losses import ranking_loss
 from siren_rope_jax.models.ranker import Ranker
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS
-from tests.batches import DATA, random_batch, small_config, small_model
+from tests.batches import DATA, random_batch, small_config, small_model, variants
 from tests.refusals import refused
 
 # Every variant in the default form; some of them interleaved, and with HSTU's block.
@@ -29,7 +29,7 @@ def forward(model: Ranker, params: Any, batch: RankingBatch) -> jax.Array:
     return model.apply({"params": params}, batch)
 
 
-@pytest.mark.parametrize(("name", "changes"), FORMS)
+@pytest.mark.parametrize(("name", "changes"), variants(FORMS))
 def test_causality_by_gradients(name: str, changes: dict[str, Any]) -> None:
     """d logits_i / d input_j: dense features reach j <= i, actions j < i, context j = i only."""
     model, params = small_model(name, **changes)
@@ -48,7 +48,7 @@ def test_causality_by_gradients(name: str, changes: dict[str, Any]) -> None:
     np.testing.assert_array_equal(reach["context"], np.eye(length, dtype=bool))
 
 
-@pytest.mark.parametrize("name", RANKING_VARIANTS)
+@pytest.mark.parametrize("name", variants(RANKING_VARIANTS))
 def test_later_times_change_nothing_earlier(name: str) -> None:
     model, params = small_model(name)
     batch = random_batch()
@@ -57,7 +57,7 @@ def test_later_times_change_nothing_earlier(name: str) -> None:
     np.testing.assert_array_equal(before[:, :7], after[:, :7])
 
 
-@pytest.mark.parametrize("name", RANKING_VARIANTS)
+@pytest.mark.parametrize("name", variants(RANKING_VARIANTS))
 def test_permuting_times_of_a_history_matters_to_time_aware_variants_only(name: str) -> None:
     model, params = small_model(name)
     batch = random_batch()
@@ -106,7 +106,7 @@ def test_packing_changes_nothing(name: str, changes: dict[str, Any]) -> None:
     np.testing.assert_allclose(together, forward(model, params, batch), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "changes"), FORMS)
+@pytest.mark.parametrize(("name", "changes"), variants(FORMS))
 def test_overfits_a_tiny_batch(name: str, changes: dict[str, Any]) -> None:
     model, params = small_model(name, **changes)
     batch = random_batch()

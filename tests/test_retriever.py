@@ -20,7 +20,7 @@ from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.rotation.biases import BUCKETS, Events, LogitBias, time_bucket
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.rotation.variants import RETRIEVAL_VARIANTS, retrieval_variant
-from tests.batches import START, random_next_items, small_retriever
+from tests.batches import START, random_next_items, small_retriever, variants
 from tests.refusals import refused
 
 BLOCKS = ("softmax", "hstu", "softmax, repeat", "hstu, repeat")
@@ -46,7 +46,7 @@ def queries(model: Retriever, params: Any, batch: NextItemBatch) -> jax.Array:
     return jnp.concatenate([query, repeat.weight, repeat.explore[..., None]], axis=-1)
 
 
-@pytest.mark.parametrize(("name", "block"), FORMS)
+@pytest.mark.parametrize(("name", "block"), variants(FORMS))
 def test_causality_by_gradients(name: str, block: str) -> None:
     """d query_i / d input_j: features of events reach j <= i, and nothing of j > i."""
     model, params = retriever(name, block)
@@ -61,7 +61,7 @@ def test_causality_by_gradients(name: str, block: str) -> None:
     np.testing.assert_array_equal(reach, np.tri(batch.segment.shape[1], dtype=bool))
 
 
-@pytest.mark.parametrize(("name", "block"), FORMS)
+@pytest.mark.parametrize(("name", "block"), variants(FORMS))
 def test_the_item_to_be_predicted_never_leaks(name: str, block: str) -> None:
     """Swapping the target item, in the target and as the next event, leaves the query alone."""
     model, params = retriever(name, block)
@@ -106,10 +106,12 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
 
 @pytest.mark.parametrize(
     ("name", "block", "query_time"),
-    [
-        *((*form, "request") for form in IN_BOTH_BLOCKS if form[0] not in AT_EVENT),
-        *((*form, "event") for form in FORMS),
-    ],
+    variants(
+        [
+            *((*form, "request") for form in IN_BOTH_BLOCKS if form[0] not in AT_EVENT),
+            *((*form, "event") for form in FORMS),
+        ]
+    ),
 )
 def test_the_time_of_the_request_matters_where_it_is_to(
     name: str, block: str, query_time: str
@@ -218,6 +220,7 @@ def test_biases_depend_on_differences_alone() -> None:
     assert len(np.unique(value[0, 0, 4, :4])) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_learns_what_follows_what(block: str) -> None:
     """Items that follow each other in a fixed cycle: the loss goes towards zero."""

@@ -63,6 +63,7 @@ top_items(query, items, target[:, None], 3, repeat)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [RANKER, RETRIEVER], ids=["ranker", "retriever"])
 def test_shapes_are_as_annotated(program: str) -> None:
     subprocess.run([sys.executable, "-c", HOOK + program], check=True, cwd=ROOT)

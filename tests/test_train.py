@@ -105,6 +105,7 @@ def final_params(config: ExperimentConfig, workdir: Path) -> Any:
         return checkpoints.best(wanted)
 
 
+@pytest.mark.slow
 @EXPERIMENTS
 def test_metrics_are_written_and_the_best_checkpoint_is_kept(
     feed: Path, tmp_path: Path, make: Make
@@ -124,6 +125,7 @@ def test_metrics_are_written_and_the_best_checkpoint_is_kept(
     assert list((tmp_path / "run/tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_another_criterion_chooses_the_checkpoint(feed: Path, tmp_path: Path) -> None:
     config = next_item_experiment(feed, evaluations_per_epoch=6)
     config = dataclasses.replace(config, criterion="mrr")
@@ -148,6 +150,7 @@ def test_validations_are_spread_evenly(
     assert validation_steps(steps, epoch, per_epoch) == expected
 
 
+@pytest.mark.slow
 def test_a_run_validates_when_it_should(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, evaluations_per_epoch=7, patience=100)
     epoch = setup(config, PreparedLog.open(feed), make_mesh()).batches.epoch
@@ -157,6 +160,7 @@ def test_a_run_validates_when_it_should(feed: Path, tmp_path: Path) -> None:
     assert steps == [round(k * epoch / 7) for k in range(1, 8)]
 
 
+@pytest.mark.slow
 def test_early_stopping(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
     flat = OptimizerConfig(learning_rate=0.0)
@@ -211,6 +215,7 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(
     assert curve(undisturbed) == curve(killed)
 
 
+@pytest.mark.slow
 def test_a_run_of_other_processes_is_not_gone_on_with(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, epochs=0.3)
     fit(config, tmp_path)
@@ -307,6 +312,7 @@ def test_a_next_item_batch_is_the_log(feed: Path) -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), log.events("test").event)
 
 
+@pytest.mark.slow
 def test_in_batch_negatives_are_of_other_users(feed: Path) -> None:
     """All windows of a user are one history, which has no negatives for itself."""
     loss = LossConfig("sampled_softmax", sampler="in_batch")
@@ -389,6 +395,7 @@ def test_packed_and_unpacked_rows_score_the_same(feed: Path, make: Make) -> None
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_items_had_before_are_no_candidates_where_filtered(feed: Path) -> None:
     """The ranks are those of the model's own scores among what is left."""
     log, config = PreparedLog.open(feed), next_item_experiment(feed)
@@ -446,6 +453,7 @@ def in_batch_experiment(feed: Path) -> ExperimentConfig:
     return dataclasses.replace(next_item_experiment(feed), loss=loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])
 def test_eight_devices_equal_one(feed: Path, make: Make) -> None:
     """A step sharded over 8 devices gives the loss and parameters of the same step on one."""
@@ -570,6 +578,7 @@ def test_weight_decay_leaves_angles_gates_biases_and_norms_alone(feed: Path, mak
         decays(OptimizerConfig(no_decay=("blok_0/*",)), params)
 
 
+@pytest.mark.slow
 def test_of_equal_checkpoints_the_first_is_kept(feed: Path, tmp_path: Path) -> None:
     still = OptimizerConfig(learning_rate=0.0)
     config = dataclasses.replace(
@@ -698,6 +707,7 @@ def test_a_log_may_move(feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert outcome["config"]["data"]["path"] == load_config(run).data.path == str(moved)
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
     flat = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.0))
@@ -707,6 +717,7 @@ def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> No
     assert (tmp_path / "run/metrics.jsonl").read_text() == lines
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_no_finished_one(
     feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
