@@ -18,8 +18,10 @@ from ml_collections import config_flags
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs
-from siren_rope_jax.studies.report import run_and_report
+
+with cli.needs("plots,prepare"):
+    from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs
+    from siren_rope_jax.studies.report import run_and_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
 _WORKDIR = flags.DEFINE_string(

@@ -21,10 +21,12 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
-from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import note_log
+
+with cli.needs("plots"):
+    from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
+    from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 _LOG = flags.DEFINE_string(

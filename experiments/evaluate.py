@@ -7,13 +7,13 @@ result_<split>.json and so on), and prints the metrics beside those of the basel
 noted in config.json, so you need to give it only once.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
-from siren_rope_jax.studies.plots import draw_run
 from siren_rope_jax.training.workdir import note_log
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
@@ -29,7 +29,12 @@ def main() -> None:
     if _LOG.value:
         note_log(workdir, _LOG.value)
     print(as_text(evaluate_run(workdir, _SPLIT.value)))
-    draw_run(workdir, _SPLIT.value)
+    if find_spec("matplotlib"):
+        from siren_rope_jax.studies.plots import draw_run
+
+        draw_run(workdir, _SPLIT.value)
+    else:
+        print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ the file stays in --downloads for the next time. The built-in feed, configs/data
 generated and takes neither --input nor --download.
 """
 
+from pathlib import Path
+
 from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.prepare.download import fetch_log
-from siren_rope_jax.prepare.make import make_log
-from siren_rope_jax.prepare.writer import check_new
+
+with cli.needs("prepare"):
+    from siren_rope_jax.prepare.make import make_log
+    from siren_rope_jax.prepare.writer import check_new
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the columns of the log mean.")
 _INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")
@@ -33,7 +36,11 @@ def main() -> None:
     if _DOWNLOAD.value and _INPUT.value is not None:
         raise UserError("--download", "--input names the log already; give only one of them")
     check_new(_OUTPUT.value)  # before anything is downloaded
-    source = fetch_log(_CONFIG.value, _DOWNLOADS.value) if _DOWNLOAD.value else _INPUT.value
+    source: str | Path | None = _INPUT.value
+    if _DOWNLOAD.value:
+        with cli.needs("download"):
+            from siren_rope_jax.prepare.download import fetch_log
+        source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
     report = make_log(_CONFIG.value, source, _OUTPUT.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
     if report["protocol"] == "leave_one_out":

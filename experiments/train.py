@@ -8,6 +8,7 @@ DIR. The same command resumes an interrupted training. On several hosts, run it 
 --distributed=auto and one shared DIR.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from absl import flags
@@ -16,7 +17,6 @@ from ml_collections import config_flags
 from siren_rope_jax.base import cli
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.rotation.variants import check_not_variant
-from siren_rope_jax.studies.plots import draw_run
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mesh import is_main, join
@@ -44,7 +44,12 @@ def main() -> None:
     outcome = evaluate_run(workdir)
     if is_main():
         print(as_text(outcome))
-        draw_run(workdir)
+        if find_spec("matplotlib"):
+            from siren_rope_jax.studies.plots import draw_run
+
+            draw_run(workdir)
+        else:
+            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
 
 
 if __name__ == "__main__":

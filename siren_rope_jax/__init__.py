@@ -9,9 +9,7 @@ q, k = rotation(q, k)
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
-"""Raised by every change that moves a number or the content of a file. What another version trained
-can be used, but its training is not continued."""
+from siren_rope_jax.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from siren_rope_jax.base.errors import UserError as UserError

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.base.files import name_for_split, replacing, write_json
 from siren_rope_jax.base.text import number
 from siren_rope_jax.base.times import NO_TIME
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.evaluated import Evaluated

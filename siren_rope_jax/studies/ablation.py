@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import FORMAT_VERSION
 from siren_rope_jax.prepare.make import make_log, read_config

@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.evaluation.evaluate import evaluate_run, headline
 from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.training.experiment import ExperimentConfig

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.evaluation.evaluate import result, write_predictions

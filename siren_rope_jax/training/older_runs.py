@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.version import __version__
 
 _DROPPED: dict[str, dict[str, Any]] = {
     "model": {

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
@@ -59,7 +60,8 @@ class RunLog:
         self._file = path.open("a")
         self._board = None
         if config.training.tensorboard and is_main():
-            from tensorboardX import SummaryWriter
+            with needs("tensorboard"):
+                from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(

@@ -7,10 +7,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from siren_rope_jax import __version__
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.experiment import ExperimentConfig, identity
 from siren_rope_jax.training.kinds import read_experiment
