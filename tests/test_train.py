@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.files import write_json
@@ -158,15 +158,6 @@ def test_a_run_validates_when_it_should(feed: Path, tmp_path: Path) -> None:
     fit(config, tmp_path)
     steps = [x["step"] for x in read_metrics(tmp_path) if x["kind"] == "validation"]
     assert steps == [round(k * epoch / 7) for k in range(1, 8)]
-
-
-@pytest.mark.slow
-def test_early_stopping(feed: Path, tmp_path: Path) -> None:
-    config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
-    flat = OptimizerConfig(learning_rate=0.0)
-    progress = fit(dataclasses.replace(config, optimizer=flat), tmp_path)
-    epoch = setup(config, PreparedLog.open(feed), make_mesh()).batches.epoch
-    assert progress.stale == 1 and progress.step == 2 * epoch
 
 
 def _command(config: ExperimentConfig, path: Path, workdir: Path) -> list[str]:
@@ -435,8 +426,11 @@ def test_a_loss_that_learns_no_probabilities_has_no_nll(feed: Path, loss: LossCo
     assert metrics_of_ranks(ranked.rank, ranked.nll)["nll"] is None
 
 
-def _step_on(mesh: Mesh, config: ExperimentConfig, log: PreparedLog) -> Any:
-    training = setup(config, log, mesh)
+def _step_on(mesh: Mesh, config: ExperimentConfig) -> Any:
+    """Loss and parameters after one step of 16 rows."""
+    data = dataclasses.replace(config.data, batch_size=16)
+    log = PreparedLog.open(config.data.path)
+    training = setup(dataclasses.replace(config, data=data), log, mesh)
     batch = place_batch(next(iter(training.batches.train(seed=0))), mesh)
     assert len(batch.segment.sharding.device_set) == mesh.size
     optimizer = optax.sgd(0.1)  # Adam would magnify the rounding of gradients near zero
@@ -457,12 +451,31 @@ def in_batch_experiment(feed: Path) -> ExperimentConfig:
 @pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])
 def test_eight_devices_equal_one(feed: Path, make: Make) -> None:
     """A step sharded over 8 devices gives the loss and parameters of the same step on one."""
-    log, config = PreparedLog.open(feed), make(feed)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=16))
     meshes = make_mesh(), Mesh(jax.devices()[:1], ("data",))
-    results = [_step_on(mesh, config, log) for mesh in meshes]
     assert meshes[0].size == 8
+    results = [_step_on(mesh, make(feed)) for mesh in meshes]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
+
+
+def test_a_rule_divides_a_parameter_by_an_axis_of_its_own(
+    feed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of a batch do not know of the axis; a mesh without it holds the parameter whole."""
+
+    def divide(*axes: str | None) -> None:
+        rules = (("items/embedding", PartitionSpec(*axes)),)
+        monkeypatch.setattr("siren_rope_jax.training.mesh.PARAMETER_RULES", rules)
+
+    config, devices = next_item_experiment(feed), np.reshape(jax.devices(), (4, 2))
+    meshes = Mesh(devices, ("data", "model")), Mesh(devices[0, :1], ("data",))
+    divide(None, "model")
+    results = [_step_on(mesh, config) for mesh in meshes]
+    tables = [params["items"]["embedding"] for _, params in results]
+    assert [x.sharding.shard_shape(x.shape)[1] * 2 // x.shape[1] for x in tables] == [1, 2]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
+    divide("model")
+    with refused("items/embedding", "model"):
+        _step_on(meshes[0], config)
 
 
 @pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])
@@ -578,16 +591,6 @@ def test_weight_decay_leaves_angles_gates_biases_and_norms_alone(feed: Path, mak
         decays(OptimizerConfig(no_decay=("blok_0/*",)), params)
 
 
-@pytest.mark.slow
-def test_of_equal_checkpoints_the_first_is_kept(feed: Path, tmp_path: Path) -> None:
-    still = OptimizerConfig(learning_rate=0.0)
-    config = dataclasses.replace(
-        experiment(feed, epochs=1.0, evaluations_per_epoch=3), optimizer=still
-    )
-    progress = fit(config, tmp_path)
-    assert TrainedRun.open(tmp_path).step == progress.best_step < progress.step
-
-
 def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
     wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
@@ -672,13 +675,9 @@ def test_a_run_of_version_0_3_says_what_it_said_then(tmp_path: Path) -> None:
     scores = json.loads((OLD_RUN / "scores.json").read_text())
     generate(SyntheticConfig(**scores["feed"]), tmp_path / "feed")
     shutil.copytree(OLD_RUN / "run", tmp_path / "run")
-    write_json(
-        tmp_path / "run" / "data.json",
-        {
-            "fingerprint": PreparedLog.open(tmp_path / "feed").fingerprint,
-            "trained_with": "0.3.0",
-        },
-    )
+    fingerprint = PreparedLog.open(tmp_path / "feed").fingerprint
+    data = {"fingerprint": fingerprint, "trained_with": "0.3.0"}
+    write_json(tmp_path / "run" / "data.json", data)
     with pytest.warns(UserWarning, match=r"0\.3\.0"):
         run = TrainedRun.open(tmp_path / "run", tmp_path / "feed")
     scored = run.score("test")
@@ -708,13 +707,19 @@ def test_a_log_may_move(feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_nothing_left_to_do(feed: Path, tmp_path: Path) -> None:
+def test_a_run_that_no_longer_improves_ends_and_has_nothing_left_to_do(
+    feed: Path, tmp_path: Path
+) -> None:
+    """Of its equal checkpoints the first is kept."""
     config = experiment(feed, epochs=50.0, evaluations_per_epoch=1, patience=1)
-    flat = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.0))
-    first = fit(flat, tmp_path / "run")
-    lines = (tmp_path / "run/metrics.jsonl").read_text()
-    assert fit(flat, tmp_path / "run") == first
-    assert (tmp_path / "run/metrics.jsonl").read_text() == lines
+    config = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.0))
+    progress = fit(config, tmp_path)
+    epoch = setup(config, PreparedLog.open(feed), make_mesh()).batches.epoch
+    assert progress.stale == 1 and progress.step == 2 * epoch
+    assert TrainedRun.open(tmp_path).step == progress.best_step == epoch
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    assert fit(config, tmp_path) == progress
+    assert (tmp_path / "metrics.jsonl").read_text() == lines
 
 
 @pytest.mark.slow
