@@ -56,15 +56,25 @@ def value_and_gradients(loss, q, table):
     return jax.jit(jax.value_and_grad(loss, (0, 1)))(q, table)
 
 
-def assert_close(ours, theirs, **tolerance):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
+def ours(config, q, table, target, mask, counts=None):
+    """The loss, and its gradients to queries and table."""
+    key = jax.random.key(0)
+    return value_and_gradients(
+        lambda q, e: retrieval_loss(config, q, e, target, mask, item_counts=counts, key=key),
+        q,
+        table,
+    )
+
+
+def assert_close(one, other, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
 @partial(jax.jit, static_argnums=0)
 def ours_and_plain(config, q, table, target, mask):
     """Both losses and their gradients; compiled once per shape and config."""
     return (
-        value_and_gradients(lambda q, e: retrieval_loss(config, q, e, target, mask), q, table),
+        ours(config, q, table, target, mask),
         value_and_gradients(
             lambda q, e: plain_softmax(q, e, target, mask, config.label_smoothing), q, table
         ),
@@ -80,18 +90,14 @@ def ours_and_plain(config, q, table, target, mask):
 def test_blocked_softmax_equals_the_plain_one(seed, shape, block, scale):
     q, table, target, mask, _ = made_up(seed, *shape, scale)
     config = LossConfig(label_smoothing=0.1 * (block == 40), block_elements=block)
-    ours, plain = ours_and_plain(config, q, table, target, mask)
-    assert_close(ours, plain, rtol=1e-5, atol=1e-5 * scale)
+    assert_close(*ours_and_plain(config, q, table, target, mask), rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("block", [64, 10**6])
 def test_bfloat16_inputs_are_summed_in_float32(block):
     q, table, target, mask, _ = made_up()
     q, table = q.astype(jnp.bfloat16), table.astype(jnp.bfloat16)
-    config = LossConfig(block_elements=block)
-    loss, gradients = value_and_gradients(
-        lambda q, table: retrieval_loss(config, q, table, target, mask), q, table
-    )
+    loss, gradients = ours(LossConfig(block_elements=block), q, table, target, mask)
     plain, expected = value_and_gradients(
         lambda q, table: plain_softmax(q, table, target, mask),
         q.astype(jnp.float32),
@@ -99,80 +105,46 @@ def test_bfloat16_inputs_are_summed_in_float32(block):
     )
     assert loss.dtype == jnp.float32 and {g.dtype for g in gradients} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(loss, plain, rtol=1e-5)  # products and sums are float32
-    for ours, theirs in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(
-            ours.astype(jnp.float32), theirs, atol=0.01 * float(jnp.abs(theirs).max())
-        )
+    for found, exact in zip(gradients, expected, strict=True):
+        atol = 0.01 * float(jnp.abs(exact).max())
+        np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=atol)
 
 
 @each_kind
 def test_the_unknown_item_and_masked_positions_have_no_effect(config):
     q, table, target, mask, counts = made_up()
-    key = jax.random.key(0)
-
-    def loss(q, table):
-        return retrieval_loss(config, q, table, target, mask, item_counts=counts, key=key)
-
-    value, (dq, dtable) = value_and_gradients(loss, q, table)
+    value, (dq, dtable) = ours(config, q, table, target, mask, counts)
     counted = np.asarray(mask & (target > 0))
     assert np.isfinite(value) and 0 < counted.sum() < len(counted)
     assert not np.any(dtable[0]) and not np.any(dq[~counted])
     assert np.all(np.abs(dq[counted]).sum(1) > 0)
     other_q = jnp.where(counted[:, None], q, jnp.nan)
-    other = value_and_gradients(loss, other_q, table.at[0].set(100.0))
+    other = ours(config, other_q, table.at[0].set(100.0), target, mask, counts)
     assert_close(other, (value, (dq, dtable)), rtol=1e-6)
 
 
 @each_kind
 def test_without_positions_the_loss_and_its_gradients_are_zero(config):
     q, table, target, mask, counts = made_up()
-    value, gradients = value_and_gradients(
-        lambda q, e: retrieval_loss(
-            config, q, e, target, jnp.zeros_like(mask), item_counts=counts, key=jax.random.key(0)
-        ),
-        q,
-        table,
-    )
+    value, gradients = ours(config, q, table, target, jnp.zeros_like(mask), counts)
     assert value == 0 and not any(np.any(g) for g in gradients)
     unknown = jnp.where(jnp.arange(len(target)) % 2 == 0, 0, len(table))
-    value = retrieval_loss(
-        config, q, table, unknown, jnp.ones_like(mask), item_counts=counts, key=jax.random.key(0)
-    )
-    assert value == 0
+    assert ours(config, q, table, unknown, jnp.ones_like(mask), counts)[0] == 0
 
 
 @each_kind
 def test_extreme_scores_give_finite_losses_and_gradients(config):
     q, table, target, mask, counts = made_up(width=1)
-    q = jnp.sign(q)
     table = jnp.sign(table) * 1e30
-    value, gradients = value_and_gradients(
-        lambda q, table: retrieval_loss(
-            config, q, table, target, mask, item_counts=counts, key=jax.random.key(0)
-        ),
-        q,
-        table,
-    )
+    value, gradients = ours(config, jnp.sign(q), table, target, mask, counts)
     assert np.isfinite(value) and value > 0
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
 @each_kind
 def test_a_catalogue_of_one_item_is_predicted_with_certainty(config):
-    table = jnp.ones((2, 4))
-    value, gradients = value_and_gradients(
-        lambda q, table: retrieval_loss(
-            config,
-            q,
-            table,
-            jnp.array([1]),
-            jnp.array([True]),
-            item_counts=jnp.ones(2),
-            key=jax.random.key(0),
-        ),
-        jnp.ones((1, 4)),
-        table,
-    )
+    q, table, target = jnp.ones((1, 4)), jnp.ones((2, 4)), jnp.array([1])
+    value, gradients = ours(config, q, table, target, target > 0, jnp.ones(2))
     assert all(np.all(np.isfinite(g)) for g in gradients)
     if config.kind in ("full_softmax", "sampled_softmax"):
         np.testing.assert_allclose(value, 0, atol=1e-6)
@@ -184,26 +156,11 @@ def test_a_catalogue_of_one_item_is_predicted_with_certainty(config):
 @each_kind
 def test_sharded_positions_give_the_same_loss_and_gradients(config):
     q, table, target, mask, counts = made_up()
-    key = jax.random.key(3)
-
-    @jax.jit
-    def step(q, table, target, mask):
-        return jax.value_and_grad(
-            lambda q, table: retrieval_loss(
-                config, q, table, target, mask, item_counts=counts, key=key
-            ),
-            (0, 1),
-        )(q, table)
-
-    mesh = make_mesh()
-    sharded = jax.device_put((q, target, mask), by_row(mesh))
-    table = jax.device_put(table, replicated(mesh))
-    assert_close(
-        step(sharded[0], table, *sharded[1:]),
-        step(q, table, target, mask),
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    step, mesh = jax.jit(partial(ours, config)), make_mesh()
+    rows = jax.device_put((q, target, mask), by_row(mesh))
+    others = jax.device_put((table, counts), replicated(mesh))
+    sharded = step(rows[0], others[0], *rows[1:], others[1])
+    assert_close(sharded, step(q, table, target, mask, counts), rtol=1e-5, atol=1e-6)
 
 
 def test_sampled_softmax_with_log_q_estimates_the_sum_over_all_items_without_bias():
@@ -308,12 +265,11 @@ def test_log_partition_leaves_out_excluded_candidates(block):
         logits = jnp.where(drop | (bias == -jnp.inf), -jnp.inf, q @ table.T + bias)
         return jax.nn.logsumexp(logits, axis=1).sum()
 
-    def ours(q, table):
+    def blocked(q, table):
         return log_partition(q, table, bias, tags, excluded, block_elements=block).sum()
 
-    assert_close(
-        value_and_gradients(ours, q, table), value_and_gradients(plain, q, table), rtol=1e-4
-    )
+    results = [value_and_gradients(f, q, table) for f in (blocked, plain)]
+    assert_close(*results, rtol=1e-4)
 
 
 @pytest.mark.parametrize("block", [1, 200, 10**6])
@@ -325,15 +281,11 @@ def test_gathered_scores_equal_the_plain_ones(block):
     def plain(q, table):
         return (jnp.take_along_axis(q @ table.T, ids, 1) * weight).sum()
 
-    def ours(q, table):
+    def blocked(q, table):
         return (gathered_scores(q, table, ids, block) * weight).sum()
 
-    assert_close(
-        value_and_gradients(ours, q, table),
-        value_and_gradients(plain, q, table),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    results = [value_and_gradients(f, q, table) for f in (blocked, plain)]
+    assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 def test_binary_losses_are_means_over_the_target_and_the_other_negatives():
@@ -349,8 +301,8 @@ def test_binary_losses_are_means_over_the_target_and_the_other_negatives():
         terms["bce"].append((positive + rest) / (1 + len(kept)))
         terms["gbce"].append((beta * positive + rest) / (1 + len(kept)))
     for kind in ("bce", "gbce"):
-        ours = retrieval_loss(LossConfig(kind, negatives=7), q, table, target, mask, key=key)
-        np.testing.assert_allclose(ours, np.mean(terms[kind]), rtol=1e-5)
+        value = retrieval_loss(LossConfig(kind, negatives=7), q, table, target, mask, key=key)
+        np.testing.assert_allclose(value, np.mean(terms[kind]), rtol=1e-5)
 
 
 def test_gbce_without_calibration_is_bce():
