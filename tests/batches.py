@@ -1,10 +1,12 @@
 """Small random batches and models for the tests."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from siren_rope_jax.base.config import from_config_dict
@@ -27,6 +29,19 @@ def variants(cases: Iterable[Any]) -> list[Any]:
         return pytest.param(*values, marks=[pytest.mark.slow] * (values[0] not in REPRESENTATIVE))
 
     return [marked(case) for case in cases]
+
+
+@partial(jax.jit, static_argnums=0)
+def trained(loss_of: Callable[[Any], jax.Array], params: Any) -> Any:
+    """Parameters after 150 steps of Adam on one loss."""
+    optimizer = optax.adam(1e-2)
+
+    def step(carry: Any, _: None) -> Any:
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss_of)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), length=150)[0][0]
 
 
 START = 1_700_000_000  # Unix seconds

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -13,7 +12,7 @@ from siren_rope_jax.models.batch import RankingBatch, signals_of
 from siren_rope_jax.models.losses import ranking_loss
 from siren_rope_jax.models.ranker import Ranker
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS
-from tests.batches import DATA, random_batch, small_config, small_model, variants
+from tests.batches import DATA, random_batch, small_config, small_model, trained, variants
 from tests.refusals import refused
 
 # Every variant in the default form; some of them interleaved, and with HSTU's block.
@@ -110,22 +109,12 @@ def test_packing_changes_nothing(name: str, changes: dict[str, Any]) -> None:
 def test_overfits_a_tiny_batch(name: str, changes: dict[str, Any]) -> None:
     model, params = small_model(name, **changes)
     batch = random_batch()
-    optimizer = optax.adam(1e-2)
 
     def loss_of(params: Any) -> jax.Array:
         return ranking_loss(forward(model, params, batch), batch.labels, batch.label_mask)
 
-    @jax.jit
-    def train(params: Any) -> Any:
-        def step(carry: Any, _: None) -> Any:
-            params, state = carry
-            updates, state = optimizer.update(jax.grad(loss_of)(params), state)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), length=150)[0][0]
-
     assert float(loss_of(params)) > 0.5
-    assert float(loss_of(train(params))) < 0.05
+    assert float(loss_of(trained(loss_of, params))) < 0.05
 
 
 def test_bfloat16_model_keeps_float32_angles_parameters_and_logits() -> None:
