@@ -76,6 +76,7 @@ def test_linear_rotations_do_not_depart_from_shift_invariance(name: str, feed: P
     assert max(analyze(ranker(feed, name)).departure.values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_network_departs_and_its_periods_are_seen(feed: PreparedLog, tmp_path: Path) -> None:
     run = ranker(feed, "siren_rope")
     analysis = analyze(run)
@@ -177,6 +178,7 @@ def test_an_attention_that_finds_all_events_alike_has_a_lift_of_1(run: TrainedRu
         assert share == pytest.approx(even, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_users_habits_are_seen(run: TrainedRun, tmp_path: Path) -> None:
     """Where every hour of the day has its own item, users return to that hour alone."""
     log = run.log

@@ -10,30 +10,31 @@ SYNTHETIC = "--config=configs/synthetic.py"
 SPACED = ("--config", "configs/synthetic.py", "--workdir", "x")
 
 
+WRONG = [
+    ([*SPACED, "--config.training.epocs=1"], "config.training.epocs", "'epochs'"),
+    ([f"{SYNTHETIC}:siren_rop", "--workdir=x"], "variant", "'siren_rope'"),
+    ([SYNTHETIC], "--workdir", ""),
+]
+ALSO_WRONG = [
+    (["--config=configs/nope.py", "--workdir=x"], "--config", "nope.py"),
+    (["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"], "--config", "nope"),
+    (["--config", "configs/nope.py", "--config.seed=1", "--workdir=x"], "--config", "nope.py"),
+    ([SYNTHETIC, "--config.training.epocs=1", "--workdir=x"], "config.training.epocs", "epochs"),
+    ([SYNTHETIC, "--config.model.width=9", "--workdir=x"], "config.model.width", "9"),
+    ([SYNTHETIC, "--config.training.epochs=a", "--workdir=x"], "--config.training.epochs", "a"),
+    ([SYNTHETIC, "--config.variant=ordinal", "--workdir=x"], "config.variant", ":ordinal"),
+    ([SYNTHETIC, "--workdir=gs://bucket/x"], "--workdir", "gs://bucket/x"),
+    (["--config=configs/data/table.py", "--workdir=x"], "config", "prepare.py"),
+    ([SYNTHETIC, "--workdir=x", "--wrokdir=y"], "--wrokdir", ""),
+    ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "prepare.py"),
+    ([SYNTHETIC, "--workdir=x", "--distributed=host:1,2,2"], "--distributed", "host:1,2,2"),
+    ([SYNTHETIC, "--workdir=x", "--distributed=auto"], "--distributed", "auto"),
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "about", "named"),
-    [
-        (["--config=configs/nope.py", "--workdir=x"], "--config", "nope.py"),
-        (["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"], "--config", "nope"),
-        (["--config", "configs/nope.py", "--config.seed=1", "--workdir=x"], "--config", "nope.py"),
-        ([*SPACED, "--config.training.epocs=1"], "config.training.epocs", "'epochs'"),
-        ([f"{SYNTHETIC}:siren_rop", "--workdir=x"], "variant", "'siren_rope'"),
-        (
-            [SYNTHETIC, "--config.training.epocs=1", "--workdir=x"],
-            "config.training.epocs",
-            "epochs",
-        ),
-        ([SYNTHETIC, "--config.model.width=9", "--workdir=x"], "config.model.width", "9"),
-        ([SYNTHETIC, "--config.training.epochs=a", "--workdir=x"], "--config.training.epochs", "a"),
-        ([SYNTHETIC, "--config.variant=ordinal", "--workdir=x"], "config.variant", ":ordinal"),
-        ([SYNTHETIC, "--workdir=gs://bucket/x"], "--workdir", "gs://bucket/x"),
-        (["--config=configs/data/table.py", "--workdir=x"], "config", "prepare.py"),
-        ([SYNTHETIC], "--workdir", ""),
-        ([SYNTHETIC, "--workdir=x", "--wrokdir=y"], "--wrokdir", ""),
-        ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "prepare.py"),
-        ([SYNTHETIC, "--workdir=x", "--distributed=host:1,2,2"], "--distributed", "host:1,2,2"),
-        ([SYNTHETIC, "--workdir=x", "--distributed=auto"], "--distributed", "auto"),
-    ],
+    [*WRONG, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALSO_WRONG)],
 )
 def test_one_line_and_status_2(
     tmp_path: Path, arguments: list[str], about: str, named: str

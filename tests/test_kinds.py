@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
@@ -101,7 +102,7 @@ class Level(Kind[LevelExperiment]):
         return jnp.sum(is_event * error**2) / jnp.maximum(is_event.sum(), 1)
 
     def scorer(self, model, log, mesh):
-        @jax.jit(out_shardings=replicated(mesh))
+        @partial(jax.jit, out_shardings=replicated(mesh))
         def errors(params, batch):
             return batch.event, batch.labels[..., 0] - model.apply({"params": params}, batch)
 

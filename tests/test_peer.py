@@ -211,6 +211,7 @@ def test_runs_that_were_evaluated_otherwise_are_refused(log, tmp_path, key, ours
         peer.difference_to([run], other)
 
 
+@pytest.mark.slow
 def test_runs_are_looked_at_before_the_peer_trains(log, tmp_path):
     ours = finished_run(tmp_path / "ours", log)
     run = tmp_path / "run"

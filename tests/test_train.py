@@ -356,6 +356,7 @@ def test_a_target_that_train_has_never_seen_has_no_rank(rare: Path) -> None:
     np.testing.assert_array_equal(np.isfinite(ranked.nll), known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_a_user_of_one_event_is_never_asked_for(
     rare: Path, tmp_path: Path, filter_seen: bool
@@ -591,6 +592,7 @@ def test_weight_decay_leaves_angles_gates_biases_and_norms_alone(feed: Path, mak
         decays(OptimizerConfig(no_decay=("blok_0/*",)), params)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
     wild = OptimizerConfig(learning_rate=1e30, clip_norm=1e30, warmup_fraction=0.0)
@@ -634,6 +636,7 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
         Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, 0, processes=3, devices=2).train(0)
 
 
+@pytest.mark.slow
 def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> None:
     feed = tmp_path / "feed"
     generate(SyntheticConfig(num_users=100, events_per_user=20, num_items=30), feed)
@@ -751,6 +754,7 @@ def test_an_interrupted_run_is_no_finished_one(
     assert finished_run(workdir)["training_ended"]
 
 
+@pytest.mark.slow
 @EXPERIMENTS
 def test_parameters_that_broke_are_never_a_checkpoint(
     feed: Path, tmp_path: Path, make: Make
