@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import DateFormatter
 from matplotlib.ticker import MaxNLocator
 
 from siren_rope_jax.evaluation.slices import SLICES
@@ -248,8 +248,7 @@ def calibration_by_day(path: Path, models: Models, parts: Sequence[str], title: 
                 band(ax, x, mean, f"mean score, {name}", colour(i) | {"marker": "."})
             axis = SLICES["day"].title(runs[0]["has_utc_offset"])
             ax.set(title=part, xlabel=axis, ylabel="rate, mean score")
-            locator = AutoDateLocator(maxticks=6)
-            ax.xaxis.set_major_locator(locator)
-            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            ax.set_xticks(x[:: -(-len(x) // 4)])  # at most 4 days, written in full
+            ax.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
         legend_below(picture)
     return path
