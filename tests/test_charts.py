@@ -67,3 +67,9 @@ def test_a_missing_number_is_nan():
     assert charts.lookup({"a": {"b": 1}}, ("a", "b")) == 1
     assert np.isnan(charts.lookup({"a": {"b": None}}, ("a", "b")))
     assert np.isnan(charts.lookup({"a": {}}, ("a", "b", "c")))
+
+
+def test_without_any_time_there_is_no_picture_by_day(tmp_path):
+    run = {"slices": {"day": {}}, "has_utc_offset": False}
+    assert charts.calibration_by_day(tmp_path / "day.png", {"a": [run]}, ["like"], "log") is None
+    assert not list(tmp_path.iterdir())

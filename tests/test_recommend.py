@@ -11,7 +11,7 @@ from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.inference.fresh_events import encode
-from siren_rope_jax.inference.recommend import before, recommend
+from siren_rope_jax.inference.recommend import _users_with_events, before, recommend
 from siren_rope_jax.training.experiment import TrainingConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -181,6 +181,11 @@ def test_users_without_past_events_can_be_skipped(log, run):
             recommend(run, users, time)
 
 
+def test_integer_ids_may_be_floats_as_pandas_makes_them(tmp_path):
+    log = prepared(tmp_path, raw_log())
+    assert _users_with_events(log, [3.0, 99.0], {}, skip=True) == [3]
+
+
 def test_a_logs_time_zone_gives_the_offset_of_requests_and_fresh_events(log, run):
     """In November the events have winter time; in June the requests have summer time."""
     schema = dataclasses.replace(log.schema, time_zone="Europe/Berlin")
@@ -288,7 +293,7 @@ NAIVE = datetime.datetime(2023, 12, 1)
             ({"request_time": t}, [repr(t)])
             for t in (np.nan, pd.NaT, np.datetime64(NAIVE), "today")
         ],
-        *[({"utc_offset": o}, [repr(o), -64800, 64800]) for o in (7_200_000, "3600")],
+        *[({"utc_offset": o}, [repr(o), -64800, 64800]) for o in (7_200_000, 0.5, "3600")],
         ({"events": [{"user": "user 1"}]}, ["DataFrame", "list"]),
         ({"run": "runs/next"}, ["'runs/next'", "TrainedRun.open"]),
     ],

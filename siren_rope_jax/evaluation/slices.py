@@ -1,4 +1,4 @@
-"""Groups of the evaluated events: by hour, day, gap, length of the history, and item."""
+"""Groups of the evaluated events: by hour, day, gap, history, item, popularity and revisit."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -38,7 +38,7 @@ def by_day(e: Evaluated) -> pd.Categorical:
 
 
 def by_gap(e: Evaluated) -> pd.Categorical:
-    """By time since the same user's previous event: one of `GAP_NAMES`."""
+    """By time since the same user's previous event with a time, the first if there is none."""
     known = e.events.rows["time"] != NO_TIME
     gap = np.where(known, past.seconds_since_last(e.everything)[e.events.event], np.nan)
     return pd.cut(gap, [-np.inf, 0, *GAPS.values(), np.inf], right=False, labels=GAP_NAMES)

@@ -125,11 +125,12 @@ def _utc_offset(log: PreparedLog, given: Any, second: int) -> int | None:
     if given is None:
         zone = log.schema.time_zone
         return utc_offsets(zone, [second])[0] if zone else None
-    right = f"seconds between {-MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}, not {given!r}"
-    check(_is_number(given) and abs(given) <= MAX_UTC_OFFSET, "utc_offset", right)
+    right = f"whole seconds between {-MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}, not {given!r}"
+    whole = _is_number(given) and float(given).is_integer()
+    check(whole and abs(given) <= MAX_UTC_OFFSET, "utc_offset", right)
     right = f"None, not {given!r}: the log has no offsets; its hours and days are those of UTC"
     check(log.schema.has_utc_offset, "utc_offset", right)
-    return given
+    return int(given)
 
 
 def _is_number(value: Any) -> bool:
@@ -172,7 +173,8 @@ def _users_with_events(
             found.append(user)
             continue
         given, expected = (infer_dtype([value]) for value in (user, next(iter(logged))))
-        if given != expected:
+        numbers = {given, expected} <= {"integer", "floating"}  # 2 and 2.0 are the same id
+        if given != expected and not numbers:
             raise UserError("users", f"{user!r} is of type {given}; in the log it is {expected}")
         if not skip:
             hint = suggestion(user, logged) if len(logged) < 10_000 else ""  # slow for many users

@@ -33,7 +33,8 @@ class Format:
         "npy": an array of integers [rows, columns] as NumPy saves it, never a pickle.
         "sequences": one user per line, `user item item ...`, in one file, and the times of these
           items, `user time time ...`, in the same line of a second file.
-        "auto": Parquet, JSON or an array if the name ends so, else text.
+        "auto": by the end of the name: Parquet (.parquet, .pq), JSON lines (.jsonl), an array
+          (.npy), else text.
       delimiter: of text: what separates the fields of a line, up to 4 characters. Empty: a tab for
         *.tsv and *.inter, else a comma.
       columns: the names of the columns, in order: for text without a header line (empty: the text

@@ -47,7 +47,10 @@ def core(con: ibis.BaseBackend, log: ibis.Table, least: int) -> ibis.Table:
 
 
 def with_order_time(log: ibis.Table) -> ibis.Table:
-    """Gives events without a time the user's last known one as ORDER_TIME."""
+    """Gives events without a time the user's last known one as ORDER_TIME.
+
+    Before the first known one they get that; where a user has none, the earliest time of the log.
+    """
     so_far = ibis.window(group_by="user", order_by="row", preceding=None, following=0)
     known = log.time.count().over(so_far)
     log = log.mutate(**{"known so far": known})
@@ -55,7 +58,7 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
     order_time = ibis.coalesce(
         log.time.max().over(group_by=["user", "known so far"]),  # one row of these has a time
         first.max().over(group_by="user"),
-        log.time.min().over(ibis.window()),  # users without any time are train
+        log.time.min().over(ibis.window()),  # users without any time
     )
     return log.mutate(**{ORDER_TIME: order_time}).drop("known so far")
 
@@ -158,7 +161,7 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
 
 
 def _utc_offset(con: ibis.BaseBackend, config: PrepareConfig) -> str:
-    """The expression of an event's UTC offset in seconds; 0 if an event has no time."""
+    """The expression of an event's UTC offset in seconds; in a time zone, 0 if it has no time."""
     zone = config.time_zone
     if not zone:
         return config.utc_offset or "0"

@@ -100,7 +100,9 @@ def _open(con: ibis.BaseBackend, path: Path, config: PrepareConfig, converted: P
     chosen = _choose_format(path, config.formats)
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
-        raise UserError("config.formats", f"must name the columns of {path}, which is {kind}")
+        example = "--config.formats.any.columns=\"('uid', 'article', 'at')\""
+        needed = f"must name the columns of {path}, which is {kind}, as in {example}"
+        raise UserError("config.formats", needed)
     if kind in ("text", "jsonl") and path.suffix == ".gz":
         check_gzip(path)
     if kind == "text":

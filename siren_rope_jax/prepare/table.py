@@ -47,7 +47,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
 
     A user's events are ordered by time; events of the same time keep the order of the input. An
     event without a time is ordered and split as if it had the last known time in the user's rows
-    before it.
+    before it, else the first after it; that of a user without any time, as the earliest of the log.
 
     Args:
       config: what the columns mean.

@@ -1,8 +1,8 @@
 """The runs of an ablation: variants x data sets x seeds, planned from one config.
 
 Every run has its own directory, WORKDIR/<dataset>/<variant>/seed_<s>. A run is finished if its
-directory holds a result from the same config and data. `jobs.py` trains the others, and `report.py`
-compares the finished ones.
+directory holds a result of this version of the package from the same config and data. `jobs.py`
+trains the others, and `report.py` compares the finished ones.
 """
 
 import dataclasses

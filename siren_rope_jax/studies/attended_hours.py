@@ -44,8 +44,9 @@ class HourSums(NamedTuple):
     """How requests spread something over past events; rows are the request's hours of the week.
 
     Attributes:
-      spread: every request has a sum of 1.
-      even: what it were if every request found all its past events alike.
+      spread: the weight that requests at one hour give to past events at another; every request
+        gives 1 in total.
+      even: the same if every request weighed all its past events equally.
     """
 
     spread: Float[np.ndarray, "168 168"]

@@ -233,10 +233,16 @@ def reliability(
     return path
 
 
-def calibration_by_day(path: Path, models: Models, parts: Sequence[str], title: str) -> Path:
-    """Calibration by day: the observed rate against every model's mean score."""
+def calibration_by_day(path: Path, models: Models, parts: Sequence[str], title: str) -> Path | None:
+    """Calibration by day or longer period: the observed rate against every model's mean score.
+
+    Returns:
+      None, without writing a file, if no event has a time.
+    """
     runs = [run for own in models.values() for run in own]
     days = sorted({day for run in runs for day in run["slices"]["day"]})
+    if not days:
+        return None
     x = np.array(days, "datetime64[D]")
     with figure(path, title, 1, len(parts), 3.8, 3.0) as (picture, axes):
         for ax, part in zip(axes[0], parts, strict=True):
