@@ -16,7 +16,6 @@ WRONG = [
     ([SYNTHETIC], "--workdir", ""),
 ]
 ALSO_WRONG = [
-    (["--config=configs/nope.py", "--workdir=x"], "--config", "nope.py"),
     (["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"], "--config", "nope"),
     (["--config", "configs/nope.py", "--config.seed=1", "--workdir=x"], "--config", "nope.py"),
     ([SYNTHETIC, "--config.training.epocs=1", "--workdir=x"], "config.training.epocs", "epochs"),

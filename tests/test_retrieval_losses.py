@@ -52,18 +52,14 @@ def plain_softmax(q, table, target, mask, smoothing=0.0):
     return jnp.where(mask, loss, 0).sum() / jnp.maximum(mask.sum(), 1)
 
 
-def value_and_gradients(loss, q, table):
-    return jax.jit(jax.value_and_grad(loss, (0, 1)))(q, table)
+def value_and_gradients(loss, *given):
+    """The loss, and its gradients to what is given first, queries and table."""
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(*given)
 
 
 def ours(config, q, table, target, mask, counts=None):
-    """The loss, and its gradients to queries and table."""
-    key = jax.random.key(0)
-    return value_and_gradients(
-        lambda q, e: retrieval_loss(config, q, e, target, mask, item_counts=counts, key=key),
-        q,
-        table,
-    )
+    loss = partial(retrieval_loss, config, item_counts=counts, key=jax.random.key(0))
+    return value_and_gradients(loss, q, table, target, mask)
 
 
 def assert_close(one, other, **tolerance):
@@ -73,12 +69,9 @@ def assert_close(one, other, **tolerance):
 @partial(jax.jit, static_argnums=0)
 def ours_and_plain(config, q, table, target, mask):
     """Both losses and their gradients; compiled once per shape and config."""
-    return (
-        ours(config, q, table, target, mask),
-        value_and_gradients(
-            lambda q, e: plain_softmax(q, e, target, mask, config.label_smoothing), q, table
-        ),
-    )
+    plain = partial(plain_softmax, smoothing=config.label_smoothing)
+    given = q, table, target, mask
+    return ours(config, *given), value_and_gradients(plain, *given)
 
 
 @given(
@@ -98,16 +91,13 @@ def test_bfloat16_inputs_are_summed_in_float32(block):
     q, table, target, mask, _ = made_up()
     q, table = q.astype(jnp.bfloat16), table.astype(jnp.bfloat16)
     loss, gradients = ours(LossConfig(block_elements=block), q, table, target, mask)
-    plain, expected = value_and_gradients(
-        lambda q, table: plain_softmax(q, table, target, mask),
-        q.astype(jnp.float32),
-        table.astype(jnp.float32),
-    )
+    exact = (x.astype(jnp.float32) for x in (q, table))
+    plain, expected = value_and_gradients(plain_softmax, *exact, target, mask)
     assert loss.dtype == jnp.float32 and {g.dtype for g in gradients} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(loss, plain, rtol=1e-5)  # products and sums are float32
-    for found, exact in zip(gradients, expected, strict=True):
-        atol = 0.01 * float(jnp.abs(exact).max())
-        np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=atol)
+    for found, right in zip(gradients, expected, strict=True):
+        atol = 0.01 * float(jnp.abs(right).max())
+        np.testing.assert_allclose(found.astype(jnp.float32), right, atol=atol)
 
 
 @each_kind
@@ -204,7 +194,7 @@ def test_in_batch_softmax_with_log_q_estimates_the_sum_over_all_items_without_bi
 
 def test_a_history_alone_in_its_batch_has_no_negatives():
     q, table, target, mask, counts = made_up()
-    config = LossConfig("sampled_softmax", sampler="in_batch")
+    config = KINDS["in batch"]
     alone = jnp.zeros(len(q), jnp.int32)
     assert retrieval_loss(config, q, table, target, mask, item_counts=counts, history_N=alone) == 0
 
@@ -225,13 +215,10 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
     given = {"item_counts": counts, "key": jax.random.key(0), "repeat": repeat}
     full = retrieval_loss(LossConfig(), *positions, **given)
     uniform = retrieval_loss(LossConfig("sampled_softmax", negatives=2000), *positions, **given)
-    in_batch = retrieval_loss(
-        LossConfig("sampled_softmax", sampler="in_batch"), *positions, **given
-    )
+    in_batch = retrieval_loss(KINDS["in batch"], *positions, **given)
     np.testing.assert_allclose([uniform, in_batch], full, rtol=0.02)  # the noise of one batch
     if not with_repeat:
-        plain = LossConfig("sampled_softmax", sampler="in_batch", log_q=False)
-        assert abs(retrieval_loss(plain, *positions, **given) - full) > 1
+        assert abs(retrieval_loss(KINDS["in batch, plain"], *positions, **given) - full) > 1
 
 
 @each_kind
@@ -241,16 +228,12 @@ def test_only_an_nll_is_mixed_with_a_repeat(config):
     repeat = Repeat(target[:, None], share[:, None], share)
     positions = (q, table, target, mask)
     given = {"item_counts": counts, "key": jax.random.key(0)}
-    smoothed, corrected = config.label_smoothing > 0, config.log_q
-    if config.kind in ("bce", "gbce") or smoothed or not corrected:
+    if config.kind in ("bce", "gbce") or config.label_smoothing or not config.log_q:
         with pytest.raises(ValueError, match="repeat"):
             retrieval_loss(config, *positions, **given, repeat=repeat)
     else:  # every target is repeated with probability 1/2
-        assert (
-            retrieval_loss(config, *positions, **given, repeat=repeat)
-            < np.log(2)
-            < retrieval_loss(config, *positions, **given)
-        )
+        mixed = retrieval_loss(config, *positions, **given, repeat=repeat)
+        assert mixed < np.log(2) < retrieval_loss(config, *positions, **given)
 
 
 @pytest.mark.parametrize("block", [3, 10**6])
@@ -307,14 +290,9 @@ def test_binary_losses_are_means_over_the_target_and_the_other_negatives():
 
 def test_gbce_without_calibration_is_bce():
     q, table, target, mask, _ = made_up()
-    losses = [
-        retrieval_loss(config, q, table, target, mask, key=jax.random.key(0))
-        for config in (
-            LossConfig("bce", negatives=3),
-            LossConfig("gbce", negatives=3, gbce_t=0.0),
-            LossConfig("gbce", negatives=3, gbce_t=1.0),
-        )
-    ]
+    kinds = {"kind": "bce"}, {"kind": "gbce", "gbce_t": 0.0}, {"kind": "gbce", "gbce_t": 1.0}
+    configs = (LossConfig(negatives=3, **kind) for kind in kinds)
+    losses = [ours(config, q, table, target, mask)[0] for config in configs]
     assert losses[0] == losses[1] > losses[2]
 
 
@@ -346,21 +324,17 @@ def test_memory_does_not_grow_with_positions_times_items():
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"negatives": 5}, "negatives"),
-        ({"sampler": "in_batch"}, "sampler"),
-        ({"log_q": False}, "log_q"),
-        ({"gbce_t": 0.5}, "gbce_t"),
+        ({"negatives": 5}, "negatives"), ({"sampler": "in_batch"}, "sampler"),
+        ({"log_q": False}, "log_q"), ({"gbce_t": 0.5}, "gbce_t"),
+        ({"label_smoothing": 1.0}, "label_smoothing"), ({"block_elements": 0}, "block_elements"),
         ({"kind": "bce", "label_smoothing": 0.1}, "label_smoothing"),
-        ({"kind": "bce", "gbce_t": 0.5}, "gbce_t"),
+        ({"kind": "bce", "gbce_t": 0.5}, "gbce_t"), ({"kind": "gbce", "gbce_t": 1.5}, "gbce_t"),
         ({"kind": "gbce", "sampler": "in_batch"}, "sampler"),
         ({"kind": "gbce", "log_q": False}, "log_q"),
         ({"kind": "sampled_softmax", "sampler": "in_batch", "negatives": 5}, "negatives"),
         ({"kind": "sampled_softmax", "negatives": 0}, "negatives"),
-        ({"kind": "gbce", "gbce_t": 1.5}, "gbce_t"),
-        ({"label_smoothing": 1.0}, "label_smoothing"),
-        ({"block_elements": 0}, "block_elements"),
     ],
-)
+)  # fmt: skip
 def test_options_that_are_wrong_or_have_no_effect_are_refused(changes, key):
     with refused(key):
         LossConfig(**changes)
@@ -368,8 +342,7 @@ def test_options_that_are_wrong_or_have_no_effect_are_refused(changes, key):
 
 def test_missing_counts_and_keys_are_named():
     q, table, target, mask, counts = made_up()
-    in_batch = LossConfig("sampled_softmax", sampler="in_batch")
     with pytest.raises(ValueError, match="item_counts"):
-        retrieval_loss(in_batch, q, table, target, mask)
+        retrieval_loss(KINDS["in batch"], q, table, target, mask)
     with pytest.raises(ValueError, match="key"):
         retrieval_loss(LossConfig("bce"), q, table, target, mask, item_counts=counts)

@@ -1,5 +1,6 @@
 """The next-item model: causality with the request's time, biases, blocks, learning."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -165,9 +166,7 @@ def test_times_may_be_absent() -> None:
         time=batch.time.replace(known=known), request_time=batch.request_time.replace(known=known)
     )
     ordinal = model.config.encoding["order"]
-    config = model.config.__class__(
-        **{**vars(model.config), "encoding": {"order": ordinal}, "biases": ()}
-    )
+    config = dataclasses.replace(model.config, encoding={"order": ordinal}, biases=())
     without = {k: v for k, v in params.items() if not k.startswith("bias_")}
     without["encoding"] = {"order": params["encoding"]["order"]}
     expected = queries(Retriever(config, model.data), without, absent)

@@ -89,10 +89,9 @@ def experiment(feed: Path, **training: Any) -> RankingExperiment:
 
 
 def next_item_experiment(feed: Path, **training: Any) -> RetrievalExperiment:
-    common = vars(experiment(feed, **training)) | {"kind": "retrieval"}
-    return RetrievalExperiment(
-        **common | {"model": small_retriever_config("siren_rope_hstu_bias", dropout=0.1)}
-    )
+    model = small_retriever_config("siren_rope_hstu_bias", dropout=0.1)
+    common = vars(experiment(feed, **training))
+    return RetrievalExperiment(**common | {"kind": "retrieval", "model": model})
 
 
 EXPERIMENTS = pytest.mark.parametrize("make", [experiment, next_item_experiment])
@@ -505,8 +504,7 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
     shutil.copytree(feed, log)
     config: Any = make(log, epochs=0.3)
     if config.kind == "retrieval":
-        model = dataclasses.replace(config.model, repeat=True)
-        config = dataclasses.replace(config, model=model)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, repeat=True))
     fit(config, run)
     one_device = Mesh(jax.devices()[:1], ("data",))
     training = setup(config, PreparedLog.open(log), one_device)

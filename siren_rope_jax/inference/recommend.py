@@ -173,8 +173,7 @@ def _users_with_events(
             found.append(user)
             continue
         given, expected = (infer_dtype([value]) for value in (user, next(iter(logged))))
-        numbers = {given, expected} <= {"integer", "floating"}  # 2 and 2.0 are the same id
-        if given != expected and not numbers:
+        if given != expected and not {given, expected} <= {"integer", "floating"}:  # 2.0 is 2
             raise UserError("users", f"{user!r} is of type {given}; in the log it is {expected}")
         if not skip:
             hint = suggestion(user, logged) if len(logged) < 10_000 else ""  # slow for many users

@@ -62,7 +62,6 @@ def written_params(specs: Any, version: str) -> Any:
     """The specs of the parameters as `version` wrote them, from those of the present version."""
     if not _is_before_0_4(version):
         return specs
-
     written = {}
     for path, spec in flatten_dict(specs).items():
         shape = (1, 1, *(spec.shape or (1,))) if path[-1] == "gate" else spec.shape
