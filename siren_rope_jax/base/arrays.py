@@ -1,13 +1,7 @@
-"""What all modules of the models share about arrays."""
+"""The type of an array, wherever it is."""
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 AnyArray = Array | np.ndarray
 """On the device, or still on the host."""
-
-
-def masked_mean(values: Float[Array, "*S"], mask: Bool[AnyArray, "*S"]) -> Float[Array, ""]:
-    """Mean over the entries where the mask is set; 0 if there are none."""
-    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)

@@ -110,9 +110,13 @@ def ids_in(raw: pd.Series, vocabulary: pd.Series, argument: str) -> Int[np.ndarr
     return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
 
 
+def comparable(given: str, expected: str) -> bool:
+    """Whether values of two types, named by `infer_dtype`, can be equal: 2 and 2.0 are."""
+    return given == expected or {given, expected} <= {"integer", "floating"}
+
+
 def _check_type(raw: pd.Series, known: pd.Series, argument: str) -> None:
     raw, known = raw.dropna(), known.dropna()
     given, expected = infer_dtype(raw), infer_dtype(known)
-    both_numbers = {given, expected} <= {"integer", "floating"}  # 2 and 2.0 are the same value
-    if len(raw) and len(known) and given != expected and not both_numbers:
+    if len(raw) and len(known) and not comparable(given, expected):
         raise UserError(argument, f"{raw.name} is of type {given}; in the log it is {expected}")

@@ -18,7 +18,7 @@ from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.data.assemble import Piece, next_item_batch
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.inference.fresh_events import encode, ids_in
+from siren_rope_jax.inference.fresh_events import comparable, encode, ids_in
 from siren_rope_jax.models.item_ranks import top_items
 from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retrieved
@@ -173,7 +173,7 @@ def _users_with_events(
             found.append(user)
             continue
         given, expected = (infer_dtype([value]) for value in (user, next(iter(logged))))
-        if given != expected and not {given, expected} <= {"integer", "floating"}:  # 2.0 is 2
+        if not comparable(given, expected):
             raise UserError("users", f"{user!r} is of type {given}; in the log it is {expected}")
         if not skip:
             hint = suggestion(user, logged) if len(logged) < 10_000 else ""  # slow for many users

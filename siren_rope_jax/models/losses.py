@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from siren_rope_jax.base.arrays import AnyArray, masked_mean
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.blocked_scores import gathered_scores, log_partition, rowwise
 from siren_rope_jax.models.repeat import Repeat
@@ -104,7 +104,7 @@ def ranking_loss(
     logits: Float[Array, "B L T"], labels: Float[AnyArray, "B L T"], mask: Bool[AnyArray, "B L T"]
 ) -> Float[Array, ""]:
     """Mean binary cross-entropy in nats over all labels that count."""
-    return masked_mean(optax.sigmoid_binary_cross_entropy(logits, labels), mask)
+    return _masked_mean(optax.sigmoid_binary_cross_entropy(logits, labels), mask)
 
 
 def retrieval_loss(
@@ -168,7 +168,7 @@ def retrieval_loss(
             loss_N = _binary(config, items, positive_N, score_NxM, hit_NxM)
     if repeat is not None:
         loss_N = repeat.mixed_nll(target_N, loss_N)
-    return masked_mean(loss_N, mask_N)
+    return _masked_mean(loss_N, mask_N)
 
 
 def _full_softmax(
@@ -243,3 +243,8 @@ def gbce_beta(negatives: int, catalogue: int, t: float) -> float:
     """
     alpha = min(negatives / max(catalogue - 1, 1), 1.0)
     return alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+
+
+def _masked_mean(values: Float[Array, "*S"], mask: Bool[AnyArray, "*S"]) -> Float[Array, ""]:
+    """Mean over the entries where the mask is set; 0 if there are none."""
+    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)

@@ -161,7 +161,11 @@ class Kind(abc.ABC, Generic[Config]):
     @classmethod
     @abc.abstractmethod
     def measure_slice(cls, schema: Schema, events: Events, scores: Any) -> Metrics:
-        """The few metrics of a group of events, to six digits."""
+        """The few metrics of a group of events, by part, to six digits.
+
+        Each part has `count`, which pictures and tables ask for. A kind of probabilities with the
+        slice "day" has `rate` and `mean_score` too, for the picture of calibration by day.
+        """
 
     @classmethod
     def facts(cls, schema: Schema, config: Mapping[str, Any]) -> dict[str, Any]:
