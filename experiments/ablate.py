@@ -13,7 +13,6 @@ interrupted ablation.
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.config import from_config_dict
@@ -23,14 +22,17 @@ with cli.needs("plots,prepare"):
     from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs
     from siren_rope_jax.studies.report import run_and_report
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="What to compare.")
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "What to compare.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the runs and the report.", required=True
+    "workdir", None, "Directory of the runs and the report.", required=True, flag_values=_FLAGS
 )
 _VARIANTS = flags.DEFINE_list(
-    "variants", None, "Compare only these variants, the baseline among them; all by default."
+    "variants",
+    None,
+    "Compare only these variants, the baseline among them; all by default.",
+    flag_values=_FLAGS,
 )
-flags.mark_flag_as_required("config")
 
 
 def main() -> None:
@@ -51,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

@@ -28,12 +28,22 @@ with cli.needs("plots"):
     from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_FLAGS = cli.new_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
 _LOG = flags.DEFINE_string(
-    "log", None, "Directory of the run's prepared log, if it has moved since the training."
+    "log",
+    None,
+    "Directory of the run's prepared log, if it has moved since the training.",
+    flag_values=_FLAGS,
 )
 _ATTENTION = flags.DEFINE_enum(
-    "attention", None, get_args(Attention), "Whose rotation; see above for the default."
+    "attention",
+    None,
+    get_args(Attention),
+    "Whose rotation; see above for the default.",
+    flag_values=_FLAGS,
 )
 
 
@@ -74,4 +84,4 @@ def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.config import from_config_dict
@@ -25,11 +24,17 @@ from siren_rope_jax.studies.comparable import finished_run
 from siren_rope_jax.studies.peer import PeerConfig, check_comparable, compare, difference_to
 from siren_rope_jax.studies.tables import interval
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="The peer and its log.")
-_PYTHON = flags.DEFINE_string("python", sys.executable, "A Python interpreter with RecTools.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the peer's run.", required=True)
-_OURS = flags.DEFINE_list("ours", [], "Directories of runs to compare, one per seed.")
-flags.mark_flag_as_required("config")
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "The peer and its log.")
+_PYTHON = flags.DEFINE_string(
+    "python", sys.executable, "A Python interpreter with RecTools.", flag_values=_FLAGS
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the peer's run.", required=True, flag_values=_FLAGS
+)
+_OURS = flags.DEFINE_list(
+    "ours", [], "Directories of runs to compare, one per seed.", flag_values=_FLAGS
+)
 
 
 def main() -> None:
@@ -53,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

@@ -16,10 +16,18 @@ from siren_rope_jax.base import cli
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.training.workdir import note_log
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-_SPLIT = flags.DEFINE_string("split", "test", "Events to score: train, validation or test.")
+_FLAGS = cli.new_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "Events to score: train, validation or test.", flag_values=_FLAGS
+)
 _LOG = flags.DEFINE_string(
-    "log", None, "Directory of the run's prepared log, if it has moved since the training."
+    "log",
+    None,
+    "Directory of the run's prepared log, if it has moved since the training.",
+    flag_values=_FLAGS,
 )
 
 
@@ -38,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

@@ -12,7 +12,6 @@ generated and takes neither --input nor --download.
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
@@ -21,14 +20,24 @@ with cli.needs("prepare"):
     from siren_rope_jax.prepare.make import make_log
     from siren_rope_jax.prepare.writer import check_new
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the columns of the log mean.")
-_INPUT = flags.DEFINE_string("input", None, "The log: a file, or a quoted glob of several.")
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "The folder to write, which must be new or empty.", required=True
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "What the columns of the log mean.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "The log: a file, or a quoted glob of several.", flag_values=_FLAGS
 )
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Download the log; replaces --input.")
-_DOWNLOADS = flags.DEFINE_string("downloads", "runs/downloads", "Where to keep downloads.")
-flags.mark_flag_as_required("config")
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "The folder to write, which must be new or empty.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Download the log; replaces --input.", flag_values=_FLAGS
+)
+_DOWNLOADS = flags.DEFINE_string(
+    "downloads", "runs/downloads", "Where to keep downloads.", flag_values=_FLAGS
+)
 
 
 def main() -> None:
@@ -61,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

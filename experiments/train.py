@@ -21,21 +21,24 @@ from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mesh import is_main, join
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment.")
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "The experiment.")
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed",
     None,
     "One of several processes: 'auto' where JAX knows the cluster (TPU pods, Slurm), else "
     "HOST:PORT,PROCESSES,INDEX with the address of process 0.",
+    flag_values=_FLAGS,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-flags.mark_flag_as_required("config")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
 
 
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    overrides = config_flags.get_override_values(_FLAGS["config"])
     check_not_variant(overrides.get("variant", ""))
     config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
@@ -53,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, _FLAGS)

@@ -1,25 +1,65 @@
 """How every script starts: flags and config overrides, and errors as one line and exit status 2."""
 
+import os
 import re
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
 
 from siren_rope_jax.base import extras
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, excerpt, suggestion
+from siren_rope_jax.base.files import expanded
 
 _PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
+_TRACEBACK = "--traceback"
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Parses the flags and runs `main`; a `UserError` becomes one line on stderr and status 2."""
-    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(_parse, argv))
+def new_flags() -> flags.FlagValues:
+    """The flags of one script, to be passed to absl's `DEFINE_...` as `flag_values`.
+
+    Every script has its own: a notebook can then run several, and one of them more than once.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=values)
+    flags.DEFINE_bool(
+        "traceback", False, "Show where in the program an error comes from.", flag_values=values
+    )
+    return values
+
+
+def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[ConfigDict]:
+    """Defines the required flag --config, whose keys can be overridden as --config.key=value."""
+    holder = config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
+    flags.mark_flag_as_required("config", flag_values=values)
+    return holder
+
+
+def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
+    """Parses the flags and runs `main`.
+
+    A `UserError` becomes one line on stderr and status 2. So does every other exception; its
+    traceback goes to a file that the line names or, with --traceback, to stderr.
+    """
+    logging.set_verbosity(logging.WARNING)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(sys.argv[:1])  # those of libraries keep their defaults
+    if {"--help", "-h", "--helpfull"} & set(sys.argv):
+        described = values.get_help(include_special_flags=False)
+        print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
+        return
+    with _reported(show=_TRACEBACK in sys.argv):
+        _parse(values, sys.argv)
+        main()
 
 
 @contextmanager
@@ -30,65 +70,112 @@ def needs(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
+def _reported(show: bool = False) -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # of `... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if show:
+            traceback.print_exc()
+        print(f"error: {_as_user_error(error)}", file=sys.stderr)
         sys.exit(2)
 
 
-def _guarded(function: Callable[..., Any], *args: Any) -> Any:
-    logging.set_verbosity(logging.WARNING)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    with _reported():
-        return function(*args)
+def _as_user_error(error: Exception) -> UserError:
+    """What a user can make of any exception."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return UserError(error.filename, error.strerror)
+    kind, said = type(error).__name__, str(error) or "no more is known"
+    return UserError(kind, f"{said.strip()} ({_noted_traceback()})")
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _noted_traceback() -> str:
+    """Writes the traceback to a new file; says where it is."""
     try:
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
-            _read_config(flags.FLAGS["config"].value, argv)
-        _check_paths()
-        return rest
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="siren-rope-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(traceback.format_exc())
+        return f"traceback in {file.name}"
+    except OSError:
+        return f"{_TRACEBACK} shows more"
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    given = _given(argv).get("config", "")
+    try:
+        rest = values(argv)
+        if "config" in values:
+            _read_config(values["config"].value, given)
+    except UserError:
+        raise
     except flags.Error as error:
-        raise _as_user_error(error) from error
-    except (AttributeError, KeyError, TypeError, OSError) as error:
-        _refuse_unknown_override(argv)
-        raise UserError("--config", f"{type(error).__name__}: {error}") from error
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError("--config", str(error)) from error
+        raise _flag_error(error) from error
+    except Exception as error:
+        _refuse_unknown_override(values, argv)
+        raise UserError("--config", f"{_place(error, given)}{_described(error)}") from error
+    if len(rest) > 1:
+        stray = rest[1]
+        tip = f"; did you mean --{stray.lstrip('-')}?" if "=" in stray else ""
+        raise UserError("command line", f"{excerpt(stray)} belongs to no flag{tip}")
+    _check_paths(values)
 
 
-def _as_user_error(error: flags.Error) -> UserError:
-    """A complaint of absl's. A `UserError` of a config file arrives inside it, as a traceback."""
+def _flag_error(error: flags.Error) -> UserError:
+    """A complaint of absl's. An error of a config file arrives inside it, as a traceback."""
     text = str(error)
     if own := re.search(r"UserError: (.*?): (.*)", text):
         return UserError(*own.groups())
     if flag := re.match(r"flag (--[\w.]+)=(.*?): (.*)", text, re.DOTALL):
         name, value, problem = flag.groups()
-        return UserError(name, problem if value == "None" else f"{value}: {problem}")
+        problem = problem.strip().splitlines()[-1]
+        return UserError(name, problem if value == "None" else f"{excerpt(value)}: {problem}")
     unknown = re.search(r"flag '(.*?)'", text)
     return UserError(f"--{unknown[1]}" if unknown else "command line", text)
 
 
-def _read_config(value: Any, argv: Sequence[str]) -> ConfigDict:
+def _described(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"
+
+
+def _place(error: BaseException, given: str) -> str:
+    """Where in the config file an exception arose: "FILE, line 7: ", or nothing."""
+    file = given.partition(":")[0]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if file and Path(f.filename).name == Path(file).name]
+    return f"{file}, line {lines[-1]}: " if lines else ""
+
+
+def _read_config(value: Any, given: str) -> ConfigDict:
     if not isinstance(value, ConfigDict):
-        given = _given(argv).get("config", "")
-        raise UserError("--config", f"{given}: there is no such config file below {Path.cwd()}")
+        file = given.partition(":")[0]
+        why = "returns no ConfigDict" if Path(file).is_file() else "there is no such config file"
+        raise UserError("--config", f"{given}: {why} below {Path.cwd()}")
     return value
 
 
-def _refuse_unknown_override(argv: Sequence[str]) -> None:
+def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> None:
     """Names the first `--config.a.b` on the command line whose key the config file lacks."""
-    values = _given(argv)
-    if "config" not in values:
+    given = _given(argv)
+    if "config" not in given:
         return
-    config = _read_config(flags.FLAGS["config"].parser.parse(values["config"]), argv)
-    for name in values:
+    try:
+        config = _read_config(values["config"].parser.parse(given["config"]), given["config"])
+    except UserError:
+        raise
+    except Exception:  # the config file itself fails, which is told elsewhere
+        return
+    for name in given:
         group, parts = config, name.split(".")
         for depth, key in enumerate(parts[1:] if parts[0] == "config" else (), start=1):
             if not isinstance(group, ConfigDict) or key not in group:
@@ -99,17 +186,22 @@ def _refuse_unknown_override(argv: Sequence[str]) -> None:
             group = group[key]
 
 
-def _check_paths() -> None:
-    """Refuses a path in a bucket or on the web, which would become a local folder of that name."""
+def _check_paths(values: flags.FlagValues) -> None:
+    """Expands `~`, and refuses a path in a bucket or on the web, which would be a local folder."""
     for name in _PATHS:
-        value = flags.FLAGS[name].value if name in flags.FLAGS else None
-        for path in value if isinstance(value, list) else [value or ""]:
+        value = values[name].value if name in values else None
+        if not value:
+            continue
+        paths = value if isinstance(value, list) else [value]
+        for path in paths:
             if "://" in path:
                 raise UserError(
                     f"--{name}",
                     f"{path} is not a path on this machine; mount the bucket (gcsfuse, Filestore) "
                     "or fetch the file, and give that path",
                 )
+        local = [str(expanded(path)) for path in paths]
+        values[name].value = local if isinstance(value, list) else local[0]
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 LISTED = 20
 """How many names a message lists at most."""
+_MOST = 1_200  # characters of a message
+_QUOTED = 60  # characters of a value of the user's data in a message
 
 
 class UserError(ValueError):
-    """Bad input. The message says what is wrong, where, and what would be right.
+    """Bad input. The message says what is wrong, where, and what would be right, on one line.
 
     Attributes:
       about: what is wrong: a dotted config key ("config.training.epochs"), a flag ("--workdir"), an
@@ -18,9 +20,9 @@ class UserError(ValueError):
     """
 
     def __init__(self, about: str | Path, problem: str = "") -> None:
-        super().__init__(str(about), problem)  # both, so that it can be sent between processes
-        self.about = str(about)
-        self.problem = problem
+        self.about = one_line(str(about))
+        self.problem = one_line(problem)
+        super().__init__(self.about, self.problem)  # both, so that processes can exchange it
 
     def __str__(self) -> str:
         # Config flags raise an error again with its text alone.
@@ -29,6 +31,23 @@ class UserError(ValueError):
     def below(self, where: str) -> "UserError":
         """The same error about a key of the group `where`."""
         return UserError(f"{where}.{self.about}", self.problem)
+
+
+def one_line(text: str, most: int = _MOST) -> str:
+    """The text on one line: line ends and other control characters are blanks; a long one is cut.
+
+    Args:
+      text: of any length.
+      most: characters of the result; the end of a longer text gives way to "...".
+    """
+    words = "".join(c if c.isprintable() else " " for c in text[: 4 * most]).split()
+    line = " ".join(words)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def excerpt(value: object) -> str:
+    """The `repr` of a value of the user's data, cut: messages go into logs that others read."""
+    return one_line(repr(value), _QUOTED)
 
 
 def suggestion(name: object, known: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
-"""Files that are complete or absent, never half-written."""
+"""Files that are complete or absent, never half-written, and told if they were changed since."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -7,13 +8,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from siren_rope_jax.base.errors import UserError
+
+LOCK = ".lock"
+"""The name of a lock's file, which stays behind, empty."""
+_CHECKSUM = "checksum"  # the key of a JSON file's own checksum
 
 
 def name_for_split(name: str, split: str) -> str:
     """The name of a run's file about a split: `name` for test, else with the split added to it."""
     stem, dot, suffix = name.partition(".")
     return name if split == "test" else f"{stem}_{split}{dot}{suffix}"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, in which a leading `~` or `~user` stands for a home folder, as in a shell.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(path, f"{error}; write the whole path") from error
 
 
 @contextmanager
@@ -28,23 +47,70 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """The value of an existing JSON file.
+    """The value of an existing JSON file, without the checksum that `write_json` added.
+
+    A file without a checksum, such as one of an earlier version, is read as it is.
 
     Raises:
-      UserError: it is not JSON.
+      UserError: it is not JSON, or was changed since it was written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"is damaged ({error}); restore or remove it") from error
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror}") from error
+    if isinstance(value, dict) and _CHECKSUM in value:
+        expected = value.pop(_CHECKSUM)
+        if _digest(value) != expected:
+            raise UserError(
+                path,
+                "was changed since it was written: its checksum differs; restore or remove it",
+            )
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file.
+    """Writes a JSON file; an object gets a checksum of itself, which `read_json` verifies.
 
     Raises:
       ValueError: a number that JSON cannot hold (nan, infinity).
     """
+    if isinstance(value, dict):
+        value = json.loads(json.dumps(value, allow_nan=False))  # as `read_json` will see it
+        value |= {_CHECKSUM: _digest(value)}
     text = json.dumps(value, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, read as a stream."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+@contextmanager
+def locked(directory: Path, refusal: str) -> Iterator[None]:
+    """Holds the lock of a directory, its file `.lock`, which ends with the process if that dies.
+
+    Raises:
+      UserError: another process holds it, and `refusal` says what that means; or the directory
+        cannot be written.
+    """
+    lock = filelock.FileLock(directory / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(directory, refusal) from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(directory, f"cannot be locked: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
