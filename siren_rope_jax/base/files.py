@@ -114,3 +114,8 @@ def locked(directory: Path, refusal: str) -> Iterator[None]:
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON value; the order of the keys of objects does not count."""
+    return _digest(value)

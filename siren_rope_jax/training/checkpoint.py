@@ -2,16 +2,26 @@
 
 import dataclasses
 import math
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.errors import UserError, one_line
+from siren_rope_jax.base.files import json_digest
 from siren_rope_jax.training import older_runs
+from siren_rope_jax.training.checksums import checksums
+from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.workdir import run_digest
 
-_METRIC, _STEP = "validation", "step"
+T = TypeVar("T")
+_CHECKSUMS = "checksums"  # in a checkpoint's metadata
 
 
 @dataclasses.dataclass
@@ -46,52 +56,83 @@ class Progress:
         return better
 
 
+class _Kept:
+    """Tells Orbax to keep the latest checkpoint and the best one."""
+
+    best_step = 0
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        kept = {max(c.step for c in checkpoints), self.best_step} if checkpoints else set()
+        return [c.step in kept for c in checkpoints]
+
+
 class Checkpoints:
     """The latest and the best checkpoint of a run, in `workdir/checkpoints`.
 
     A checkpoint appears only when it is complete. It holds `params`, `rest` (the remaining state:
-    step and optimiser) and `data` (the iterator's position); the cost of the validation is its
-    metric, and the run's `Progress` its metadata.
+    step and optimiser) and `data` (the iterator's position). Its metadata are the run's `Progress`,
+    which says which checkpoint is the best, and checksums of everything: what is loaded is what was
+    saved, or the damage is told. Checkpoints of earlier versions have no checksums.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False) -> None:
         """Opens them; with `read_only`, an unfinished checkpoint of a running training is kept.
 
         Raises:
-          UserError: `read_only`, and there is no checkpoint.
+          UserError: `read_only`, and there is no checkpoint; or the latest one is damaged.
         """
         self.directory = workdir / "checkpoints"
-        if read_only and not self.directory.is_dir():
+        self._run = run_digest(workdir)
+        self._kept = _Kept()
+        self._checkpointer: Any = None
+        if not read_only:
+            self._remove_leftovers()
+            with self._reading():
+                self._checkpointer = ocp.training.Checkpointer(
+                    self.directory.absolute(),
+                    preservation_policy=self._kept,
+                    cleanup_tmp_directories=True,
+                )
+        elif not self.directory.is_dir():
             raise UserError(self.directory, "there is no checkpoint; train first")
-        policies = ocp.training.preservation_policies
-        self._checkpointer = ocp.training.Checkpointer(
-            self.directory.absolute(),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(1),
-                    # The last one in descending order is the best.
-                    policies.BestN(get_metric_fn=_sort_key, reverse=True, n=1),
-                ]
-            ),
-            cleanup_tmp_directories=not read_only,
-        )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._checkpointer is None:
+            return
+        try:
+            with self._writing():
+                self._checkpointer.close()
+        except UserError:
+            if kind is None:  # else what went wrong before is told
+                raise
 
     def save(self, step: int, state: Any, data: Any, progress: Progress) -> None:
-        """Saves a `TrainState` in the background; returns once it is copied from the devices."""
-        self._checkpointer.save_checkpointables_async(
-            step,
-            {"params": state.params, "rest": state.replace(params=None), "data": data},
-            metrics={_METRIC: progress.cost, _STEP: step},
-            custom_metadata=dataclasses.asdict(progress),
-            overwrite=True,
-            force=True,  # otherwise Orbax skips it while the last one is still being written
-        )
+        """Saves a `TrainState` in the background; returns once it is copied from the devices.
+
+        Raises:
+          UserError: this one or the one before cannot be written.
+        """
+        saved = dataclasses.asdict(progress)
+        items = {"params": state.params, "rest": state.replace(params=None)}
+        sums = {
+            "run": self._run,
+            "progress": json_digest(saved),
+            "data": json_digest(data.get_state()),
+            **{name: checksums(item) for name, item in items.items()},
+        }
+        self._kept.best_step = progress.best_step
+        with self._writing():
+            self._checkpointer.save_checkpointables_async(
+                step,
+                {**items, "data": data},
+                custom_metadata=saved | {_CHECKSUMS: sums},
+                overwrite=True,
+                force=True,  # otherwise Orbax skips it while the last one is still being written
+            )
 
     def latest(self, state: Any, data: Any) -> tuple[Any, Progress] | None:
         """Returns the state and progress, and restores `data` in place; None without a checkpoint.
@@ -101,29 +142,33 @@ class Checkpoints:
           data: the iterator.
 
         Raises:
-          UserError: a different number of processes wrote it, or it does not fit the state.
+          UserError: a different number of processes wrote it; or it is damaged, or the best one is,
+            which the run will need.
         """
-        latest = self._checkpointer.latest
-        if latest is None:
+        steps = self._steps()
+        if not steps:
             return None
-        self._check_processes(latest.step)
+        step = steps[-1]
+        self._check_processes(step)
+        progress, sums = self._saved(step)
         wanted = {"params": state.params, "rest": state.replace(params=None), "data": data}
-        items = self._load(latest.step, wanted)
-        return items["rest"].replace(params=items["params"]), self.progress()
+        items = self._load(step, wanted)
+        position = data.get_state()
+        self._verify(step, sums, {**items, "data": position})
+        if isinstance(position, dict) and position.get("next_index", step) != step:
+            raise self._damaged(step, "its data are not at its step")
+        self._kept.best_step = progress.best_step
+        if progress.best_step != step:
+            self._best(progress, state.params)
+        return items["rest"].replace(params=items["params"]), progress
 
     def progress(self) -> Progress:
         """How far the run had come at the latest checkpoint.
 
         Raises:
-          UserError: there is no checkpoint.
+          UserError: there is no checkpoint, or it is damaged.
         """
-        latest = self._checkpointer.latest
-        if latest is None:
-            raise UserError(self.directory, "there is no checkpoint; train first")
-        progress = self._checkpointer.metadata(latest.step).custom_metadata
-        if not progress:
-            raise UserError(self.directory / str(latest.step), "does not say how far it had come")
-        return Progress(**progress)
+        return self._while_training(lambda: self._saved(self._latest_step())[0])
 
     def best(self, params: Any, version: str = "") -> tuple[Any, int]:
         """Returns the parameters with the lowest cost, and their step.
@@ -133,21 +178,113 @@ class Checkpoints:
           version: the version of this package that wrote them; empty: this version.
 
         Raises:
-          UserError: there is no checkpoint, or the parameters do not fit.
+          UserError: there is no checkpoint, it is damaged, or the parameters do not fit.
         """
-        checkpoints = self._checkpointer.checkpoints
-        if not checkpoints:
-            raise UserError(self.directory, "there is no checkpoint; train first")
-        step = min(checkpoints, key=lambda c: _sort_key(c.metrics)).step
         written = older_runs.written_params(params, version)
-        restored = self._load(step, {"params": written})["params"]
+
+        def read() -> tuple[Any, int]:
+            progress = self._saved(self._latest_step())[0]
+            return self._best(progress, written), progress.best_step
+
+        restored, step = self._while_training(read)
         return older_runs.present_params(restored, params, version), step
+
+    def _while_training(self, read: Callable[[], T]) -> T:
+        """Reads again if a running training has meanwhile replaced what is read."""
+        while True:
+            steps = self._steps()
+            try:
+                return read()
+            except UserError:
+                if self._steps() == steps:
+                    raise
+
+    def _best(self, progress: Progress, params: Any) -> Any:
+        """The parameters of the best checkpoint, which the latest one's progress names."""
+        step = progress.best_step
+        if step not in self._steps():
+            raise UserError(
+                self.directory / str(step),
+                "is missing, but the parameters at this step were the best; restore it, or remove "
+                f"{self.directory} and train again",
+            )
+        own, sums = self._saved(step)
+        if math.isfinite(own.cost) and own.cost != progress.best:
+            raise self._damaged(step, "its validation is not the one that was the best")
+        restored = self._load(step, {"params": params})
+        self._verify(step, sums, restored)
+        return restored["params"]
+
+    def _latest_step(self) -> int:
+        if steps := self._steps():
+            return steps[-1]
+        raise UserError(self.directory, "there is no checkpoint; train first")
+
+    def _steps(self) -> list[int]:
+        """Of all checkpoints, ascending. An unfinished one has another name."""
+        if not self.directory.exists():
+            return []
+        try:
+            names = [path.name for path in self.directory.iterdir()]
+        except OSError as error:
+            raise UserError(self.directory, f"cannot be read: {error.strerror}") from error
+        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]*", name))
+
+    def _saved(self, step: int) -> tuple[Progress, dict[str, Any]]:
+        """The progress saved with a checkpoint, and its checksums; none of an earlier version's."""
+        with self._reading(step):
+            metadata = ocp.metadata((self.directory / str(step)).absolute())
+            saved = dict(metadata.custom_metadata or {})
+        sums = saved.pop(_CHECKSUMS, {})
+        try:
+            progress = Progress(**saved)
+        except TypeError as error:
+            raise self._damaged(step, "it does not say how far the training had come") from error
+        if progress.step != step or sums.get("progress", json_digest(saved)) != json_digest(saved):
+            raise self._damaged(step, "it does not say how far the training had come")
+        if sums.get("run", self._run) != self._run:
+            raise self._damaged(step, "it is of another run")
+        return progress, sums
+
+    def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        with self._reading(step):
+            return ocp.load_checkpointables((self.directory / str(step)).absolute(), items)
+
+    def _verify(self, step: int, sums: Mapping[str, Any], items: Mapping[str, Any]) -> None:
+        for name, item in items.items():
+            found = json_digest(item) if name == "data" else checksums(item)
+            if sums and sums.get(name) != found:
+                raise self._damaged(step, f"the checksums of its {name} differ")
+
+    @contextmanager
+    def _reading(self, step: int | None = None) -> Iterator[None]:
+        """Whatever fails in reading a checkpoint, or in listing them, is told as damage."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of Orbax, TensorStore, Grain: any
+            why = f"it cannot be read, or does not fit this configuration ({_brief(error)})"
+            raise self._damaged(step, why) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever fails in writing a checkpoint; that of the validation before stays."""
+        try:
+            yield
+        except Exception as error:  # of Orbax, TensorStore: any
+            full = any(sign in str(error) for sign in ("No space left", "RESOURCE_EXHAUSTED"))
+            why = "the disk is full" if full else f"a checkpoint cannot be written: {_brief(error)}"
+            raise UserError(
+                self.directory,
+                f"{why}; the same command goes on from the last one once that is mended",
+            ) from error
 
     def _check_processes(self, step: int) -> None:
         """Refuses a checkpoint whose data were divided among another number of processes."""
         directory, processes = self.directory / str(step), jax.process_count()
-        names = (path.stem for path in (directory / "data").glob("process_*-of-*"))
-        writers = {int(name.rpartition("-")[2]) for name in names}
+        names = [re.fullmatch(r"process_\d+-of-(\d+)", p.stem) for p in directory.glob("data/*")]
+        writers = {int(name[1]) for name in names if name}
         if writers and processes not in writers:
             raise UserError(
                 directory,
@@ -155,15 +292,29 @@ class Checkpoints:
                 "with the original number",
             )
 
-    def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._checkpointer.load_checkpointables(step, items)
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                self.directory / str(step), f"does not fit this configuration: {error}"
-            ) from error
+    def _damaged(self, step: int | None, why: str) -> UserError:
+        earlier = [other for other in self._steps() if step is not None and other < step]
+        if step is None:
+            remedy = "remove what does not belong there"
+        elif earlier and step == self._steps()[-1]:
+            remedy = f"restore it, or remove it to go on from step {earlier[-1]}"
+        else:
+            remedy = f"restore it, or remove {self.directory} and train again"
+        place = self.directory if step is None else self.directory / str(step)
+        return UserError(place, f"is damaged: {why}; {remedy}")
+
+    def _remove_leftovers(self) -> None:
+        """Removes what a training left of an older checkpoint when it was killed removing it."""
+        if not (steps := self._steps()):
+            return
+        best_step = self._saved(steps[-1])[0].best_step
+        if is_main():
+            for step in set(steps[:-1]) - {best_step}:
+                shutil.rmtree(self.directory / str(step), ignore_errors=True)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("leftovers of checkpoints")
 
 
-def _sort_key(metrics: Any) -> tuple[float, float]:
-    """The lowest cost comes first and, of equal costs, the earliest step."""
-    return metrics[_METRIC], metrics[_STEP]
+def _brief(error: Exception) -> str:
+    """What an exception says first: Orbax and TensorStore go on for pages."""
+    return one_line(f"{type(error).__name__}: {error}", 200)

@@ -1,6 +1,7 @@
 """The description of one training run, as far as it is the same for every kind of experiment."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.training.optim import OptimizerConfig
+
+_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class TrainingConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        check(self.epochs > 0, "epochs", "above 0")
+        check(0 < self.epochs < math.inf, "epochs", "above 0 and finite")
         check(self.evaluations_per_epoch >= 1, "evaluations_per_epoch", "at least 1")
         check(self.patience >= 1, "patience", "at least 1")
         check(self.log_every >= 1, "log_every", "at least 1")
@@ -44,7 +47,7 @@ class ExperimentConfig:
       variant: the model's name in tables.
       data: which log, and how it is cut into batches.
       optimizer, training: how it is trained.
-      seed: of the parameters, the order of the data, dropout and negatives.
+      seed: of the parameters, the order of the data, dropout and negatives; below 2^32.
       kind: of the experiment.
       model: of the kind's model.
     """
@@ -56,6 +59,13 @@ class ExperimentConfig:
     seed: int = 0
     kind: str
     model: Any
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed", "in 0..4294967295")  # more than JAX's keys can hold
+        data = self.data
+        right = f"small enough that a batch has fewer than 2^31 events (rows of {data.length})"
+        check(data.batch_size * data.length < 2**31, "data.batch_size", right)
+        check(data.threads <= _THREADS, "data.threads", f"at most {_THREADS}")
 
 
 def identity(config: ExperimentConfig) -> Any:

@@ -5,6 +5,7 @@ lost one exactly.
 """
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +16,69 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import expanded
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch
 from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
-from siren_rope_jax.training.workdir import claim_workdir
+from siren_rope_jax.training.workdir import owned
 
 
-def fit(config: ExperimentConfig, workdir: Path, mesh: Mesh | None = None) -> Progress:
+def fit(
+    config: ExperimentConfig, workdir: str | Path, mesh: Mesh | None = None, longer: bool = True
+) -> Progress:
     """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
 
     Args:
       config: of the experiment.
       workdir: its directory.
       mesh: where to train; None: on all devices.
+      longer: whether a run of the same experiment for fewer epochs, or with less patience, goes on
+        from its latest checkpoint, even if it had ended; else it is refused as another experiment.
+        Its learning rate follows the schedule of the new length from there on, so with more epochs
+        it rises again; with more patience the run is the very same as one with it from the start.
 
     Raises:
-      UserError: about the config, the log or the work directory; or the loss is not finite.
+      UserError: about the config, the log, the work directory or a damaged file in it; another
+        process trains there; or the loss is not finite.
     """
-    log = PreparedLog.open(config.data.path)
+    workdir = expanded(workdir)
+    log = PreparedLog.open(expanded(config.data.path))
     training = setup(config, log, mesh or make_mesh())
     iterator, steps = iter(training.batches.train(config.seed)), training.steps
-    validated = validation_steps(
-        steps, training.batches.epoch, config.training.evaluations_per_epoch
-    )
-    _claim_for_all(workdir, config, log.fingerprint)
+    specs = training.state_specs  # refuses a model or an optimiser before a directory is claimed
     key, statistics = training.key(config.seed), training.statistics
+    per_epoch, patience = config.training.evaluations_per_epoch, config.training.patience
 
-    with Checkpoints(workdir) as checkpoints:
-        restored = checkpoints.latest(training.state_specs, iterator)
+    with ExitStack() as stack:
+        _own_for_all(stack, workdir, config, log.fingerprint, longer)
+        checkpoints = stack.enter_context(Checkpoints(workdir))
+        restored = checkpoints.latest(specs, iterator)
         state, progress = restored or (training.init(config.seed), Progress())
-        with RunLog(workdir, config, progress, steps) as run_log:
-            for step in range(progress.step, steps + 1):
-                if step > progress.step and step in validated:
-                    run_log.pause_clock()
-                    values = training.validate(state.params)
-                    best = _note(progress, training, step, values, run_log.seconds)
-                    progress.ended = step == steps or progress.stale >= config.training.patience
-                    values |= gate_values(state.params)
-                    run_log.validation(step, values, training.kind.criterion[0], best)
-                    checkpoints.save(step, state, iterator, progress)
-                    run_log.resume_clock()
-                if progress.ended:
-                    break
-                batch = place_batch(next(iterator), training.mesh)
-                with jax.transfer_guard("disallow"):
-                    state, metrics = training.step(state, batch, key, statistics)
-                run_log.step(step + 1, metrics)
+        progress.ended = progress.step >= steps or progress.stale >= patience
+        if progress.ended:
+            return progress
+        run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
+        for step in range(progress.step, steps + 1):
+            if step > progress.step and is_validated(
+                step, steps, training.batches.epoch, per_epoch
+            ):
+                run_log.pause_clock()
+                values = training.validate(state.params)
+                best = _note(progress, training, step, values, run_log.seconds)
+                progress.ended = step == steps or progress.stale >= patience
+                values |= gate_values(state.params)
+                run_log.validation(step, values, training.kind.criterion[0], best)
+                checkpoints.save(step, state, iterator, progress)
+                run_log.resume_clock()
+            if progress.ended:
+                break
+            batch = place_batch(next(iterator), training.mesh)
+            with jax.transfer_guard("disallow"):
+                state, metrics = training.step(state, batch, key, statistics)
+            run_log.step(step + 1, metrics)
     return progress
 
 
@@ -86,26 +101,30 @@ def _note(
     return progress.update(step, values[criterion] * (-1 if higher_is_better else 1), seconds)
 
 
-def validation_steps(steps: int, epoch: int, per_epoch: int) -> frozenset[int]:
-    """The steps after which a run validates: `per_epoch` evenly in each epoch, and the last one.
+def is_validated(step: int, steps: int, epoch: int, per_epoch: int) -> bool:
+    """Whether a run validates after a step: `per_epoch` times in each epoch, evenly, and at last.
 
     Args:
+      step: from 1.
       steps: of the run.
       epoch: steps in an epoch.
       per_epoch: validations wanted; at most one per step takes place.
     """
     per_epoch = min(per_epoch, epoch)
-    even = (round(k * epoch / per_epoch) for k in range(1, steps * per_epoch // epoch + 2))
-    return frozenset(step for step in even if step < steps) | {steps}
+    nearest = step * per_epoch // epoch
+    even = (round(k * epoch / per_epoch) for k in (nearest, nearest + 1))
+    return step == steps or step in even
 
 
-def _claim_for_all(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
-    """The main process claims the directory; if it is refused, the others end too."""
-    refusal: UserError | None = None
+def _own_for_all(
+    stack: ExitStack, workdir: Path, config: ExperimentConfig, fingerprint: str, longer: bool
+) -> None:
+    """The main process owns the directory while `stack` is open; refused, the others end too."""
+    refusal: Exception | None = None
     if is_main():
         try:
-            claim_workdir(workdir, config, fingerprint)
-        except UserError as error:
+            stack.enter_context(owned(workdir, config, fingerprint, longer))
+        except Exception as error:  # whatever it is, no other process may wait for this one
             refusal = error
     refused = multihost_utils.broadcast_one_to_all(jnp.array(refusal is not None))
     if refusal is not None:

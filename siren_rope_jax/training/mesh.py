@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,8 +21,19 @@ are on every device. The optimiser's state follows the parameters."""
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    """All devices of all processes along one axis, `data`.
+
+    Raises:
+      UserError: JAX finds no devices of the platforms in JAX_PLATFORMS.
+    """
+    try:
+        devices = jax.device_count()
+    except RuntimeError as error:  # as JAX says it, also of a driver that fails
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            "JAX_PLATFORMS", f"is {asked!r}: {error}; set it to cpu, or to what this machine has"
+        ) from error
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
 
 def join(where: str) -> None:

@@ -5,7 +5,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,18 +23,47 @@ from siren_rope_jax.base.files import replacing
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.workdir import run_digest
+
+_CRC = "crc"  # the key of a line's own checksum
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The objects of a run's metrics.jsonl, in order; empty if there is no such file.
 
     An incomplete last line, which a killed run or an interrupted copy may leave, is ignored.
+
+    Raises:
+      UserError: a line was changed since it was written, or belongs to another run.
     """
     path = workdir / "metrics.jsonl"
-    if not path.is_file():
+    if not path.exists():
         return []
-    *lines, _unfinished = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines]
+    run, values = run_digest(workdir), []
+    try:
+        *lines, _unfinished = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+            written = value.pop(_CRC, None)
+            right = {"step", "kind"} <= value.keys() and written in (None, _crc(run, value))
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            right = False
+        if not right:
+            raise UserError(
+                path,
+                f"line {number} was changed since it was written, or is of another run; restore "
+                "the file, or remove it with its curves",
+            )
+        values.append(value)
+    return values
+
+
+def _crc(run: str, value: Mapping[str, Any]) -> str:
+    """Of a line without it, and of the run that it belongs to."""
+    return f"{zlib.crc32(f'{run}{json.dumps(value)}'.encode()):08x}"
 
 
 class RunLog:
@@ -47,17 +79,21 @@ class RunLog:
     def __init__(
         self, workdir: Path, config: ExperimentConfig, progress: Progress, last_step: int
     ) -> None:
-        """Continues the log of `workdir` after `progress`; drops later lines of a killed run."""
+        """Continues the log of `workdir` after `progress`; drops later lines of a killed run.
+
+        Raises:
+          UserError: metrics.jsonl is damaged, or cannot be written.
+        """
         first_step = progress.step
-        path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
-        if path.is_file():
-            kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
-            with replacing(path) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
+        self._run = run_digest(workdir)
+        if is_main():
+            self._drop_after(workdir, first_step)
         self.seconds = progress.seconds
         self._name, self._last_step = config.variant, last_step
         self._log_every = config.training.log_every
-        self._file = path.open("a")
+        with self._told():
+            self._file = self._path.open("a", encoding="utf-8")
         self._board = None
         if config.training.tensorboard and is_main():
             with needs("tensorboard"):
@@ -85,9 +121,29 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._file.close()
+        with suppress(OSError):  # a line that a full disk did not take was told before
+            self._file.close()
         if self._board is not None:
             self._board.close()
+
+    def _drop_after(self, workdir: Path, step: int) -> None:
+        """Drops what the log says of later steps, which will be trained again.
+
+        Every checkpoint comes after the line of its validation, so a log without it lost its end.
+        """
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step] if step else []
+        validated = any((line["kind"], line["step"]) == ("validation", step) for line in kept)
+        if step and not self._path.exists():
+            lost = f"{self._path} is missing: its lines up to step {step} are lost"
+            warnings.warn(lost, stacklevel=2)
+        elif step and not validated:
+            raise UserError(
+                self._path,
+                f"lacks the validation of step {step}, from which the training goes on; restore "
+                "the file, or remove it with its curves",
+            )
+        with self._told(), replacing(self._path) as temporary:
+            temporary.write_text("".join(map(self._line, kept)), encoding="utf-8")
 
     def step(self, step: int, metrics: Mapping[str, Array]) -> None:
         """Takes the metrics of a dispatched step and reports those of the previous one.
@@ -147,8 +203,20 @@ class RunLog:
             self._bar.write(message, file=sys.stderr)
 
     def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        with self._told():
+            self._file.write(self._line({"step": step, "kind": kind, **values}))
+            self._file.flush()
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def _line(self, value: Mapping[str, Any]) -> str:
+        return json.dumps({**value, _CRC: _crc(self._run, value)}) + "\n"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of writing do not name the file."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(self._path, f"cannot be written: {error.strerror or error}") from error

@@ -12,6 +12,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -156,7 +157,7 @@ class Setup:
     def init_params(self, seed: int) -> Any:
         """Parameters drawn from `seed`, placed on the mesh."""
         draw = jax.jit(self._draw, out_shardings=_shardings(self.param_specs))
-        return draw(jax.random.key(seed))
+        return draw(jax.random.key(np.uint32(seed)))
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, placed on the mesh."""
@@ -165,7 +166,7 @@ class Setup:
 
     def key(self, seed: int) -> Array:
         """The key of a run, on every device."""
-        return jax.jit(jax.random.key, out_shardings=replicated(self.mesh))(seed)
+        return jax.jit(jax.random.key, out_shardings=replicated(self.mesh))(np.uint32(seed))
 
     @cached_property
     def statistics(self) -> Any:
@@ -235,9 +236,15 @@ def training_steps(config: ExperimentConfig, epoch: int) -> int:
       epoch: batches in an epoch.
 
     Raises:
-      UserError: there are fewer batches than one update takes.
+      UserError: there are fewer batches than one update takes, or more than a step can number.
     """
-    steps, each = max(round(config.training.epochs * epoch), 1), config.optimizer.accumulate
+    steps, each = config.training.epochs * epoch, config.optimizer.accumulate
+    if steps >= 2**31:
+        raise UserError(
+            "config.training.epochs",
+            f"{config.training.epochs} of {epoch} batches each are more than 2^31; lower it",
+        )
+    steps = max(round(steps), 1)
     if steps < each:
         raise UserError(
             "config.optimizer.accumulate",

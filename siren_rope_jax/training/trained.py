@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import expanded
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
@@ -48,12 +49,12 @@ class TrainedRun:
           mesh: where to compute; None: on all devices.
 
         Raises:
-          UserError: there is no run or no checkpoint yet, its parameters do not fit this version,
-            or its data are gone or others.
+          UserError: there is no run or no checkpoint yet, a file of it is damaged, its parameters
+            do not fit this version, or its data are gone or others.
         """
-        workdir = Path(workdir)
+        workdir = expanded(workdir)
         config = load_config(workdir)
-        path = Path(config.data.path if log is None else log)
+        path = expanded(config.data.path if log is None else log)
         if log is None and not path.exists():
             raise UserError(
                 workdir, f"its prepared log is no longer at {path}; say where it is (--log)"

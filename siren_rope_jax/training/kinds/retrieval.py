@@ -45,6 +45,7 @@ class RetrievalExperiment(ExperimentConfig):
     kind: Literal["retrieval"] = "retrieval"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(
             self.loss.is_nll or not self.model.repeat,
             "loss.kind",
