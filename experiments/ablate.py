@@ -19,7 +19,7 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
 
 with cli.needs("plots,prepare"):
-    from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs
+    from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs, reserved
     from siren_rope_jax.studies.report import run_and_report
 
 _FLAGS = cli.new_flags()
@@ -42,8 +42,9 @@ def main() -> None:
     if _VARIANTS.value is not None:
         ablation = ablation.only(_VARIANTS.value)
     runs = plan(ablation, workdir)
-    prepare_logs(ablation, workdir)
-    failures = run_and_report(ablation, workdir, runs)
+    with reserved(workdir):
+        prepare_logs(ablation, workdir)
+        failures = run_and_report(ablation, workdir, runs)
     path = workdir / "report.md"
     if path.is_file():
         print(f"\n{path.read_text(encoding='utf-8')}\n{path}")

@@ -10,7 +10,14 @@ import pyarrow.parquet as pq
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, suggestion
-from siren_rope_jax.base.files import name_for_split, replacing, write_json
+from siren_rope_jax.base.files import (
+    expanded,
+    file_digest,
+    name_for_split,
+    read_json,
+    replacing,
+    write_json,
+)
 from siren_rope_jax.base.text import number
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.base.version import __version__
@@ -24,20 +31,22 @@ from siren_rope_jax.training.kinds.kind import Kind, titled
 from siren_rope_jax.training.mesh import is_main
 from siren_rope_jax.training.setup import count_parameters
 from siren_rope_jax.training.trained import TrainedRun
+from siren_rope_jax.training.workdir import epochs_before
 
 
-def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
+def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
     and result_<split>.json. Returns what result.json holds.
 
     Raises:
-      UserError: there is no run or no checkpoint yet, or the split is unknown.
+      UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be
+        written, or the split is unknown.
     """
     if split not in get_args(Split):
         raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
-    workdir = Path(workdir)
+    workdir = expanded(workdir)
     run = TrainedRun.open(workdir)
     evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
     outcome = result(
@@ -49,12 +58,38 @@ def evaluate_run(workdir: Path, split: str = "test") -> dict[str, Any]:
         train_seconds=run.progress.seconds,
         training_ended=run.progress.ended,
     )
+    if before := epochs_before(workdir):
+        outcome["epochs_before"] = before
     if is_main():
         path = workdir / name_for_split("result.json", split)
-        path.unlink(missing_ok=True)  # it must never stand beside the predictions of another model
-        write_predictions(workdir, evaluated, run.setup.kind, split)
-        write_json(path, outcome)
+        try:
+            path.unlink(missing_ok=True)  # it must never stand beside another model's predictions
+            written = write_predictions(workdir, evaluated, run.setup.kind, split)
+            outcome["predictions"] = file_digest(written)
+            write_json(path, outcome)
+        except OSError as error:
+            raise UserError(workdir, f"its results cannot be written: {error}") from error
     return outcome
+
+
+def predictions_path(workdir: Path, split: str = "test") -> Path:
+    """The predictions of a run on a split, which are those that its result.json was written with.
+
+    Results of earlier versions do not say which those are.
+
+    Raises:
+      UserError: they are missing, or were changed since.
+    """
+    path = workdir / name_for_split("predictions.parquet", split)
+    result = workdir / name_for_split("result.json", split)
+    if not path.is_file():
+        raise UserError(path, "is missing; evaluate the run again")
+    expected = read_json(result).get("predictions") if result.is_file() else None
+    if expected not in (None, file_digest(path)):
+        raise UserError(
+            path, f"is not the file that {result.name} is about; evaluate the run again"
+        )
+    return path
 
 
 def result(
@@ -142,6 +177,9 @@ def as_text(outcome: Mapping[str, Any]) -> str:
     kind = kind_of_result(outcome)
     about = f"{outcome['dataset']}, {outcome['split']} split, {outcome['events']:,} events"
     lines = [f"{about} ({PROTOCOLS[outcome['protocol']].name})", kind.rule(outcome)]
+    if not outcome["training_ended"]:
+        step = outcome["step"]
+        lines.append(f"The training has not ended yet: this is its best checkpoint so far, {step}.")
     rows = {outcome["variant"]: outcome[kind.measured], **outcome["baselines"]}
     parts = kind.parts(outcome)
     width = max(map(len, [*rows, *parts]))

@@ -6,8 +6,10 @@ trains the others, and `report.py` compares the finished ones.
 """
 
 import dataclasses
+import fnmatch
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +17,9 @@ from typing import Any
 
 from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
-from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.files import locked, read_json
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import FORMAT_VERSION
 from siren_rope_jax.prepare.make import make_log, read_config
 from siren_rope_jax.prepare.readers import find_files
 from siren_rope_jax.studies.comparable import Unfinished, check_alike, config_keys, finished_run
@@ -177,6 +178,7 @@ class Run:
             {run["version"], run["log"].get("trained_with")} == {__version__}
             and without_execution(run["config"]) == identity(self.config)
             and run["log"]["fingerprint"] == self.log.fingerprint
+            and "epochs_before" not in run
         )
 
     def result(self) -> dict[str, Any]:
@@ -226,11 +228,23 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
     return runs
 
 
-def prepare_logs(ablation: Ablation, workdir: Path) -> None:
-    """Prepares the missing logs, as WORKDIR/data/<dataset>.
+@contextmanager
+def reserved(workdir: Path) -> Iterator[None]:
+    """Keeps other ablations out of `workdir`, which is made if need be.
 
-    Beside each complete log, <dataset>.json records what it was made from. All are checked before
-    the first one is made.
+    Raises:
+      UserError: another one runs there, or it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(workdir, f"cannot be made: {error.strerror}") from error
+    with locked(workdir, "another ablation runs in it; wait for it, or choose another --workdir"):
+        yield
+
+
+def prepare_logs(ablation: Ablation, workdir: Path) -> None:
+    """Prepares the missing logs, as WORKDIR/data/<dataset>; all are checked before.
 
     Raises:
       UserError: SIREN_ROPE_DATA or an `input` is needed and missing, or a directory already holds
@@ -242,22 +256,26 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
             continue
         with _naming(f"data set {dataset.name!r}"):
             config = load_config_file(dataset.config, dataset.prepare)
-            values = to_dict(read_config(config, dataset.input or None))
-        made_from = {"input": dataset.input, "config": values, "format_version": FORMAT_VERSION}
-        output, record = (workdir / "data" / f"{dataset.name}{end}" for end in ("", ".json"))
-        if output.exists() and any(output.iterdir()):
-            if not record.is_file() or read_json(record) != made_from:
-                raise UserError(
-                    output,
-                    "was prepared from another config or by an earlier version, or is not a "
-                    "prepared log; remove it, or choose another --workdir",
-                )
-        else:
-            todo.append((config, _raw_log(dataset), output, record, made_from))
-    for config, source, output, record, made_from in todo:
-        record.unlink(missing_ok=True)  # of an earlier log, since removed
+            values = json.loads(json.dumps(to_dict(read_config(config, dataset.input or None))))
+        output = workdir / "data" / dataset.name
+        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+            todo.append((config, _raw_log(dataset), output))
+        elif not _is_made_from(PreparedLog.open(output).report, values, dataset.input):
+            raise UserError(
+                output,
+                "was prepared from another config, other files or by an earlier version; remove "
+                "it, or choose another --workdir",
+            )
+    for config, source, output in todo:
         make_log(config, source, output)
-        write_json(record, made_from)
+
+
+def _is_made_from(report: Mapping[str, Any], config: Mapping[str, Any], input: str) -> bool:
+    """Whether a log's report names this config and, of its files, those that `input` names."""
+    pattern = Path(input).name
+    files = report.get("files", [])
+    fitting = [name for name in files if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+    return report.get("config") == config and fitting == files and bool(files) == bool(input)
 
 
 def _raw_log(dataset: Dataset) -> Path | None:

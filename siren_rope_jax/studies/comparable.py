@@ -6,9 +6,10 @@ from typing import Any
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
+from siren_rope_jax.training.experiment import without_execution
 from siren_rope_jax.training.kinds.kind import Kind
 
-RUN_KEYS = ("version", "split", "protocol", "catalogue", "log.fingerprint")
+RUN_KEYS = ("version", "split", "protocol", "catalogue", "log.fingerprint", "epochs_before")
 """What compared runs must agree on beside `config_keys`; not every result has all of them."""
 
 
@@ -25,7 +26,8 @@ def finished_run(workdir: Path) -> dict[str, Any]:
     """The content of result.json, and "log": the content of data.json.
 
     Raises:
-      Unfinished: a file of a finished run is missing, or its training has not ended.
+      Unfinished: a file of a finished run is missing, its training has not ended, or its result is
+        not of the config beside it: it was evaluated before its training went on.
       UserError: a file is damaged.
     """
     for name in ("result.json", "predictions.parquet", "data.json"):
@@ -34,6 +36,12 @@ def finished_run(workdir: Path) -> dict[str, Any]:
     result, log = (read_json(workdir / name) for name in ("result.json", "data.json"))
     if not result.get("training_ended"):
         raise Unfinished(workdir, "its training was interrupted; let train.py finish it first")
+    if (workdir / "config.json").is_file() and result["version"] == log.get("trained_with"):
+        config = read_json(workdir / "config.json")
+        if without_execution(config) != without_execution(result["config"]):
+            raise Unfinished(
+                workdir, "result.json is not of the config beside it; evaluate the run again"
+            )
     return {**result, "log": log}
 
 

@@ -29,8 +29,11 @@ ERROR_FILE = "error.txt"
 
 
 def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
-    """Trains (or goes on training) a run and tests its best checkpoint; returns the result.json."""
-    fit(config, workdir)
+    """Trains (or goes on training) a run and tests its best checkpoint; returns the result.json.
+
+    A run for fewer epochs does not go on: it would not be one like the others.
+    """
+    fit(config, workdir, longer=False)
     return evaluate_run(workdir)
 
 

@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.files import file_digest, read_json, write_json
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import TRAIN
-from siren_rope_jax.evaluation.evaluate import result, write_predictions
+from siren_rope_jax.evaluation.evaluate import predictions_path, result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.metrics.bootstrap import Interval, difference
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
@@ -114,7 +114,7 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
         training_ended=True,
     )
     outcome |= {"validation": metrics_of_ranks(validation.rank, validation.nll), "peer": fitted}
-    write_predictions(workdir, evaluated, Retrieval)
+    outcome["predictions"] = file_digest(write_predictions(workdir, evaluated, Retrieval))
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     write_json(workdir / "result.json", outcome)
     return outcome
@@ -234,7 +234,7 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
         events.
     """
     check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
-    other, *paths = (path / "predictions.parquet" for path in (peer, *ours))
+    other, *paths = (predictions_path(path) for path in (peer, *ours))
     columns = Retrieval.resampled("")
     a = columns.resample(*read_predictions(paths, columns, other))
     b = columns.resample(*read_predictions([other], columns, paths[0]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from siren_rope_jax.base.files import name_for_split, read_json
+from siren_rope_jax.evaluation.evaluate import predictions_path
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
 from siren_rope_jax.studies import charts
@@ -21,7 +22,7 @@ def draw_run(workdir: Path, split: str = "test") -> list[Path]:
     directory = workdir / name_for_split("plots", split)
     pictures = []
     if probabilities := _probabilities(kind_of_result(result), result):
-        predictions = pd.read_parquet(workdir / name_for_split("predictions.parquet", split))
+        predictions = pd.read_parquet(predictions_path(workdir, split))
         run = f"{result['variant']}, seed {result['seed']}"
         title = f"{result['dataset']}, {split} split: reliability of {run}"
         path = directory / "reliability.png"

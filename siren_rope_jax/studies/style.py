@@ -32,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
+    "text.parse_math": False,  # a name may hold dollar signs
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from siren_rope_jax.evaluation.evaluate import predictions_path
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.bootstrap import Resampled, difference, seed_deviation
 from siren_rope_jax.studies.ablation import Run
@@ -130,7 +131,7 @@ class Part:
 
     def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
         runs = [*(self._runs[variant][seed] for seed in seeds), _first(_first(self._runs))]
-        *paths, reference = (run.workdir / "predictions.parquet" for run in runs)
+        *paths, reference = (predictions_path(run.workdir) for run in runs)
         columns = self._kind.resampled(self._name)
         return columns.resample(*read_predictions(paths, columns, reference))
 
