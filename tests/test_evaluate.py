@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.files import read_json, write_json
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.evaluation import evaluate, slices
 from siren_rope_jax.evaluation.baselines import past, rates
@@ -108,7 +108,7 @@ def test_metrics_can_be_computed_again_from_the_predictions(logs, tmp_path, kind
 def test_a_result_survives_json_and_has_stable_keys(logs, tmp_path, kind):
     outcome = make_result(logs[kind], made_up(logs[kind], kind), kind)
     write_json(tmp_path / "result.json", outcome)
-    assert json.loads((tmp_path / "result.json").read_text()) == outcome
+    assert read_json(tmp_path / "result.json") == outcome
     own = {"ranking": ["tasks"], "retrieval": ["filter_seen", "query_time", "catalogue", "ranking"]}
     assert list(outcome) == [
         "variant", "dataset", "split", "protocol", "seed", "step", "parameters", "events",

@@ -39,7 +39,7 @@ from siren_rope_jax.training.experiment import ExperimentConfig, TrainingConfig
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
-from siren_rope_jax.training.loop import fit, validation_steps
+from siren_rope_jax.training.loop import fit, is_validated
 from siren_rope_jax.training.mesh import make_mesh, place_batch
 from siren_rope_jax.training.optim import (
     NO_DECAY,
@@ -53,7 +53,7 @@ from siren_rope_jax.training.setup import TrainState, setup, train_step, trainin
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import claim_workdir, load_config
 from tests.batches import small_config, small_retriever_config
-from tests.made_up import make_log
+from tests.made_up import change, make_log
 from tests.refusals import refused
 from tests.scripts import ROOT, printed
 
@@ -146,7 +146,8 @@ def test_another_criterion_chooses_the_checkpoint(feed: Path, tmp_path: Path) ->
 def test_validations_are_spread_evenly(
     steps: int, epoch: int, per_epoch: int, expected: set[int]
 ) -> None:
-    assert validation_steps(steps, epoch, per_epoch) == expected
+    found = {s for s in range(1, steps + 1) if is_validated(s, steps, epoch, per_epoch)}
+    assert found == expected
 
 
 @pytest.mark.slow
@@ -602,6 +603,7 @@ def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> N
     config = experiment(feed)
     claim_workdir(tmp_path / "run", config, "data")
     claim_workdir(tmp_path / "run", config, "data")
+    (tmp_path / "run/checkpoints/5").mkdir(parents=True)
     with refused(tmp_path / "run", "config.training.epochs", 1.0, 2.0):
         claim_workdir(tmp_path / "run", experiment(feed, epochs=2.0), "data")
     with refused(tmp_path / "run"):
@@ -648,8 +650,7 @@ def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> N
 
 
 def _as_if_of(version: str, workdir: Path) -> None:
-    path = workdir / "data.json"
-    write_json(path, json.loads(path.read_text()) | {"trained_with": version})
+    change(workdir / "data.json", trained_with=version)
 
 
 def test_what_another_version_trained_is_used_with_a_warning_and_not_continued(
