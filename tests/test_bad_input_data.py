@@ -22,14 +22,14 @@ def change(column: str, row: int, value, raw: pd.DataFrame = LOG) -> pd.DataFram
     return raw
 
 
-# The text of the file is "nan", which the engine reads as a number; an empty field is NULL.
+# As an empty field, it is missing.
 WITH_NAN = change("x", 7, "nan")
 
 BAD = {  # raw log, changes of the config; what the error is about, and names and values in it
     "missing user": (LOG, {"user": "uidd"}, "config.user", "log.csv", "'uidd'", "'uid'"),
     "missing time": (LOG, {"time": "when"}, "config.time", "'when'", "at,"),
     "unparsable time": (
-        change("at", 9, "noon"), {}, "config.time", "row 9 of log.csv", "'at'", "'noon'",
+        change("at", 9, "noon"), {}, "config.time", "row 9 of log.csv", "'at'", "noon",
     ),
     "unparsable date": (
         change("at", 5, "2024-13-01", LOG.assign(at="2024-05-01")), {"time_unit": "iso"},
@@ -54,7 +54,7 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
         change("at", 3, 10**17, LOG.assign(at=START // DAY + LOG.serial)), {"time_unit": "day"},
         "config.time", "row 3 of log.csv", 10**17,
     ),
-    "not a number": (change("at", 3, "nan"), {}, "config.time", "row 3 of log.csv", "nan"),
+    "not a number": (change("at", 3, "nan"), {}, "config.time", "row 3 of log.csv", "no time"),
     "absent time": (
         change("at", 4, None), {}, "config.time", "row 4 of log.csv", "config.allow_missing_time",
     ),
@@ -79,8 +79,10 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
         LOG, {"tasks": {"like": f"CASE WHEN time < {START + 300} THEN rating > 2 END"}},
         "config.tasks.like", "validation",
     ),
-    "nan": (WITH_NAN, {"dense": {"x": "x"}}, "config.dense.x", "nan", "row 7 of log.csv"),
-    "nan in an action": (WITH_NAN, {"actions": {"x": "x"}}, "config.actions.x", "nan", "row 7"),
+    "nan": (WITH_NAN, {"dense": {"x": "x"}}, "config.dense.x", "row 7 of log.csv", "coalesce"),
+    "nan that is computed": (
+        LOG, {"actions": {"x": "x + CAST('nan' AS DOUBLE)"}}, "config.actions.x", "nan", "row 1",
+    ),
     "infinite": (LOG, {"context": {"x": "1e300 * x"}}, "config.context.x", "e+"),
     "absent feature": (
         change("x", 7, None), {"dense": {"x": "x"}}, "config.dense.x", "row 7", "coalesce",
@@ -134,8 +136,8 @@ FILES = {  # name, content; names and values in the error, which is about the fi
     "nothing": ("log.csv", b""),
     "header only": ("log.csv", b"uid,iid,at,rating\n"),
     "short line": ("log.csv", TEXT + b"1,2\n", "302"),
-    "not text": ("log.csv", TEXT + b"\xff\xfe,1,1,1,1,1,1\n", "utf-8"),
-    "header is not text": ("log.csv", b"\xff\xfe,uid\n1,2\n", "line 1", "UTF-8"),
+    "not text": ("log.csv", TEXT + b"\xff\xfe,1,1,1,1,1,1\n", "line 302", "UTF-8"),
+    "header is not text": ("log.csv", b"\xff\xfe,uid\n1,2\n", "UTF-16", "iconv"),
     "same column twice": ("log.csv", b"uid,iid,at,UID\n1,2,3,4\n", "'UID'"),
     "column without name": ("log.csv", b"uid,,at\n1,2,3\n", "column 2"),
     "not Parquet": ("log.parquet", TEXT, "Parquet"),

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from siren_rope_jax.base.files import write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Categorical, Dense, Schema
 from siren_rope_jax.prepare.writer import encode_ids, vocabulary, write_log
@@ -214,7 +215,12 @@ def test_damage_is_noticed(tmp_path, name):
 def test_another_description_is_refused(tmp_path, change, entry, named):
     write(tmp_path / "log")
     path = tmp_path / "log" / "meta.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    changed = change(json.loads(path.read_text()))
+    path.write_text(json.dumps(changed))
+    with refused(path, "checksum"):
+        PreparedLog.open(tmp_path / "log")
+    del changed["checksum"]
+    write_json(path, changed)
     with refused(f"{path}{entry}", named):
         PreparedLog.open(tmp_path / "log")
     path.write_text("{")

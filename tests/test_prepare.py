@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.prepare import checks
+from siren_rope_jax.prepare import times
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from tests import raw_logs
 from tests.raw_logs import START, assert_same, config, data_config, decoded, prepared, raw_log
@@ -61,7 +61,7 @@ def test_a_log_prepared_twice_has_one_fingerprint_and_one_with_other_offsets_ano
 def test_an_offset_of_the_event_before_is_known_at_the_request(tmp_path):
     """With the expression in configs/data/table.py."""
     raw = raw_log().rename(columns={"tab": "zone"})
-    derived = {"before": "lag(zone) OVER (PARTITION BY user ORDER BY time, row)"}
+    derived = {"before": "lag(zone) OVER (PARTITION BY user ORDER BY time_ns, row)"}
     log = prepared(tmp_path, raw, derived=derived, utc_offset="3600 * coalesce(before, zone)")
     ordered = raw.sort_values(["uid", "at", "serial"])
     before = ordered.groupby("uid")["zone"].shift().fillna(ordered["zone"])
@@ -234,7 +234,7 @@ def test_ids_keep_their_spelling(tmp_path):
 def test_columns_named_as_what_they_are(tmp_path):
     raw = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time", "serial": "Row"})
     names = {"user": "user", "item": "item", "time": "time"}
-    derived = {"later": "lead(time) OVER (PARTITION BY user ORDER BY time, row) - time"}
+    derived = {"later": "lead(time) OVER (PARTITION BY user ORDER BY time_ns, row) - time"}
     log = prepared(tmp_path, raw, **names, derived=derived, actions={"later": "later"})
     for user in range(len(log.index)):
         history = log.history(user)
@@ -283,13 +283,15 @@ def test_any_log_against_plain_python(tmp_path_factory, events):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(-2_145_916_800 * 10**9, 4_102_444_800 * 10**9), min_size=1))
-def test_times_are_exact_to_the_second(nanoseconds):
+def test_times_of_integers_are_exact(nanoseconds):
     con = ibis.duckdb.connect()
     for unit, per_second in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
         ticks = [n * per_second // 10**9 for n in nanoseconds]
-        table = con.create_table("ticks", pa.table({"at": pa.array(ticks, pa.int64())}))
-        found = checks.seconds_of(table, "at", unit).to_pyarrow().to_pylist()
-        assert found == [tick // per_second for tick in ticks]
+        table = con.create_table("ticks", pa.table({times.GIVEN_TIME: pa.array(ticks, pa.int64())}))
+        exact = times.nanoseconds(table, config(time_unit=unit))
+        assert exact.to_pyarrow().to_pylist() == [tick * (10**9 // per_second) for tick in ticks]
+        seconds = times.whole_seconds(exact).to_pyarrow().to_pylist()
+        assert seconds == [tick // per_second for tick in ticks]
         con.drop_table("ticks")
     con.disconnect()
 

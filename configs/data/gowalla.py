@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
         derived={
             # Clipped, so that no wrong longitude results in an offset of more than a day.
             "hours_east": "round(greatest(-180, least(180, longitude)) / 15)",
-            "hours_before": "lag(hours_east) OVER (PARTITION BY user_id ORDER BY time, row)",
+            "hours_before": "lag(hours_east) OVER (PARTITION BY user_id ORDER BY time_ns, row)",
         },
         utc_offset="3600 * coalesce(hours_before, hours_east)",
         formats={

@@ -27,7 +27,7 @@ If all users live in one time zone, use --config.time_zone=America/New_York inst
 A UTC offset is part of the request, as its time is. If it were that of the item's own place, it
 would tell a model where the next item is; use that of the user's previous event:
 
-    --config.derived='before=lag(zone) OVER (PARTITION BY user ORDER BY time, row)' \
+    --config.derived='before=lag(zone) OVER (PARTITION BY user ORDER BY time_ns, row)' \
     --config.utc_offset='3600 * coalesce(before, zone)'
 
 for a log with a column `zone`, hours east of UTC (configs/data/gowalla.py derives them from

@@ -22,7 +22,7 @@ class Piece(NamedTuple):
     Attributes:
       row, segment: where it is: the row of the batch, and 1, 2, ... within it.
       at: the first place in the row.
-      history: all events of its user, oldest first.
+      events: those of the window, oldest first.
       first: the global index of the user's first event.
       start, target, stop: the window, as in `WINDOW`.
     """
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     row: int
     segment: int
     at: int
-    history: np.ndarray
+    events: np.ndarray
     first: int
     start: int
     target: int
@@ -124,8 +124,8 @@ def _fill(
     for p in pieces:
         nth = np.arange(p.start + ahead, p.stop)  # of the events that are asked for
         place = p.row, slice(p.at, p.at + len(nth))
-        events[place] = p.history[p.start : p.stop - ahead]
-        asked[place] = p.history[p.start + ahead : p.stop]
+        events[place] = p.events[: len(p.events) - ahead]
+        asked[place] = p.events[ahead:]
         segment[place], history[place] = p.segment, p.first
         position[place] = np.arange(len(nth))
         event[place] = np.where(nth >= p.target, p.first + nth, -1)

@@ -1,4 +1,4 @@
-"""Reads a prepared log: whole histories at random, or all events in order."""
+"""Reads a prepared log: parts of histories at random, or all events in order."""
 
 import dataclasses
 import hashlib
@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.files import expanded, file_digest, read_json
 from siren_rope_jax.data.schema import SPLITS, Schema
 
-_CHUNK = 1 << 14  # histories read at once by `events`
+_CHUNK = 1 << 12  # records read at once by `events`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,50 +46,64 @@ class PreparedLog:
       schema: what its columns mean.
       index: int64 [U, 4]: the number of a user's events, and of those in each of the splits.
       report: what `prepare` counted.
-      histories: the records by user; can be shared between threads and sent to other processes.
+      records: the events, user by user; can be shared between threads and sent to other processes.
+      record_events: events of a record; a user's last one may have fewer.
     """
 
     path: Path
     schema: Schema
     index: np.ndarray
     report: Mapping[str, Any]
-    histories: ArrayRecordDataSource
+    records: ArrayRecordDataSource
+    record_events: int
 
     @staticmethod
     def open(path: str | Path) -> "PreparedLog":
-        """Opens the log in the directory `path`.
+        """Opens the log in the directory `path`, and verifies the checksums of all its files.
+
+        A log of format version 3, by an earlier version of this package, has no checksums.
 
         Raises:
-          UserError: it is not a prepared log, has another format version, or a file is missing or
-            damaged.
+          UserError: it is not a prepared log, has another format version, or a file is missing,
+            damaged or of another log.
         """
-        path = Path(path)
+        path = expanded(path)
         meta_path = path / "meta.json"
         if not meta_path.is_file():
             raise UserError(
                 path,
                 "is not a prepared log (it has no meta.json); make one with experiments/prepare.py",
             )
-        meta = _read(meta_path, lambda path: json.loads(path.read_text(encoding="utf-8")))
-        report = meta.pop("report", {})
+        meta = read_json(meta_path)
+        if not isinstance(meta, dict):
+            raise UserError(meta_path, "is damaged: it holds no object; prepare the log again")
+        report, files = meta.pop("report", {}), meta.pop("files", {})
+        record_events = meta.pop("record_events", 1 << 62)  # version 3 has one record per user
         schema = Schema.from_json(meta, str(meta_path))
         if "content" not in report:
             raise UserError(meta_path, "has no hash of the content; prepare the log again")
         vocabularies = [f"vocabulary/{c.name}.parquet" for c in schema.categorical]
-        for name in ("index.npy", "users.parquet", *vocabularies):
+        for name in ("index.npy", "users.parquet", *vocabularies, *files):
             if not (path / name).is_file():
                 raise _incomplete(path, f"{name} is missing")
+        for name, digest in files.items():
+            if _read(path / name, file_digest) != digest:
+                raise UserError(
+                    path / name, "is damaged, or of another log; restore it or prepare it again"
+                )
         index = _read(path / "index.npy", np.load)
-        histories = _open_histories(path)
-        if len(histories) != len(index):
-            raise _incomplete(path, f"it has {len(histories)} histories of {len(index)} users")
-        return PreparedLog(path, schema, index, report, histories)
+        records = _open_records(path)
+        log = PreparedLog(path, schema, index, report, records, record_events)
+        if len(records) != log._first_records[-1]:
+            raise _incomplete(path, f"it has {len(records)} records of {len(index)} users")
+        return log
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what the log holds; its name, source and license do not count."""
         descriptive = ("name", "source", "license")
         held = {k: v for k, v in self.schema.to_json().items() if k not in descriptive}
+        held["format_version"] = 3  # so that a log keeps its fingerprint if it is prepared again
         text = json.dumps([held, self.report["content"]], sort_keys=True)
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
@@ -98,17 +113,55 @@ class PreparedLog:
         """int64 [U + 1]: the global index of each user's first event, and the total."""
         return np.concatenate([[0], np.cumsum(self.index[:, 0])])
 
+    @cached_property
+    def _first_records(self) -> np.ndarray:
+        """int64 [U + 1]: each user's first record, and the total."""
+        count = np.maximum(-(-self.index[:, 0] // self.record_events), 1)
+        return np.concatenate([[0], np.cumsum(count)])
+
     def history(self, user: int) -> np.ndarray:
         """Returns one user's events, oldest first: [n] of `schema.event_dtype`, read-only."""
-        return np.frombuffer(self.histories[user], self.schema.event_dtype)
+        (events,) = self.histories_of([user])
+        return events
 
     def histories_of(self, users: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """Returns the events of several users, each as `history`, in one read."""
-        if not len(users):
+        """Returns all events of several users, each as `history`, in one read."""
+        users = np.asarray(users, np.int64)
+        return self.windows(users, np.zeros(len(users), np.int64), self.index[users, 0])
+
+    def windows(self, user: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[np.ndarray]:
+        """Returns the events [start, stop) of users, in one read of the records they lie in.
+
+        Args:
+          user: int [W].
+          start: int [W], counted from a user's first event.
+          stop: int [W]; no window is empty.
+        """
+        if not len(user):
             return []
-        dtype = self.schema.event_dtype
-        records = self.histories.__getitems__([int(user) for user in users])
-        return [np.frombuffer(record, dtype) for record in records]
+        size = self.record_events
+        first = self._first_records[user] + start // size
+        count = (stop - 1) // size - start // size + 1
+        wanted = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+        dtype, records = self.schema.event_dtype, self._records(wanted.tolist())
+        windows, at = [], 0
+        for begin, end, n in zip(start.tolist(), stop.tolist(), count.tolist(), strict=True):
+            joined = records[at] if n == 1 else b"".join(records[at : at + n])
+            skipped = begin % size
+            window = np.frombuffer(joined, dtype)[skipped : skipped + end - begin]
+            if len(window) != end - begin:
+                raise UserError(self.path, "its records and its index differ; prepare it again")
+            windows.append(window)
+            at += n
+        return windows
+
+    def _records(self, numbers: Sequence[int]) -> list[bytes]:
+        try:
+            return self.records.__getitems__(numbers)
+        except Exception as error:  # array_record raises bare RuntimeErrors
+            raise UserError(
+                self.path, f"its histories are damaged: {error}; prepare the log again"
+            ) from error
 
     def events(self, split: str | None = None) -> Events:
         """Returns all events, or those of one split, in global order.
@@ -122,10 +175,12 @@ class PreparedLog:
         user = np.repeat(np.arange(users, dtype=np.int32), self.index[:, 0])
         event = np.arange(len(user), dtype=np.int64)
         rows = np.empty(len(user), dtype)
-        for first in range(0, users, _CHUNK):
-            stop = min(first + _CHUNK, users)
-            chunk = b"".join(self.histories.__getitems__(range(first, stop)))
-            rows[self.offsets[first] : self.offsets[stop]] = np.frombuffer(chunk, dtype)
+        at = 0
+        for first in range(0, len(self.records), _CHUNK):
+            numbers = range(first, min(first + _CHUNK, len(self.records)))
+            read = np.frombuffer(b"".join(self._records(numbers)), dtype)
+            rows[at : at + len(read)] = read
+            at += len(read)
         if split is not None:
             keep = rows["split"] == SPLITS.index(split)
             rows, event, user = rows[keep], event[keep], user[keep]
@@ -181,7 +236,7 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         raise UserError(path, f"is damaged: {error}; prepare the log again") from error
 
 
-def _open_histories(path: Path) -> ArrayRecordDataSource:
+def _open_records(path: Path) -> ArrayRecordDataSource:
     files = sorted(path.glob("histories-*.arrayrecord"))
     shards = {re.fullmatch(r"histories-\d+-of-(\d+)\.arrayrecord", f.name) for f in files}
     totals = {int(match[1]) for match in shards if match}

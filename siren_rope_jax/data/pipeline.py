@@ -138,14 +138,15 @@ class Batches:
     def _batch(self, rows: Rows, numbers: Sequence[int]) -> Any:
         """The batch of these rows; numbers beyond the last row stand for padding."""
         windows = [rows.windows_of(number) for number in numbers]
-        histories = iter(self.log.histories_of(np.concatenate(windows)["user"]))
+        joined = np.concatenate(windows)
+        of_windows = iter(self.log.windows(joined["user"], joined["start"], joined["stop"]))
         pieces = []
         for r, row in enumerate(windows):
             at = 0
             for segment, (user, start, target, stop) in enumerate(row.tolist(), start=1):
                 first = int(self.log.offsets[user])
-                history = next(histories)
-                pieces.append(Piece(r, segment, at, history, first, start, target, stop))
+                events = next(of_windows)
+                pieces.append(Piece(r, segment, at, events, first, start, target, stop))
                 at += stop - start - self.layout.places_saved
         return self.layout.make(self.log.schema, pieces, (len(numbers), self.config.length))
 

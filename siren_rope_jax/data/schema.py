@@ -2,8 +2,10 @@
 
 A prepared log is a directory:
 
-    meta.json                             `Schema` and the report of how it was made
-    histories-00000-of-0000N.arrayrecord  one record per user: packed rows of `Schema.event_dtype`
+    meta.json                             `Schema`, the report of how it was made, and the SHA-256
+                                          of every other file
+    histories-00000-of-0000N.arrayrecord  packed rows of `Schema.event_dtype`, user by user; each
+                                          record holds a user's next "record_events" events
     index.npy                             int64 [U, 4]: events, and those in train, validation, test
     users.parquet                         user (int32), value (the raw id)
     vocabulary/NAME.parquet               id (int32), value (the raw one), train_count (int64)
@@ -21,7 +23,8 @@ import numpy as np
 from siren_rope_jax.base.config import from_config_dict, to_dict
 from siren_rope_jax.base.errors import UserError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+_READ = (3, FORMAT_VERSION)  # 3: one record per user, and no checksums
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -144,7 +147,7 @@ class Schema:
         """
         entries = dict(meta)
         version = entries.pop("format_version", None)
-        if version != FORMAT_VERSION:
+        if version not in _READ:
             raise UserError(
                 about,
                 f"has format version {version!r}, but this program reads {FORMAT_VERSION}; "

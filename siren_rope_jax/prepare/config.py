@@ -12,11 +12,14 @@ from siren_rope_jax.base.config import complete, from_config_dict, to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.data.schema import PREFIXES, Protocol
 
-RESERVED = ("user", "item", "time", "row")
+RESERVED = ("user", "item", "time", "time_ns", "row")
 """What these names mean in expressions, even if the log has columns that are called so."""
+INTERNAL = "siren_rope_jax "
+"""Begins the names of columns that `prepare` adds for itself; no column of a log may begin so."""
 
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
+_MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +36,24 @@ class Format:
         "npy": an array of integers [rows, columns] as NumPy saves it, never a pickle.
         "sequences": one user per line, `user item item ...`, in one file, and the times of these
           items, `user time time ...`, in the same line of a second file.
-        "auto": by the end of the name: Parquet (.parquet, .pq), JSON lines (.jsonl), an array
-          (.npy), else text.
+        "auto": by the end of the name, in small letters or capitals: Parquet (.parquet, .pq), JSON
+          lines (.jsonl, .ndjson), an array (.npy), else text.
       delimiter: of text: what separates the fields of a line, up to 4 characters. Empty: a tab for
         *.tsv and *.inter, else a comma.
+      quote: of text: the character around fields that hold a delimiter. Empty: there is none, and
+        quotation marks are part of the text.
+      escape: of text: the character before a quotation mark that is part of a quoted field: by
+        default another quotation mark; some programs write a backslash.
+      newlines: of text: whether quoted fields may hold line ends. If not, a file of which some do
+        is refused: a stray quotation mark would make one row of many.
+      missing: what stands for a missing value, beside NULL and NaN: texts that count as such if
+        they are a whole field, of a file of any kind.
       columns: the names of the columns, in order: for text without a header line (empty: the text
         has one), for an array, and for sequences (user, item, time). For JSON and Python dicts, the
         keys to read.
       rename: new names for some columns, by the names in the file.
+      folders: the names of columns whose values are in the names of the folders of a file, which
+        are then called "NAME=VALUE"; such columns are text until their type is known.
       companion: for sequences: a part of the name of the file of items, and what replaces it in the
         name of the file of times, such as ("_item_", "_time_").
     """
@@ -48,8 +61,13 @@ class Format:
     pattern: str = "*"
     kind: Literal["auto", "text", "parquet", "jsonl", "python_dicts", "npy", "sequences"] = "auto"
     delimiter: str = ""
+    quote: str = '"'
+    escape: str = '"'
+    newlines: bool = False
+    missing: tuple[str, ...] = ("", "NULL", "null", "NaN", "nan", "\\N")
     columns: tuple[str, ...] = ()
     rename: dict[str, str] = dataclasses.field(default_factory=dict)
+    folders: tuple[str, ...] = ()
     companion: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,6 +76,14 @@ class Format:
         check(len(self.companion) == (2 if sequences else 0), "companion", right)
         right = "three for sequences: those of user, item and time"
         check(not sequences or len(self.columns) == 3, "columns", right)
+        for key in ("quote", "escape"):
+            sign = getattr(self, key)
+            right = "one character, or empty"
+            check(len(sign.encode()) <= 1 and sign not in ("\n", "\r"), key, right)
+        right = "1 to 4 characters, no line end and not the quotation mark; or empty"
+        given = self.delimiter.replace("\\t", "\t")
+        bad = set(given) & {"\n", "\r", self.quote, self.escape, "\0"}
+        check(len(given.encode()) <= 4 and not bad, "delimiter", right)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +144,21 @@ class PrepareConfig:
     """What `prepare` needs to know about a log.
 
     An expression is SQL (DuckDB's) over one row: over the log's columns, `user`, `item`, `time`
-    (Unix seconds), `row` (the number of the row in the input, from 1) and the derived columns.
-    Window functions are allowed. The expression of a feature must not use later events.
+    (Unix seconds, rounded down), `time_ns` (the full time, in nanoseconds), `row` (the number of
+    the row in the input, from 1) and the derived columns. Window functions are allowed; order by
+    `time_ns, row`. The expression of a feature must not use later events.
 
     Attributes:
       name: the data set's name.
-      user, item, time: the columns that say who did something, with what, and when.
+      user, item, time: the columns that say who did something, with what, and when; or an
+        expression over the columns, such as "strptime(day || clock, '%d/%m/%Y%H:%M')".
       time_unit: of numbers, which count from 1970 UTC; "iso": dates and times as text or Parquet
         timestamps, in UTC if they state no offset.
       time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
+      earliest, latest: dates between which all times must be. Empty: any from 1902 to 2099, as long
+        as a few are not so far from the others that they must be mistakes.
+      tie_breaker: a column or an expression that orders events of the same time. Those that are
+        equal in it, too, keep the order of the input.
       drop_duplicates: whether to keep only the first of rows that are identical in every column.
       core: leave out users and items with fewer events, repeatedly, until none are left that have
         fewer (the k-core of all splits together); 1 keeps all.
@@ -134,7 +166,7 @@ class PrepareConfig:
       utc_offset: expression: local time minus UTC in seconds. Empty: unknown. It is part of the
         request, so it must be known before the item is: if it were that of the item's own place, it
         would tell a model where the next item is. Use the offset of the event before, with
-        `lag(...) OVER (PARTITION BY user ORDER BY time, row)`, as configs/data/gowalla.py does.
+        `lag(...) OVER (PARTITION BY user ORDER BY time_ns, row)`, as configs/data/gowalla.py does.
       time_zone: instead of `utc_offset`, the one zone of all users by its name in the IANA database
         ("America/New_York"), with daylight saving time.
       formats: how to read files, by their names; if several patterns fit, the longest applies.
@@ -160,6 +192,9 @@ class PrepareConfig:
     time: str
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "day", "iso"] = "s"
     time_origin: str = ""
+    earliest: str = ""
+    latest: str = ""
+    tie_breaker: str = ""
     drop_duplicates: bool = True
     core: int = 1
     allow_missing_time: bool = False
@@ -194,8 +229,12 @@ class PrepareConfig:
             right = f"called differently; {', '.join(RESERVED)} have a meaning already"
             check(name.lower() not in RESERVED, f"derived.{name}", right)
         for key, least in (("min_count", 1), ("core", 1), ("threads", 0)):
-            check(getattr(self, key) >= least, key, f"at least {least}")
-        check(self.memory_gb > 0, "memory_gb", "above 0")
+            right = f"at least {least} and at most {_MOST[key]}"
+            check(least <= getattr(self, key) <= _MOST[key], key, right)
+        check(0 < self.memory_gb <= 1e6, "memory_gb", "above 0 and at most a million")
+        for key in ("earliest", "latest"):
+            if getattr(self, key):
+                parse_date(getattr(self, key), key)
         if self.time_origin:
             check(self.time_unit != "iso", "time_origin", "empty if time_unit is 'iso'")
             parse_date(self.time_origin, "time_origin")
@@ -251,12 +290,13 @@ def parse_date(text: str, about: str) -> int:
     """Returns the Unix seconds of an ISO date, UTC if it states no offset; `about` is its key."""
     try:
         date = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
+        date.timestamp()
+    except (ValueError, OverflowError) as error:
         raise UserError(about, f"{text!r} is not a date such as 2024-05-01") from error
     return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
 
 
-def to_iso(seconds: int) -> str:
+def to_iso(seconds: float) -> str:
     """Returns Unix seconds as a date and time in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

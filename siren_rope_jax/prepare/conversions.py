@@ -4,9 +4,7 @@ Values of text files stay text: their types are found later, from the whole file
 """
 
 import ast
-import gzip
 import itertools
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare.config import Format
+from siren_rope_jax.prepare.text_files import lines
 
 CHUNK_ROWS = 1 << 16
 
@@ -42,21 +41,6 @@ def convert(path: Path, kind: str, form: Format, output: Path) -> None:
 def _columns(rows: Iterator[Sequence[Any]]) -> Iterator[list[Any]]:
     while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
         yield list(zip(*chunk, strict=True))
-
-
-def check_gzip(path: Path) -> None:
-    """Refuses a damaged gzip file; the engine would not notice if it is truncated."""
-    try:
-        with gzip.open(path, "rb") as file:
-            while file.read(1 << 20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    tip = "fetch it again (gzip -t must accept it)"
-    return UserError(path, f"is truncated or damaged ({error}); {tip}")
 
 
 def _open_array(path: Path, columns: Sequence[str]) -> np.ndarray:
@@ -127,16 +111,3 @@ def _text(value: Any) -> str | None:
     text = str(value)
     # Python 2 wrote characters beyond 16 bits as two surrogates, of which one may be missing.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, perhaps gzipped, with their ends; refuses a damaged one."""
-    number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(path, f"line {number} is not UTF-8 text") from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise _damaged(path, error) from error

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.prepare.config import Download, PrepareConfig
-from siren_rope_jax.prepare.conversions import check_gzip
 from siren_rope_jax.prepare.make import load
+from siren_rope_jax.prepare.text_files import check_gzip
 
 _TIMEOUTS = (10, 60)  # seconds: to connect; between two pieces
 _CHUNK_BYTES = 1 << 20

@@ -1,34 +1,105 @@
 """Makes the table of events from a raw log: deduplicated, split, with its expressions evaluated."""
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
 import duckdb
 import ibis
 
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.data.schema import PREFIXES, TEST, TRAIN, VALIDATION
-from siren_rope_jax.prepare import checks, expressions
-from siren_rope_jax.prepare.config import RESERVED, PrepareConfig, parse_date, to_iso
+from siren_rope_jax.prepare import checks, expressions, times
+from siren_rope_jax.prepare.column_types import as_text
+from siren_rope_jax.prepare.config import INTERNAL, RESERVED, PrepareConfig, parse_date, to_iso
+from siren_rope_jax.prepare.readers import RawLog
 
-ORDER_TIME = "order time"
-"""A log's column of the time that orders and splits events; expressions cannot use it."""
-SPLIT = "split number"
-"""A log's column of the split; expressions cannot use it either."""
+# Columns of a log that expressions cannot use:
+ORDER_TIME = f"{INTERNAL}order time"
+"""The time that orders and splits events, in nanoseconds; every event has one."""
+TIE = f"{INTERNAL}tie"
+"""Orders events of the same time, before `row` does."""
+SPLIT = f"{INTERNAL}split"
+"""The split."""
 
 
-def named(raw: ibis.Table, config: PrepareConfig) -> ibis.Table:
-    """Adds user, item and time (seconds; also as ORDER_TIME), and keeps the time as given."""
-    kept = [column for column in raw.columns if column.lower() not in RESERVED]
-    seconds = checks.seconds_of(raw, config.time, config.time_unit, config.origin)
-    return raw.select(
+def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
+    """Adds user, item and time (seconds, and as `time_ns`), and keeps the time as given.
+
+    Args:
+      raw: the log.
+      config: says what the columns mean.
+      file: where the log is, for messages.
+
+    Raises:
+      UserError: a column is missing or of a type that cannot be what the config says.
+    """
+    table = raw.table
+    columns = [column for column in table.columns if column != "row"]
+    wanted = {key: _given(getattr(config, key), columns, key, file) for key in _KEYS}
+    given = {
+        "user": wanted["user"],
+        "item": wanted["item"],
+        times.GIVEN_TIME: wanted["time"],
+        TIE: wanted["tie_breaker"] or "0",
+    }
+    checked = {"user": "user", "item": "item", times.GIVEN_TIME: "time", TIE: "tie_breaker"}
+    hidden = {f"{INTERNAL}{name}": text for name, text in given.items()}
+    for name, text in given.items():
+        expressions.check(table, "value", text, f"config.{checked[name]}")
+    kept = [column for column in columns if column.lower() not in RESERVED]
+    table = expressions.select(table, hidden, step="given")
+    return table.select(
         *kept,
         "row",
-        user=raw[config.user],
-        item=raw[config.item],
-        time=seconds,
-        **{checks.GIVEN_TIME: raw[config.time], ORDER_TIME: seconds},
+        user=_identity(table[f"{INTERNAL}user"], "user", config),
+        item=_identity(table[f"{INTERNAL}item"], "item", config),
+        **{name: table[f"{INTERNAL}{name}"] for name in (times.GIVEN_TIME, TIE)},
     )
+
+
+_KEYS = ("user", "item", "time", "tie_breaker")
+
+
+def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
+    """The SQL of a column, or of an expression over the columns."""
+    if not text or text in columns:
+        return expressions.quoted(text) if text else ""
+    try:
+        return expressions.resolve(text, [*columns, "row"], f"config.{key}")
+    except UserError as error:
+        if not re.fullmatch(r"[\w .-]+", text):
+            raise
+        tip = suggestion(text, columns)
+        if len(columns) == 1:
+            of_format = "--config.formats.any.delimiter"
+            for sign, name in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'")):
+                if sign in columns[0]:
+                    tip += f"; for fields between {name} set {of_format}={name}"
+        raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
+
+
+def _identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
+    """A user or an item: an exact integer or text; what is empty or NaN is missing."""
+    kind = value.type()
+    if kind.is_integer() and not (kind.is_unsigned_integer() and kind.nbytes == 8):
+        return value.cast("int64")
+    if kind.is_floating() or kind.is_decimal() or kind.is_integer():
+        return as_text(value)
+    if kind.is_string():
+        return value.nullif("")
+    if kind.is_boolean() or kind.is_date() or kind.is_timestamp() or kind.is_uuid():
+        return value.cast("string")
+    text = getattr(config, key)
+    raise UserError(f"config.{key}", f"{text!r} is of type {kind}; ids must be text or integers")
+
+
+def timed(log: ibis.Table, config: PrepareConfig) -> ibis.Table:
+    """Adds `time_ns` (also as ORDER_TIME) and `time` (seconds, rounded down)."""
+    log = log.mutate(time_ns=times.nanoseconds(log, config))
+    return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
 
 
 def core(con: ibis.BaseBackend, log: ibis.Table, least: int) -> ibis.Table:
@@ -52,15 +123,15 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
     Before the first known one they get that; where a user has none, the earliest time of the log.
     """
     so_far = ibis.window(group_by="user", order_by="row", preceding=None, following=0)
-    known = log.time.count().over(so_far)
-    log = log.mutate(**{"known so far": known})
-    first = (log["known so far"] == 1).ifelse(log.time, None)  # of the first known time alone
+    known, time = f"{INTERNAL}known so far", log.time_ns
+    log = log.mutate(**{known: time.count().over(so_far)})
+    first = (log[known] == 1).ifelse(log.time_ns, None)  # of the first known time alone
     order_time = ibis.coalesce(
-        log.time.max().over(group_by=["user", "known so far"]),  # one row of these has a time
+        log.time_ns.max().over(group_by=["user", known]),  # one row of these has a time
         first.max().over(group_by="user"),
-        log.time.min().over(ibis.window()),  # users without any time
+        log.time_ns.min().over(ibis.window()),  # users without any time
     )
-    return log.mutate(**{ORDER_TIME: order_time}).drop("known so far")
+    return log.mutate(**{ORDER_TIME: order_time}).drop(known)
 
 
 def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict[str, Any]]:
@@ -72,13 +143,13 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
     if config.split.kind == "leave_one_out":
         return _leave_one_out(log)
     # Split at the given times, or at those of the events at the given fractions of the log.
-    rule, time = config.split, log[ORDER_TIME]
+    rule, time = config.split, times.whole_seconds(log[ORDER_TIME])
     facts = log.aggregate(first=time.min(), last=time.max(), events=log.count())
     first, last, events = facts.to_pyarrow().to_pylist()[0].values()
 
     def at(fraction: float) -> int:
         event = log.select(ORDER_TIME).order_by(ORDER_TIME).limit(1, offset=int(fraction * events))
-        return event.to_pyarrow()[0][0].as_py()
+        return event.to_pyarrow()[0][0].as_py() // times.SECOND
 
     if rule.train_end:
         train_end = parse_date(rule.train_end, "config.split.train_end")
@@ -93,17 +164,17 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
             f"a split without events; the log runs from {to_iso(first)} to {to_iso(last)}",
         )
     number = ibis.cases((time < train_end, TRAIN), (time < validation_end, VALIDATION), else_=TEST)
-    times = {"train_start": first, "train_end": train_end, "validation_end": validation_end}
-    return log.mutate(**{SPLIT: number}), times | {"end": last}
+    ends = {"train_start": first, "train_end": train_end, "validation_end": validation_end}
+    return log.mutate(**{SPLIT: number}), ends | {"end": last}
 
 
 def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
-    newest_first = [ibis.desc(ORDER_TIME), ibis.desc("row")]
+    newest_first = [ibis.desc(ORDER_TIME), ibis.desc(TIE, nulls_first=True), ibis.desc("row")]
     newer = ibis.row_number().over(group_by="user", order_by=newest_first)
     few = log.count().over(group_by="user") < 3
     number = ibis.cases((few, TRAIN), (newer == 0, TEST), (newer == 1, VALIDATION), else_=TRAIN)
     log = log.mutate(**{SPLIT: number})
-    time, split = log[ORDER_TIME], log[SPLIT]
+    time, split = times.whole_seconds(log[ORDER_TIME]), log[SPLIT]
     found = log.aggregate(
         train_start=time.min(),
         train_end=time.max(where=split == TRAIN) + 1,
@@ -111,13 +182,13 @@ def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
         end=time.max(),
         tests=(split == TEST).sum(),
     )
-    times = found.to_pyarrow().to_pylist()[0]
-    if not times.pop("tests"):
+    ends = found.to_pyarrow().to_pylist()[0]
+    if not ends.pop("tests"):
         raise UserError(
             "config.split.kind",
             "'leave_one_out' needs users with three events or more; this log has none",
         )
-    return log, times
+    return log, ends
 
 
 def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> ibis.Table:
@@ -126,16 +197,15 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
     Raises:
       UserError: an expression that cannot be evaluated, or is of a wrong type.
     """
-    hidden = (checks.GIVEN_TIME, ORDER_TIME, SPLIT)
     for name in expressions.in_order(config.derived, "config.derived"):
         about = f"config.derived.{name}"
-        known = [column for column in log.columns if column not in hidden]
+        known = [column for column in log.columns if not column.startswith(INTERNAL)]
         if name.lower() in (column.lower() for column in known):
             raise UserError(about, "the log has a column of this name; choose another")
         text = expressions.resolve(config.derived[name], known, about)
         expressions.check(log, name, text, about)
         log = expressions.select(log, {name: text}, step=f"with_{name}")
-    known = [column for column in log.columns if column not in hidden]
+    known = [column for column in log.columns if not column.startswith(INTERNAL)]
     texts = {"utc_offset": _utc_offset(con, config), "categorical/item": "item"}
     for group, prefix in PREFIXES.items():
         texts |= {f"{prefix}/{name}": text for name, text in getattr(config, group).items()}
@@ -144,20 +214,40 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
         texts[column] = expressions.resolve(text, known, about)
         kind = expressions.check(log, column, texts[column], about)
         is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
-        if not column.startswith("categorical/") and not is_number:
-            raise UserError(about, f"{text!r} is of type {kind}, not a number or true/false")
-    keep = f'row, "user", time, "{ORDER_TIME}", "{SPLIT}" AS split'
+        if column.startswith("categorical/"):
+            if not (is_number or kind.is_string() or _is_written_out(kind)):
+                raise UserError(about, f"{excerpt(text)} is of type {kind}, not text or a number")
+        elif not is_number:
+            raise UserError(about, f"{excerpt(text)} is of type {kind}, not a number or true/false")
+    keep = f'row, "user", time, "{ORDER_TIME}", "{TIE}", "{SPLIT}" AS split'
     table = expressions.select(log, texts, keep=keep, step="evaluated")
-    numbers = [column for column in texts if not column.startswith("categorical/")]
-    table = table.mutate(**{column: table[column].cast("float64") for column in numbers})
+    is_category = {column: column.startswith("categorical/") for column in texts}
+    values = {
+        c: _category(table[c]) if yes else table[c].cast("float64")
+        for c, yes in is_category.items()
+    }
     try:
-        return con.create_table("events", table)
+        return con.create_table("events", table.mutate(**values))
     except duckdb.OutOfMemoryException:
         raise
-    except duckdb.Error as error:
+    except duckdb.Error:
         for column, text in texts.items():
             expressions.check(log, column, text, checks.key_of(column), run=True)
-        raise UserError("config", f"the expressions cannot be evaluated: {error}") from error
+        raise  # it is not about an expression
+
+
+def _is_written_out(kind: ibis.DataType) -> bool:
+    return kind.is_date() or kind.is_timestamp() or kind.is_uuid()
+
+
+def _category(value: ibis.Value) -> ibis.Value:
+    """A category: text, an integer, true/false or a double; what is empty or NaN is missing."""
+    kind = value.type()
+    if kind.is_string():
+        return value.nullif("")
+    if kind.is_floating():
+        return value.isnan().ifelse(ibis.null("float64"), value.cast("float64"))
+    return as_text(value) if kind.is_decimal() or _is_written_out(kind) else value
 
 
 def _utc_offset(con: ibis.BaseBackend, config: PrepareConfig) -> str:

@@ -1,237 +1,316 @@
-"""Reads the files of a raw log into one table, without rounding or guessing any value."""
+"""Reads the files of a raw log into one table: nothing is guessed, rounded or dropped."""
 
 import bisect
-import csv
+import dataclasses
 import fnmatch
 import glob
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import ibis
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.prepare.checks import Where
-from siren_rope_jax.prepare.config import Format, PrepareConfig
-from siren_rope_jax.prepare.conversions import check_gzip, convert, lines
+from siren_rope_jax.base.errors import UserError, one_line
+from siren_rope_jax.base.files import expanded
+from siren_rope_jax.prepare.column_types import Part, give_types
+from siren_rope_jax.prepare.config import INTERNAL, Format, PrepareConfig
+from siren_rope_jax.prepare.conversions import convert
+from siren_rope_jax.prepare.text_files import (
+    UNNAMED,
+    check_readable,
+    inspect,
+    is_gzipped,
+    plain_name,
+    read_header,
+    write_with_one_line_end,
+)
 
-_TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
-_KINDS = ("int64", "boolean", "float64")  # what text may become, in this order
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # of a column in the name of a folder
+
+
+@dataclasses.dataclass(frozen=True)
+class RawLog:
+    """An opened log.
+
+    Attributes:
+      table: its rows, in columns of exact types, and `row`, from 1, in input order.
+      where: says where a row is: "row 17 of ratings.csv", not counting a header.
+      rows: how many there are.
+      notes: what a reader of the log should know of its values.
+    """
+
+    table: ibis.Table
+    where: Callable[[int], str]
+    rows: int
+    notes: list[str]
 
 
 def find_files(pattern: str | Path) -> list[Path]:
-    """Returns the files that `pattern`, a path or a glob, stands for, sorted by name.
+    """Returns the files that `pattern` stands for, sorted by name.
+
+    Args:
+      pattern: the path of a file, taken literally if there is one of that name; else a glob, in
+        which `**` stands for any folders. A leading `~` is the home folder.
 
     Raises:
-      UserError: there are none, or it is a folder.
+      UserError: there are none; or one is a folder, a pipe or a device, or may not be read.
     """
-    path = Path(pattern)
-    if path.is_dir():
-        raise UserError(path, f"is a folder; name a file, or several as '{path}/*.csv'")
-    if path.exists():
-        return [path]
-    files = sorted(Path(name) for name in glob.glob(str(pattern)))
+    path = expanded(pattern)
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:  # such as a name that is too long, or holds NUL
+        raise UserError(pattern, f"is no path: {error}") from error
+    files = [path] if there else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not files:
         raise UserError(pattern, "there is no such file")
+    for file in files:
+        check_readable(file)
     return files
 
 
 def open_log(
     con: ibis.BaseBackend, files: Sequence[Path], config: PrepareConfig, scratch: Path
-) -> tuple[ibis.Table, Where, int]:
-    """Opens the files as one table with the column `row`, from 1, in input order.
+) -> RawLog:
+    """Opens the files as one table.
 
-    Every text file is read to its end here, and again when the table is used: that is faster than
-    to store the text in between. What the engine cannot read is converted to Parquet first, in the
-    folder `scratch`, which is needed as long as the table is.
+    Every file is read to its end here, and again when the table is used: that is faster than to
+    store it in between. What the engine cannot read is converted to Parquet first, in the folder
+    `scratch`, which is needed as long as the table is; and so that no name of a file means anything
+    to the engine, it reads all files through links in that folder.
 
-    Text columns become 64-bit integers if all their values are integers in canonical form (so "007"
-    and "7" stay different), else true/false, else double if all are numbers that double represents.
-    Otherwise they stay text, and so do categories of which two values of a file would become one
-    ("1.1" and "1.10"), and users and items that are not integers: "1.0" is not "1". An empty field
-    is NULL. Each event of a sequence is a row.
-
-    Returns:
-      the table, what says where a row is ("row 17 of ratings.csv", not counting a header), and the
-      number of all rows.
+    Types are those of `give_types`; each event of a sequence is a row.
 
     Raises:
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
     """
-    # Where a category is a column and not another expression, its values must stay different.
-    categories = [text.strip().strip('"').lower() for text in config.categorical.values()]
-    parts: list[ibis.Table] = []
-    offsets = [0]  # rows before each file, and all of them
-    kinds: list[dict[str, set[str]]] = []
-    for path in files:
-        try:
-            part = _open(con, path, config, scratch / f"{len(parts)}.parquet")
-            if parts and part.columns != parts[0].columns:
-                raise UserError(path, f"has other columns than {files[0]}: {list(part.columns)}")
-            rows, kinds_of_part = _possible_kinds(part, categories)
-        except duckdb.Error as error:
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise UserError(path, f"cannot be read: {'; '.join(said[:3])}") from error
+    parts: list[Part] = []
+    expected: list[int | None] = []
+    notes: list[str] = []
+    for number, path in enumerate(files):
+        with about(path):
+            part, rows = _open(con, path, config, scratch / str(number))
+        if parts and part.table.columns != parts[0].table.columns:
+            columns = list(part.table.columns)
+            raise UserError(path, f"has other columns than {files[0]}: {columns}")
         parts.append(part)
-        offsets.append(offsets[-1] + rows)
-        kinds.append(kinds_of_part)
-    if offsets[-1] == 0:
+        expected.append(rows)
+    if UNNAMED in parts[0].table.columns:
+        notes.append(
+            f"the first column has no name and is called {UNNAMED!r}; if it numbers the rows, none "
+            "is a duplicate of another"
+        )
+    with about(files[0] if len(files) == 1 else f"{files[0].parent}/*"):
+        typed = give_types(parts, config)
+    for part, rows, found in zip(parts, expected, typed.rows, strict=True):
+        if rows is not None and rows != found:
+            raise _other_rows(part, rows, found)
+    if not sum(typed.rows):
         raise UserError(files[0], "the log is empty: it has no events")
-    casts = {}
-    for column in kinds[0]:
-        possible = set.intersection(*(of_part[column] for of_part in kinds))
-        wanted = ("int64",) if column in (config.user, config.item) else _KINDS
-        casts[column] = next((kind for kind in wanted if kind in possible), "string")
-    numbered = [
-        part.cast(casts).mutate(row=ibis.row_number() + (1 + offset))
-        for part, offset in zip(parts, offsets[:-1], strict=True)
-    ]
+    offsets = [0]  # rows before each file, and all of them
+    numbered = []
+    for table, rows in zip(typed.tables, typed.rows, strict=True):
+        numbered.append(table.mutate(row=ibis.row_number() + (1 + offsets[-1])))
+        offsets.append(offsets[-1] + rows)
 
     def where(row: int) -> str:
         number = bisect.bisect_left(offsets, row) - 1
         return f"row {row - offsets[number]} of {files[number].name}"
 
-    return ibis.union(*numbered) if len(numbered) > 1 else numbered[0], where, offsets[-1]
+    table = ibis.union(*numbered) if len(numbered) > 1 else numbered[0]
+    return RawLog(table, where, offsets[-1], notes + typed.notes)
 
 
-def _open(con: ibis.BaseBackend, path: Path, config: PrepareConfig, converted: Path) -> ibis.Table:
-    chosen = _choose_format(path, config.formats)
+class about:
+    """Turns what the engine says of a file into a `UserError` about it, without a user's values."""
+
+    def __init__(self, file: str | Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
+            raise UserError(self._file, f"cannot be read: {engine_said(error)}") from error
+
+
+def engine_said(error: duckdb.Error) -> str:
+    """The gist of a message of the engine, which may go on with whole lines of a file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    gist = [
+        line
+        for number, line in enumerate(lines)
+        if number == 0 or re.match(r"Expected Number of Columns|Value with|Maximum line", line)
+    ]
+    return one_line(re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist)), 300)
+
+
+def _open(
+    con: ibis.BaseBackend, path: Path, config: PrepareConfig, link: Path
+) -> tuple[Part, int | None]:
+    """The table of a file, and the number of rows that it must have, if its lines say so."""
+    key, chosen = _choose_format(path, config.formats)
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
-        example = "--config.formats.any.columns=\"('uid', 'article', 'at')\""
-        needed = f"must name the columns of {path}, which is {kind}, as in {example}"
+        if path.suffix.lower() == ".json":
+            tip = f"; if it has one object per line, set config.formats.{key}.kind='jsonl', too"
+        else:
+            tip = ""
+        example = f"--config.formats.{key}.columns=\"('uid', 'article', 'at')\""
+        needed = f"must name the columns of {path}, which is {kind}, as in {example}{tip}"
         raise UserError("config.formats", needed)
-    if kind in ("text", "jsonl") and path.suffix == ".gz":
-        check_gzip(path)
+    rows: int | None = None
     if kind == "text":
-        table = _open_text(con, path, chosen)
+        table, rows = _open_text(con, path, chosen, key, link)
     elif kind == "jsonl":
-        table = _open_json_lines(con, path, chosen)
+        table, rows = _open_json_lines(con, path, chosen, link)
     elif kind == "parquet":
-        table = _open_parquet(con, path)
+        table = _open_parquet(con, path, link)
     else:
-        convert(path, kind, chosen, converted)
-        table = _open_parquet(con, converted)
+        convert(path, kind, chosen, link)
+        table = con.read_parquet(link, hive_partitioning=False)
     names = [chosen.rename.get(column, column) for column in table.columns]
-    _check_names(path, names)
+    in_folders = _values_in_folders(path, chosen.folders)
+    _check_names(path, [*names, *in_folders])
     table = table.rename(dict(zip(names, table.columns, strict=True)))
+    table = table.mutate(**{n: ibis.literal(v, "string") for n, v in in_folders.items()})
     # `prepare` adds a column of this name; the engine ignores case.
-    return table.drop(*(c for c in table.columns if c.lower() == "row"))
+    table = table.drop(*(c for c in table.columns if c.lower() == "row"))
+    return Part(path, table, chosen.missing), rows
 
 
 def _kind_of_name(path: Path) -> str:
-    suffix = Path(path.name.removesuffix(".gz")).suffix
-    kinds = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".npy": "npy"}
+    suffix = Path(plain_name(path)).suffix.lower()
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".npy": "npy"}
+    kinds |= {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
     return kinds.get(suffix, "text")
 
 
-def _open_text(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
-    tab = path.name.removesuffix(".gz").endswith((".tsv", ".inter"))
-    delimiter = chosen.delimiter or ("\t" if tab else ",")
-    names = list(chosen.columns) or _read_header(path, delimiter)
+def _open_text(
+    con: ibis.BaseBackend, path: Path, chosen: Format, key: str, link: Path
+) -> tuple[ibis.Table, int | None]:
+    found = inspect(path, chosen.newlines)
+    tab = plain_name(path).lower().endswith((".tsv", ".inter"))
+    delimiter = chosen.delimiter.replace("\\t", "\t") or ("\t" if tab else ",")
+    names = list(chosen.columns) or read_header(path, chosen, delimiter)
     _check_names(path, names)
-    return con.read_csv(
-        path,
+    gzipped = is_gzipped(path) and not found.mixed
+    if found.mixed:
+        write_with_one_line_end(path, link)
+    else:
+        link.symlink_to(path.absolute())
+    table = con.read_csv(
+        link,
         delim=delimiter,
-        quote='"',
-        escape='"',
+        quote=chosen.quote,
+        escape=chosen.escape if chosen.quote else "",
         header=not chosen.columns,
         columns=dict.fromkeys(names, "VARCHAR"),
         auto_detect=False,
-        compression="gzip" if path.suffix == ".gz" else "none",
+        strict_mode=True,
+        hive_partitioning=False,
+        parallel=not chosen.newlines,
+        compression="gzip" if gzipped else "none",
     )
+    if chosen.newlines:
+        return table, None
+    return table, found.count - (not chosen.columns)
 
 
-def _open_json_lines(con: ibis.BaseBackend, path: Path, chosen: Format) -> ibis.Table:
+def _open_json_lines(
+    con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
+) -> tuple[ibis.Table, int]:
+    found = inspect(path)
+    link.symlink_to(path.absolute())
     table = con.read_json(
-        path,
+        link,
         columns=dict.fromkeys(chosen.columns, "VARCHAR"),
         format="newline_delimited",
         records="true",
-        compression="gzip" if path.suffix == ".gz" else "uncompressed",
+        hive_partitioning=False,
+        compression="gzip" if is_gzipped(path) else "uncompressed",
     )
-    return table.mutate(**{column: table[column].nullif("") for column in table.columns})
+    return table, found.count
 
 
-def _open_parquet(con: ibis.BaseBackend, path: Path) -> ibis.Table:
+def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
     try:
-        pq.read_metadata(path)
+        schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
         raise UserError(path, f"is not a complete Parquet file: {error}") from error
-    table, casts = con.read_parquet(path), {}
-    for c in table.columns:  # numbers are widened, to give the same log as those of a text file
-        kind, largest = table[c].type(), np.iinfo(np.int64).max
-        if kind.is_unsigned_integer() and (table[c] > largest).any().to_pyarrow().as_py():
-            casts[c] = "string"  # hashes
-        elif kind.is_integer():
-            casts[c] = "int64"
-        elif kind.is_floating() or kind.is_decimal():
-            casts[c] = "float64"
-    return table.cast(casts)
+    if any(_is_zoned_ns(field.type) for field in schema):
+        _write_in_utc(path, link)
+    else:
+        link.symlink_to(path.absolute())
+    return con.read_parquet(link, hive_partitioning=False)
 
 
-def _choose_format(path: Path, formats: dict[str, Format]) -> Format:
-    name = path.name.removesuffix(".gz")
+def _is_zoned_ns(kind: pa.DataType) -> bool:
+    """Whether it is a type of time of which the engine would drop the nanoseconds."""
+    return pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None
+
+
+def _write_in_utc(path: Path, output: Path) -> None:
+    """Writes a Parquet file whose times of nanoseconds have no zone; they are UTC in any case."""
+    with pq.ParquetFile(path) as file:
+        old = file.schema_arrow
+        plain = [f.with_type(pa.timestamp("ns")) if _is_zoned_ns(f.type) else f for f in old]
+        new = pa.schema(plain)
+        with pq.ParquetWriter(output, new, version="2.6") as writer:
+            for batch in file.iter_batches():
+                writer.write_table(pa.Table.from_batches([batch]).cast(new))
+
+
+def _choose_format(path: Path, formats: dict[str, Format]) -> tuple[str, Format]:
+    name = plain_name(path).lower()
     # The most specific pattern counts, since configs do not keep the order of their keys.
-    fitting = [f for f in formats.values() if fnmatch.fnmatchcase(name, f.pattern)]
+    fitting = {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
     if not fitting:
         patterns = ", ".join(f.pattern for f in formats.values())
         raise UserError("config.formats", f"no pattern fits the file {path}; there are {patterns}")
-    return max(fitting, key=lambda f: len(f.pattern.replace("*", "")))
+    return max(fitting.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
 
 
-def _read_header(path: Path, delimiter: str) -> list[str]:
-    header = next(lines(path), "").rstrip("\r\n")
-    if not header:
-        raise UserError(path, "the file has no header line")
-    if len(delimiter) == 1:
-        names = next(csv.reader([header], delimiter=delimiter))
-    else:
-        names = header.split(delimiter)
-    for suffix in _TYPE_SUFFIXES:
-        names = [name.strip().removesuffix(suffix) for name in names]
-    return names
+def _values_in_folders(path: Path, columns: Sequence[str]) -> dict[str, str | None]:
+    """The values of columns that the folders of a file are called by: "NAME=VALUE"."""
+    given = dict(part.split("=", 1) for part in path.absolute().parent.parts if "=" in part)
+    values: dict[str, str | None] = {}
+    for column in columns:
+        if column not in given:
+            raise UserError(path, f"lies in no folder that is called '{column}=...'")
+        values[column] = None if given[column] == _NO_VALUE else unquote(given[column])
+    return values
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name:
-            raise UserError(path, f"column {number} has no name")
+            raise UserError(
+                path,
+                f"column {number} has no name; give it one in the header, or remove it (does every "
+                "line end in a delimiter?)",
+            )
         if name.lower() in seen:
             raise UserError(path, f"two columns are named {name!r} (case does not matter)")
+        if name.lower().startswith(INTERNAL):
+            raise UserError(path, f"column {name!r} begins with {INTERNAL!r}; rename it")
         seen.add(name.lower())
 
 
-def _possible_kinds(
-    table: ibis.Table, categories: Sequence[str]
-) -> tuple[int, dict[str, set[str]]]:
-    """Returns the number of rows, and for each text column the kinds that represent its values.
-
-    For categories, these are kinds that also keep the values different.
-    """
-    texts = [c for c in table.columns if table[c].type().is_string()]
-    tests = {"rows": table.count()}
-    for c in texts:
-        text = table[c]
-        fits = {
-            "int64": (text.try_cast("int64").cast("string") == text).fill_null(False),
-            "boolean": text.lower().isin(["true", "false"]),
-            "float64": _is_number(text),
-        }
-        for kind, ok in fits.items():
-            tests[f"{kind} {c}"] = (text.isnull() | ok).all()
-            if c.lower() in categories and kind != "int64":
-                tests[f"{kind} {c}"] &= text.nunique() == text.try_cast(kind).nunique()
-    found = table.aggregate(**tests).to_pyarrow().to_pylist()[0]
-    return found["rows"], {c: {k for k in _KINDS if found[f"{k} {c}"]} for c in texts}
-
-
-def _is_number(text: ibis.Value) -> ibis.Value:
-    """Whether a double represents the text exactly: not that of "007", "1_000" or 20 digits."""
-    number = text.try_cast("float64")
-    exact = (number.abs() < 2.0**53) | number.isnan() | number.isinf()
-    leading_zero = text.substr(0, 2).between("00", "09")
-    return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)
+def _other_rows(part: Part, expected: int, found: int) -> UserError:
+    table = part.table.mutate(siren_rope_jax_row=1 + ibis.row_number())
+    texts = [table[c] for c in part.table.columns if table[c].type().is_string()]
+    broken = ibis.or_(*(text.contains("\n") for text in texts))
+    row = table.siren_rope_jax_row.min(where=broken).to_pyarrow().as_py()
+    place = f"; the first such row is row {row}" if row else ""
+    return UserError(
+        part.path,
+        f"has {expected} lines of events, but {found} rows: quotation marks open fields that go on "
+        f"over line ends{place}. Set config.formats.*.newlines=True if fields hold line ends, or "
+        "config.formats.*.quote='' if quotation marks are part of the text",
+    )

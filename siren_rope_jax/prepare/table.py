@@ -6,6 +6,7 @@ all rows in memory.
 """
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,13 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
+from sqlglot.expressions import Literal
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
-from siren_rope_jax.prepare import checks, events, readers
+from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.histories import Histories
 from siren_rope_jax.prepare.writer import (
@@ -37,6 +39,7 @@ _NOTES = (  # what of the report is worth a warning
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
     ("out_of_order", "rows were not in order of time and were sorted"),
     ("missing_times", "events have no time"),
+    ("after_now", "events are later than now"),
     ("users_with_one_event", "users have only one event"),
     ("users_only_train", "users have fewer than three events, which are all train"),
 )
@@ -45,9 +48,10 @@ _NOTES = (  # what of the report is worth a warning
 def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
-    A user's events are ordered by time; events of the same time keep the order of the input. An
-    event without a time is ordered and split as if it had the last known time in the user's rows
-    before it, else the first after it; that of a user without any time, as the earliest of the log.
+    A user's events are ordered by the full time given, then by config.tie_breaker, then as in the
+    input. An event without a time is ordered and split as if it had the last known time in the
+    user's rows before it, else the first after it; that of a user without any time, as the earliest
+    of the log.
 
     Args:
       config: what the columns mean.
@@ -65,21 +69,27 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
     begin = time.monotonic()
     files = readers.find_files(input)
     with new_directory(output) as directory, _engine(directory / "scratch", config) as con:
-        raw, where, rows_read = readers.open_log(con, files, config, directory / "scratch")
-        checks.require_columns(raw, config, files[0])
+        raw = readers.open_log(con, files, config, directory / "scratch")
+        where = raw.where
         if config.drop_duplicates:
-            values = [column for column in raw.columns if column != "row"]
-            raw = raw.group_by(values).aggregate(row=raw.row.min())  # the first of equal rows
-        log = con.create_table("log", events.named(raw, config))
+            values = [column for column in raw.table.columns if column != "row"]
+            rows = raw.table.group_by(values)
+            first = rows.aggregate(row=raw.table.row.min())  # the first of equal rows
+            raw = dataclasses.replace(raw, table=first)
+        named = events.named(raw, config, files[0])
+        with readers.about(input if len(files) > 1 else files[0]):
+            log = con.create_table("log", events.timed(named, config))
         count = log.count().to_pyarrow().as_py()
         checks.require_present(log, config, where)
         if config.core > 1:
             log = events.core(con, log, config.core)
         in_core = log.count().to_pyarrow().as_py()
-        missing_times = checks.check_times(log, config, where)
+        times.check_zones(log, config, where)
+        missing_times = times.check_times(log, config, where)
+        of_times = times.check_plausible(log, config, where)
         if missing_times:
             log = events.with_order_time(log)
-        log, times = events.with_split(log, config)
+        log, ends = events.with_split(log, config)
         table = events.event_table(con, log, config)
         checks.check_values(table, where)
 
@@ -87,24 +97,26 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         vocabularies = {name: _make_vocabulary(con, table, name) for name in names}
         number = ibis.row_number().over(order_by="user").cast("int32")
         users = con.create_table("users", table.select("user").distinct().mutate(number=number))
-        schema = _schema(config, vocabularies, times)
+        schema = _schema(config, vocabularies, ends)
         stream = Histories(_encode(con, table, users, schema), schema)
         written = write_histories(directory, schema.event_dtype, stream)
         events_of_users = written[0][:, 0]
         report = {
             "files": [path.name for path in files],
-            "rows_read": rows_read,
-            "duplicates_dropped": rows_read - count,
+            "rows_read": raw.rows,
+            "duplicates_dropped": raw.rows - count,
             "outside_core": count - in_core,
             "out_of_order": stream.out_of_order,
             "missing_times": missing_times,
+            **of_times,
             "users": len(events_of_users),
             "users_with_one_event": int((events_of_users == 1).sum()),
             **stream.report(),
         }
         if schema.protocol == "leave_one_out":
             report["users_only_train"] = int((events_of_users < 3).sum())
-        report["warnings"] = [f"{report[key]} {text}" for key, text in _NOTES if report.get(key)]
+        counted = [f"{report[key]} {text}" for key, text in _NOTES if report.get(key)]
+        report["warnings"] = [*raw.notes, *counted]
         report["config"] = to_dict(config)
         report["seconds"] = round(time.monotonic() - begin, 2)
         raw_users = users.order_by("number").to_pyarrow()["user"]
@@ -115,7 +127,11 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
 @contextlib.contextmanager
 def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
     """The database engine, which keeps its files in the folder `scratch` while it is needed."""
-    settings: dict[str, Any] = {"memory_limit": f"{config.memory_gb}GB"}
+    settings: dict[str, Any] = {
+        "memory_limit": f"{config.memory_gb}GB",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
     if config.threads:
         settings["threads"] = config.threads
     scratch.mkdir()
@@ -126,6 +142,10 @@ def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
         **settings,
     )
     con.raw_sql("SET TimeZone = 'UTC'")
+    # An expression from somebody else's config can reach nothing but the log.
+    con.raw_sql(f"SET allowed_directories = [{Literal.string(str(scratch)).sql('duckdb')}]")
+    con.raw_sql("SET enable_external_access = false")
+    con.raw_sql("SET lock_configuration = true")
     try:
         yield con
     except duckdb.OutOfMemoryException as error:
@@ -134,6 +154,8 @@ def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
             f"{config.memory_gb} is too little for this log, or the disk of {scratch.parents[1]} "
             f"is full: {str(error).splitlines()[0]}",
         ) from error
+    except duckdb.Error as error:
+        raise UserError("input", f"cannot be prepared: {readers.engine_said(error)}") from error
     finally:
         con.disconnect()
         shutil.rmtree(scratch)
@@ -153,7 +175,7 @@ def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.
 
 
 def _schema(
-    config: PrepareConfig, vocabularies: Mapping[str, pa.Table], times: dict[str, Any]
+    config: PrepareConfig, vocabularies: Mapping[str, pa.Table], ends: dict[str, Any]
 ) -> Schema:
     least = config.min_count
     return Schema(
@@ -168,7 +190,7 @@ def _schema(
         license=config.license,
         protocol=config.split.kind,
         time_zone=config.time_zone,
-        **times,
+        **ends,
     )
 
 
@@ -189,6 +211,6 @@ def _encode(
         utc_offset=joined.utc_offset.round().cast("int32"),
         **{f"task/{t}": joined[f"task/{t}"].fill_null(NO_LABEL).cast("int8") for t in schema.tasks},
     )
-    ordered = encoded.order_by(["user_index", events.ORDER_TIME, "row"])
+    ordered = encoded.order_by(["user_index", events.ORDER_TIME, events.TIE, "row"])
     wanted = ordered.select("user_index", "row", *(schema.event_dtype.names or ()))
     return wanted.to_pyarrow_batches(chunk_size=BATCH_ROWS)

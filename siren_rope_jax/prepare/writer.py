@@ -1,8 +1,9 @@
 """Writes a prepared log from any source: complete, or not at all."""
 
 import contextlib
+import errno
+import glob
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,11 +16,15 @@ import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import LOCK, expanded, file_digest, locked, write_json
 from siren_rope_jax.data.schema import SPLITS, Categorical, Schema
 from siren_rope_jax.prepare.config import to_iso
 
 SHARD_BYTES = 1 << 28
 """A new histories file begins once the last one has this many bytes of rows."""
+
+RECORD_EVENTS = 1 << 10
+"""Events of a record: a window of a long history is read without the rest of it."""
 
 Written = tuple[np.ndarray, str]
 """What was written: int64 [U, 4] as in index.npy, and the SHA-256 of all records, concatenated."""
@@ -27,7 +32,7 @@ Written = tuple[np.ndarray, str]
 
 def check_new(output: str | Path) -> None:
     """Raises a UserError if `output` exists and is not an empty directory."""
-    path = Path(output)
+    path = expanded(output)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(output, "exists and is not empty; remove it or name another output")
 
@@ -36,22 +41,44 @@ def check_new(output: str | Path) -> None:
 def new_directory(output: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling of `output`, renamed to it on success and removed on failure.
 
+    What processes that were killed have left of the same output is removed first.
+
     Raises:
-      UserError: as `check_new`, or `output` cannot be created.
+      UserError: as `check_new`, `output` cannot be created, or its disk is full.
     """
     check_new(output)
-    path = Path(output).absolute()
+    path = expanded(output).absolute()
+    prefix = f".{path.name}."
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _remove_abandoned(path.parent.glob(f"{glob.escape(prefix)}*"))
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     except OSError as error:
         raise UserError(output, f"cannot be written: {error.strerror}") from error
     try:
-        yield temporary
-        temporary.chmod(0o755)  # only the owner can read the directories that mkdtemp makes
-        temporary.rename(path)  # replaces an empty directory
+        with locked(temporary, "is in use"):
+            yield temporary
+            (temporary / LOCK).unlink()
+            temporary.chmod(0o755)  # only the owner can read the directories that mkdtemp makes
+            temporary.rename(path)  # replaces an empty directory
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or "No space left on device" in str(error):
+            problem = f"the disk of {path.parent} is full; nothing was written"
+            raise UserError(output, problem) from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UserError(output, "was made by another process meanwhile") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(directories: Iterable[Path]) -> None:
+    """Removes those with a lock that no process holds any more."""
+    for directory in directories:
+        if (directory / LOCK).is_file():
+            with contextlib.suppress(UserError), locked(directory, "is in use"):
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def vocabulary(values: Sequence[Any] | np.ndarray | pa.Array, train_counts: np.ndarray) -> pa.Table:
@@ -132,7 +159,8 @@ def write_description(
 
     Returns:
       the report with the protocol and the times of the schema, and "content": SHA-256 of the values
-      of histories, users and vocabularies, from which the log's fingerprint is made.
+      of histories, users and vocabularies, from which the log's fingerprint is made. Beside it,
+      meta.json has the SHA-256 of every other file.
     """
     index, records = written
     names = [categorical.name for categorical in schema.categorical]
@@ -158,8 +186,14 @@ def write_description(
         "last_time": to_iso(schema.end),
         "content": _content(records, tables),
     }
-    text = json.dumps(schema.to_json() | {"report": complete}, indent=2, allow_nan=False)
-    (directory / "meta.json").write_text(text + "\n", encoding="utf-8")
+    written_files = [*directory.glob("*.*"), *directory.glob("vocabulary/*")]
+    files = {
+        path.relative_to(directory).as_posix(): file_digest(path)
+        for path in sorted(written_files)
+        if path.is_file() and path.name != LOCK
+    }
+    meta = schema.to_json() | {"report": complete, "files": files}
+    write_json(directory / "meta.json", meta | {"record_events": RECORD_EVENTS})
     return complete
 
 
@@ -176,7 +210,7 @@ def _content(records: str, tables: Mapping[str, pa.Table]) -> str:
 
 
 def write_histories(directory: Path, dtype: np.dtype, histories: Iterable[np.ndarray]) -> Written:
-    """Writes one record per history."""
+    """Writes each history as records of `RECORD_EVENTS` events; the last one may have fewer."""
     digest = hashlib.sha256()
     counts: list[np.ndarray] = []
     shards: list[Path] = []
@@ -189,13 +223,13 @@ def write_histories(directory: Path, dtype: np.dtype, histories: Iterable[np.nda
                 if writer is not None:
                     writer.close()
                 shards.append(directory / f"histories-{len(shards):05d}")
-                # group_size 1: each history can be read without its neighbours.
+                # group_size 1: each record can be read without its neighbours.
                 writer = array_record_module.ArrayRecordWriter(str(shards[-1]), "group_size:1")
                 room = SHARD_BYTES
-            record = rows.tobytes()
-            writer.write(record)
-            digest.update(record)
-            room -= len(record)
+            for first in range(0, max(len(rows), 1), RECORD_EVENTS):
+                writer.write(rows[first : first + RECORD_EVENTS].tobytes())
+            digest.update(rows.tobytes())
+            room -= rows.nbytes
             counts.append(np.bincount(rows["split"], minlength=len(SPLITS)))
     finally:
         if writer is not None:

@@ -1,0 +1,260 @@
+"""The types of a log's columns: found from all values of all files, never guessed from some.
+
+docs/prepare.md says in one table what becomes of every kind of value.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.datatypes as dt
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.prepare.config import PrepareConfig
+
+_EXACT = 2.0**53  # up to here a double represents every integer
+_WHOLE = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # an integer, perhaps written as 1.0
+_TIMES = "decimal(38, 12)"  # of times that are numbers with a fraction, as text
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One file of a log.
+
+    Attributes:
+      path: of the file.
+      table: its rows, in order, in columns of the types of the file.
+      missing: texts that stand for a missing value.
+    """
+
+    path: Path
+    table: ibis.Table
+    missing: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """Files whose columns have the same types.
+
+    Attributes:
+      tables: the rows of each file.
+      rows: how many each of them has.
+      notes: what a reader of the log should know of its values.
+    """
+
+    tables: list[ibis.Table]
+    rows: list[int]
+    notes: list[str]
+
+
+def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
+    """Gives the columns of all parts the same types, which represent every value exactly.
+
+    Raises:
+      UserError: two parts have columns of types that have nothing in common.
+    """
+    identities = {config.user, config.item}
+    categories = {text.strip().strip('"').lower() for text in config.categorical.values()}
+    parts = _with_common_families(parts)
+    facts = [_facts(part, identities) for part in parts]
+    columns = parts[0].table.columns
+    casts: dict[str, str] = {}
+    notes = []
+    for name in columns:
+        of_parts = [of_part[name] for of_part in facts]
+        holds = {test: all(found[test] for found in of_parts) for test in of_parts[0]}
+        kind = parts[0].table[name].type()
+        is_category = name.lower() in categories
+        if kind.is_string():
+            casts[name] = _kind_of_text(holds, name, config, parts, is_category)
+            if marked := sum(found["marked"] for found in of_parts):
+                notes.append(
+                    f"{marked} values of column {name!r} are texts such as 'NULL'; they "
+                    "count as missing"
+                )
+            if casts[name] == "integral":
+                notes.append(f"column {name!r} has integers that are written as 1.0, which is 1")
+        elif kind.is_integer():
+            casts[name] = "int64" if holds["fits"] else "text"
+        elif name in identities and (kind.is_decimal() or kind.is_floating()):
+            _refuse_inexact(parts, facts, name)
+            casts[name] = "int64" if holds["whole"] else "text"
+        elif kind.is_decimal():
+            casts[name] = "float64" if holds["exact"] else "text" if is_category else "as it is"
+        elif kind.is_floating():
+            casts[name] = "float64"
+    tables = [_cast(part, casts, of_part) for part, of_part in zip(parts, facts, strict=True)]
+    return Typed(tables, [of_part["rows"]["all"] for of_part in facts], notes)
+
+
+def _with_common_families(parts: Sequence[Part]) -> list[Part]:
+    """Where types differ, the columns of all parts become text; those without values follow."""
+    changes: list[dict[str, ibis.Value]] = [{} for _ in parts]
+    for name in parts[0].table.columns:
+        kinds = [part.table[name].type() for part in parts]
+        if len({_family(kind) for kind in kinds}) == 1:
+            continue
+        empty = [not part.table[name].count().to_pyarrow().as_py() for part in parts]
+        filled = [kind for kind, nothing in zip(kinds, empty, strict=True) if not nothing]
+        families = {_family(kind) for kind in filled}
+        wanted = filled[0] if len(families) == 1 else dt.string
+        for part, change, kind, nothing in zip(parts, changes, kinds, empty, strict=True):
+            if nothing:
+                change[name] = ibis.null(wanted)
+            elif len(families) > 1:
+                if _family(kind) not in _AS_TEXT:
+                    others = ", ".join(sorted({str(k) for k in filled}))
+                    raise UserError(
+                        part.path,
+                        f"has column {name!r} of type {kind}; over all files it has {others}, "
+                        "which have nothing in common",
+                    )
+                change[name] = as_text(part.table[name])
+    return [
+        dataclasses.replace(part, table=part.table.mutate(**change)) if change else part
+        for part, change in zip(parts, changes, strict=True)
+    ]
+
+
+_AS_TEXT = ("string", "integer", "floating", "decimal", "boolean", "timestamp", "date", "uuid")
+
+
+def _family(kind: dt.DataType) -> str:
+    for family in _AS_TEXT:
+        if getattr(kind, f"is_{family}")():
+            zoned = family == "timestamp" and kind.timezone
+            return "timestamp with a zone" if zoned else family
+    return str(kind)
+
+
+def as_text(value: ibis.Value) -> ibis.Value:
+    """The value as text, the same for equal numbers of all types: 1, 1.0 and 1.00 are "1"."""
+    kind = value.type()
+    if kind.is_floating():
+        whole = (value == value.floor()) & (value.abs() <= _EXACT)
+        text = whole.ifelse(value.try_cast("int64").cast("string"), value.cast("string"))
+        return value.isnan().ifelse(ibis.null("string"), text)
+    if kind.is_decimal() and kind.scale != 0:
+        return value.cast("string").re_replace(r"\.?0+$", "")
+    return value.cast("string")
+
+
+def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
+    """What holds of all values of each column, and how many rows there are ("rows")."""
+    table = part.table
+    tests: dict[tuple[str, str], ibis.Value] = {("rows", "all"): table.count()}
+    told = [text for text in part.missing if text]
+    for name in table.columns:
+        value, kind = table[name], table[name].type()
+        if kind.is_string():
+            absent = value.isnull() | value.isin(part.missing)
+            fits = {
+                "int64": (value.try_cast("int64").cast("string") == value).fill_null(False),
+                "boolean": value.lower().isin(["true", "false"]),
+                "float64": _is_number(value),
+            }
+            for test, ok in fits.items():
+                tests[name, test] = (absent | ok).all()
+            tests[name, "marked"] = value.isin(told).sum() if told else ibis.literal(0).max()
+            tests[name, "absent"] = (value.isin(part.missing)).sum()
+        elif kind.is_integer():
+            largest = dt.int64.bounds.upper
+            wide = kind.is_unsigned_integer() and kind.nbytes >= 8
+            tests[name, "fits"] = (value <= largest).all() if wide else (value.count() >= 0)
+        elif name in identities and (kind.is_decimal() or kind.is_floating()):
+            number = value.isnan().ifelse(ibis.null(kind), value) if kind.is_floating() else value
+            whole = number == number.floor()
+            tests[name, "whole"] = (whole & (number.abs() < 1e18)).all()
+            exact = (number.abs() <= _EXACT) | ~whole | kind.is_decimal()
+            tests[name, "exact"] = exact.all()
+        elif kind.is_decimal():
+            tests[name, "exact"] = (value.cast("float64").cast(kind) == value).all()
+        else:
+            tests[name, "any"] = value.count() >= 0
+    found = (
+        table.aggregate(**{str(n): test for n, test in enumerate(tests.values())})
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    facts: dict[str, dict[str, Any]] = {}
+    for (name, test), value in zip(tests, found.values(), strict=True):
+        facts.setdefault(name, {})[test] = True if value is None else value  # no rows
+    return facts
+
+
+def _kind_of_text(
+    holds: Mapping[str, bool],
+    name: str,
+    config: PrepareConfig,
+    parts: Sequence[Part],
+    is_category: bool,
+) -> str:
+    """What the text column `name` of the parts becomes, by what holds of all its values."""
+    if holds["int64"]:
+        return "int64"
+    if name in (config.user, config.item):
+        whole = holds["float64"] and _all(parts, name, lambda text: text.re_search(_WHOLE))
+        return "integral" if whole else "string"
+    for kind in ("boolean", "float64"):
+        if holds[kind] and not (is_category and _fall_together(parts, name, kind)):
+            if name != config.time or kind != "float64":
+                return kind
+            exact = _all(parts, name, lambda text: text.try_cast(_TIMES).notnull())
+            return _TIMES if exact else kind
+    return "string"
+
+
+def _all(parts: Sequence[Part], name: str, test: Callable[[Any], Any]) -> bool:
+    """Whether a test holds of all values of a column."""
+    found = (test(_present(part.table[name], part.missing)).all() for part in parts)
+    return all(value.to_pyarrow().as_py() is not False for value in found)
+
+
+def _refuse_inexact(parts: Sequence[Part], facts: Sequence[Mapping[str, Any]], name: str) -> None:
+    for part, of_part in zip(parts, facts, strict=True):
+        if not of_part[name]["exact"]:
+            raise UserError(
+                part.path,
+                f"column {name!r} has ids beyond 2^53 as {part.table[name].type()}, which cannot "
+                "tell neighbours apart; write them as text or integers",
+            )
+
+
+def _fall_together(parts: Sequence[Part], name: str, kind: str) -> bool:
+    """Whether two values of a text column would become one."""
+    tables = [p.table.select(value=_present(p.table[name], p.missing)) for p in parts]
+    text = (ibis.union(*tables) if len(tables) > 1 else tables[0]).value
+    fewer = text.nunique() != text.try_cast(kind).nunique()
+    return bool(fewer.to_pyarrow().as_py())
+
+
+def _present(value: ibis.Value, missing: Sequence[str]) -> ibis.Value:
+    return value.isin(missing).ifelse(ibis.null("string"), value) if missing else value
+
+
+def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibis.Table:
+    columns = {}
+    for name, cast in casts.items():
+        value = part.table[name]
+        if value.type().is_string() and facts[name]["absent"]:
+            value = _present(value, part.missing)
+        if value.type().is_floating():
+            value = value.isnan().ifelse(ibis.null("float64"), value)
+        if cast == "integral":
+            value = value.re_replace(r"\.0+$", "").cast("int64")
+        elif cast == "text":
+            value = as_text(value)
+        elif cast != "as it is":
+            value = value.cast(cast)
+        columns[name] = value
+    return part.table.mutate(**columns) if columns else part.table
+
+
+def _is_number(text: ibis.Value) -> ibis.Value:
+    """Whether a double represents the text exactly: not that of "007", "1_000" or 20 digits."""
+    number = text.try_cast("float64")
+    exact = (number.abs() < _EXACT) | number.isinf()
+    leading_zero = text.substr(0, 2).between("00", "09")
+    return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)
