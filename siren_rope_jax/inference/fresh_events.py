@@ -15,7 +15,7 @@ from siren_rope_jax.data.schema import TEST
 
 
 def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
-    """Encodes each user's events, ordered by time, as rows of `Schema.event_dtype`.
+    """Encodes each user's events, ordered by the full time, as rows of `Schema.event_dtype`.
 
     Args:
       log: provides the vocabularies; a value that they lack is encoded as one that was too rare.
@@ -39,8 +39,8 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     schema = log.schema
     rows = np.zeros(len(events), schema.event_dtype)
     rows["split"] = TEST  # later than all training events
-    time = _numbers(_unix_seconds(_column(events, "time")), MIN_TIME, MAX_TIME - 1)
-    rows["time"] = np.floor(time)  # rounded down as in the log, also before 1970
+    seconds, full_time = _times(_column(events, "time"))
+    rows["time"] = seconds
     if schema.time_zone:
         rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
     elif schema.has_utc_offset:
@@ -53,7 +53,7 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
     largest = float(np.finfo(np.float32).max)
     for dense in schema.dense:
         rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
-    order = np.argsort(rows["time"], kind="stable")
+    order = np.argsort(full_time, kind="stable")
     users = _column(events, "user")
     _check_type(users, log.users().slice(0, 1000).to_pandas(), "events")
     users = users.iloc[order]
@@ -77,14 +77,23 @@ def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series
     return column
 
 
-def _unix_seconds(times: pd.Series) -> pd.Series:
-    """Datetimes with a zone (of pandas, Python or Arrow) as Unix seconds; others unchanged."""
-    if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        values = [] if is_numeric_dtype(times.dtype) else times.tolist()
-        if not values or not all(isinstance(v, datetime) and v.tzinfo for v in values):
-            return times
-        times = pd.Series(pd.to_datetime(values, utc=True), times.index, name=times.name)
-    return (times - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
+def _times(times: pd.Series) -> tuple[Int[np.ndarray, " N"], Shaped[np.ndarray, " N"]]:
+    """Unix seconds, rounded down as in a log, also before 1970; and what orders the events.
+
+    The times are numbers, or datetimes with a zone (of pandas, Python or Arrow).
+    """
+    zoned = isinstance(times.dtype, pd.DatetimeTZDtype)
+    if not zoned and not is_numeric_dtype(times.dtype):
+        values = times.tolist()
+        zoned = all(isinstance(value, datetime) and value.tzinfo for value in values)
+        if zoned:
+            times = pd.Series(pd.to_datetime(values, utc=True), times.index, name=times.name)
+    full = times
+    if zoned:
+        full = times - pd.Timestamp(0, tz="UTC")
+        times = full // pd.Timedelta(seconds=1)
+    seconds = np.floor(_numbers(times, MIN_TIME, MAX_TIME - 1)).astype(np.int64)
+    return seconds, full.to_numpy()
 
 
 def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
