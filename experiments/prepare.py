@@ -52,6 +52,11 @@ def main() -> None:
         source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
     report = make_log(_CONFIG.value, source, _OUTPUT.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
+    if "time_span" in report:
+        span = report["time_span"]
+        print(f"times from {span['first']} to {span['last']}; 99 % of the events lie within")
+        days = f"{span['central_99_days']:g} days"
+        print(f"{days}, from {span['central_99_first']} to {span['central_99_last']}")
     if report["protocol"] == "leave_one_out":
         print("test is each user's last event, validation the one before it")
     else:

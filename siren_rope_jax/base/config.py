@@ -7,6 +7,7 @@ value of the wrong type is refused with its full name.
 
 import dataclasses
 import runpy
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 
 T = TypeVar("T")
+_LARGEST = sys.float_info.max
 
 
 def one_of(**classes: type) -> dict[str, Any]:
@@ -188,10 +190,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value if isinstance(value, hint) else from_config_dict(hint, value, where)  # type: ignore[arg-type]
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not -_LARGEST <= value <= _LARGEST:  # nan is neither
+        raise UserError(where, f"must be a finite number, not {value!r}")
+    if is_number and hint is int and not -(1 << 63) <= value < 1 << 63:
+        raise UserError(where, f"must be an integer of 64 bits, not {value!r}")
+    if hint is float and is_number:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(where, f"expected {hint.__name__}, got {value!r}")
+        raise UserError(where, f"expected {hint.__name__}, got {excerpt(value)}")
     return value
 
 
