@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from siren_rope_jax.data.log import PreparedLog
 from tests.readme import python_blocks
-from tests.scripts import ROOT, printed
+from tests.scripts import ROOT, complaint, printed
 
 
 def write_log(path: Path) -> None:
@@ -90,3 +91,24 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     lists = names["monday_morning"]
     assert lists["user"].tolist() == ["u1"] * 10 + ["u2"] * 10
     assert lists["item"].str.startswith("a").all()
+
+
+def test_a_log_can_be_described_by_a_json_file_and_by_another_log(tmp_path: Path) -> None:
+    log, described = tmp_path / "clicks.csv.gz", tmp_path / "clicks.json"
+    write_log(log)
+    columns = {"name": "clicks", "user": "uid", "item": "article", "time": "at"}
+    described.write_text(json.dumps(columns | {"time_unit": "iso", "tasks": {"like": "liked"}}))
+    made = []
+    for file, output in ((described, "first"), (tmp_path / "first/meta.json", "second")):
+        config = f"--config={ROOT}/configs/data/from_json.py:{file}"
+        printed("prepare", config, f"--input={log}", f"--output={tmp_path / output}")
+        made.append(PreparedLog.open(tmp_path / output))
+    assert made[0].fingerprint == made[1].fingerprint and made[0].schema.tasks == ("like",)
+    described.write_text("[]")
+    line = complaint(
+        "prepare",
+        f"--config={ROOT}/configs/data/from_json.py:{described}",
+        f"--input={log}",
+        f"--output={tmp_path / 'third'}",
+    )
+    assert line.startswith(f"{described}: ")

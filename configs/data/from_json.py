@@ -1,0 +1,35 @@
+"""A log whose columns a JSON file describes: data, not a program.
+
+    python experiments/prepare.py --config=configs/data/from_json.py:FILE.json \
+        --input=clicks.csv --output=runs/data/clicks
+
+FILE.json holds the keys of `PrepareConfig` (siren_rope_jax/prepare/config.py), such as
+
+    {"name": "clicks", "user": "uid", "item": "article", "time": "at",
+     "tasks": {"like": "rating >= 4"}}
+
+or is the meta.json of a prepared log, whose config is used. Other config files are Python programs,
+which you should read before you run them. Of a JSON file from somebody else, the worst that
+`prepare` can make is a wrong log: expressions compute, and reach nothing but the log.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import expanded, read_json
+from siren_rope_jax.prepare.config import config_dict
+
+
+def get_config(file: str = "") -> ConfigDict:
+    """Returns the config of `experiments/prepare.py` that the JSON file holds."""
+    path: Path = expanded(file)
+    if not file or not path.is_file():
+        raise UserError("--config", f"{file!r} is no JSON file; write from_json.py:FILE.json")
+    values = read_json(path)
+    if isinstance(values, dict) and "report" in values:
+        values = values["report"].get("config")
+    if not isinstance(values, dict):
+        raise UserError(path, "holds no config: an object with the keys of PrepareConfig")
+    return config_dict(**values)

@@ -1,0 +1,64 @@
+"""`prepare` killed at any moment: no output or a whole one, and nothing left by the next time."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from siren_rope_jax.base.files import LOCK
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.writer import new_directory
+from tests.raw_logs import raw_log, table_flags, write
+from tests.refusals import refused
+from tests.scripts import ROOT, printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_prepare_leaves_nothing_in_the_end(tmp_path, how):
+    log = write(tmp_path / "log.csv", raw_log(60_000))
+    flags = table_flags(log, tmp_path / "whole", "--config.tasks=like=rating>=4")
+    begin = time.monotonic()
+    printed("prepare", *flags)
+    takes = time.monotonic() - begin
+    expected = PreparedLog.open(tmp_path / "whole").fingerprint
+    moments = random.Random(how)
+    for _ in range(4):
+        flags = table_flags(log, tmp_path / "out", "--config.tasks=like=rating>=4")
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "experiments/prepare.py"), *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(0.4, 1) * takes)
+        process.send_signal(how)
+        process.wait()
+        if (tmp_path / "out").exists():
+            assert PreparedLog.open(tmp_path / "out").fingerprint == expected
+            break
+    if not (tmp_path / "out").exists():
+        printed("prepare", *flags)
+    assert PreparedLog.open(tmp_path / "out").fingerprint == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "whole", "out"}
+
+
+def test_what_is_still_being_written_is_left_alone(tmp_path):
+    with refused(tmp_path / "out"), new_directory(tmp_path / "out") as first:
+        with new_directory(tmp_path / "out") as second:
+            assert first.is_dir() and first != second
+            (second / "file").write_text("second")
+    assert (tmp_path / "out/file").read_text() == "second"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left, of_others = tmp_path / ".out.abcdefgh", tmp_path / ".out.config"
+    for directory in (left, of_others):
+        directory.mkdir()
+        (directory / "log.duckdb").write_bytes(bytes(100))
+    (left / LOCK).touch()
+    with new_directory(tmp_path / "out"):
+        pass
+    assert not left.exists() and of_others.exists()
