@@ -11,15 +11,16 @@ for a file such as
     uid,article,at,liked,seconds,device
     ann,a17,2024-05-01T08:00:00Z,1,42,phone
 
-User, item and time are columns. Everything else is SQL over the columns of the log, `user`, `item`,
-`time` (Unix seconds) and `row`, written as `name=expression` with `;` in between:
+User, item and time are columns, or SQL over columns. Everything else is SQL over the columns of the
+log, `user`, `item`, `time` (Unix seconds), `time_ns` (the full time) and `row`, written as
+`name=expression` with `;` in between:
 
     tasks        what to predict: true/false or 1/0, NULL if there is no label
     actions      what else the user did, known only after the event; NULL if unknown
     categorical  features of the event, besides the item
     dense        real-valued features of the event: nothing that happens after it
     context      real-valued features of the request
-    derived      steps for use in the others, such as window functions; order ties by `row`
+    derived      steps for use in the others, such as window functions; order by `time_ns, row`
     utc_offset   one expression: local time minus UTC, in seconds, known before the item is
 
 If all users live in one time zone, use --config.time_zone=America/New_York instead of the last.
@@ -33,11 +34,18 @@ would tell a model where the next item is; use that of the user's previous event
 for a log with a column `zone`, hours east of UTC (configs/data/gowalla.py derives them from
 longitudes). A zone that depends on the user alone needs no such care.
 
-time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps). The file is
-text (with commas, or tabs if it is *.tsv), Parquet, JSON lines (*.jsonl) or an array of integers
-(*.npy); text and JSON may be gzipped. Other text is read with
+time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps); for a day and
+a clock in two columns,
+
+    --config.time_unit=iso --config.time="strptime(day || ' ' || clock, '%d/%m/%Y %H:%M')"
+
+Events of one time keep their order in the file unless --config.tie_breaker names a column. The file
+is text (with commas, or tabs if it is *.tsv), Parquet, JSON lines (*.jsonl) or an array of integers
+(*.npy); text and JSON may be gzipped. docs/prepare.md says what becomes of every kind of value.
+Other text is read with
 
     --config.formats.any.delimiter='|'  --config.formats.any.columns="('uid', 'article', 'at')"
+    --config.formats.any.quote=''       quotation marks are part of the text
 
 where `columns` names the columns of an array or of a file without a header, and the keys to read
 from JSON. Without tasks, the log is for retrieval: which item is next? For that also consider
