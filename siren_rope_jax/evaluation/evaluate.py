@@ -47,6 +47,9 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     if split not in get_args(Split):
         raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
     workdir = expanded(workdir)
+    for name in ("result.json", "predictions.parquet"):
+        if (path := workdir / name_for_split(name, split)).is_dir():
+            raise UserError(path, "is a folder where a file belongs; remove it")
     run = TrainedRun.open(workdir)
     evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
     outcome = result(

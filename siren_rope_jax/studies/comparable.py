@@ -8,6 +8,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
 from siren_rope_jax.training.experiment import without_execution
 from siren_rope_jax.training.kinds.kind import Kind
+from siren_rope_jax.training.workdir import about_run
 
 RUN_KEYS = ("version", "split", "protocol", "catalogue", "log.fingerprint", "epochs_before")
 """What compared runs must agree on beside `config_keys`; not every result has all of them."""
@@ -33,7 +34,7 @@ def finished_run(workdir: Path) -> dict[str, Any]:
     for name in ("result.json", "predictions.parquet", "data.json"):
         if not (workdir / name).is_file():
             raise Unfinished(workdir, f"is not the directory of a finished run: {name} is missing")
-    result, log = (read_json(workdir / name) for name in ("result.json", "data.json"))
+    result, log = read_json(workdir / "result.json"), about_run(workdir)
     if not result.get("training_ended"):
         raise Unfinished(workdir, "its training was interrupted; let train.py finish it first")
     if (workdir / "config.json").is_file() and result["version"] == log.get("trained_with"):

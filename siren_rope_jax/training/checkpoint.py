@@ -1,9 +1,14 @@
 """Checkpoints of a run, written with Orbax: parameters, optimiser state and data iterator."""
 
 import dataclasses
+import gc
+import logging
 import math
 import re
 import shutil
+import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,12 +93,14 @@ class Checkpoints:
         self._checkpointer: Any = None
         if not read_only:
             self._remove_leftovers()
-            with self._reading():
-                self._checkpointer = ocp.training.Checkpointer(
+            self._checkpointer = self._reading(
+                None,
+                lambda: ocp.training.Checkpointer(
                     self.directory.absolute(),
                     preservation_policy=self._kept,
                     cleanup_tmp_directories=True,
-                )
+                ),
+            )
         elif not self.directory.is_dir():
             raise UserError(self.directory, "there is no checkpoint; train first")
 
@@ -232,9 +239,8 @@ class Checkpoints:
 
     def _saved(self, step: int) -> tuple[Progress, dict[str, Any]]:
         """The progress saved with a checkpoint, and its checksums; none of an earlier version's."""
-        with self._reading(step):
-            metadata = ocp.metadata((self.directory / str(step)).absolute())
-            saved = dict(metadata.custom_metadata or {})
+        path = (self.directory / str(step)).absolute()
+        saved = dict(self._reading(step, lambda: ocp.metadata(path)).custom_metadata or {})
         sums = saved.pop(_CHECKSUMS, {})
         try:
             progress = Progress(**saved)
@@ -247,8 +253,8 @@ class Checkpoints:
         return progress, sums
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        with self._reading(step):
-            return ocp.load_checkpointables((self.directory / str(step)).absolute(), items)
+        path = (self.directory / str(step)).absolute()
+        return self._reading(step, lambda: ocp.load_checkpointables(path, items))
 
     def _verify(self, step: int, sums: Mapping[str, Any], items: Mapping[str, Any]) -> None:
         for name, item in items.items():
@@ -256,16 +262,19 @@ class Checkpoints:
             if sums and sums.get(name) != found:
                 raise self._damaged(step, f"the checksums of its {name} differ")
 
-    @contextmanager
-    def _reading(self, step: int | None = None) -> Iterator[None]:
-        """Whatever fails in reading a checkpoint, or in listing them, is told as damage."""
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # of Orbax, TensorStore, Grain: any
-            why = f"it cannot be read, or does not fit this configuration ({_brief(error)})"
-            raise self._damaged(step, why) from error
+    def _reading(self, step: int | None, read: Callable[[], T]) -> T:
+        """What `read` returns; whatever fails in reading a checkpoint is told as damage."""
+        with _silence():  # Orbax writes pages about what it could not read
+            try:
+                return read()
+            except UserError:
+                raise
+            except Exception as error:  # of Orbax, TensorStore, Grain: any
+                why = f"it cannot be read, or does not fit this configuration ({_brief(error)})"
+            for _ in range(3):  # what was never awaited, and reads that go on in threads
+                gc.collect()
+                time.sleep(0.1)
+        raise self._damaged(step, why)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -313,6 +322,21 @@ class Checkpoints:
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("leftovers of checkpoints")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without logs, warnings, and errors that no one catches."""
+    hook, disabled = sys.unraisablehook, logging.root.manager.disable
+    sys.unraisablehook = lambda _: None
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        sys.unraisablehook = hook
 
 
 def _brief(error: Exception) -> str:

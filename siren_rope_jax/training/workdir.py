@@ -217,10 +217,7 @@ def check_data(workdir: Path, fingerprint: str) -> None:
     Raises:
       UserError: it is another one, or nothing says which one it was.
     """
-    path = workdir / "data.json"
-    if not path.is_file():
-        raise UserError(path, "is missing, so nothing says on which data the run was trained")
-    if read_json(path)["fingerprint"] != fingerprint:
+    if about_run(workdir)["fingerprint"] != fingerprint:
         raise UserError(
             workdir,
             "was trained on other data than the log holds (was it prepared again?); choose another "
@@ -228,29 +225,44 @@ def check_data(workdir: Path, fingerprint: str) -> None:
         )
 
 
+def about_run(workdir: Path) -> dict[str, Any]:
+    """The content of a run's data.json.
+
+    Raises:
+      UserError: it is missing or damaged, or config.json beside it is of another run.
+    """
+    path, config = workdir / "data.json", workdir / "config.json"
+    if not path.is_file():
+        raise UserError(path, "is missing, so nothing says on which data the run was trained")
+    about = read_json(path)
+    if config.is_file() and "identity" in about:
+        known = [about["identity"], *about.get("identity_before", [])]
+        if _identity_digest(read_json(config)) not in known:
+            raise UserError(
+                config, "and data.json beside it are of different runs; restore the right one"
+            )
+    return about
+
+
 def trained_with(workdir: Path) -> str:
-    """The version of this package that began a run; empty if nothing says so."""
-    path = workdir / "data.json"
-    return read_json(path).get("trained_with", "") if path.is_file() else ""
+    """The version of this package that began a run; empty if data.json does not say it.
+
+    Raises:
+      UserError: as `about_run`.
+    """
+    return about_run(workdir).get("trained_with", "")
 
 
 def load_config(workdir: Path) -> ExperimentConfig:
     """The config of a run, from its config.json; that of another version with a warning.
 
     Raises:
-      UserError: there is none, it is of a version whose config cannot be read, or it is not the
-        one that data.json was written with.
+      UserError: there is none, it is of a version whose config cannot be read, or as `about_run`.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(workdir, "has no config.json, so it is not the work directory of a run")
     values, begun = read_json(path), trained_with(workdir)
-    about = read_json(workdir / "data.json") if begun else {}
-    known = [about[key] for key in ("identity",) if key in about] + about.get("identity_before", [])
-    if known and _identity_digest(values) not in known:
-        raise UserError(
-            path, "and data.json beside it are of different runs; restore the right one"
-        )
     if begun != __version__:
         warnings.warn(
             f"{workdir} was trained by siren-rope-jax {begun or '(no version)'}; "
