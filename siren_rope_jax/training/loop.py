@@ -5,6 +5,7 @@ lost one exactly.
 """
 
 import math
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ def fit(
         restored = checkpoints.latest(specs, iterator)
         state, progress = restored or (training.init(config.seed), Progress())
         progress.ended = progress.step >= steps or progress.stale >= patience
+        if restored and is_main():
+            goes_on = "has ended" if progress.ended else "goes on"
+            place = f"step {progress.step} of at most {steps}"
+            print(f"{config.variant}: the training {goes_on} at {place}", file=sys.stderr)
         if progress.ended:
             return progress
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))

@@ -4,6 +4,8 @@ import fnmatch
 import math
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +20,8 @@ PARAMETER_RULES: tuple[tuple[str, PartitionSpec], ...] = ()
 """A glob of parameters' paths, such as "items/embedding", and the mesh axes that divide their
 dimensions. The first rule that fits counts, less the axes that a mesh lacks; all other parameters
 are on every device. The optimiser's state follows the parameters."""
+
+_PATIENCE = 60  # seconds to wait for the other processes of a run
 
 
 def make_mesh() -> Mesh:
@@ -39,6 +43,9 @@ def make_mesh() -> Mesh:
 def join(where: str) -> None:
     """Joins the processes of a run; must come before anything else touches JAX.
 
+    After a minute without the others the process ends with one line and status 2, for JAX would
+    abort it with a trace of its own.
+
     Args:
       where: "auto" where JAX knows the cluster, else "HOST:PORT,PROCESSES,INDEX".
 
@@ -52,10 +59,25 @@ def join(where: str) -> None:
         if given[2] >= given[1]:
             form = "HOST:PORT,PROCESSES,INDEX with an index from 0 to PROCESSES - 1"
             raise UserError("--distributed", f"{where!r} is neither 'auto' nor {form}")
+    last = threading.Timer(_PATIENCE, _end_alone, [where])
+    last.daemon = True
+    last.start()
     try:
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(*given, initialization_timeout=2 * _PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise UserError("--distributed", f"{where!r}: cannot join: {error}") from error
+    finally:
+        last.cancel()
+
+
+def _end_alone(where: str) -> None:
+    """Ends this process from another thread while the main one waits in JAX."""
+    why = (
+        f"{where!r}: not all processes came within {_PATIENCE} seconds; start all of them at about "
+        "the same time, each with the address of process 0, which the others must be able to reach"
+    )
+    print(f"error: {UserError('--distributed', why)}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def is_main() -> bool:
