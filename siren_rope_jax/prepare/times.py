@@ -21,6 +21,7 @@ GIVEN_TIME = f"{INTERNAL}given time"
 SECOND = 1_000_000_000  # nanoseconds
 _UNITS = {"s": SECOND, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _UNITS |= {"min": 60 * SECOND, "h": HOUR * SECOND, "day": DAY * SECOND}
+_WRITTEN = (("%Y%m%d%H%M%S", 14), ("%Y%m%d%H%M", 12), ("%Y%m%d", 8), ("%Y%m", 6))
 _OUTSIDE = 1 << 62  # nanoseconds: a time later than 2100, which `check_times` refuses
 _PLAUSIBLE_FROM = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
 _YEAR = 365.25 * DAY
@@ -165,11 +166,11 @@ def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
 
 def _other_unit(raw: ibis.Value, unit: str) -> str:
     """Names what else numbers can be that are all from 1990 to 2100 as such, if anything."""
-    if unit not in ("s", "ms", "us", "ns") or not raw.type().is_numeric():
+    if unit == "iso" or not raw.type().is_numeric():
         return ""
     low, high = (value.to_pyarrow().as_py() for value in (raw.min(), raw.max()))
     low, high = float(low), float(high)
-    for other in ("s", "ms", "us", "ns"):
+    for other in _UNITS:
         begin, end = (value * _UNITS[other] / SECOND for value in (low, high))
         if other != unit and begin >= _PLAUSIBLE_FROM and end <= MAX_TIME:
             dates = [to_iso(t).partition("T")[0] for t in (begin, end)]
@@ -177,7 +178,7 @@ def _other_unit(raw: ibis.Value, unit: str) -> str:
                 f"; with {other!r} the log would run from {dates[0]} to {dates[1]}, so that is "
                 "probably its unit"
             )
-    for form, digits in (("%Y%m%d%H%M%S", 14), ("%Y%m%d%H%M", 12), ("%Y%m%d", 8)):
+    for form, digits in _WRITTEN:
         if all(_is_written(value, form, digits) for value in (low, high)):
             return (
                 "; the numbers look like dates written without signs between their parts: set "
@@ -235,7 +236,8 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
             "config.time_unit right? If it is, say until when with config.latest",
         )
     far = max(10 * (high - low), 10 * _YEAR)
-    in_1970 = first == 0 or (0 < first < _YEAR and low > 10 * _YEAR)  # zeros; a larger unit
+    # Zeros and -1 stand for something else; the others have a larger unit.
+    in_1970 = first == 0 or (abs(first) < _YEAR and low > 10 * _YEAR)
     for key, end, is_far in (
         ("earliest", first, first < low - far or (in_1970 and middle > _PLAUSIBLE_FROM)),
         ("latest", last, last > high + far),
