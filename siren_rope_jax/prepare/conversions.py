@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare.config import Format
-from siren_rope_jax.prepare.text_files import lines
+from siren_rope_jax.prepare.text_files import check_readable, lines
 
 CHUNK_ROWS = 1 << 16
 
@@ -45,8 +45,9 @@ def _columns(rows: Iterator[Sequence[Any]]) -> Iterator[list[Any]]:
 
 def _open_array(path: Path, columns: Sequence[str]) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with np.errstate(over="raise"):  # of a shape that no file can have
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of NumPy's parser, which raises whatever a damaged header leads to
         raise UserError(path, f"is not a complete .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.shape[1:] != (len(columns),):
         shape, names = np.shape(array), list(columns)
@@ -66,8 +67,9 @@ def _sequence_rows(items_path: Path, form: Format) -> Iterator[Sequence[str]]:
             f"times has {of_times!r} (the companion in config.formats)",
         )
     times_path = items_path.with_name(items_path.name.replace(of_items, of_times))
-    if not times_path.is_file():
+    if not times_path.exists():
         raise UserError(times_path, f"the file of the times of {items_path} does not exist")
+    check_readable(times_path)
     both = itertools.zip_longest(lines(items_path), lines(times_path))
     for number, (item_line, time_line) in enumerate(both, start=1):
         if item_line is None or time_line is None:
@@ -95,7 +97,7 @@ def _dict_rows(path: Path, columns: Sequence[str]) -> Iterator[Sequence[str | No
             continue
         try:
             value = ast.literal_eval(line.strip())
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
             raise UserError(path, f"line {number} is not a Python dict: {error}") from error
         if not isinstance(value, dict):
             kind = type(value).__name__
