@@ -33,7 +33,12 @@ Written = tuple[np.ndarray, str]
 def check_new(output: str | Path) -> None:
     """Raises a UserError if `output` exists and is not an empty directory."""
     path = expanded(output)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    try:
+        there, is_folder = os.path.lexists(path), path.is_dir()
+        in_use = there and not (is_folder and not any(path.iterdir()))
+    except (OSError, ValueError) as error:  # such as a name that holds NUL
+        raise UserError(output, f"cannot be used: {error}") from error
+    if in_use:
         raise UserError(output, "exists and is not empty; remove it or name another output")
 
 
