@@ -219,10 +219,13 @@ class PrepareConfig:
         for key in _REQUIRED:
             check(bool(getattr(self, key)), key, "given; it is empty")
         for group in EXPRESSION_GROUPS:
+            seen: set[str] = set()
             for name, expression in getattr(self, group).items():
                 key = f"{group}.{name}"
-                is_name = bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name))
-                check(is_name, key, "named with letters, digits and _ only")
+                is_name = bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name))
+                check(is_name, key, "named with letters, digits and _ only, at most 100 of them")
+                check(name.lower() not in seen, key, "named otherwise; case does not matter")
+                seen.add(name.lower())
                 check(bool(expression.strip()), key, "an SQL expression; it is empty")
         check("item" not in self.categorical, "categorical.item", "left out; it is always there")
         for name in self.derived:
