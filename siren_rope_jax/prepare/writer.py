@@ -4,6 +4,7 @@ import contextlib
 import errno
 import glob
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,12 +35,13 @@ def check_new(output: str | Path) -> None:
     """Raises a UserError if `output` exists and is not an empty directory."""
     path = expanded(output)
     try:
-        there, is_folder = os.path.lexists(path), path.is_dir()
-        in_use = there and not (is_folder and not any(path.iterdir()))
+        is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+        in_use = os.path.lexists(path) and not is_empty
     except (OSError, ValueError) as error:  # such as a name that holds NUL
         raise UserError(output, f"cannot be used: {error}") from error
     if in_use:
-        raise UserError(output, "exists and is not empty; remove it or name another output")
+        what = "is a link" if path.is_symlink() else "exists and is not empty"
+        raise UserError(output, f"{what}; remove it or name another output")
 
 
 @contextlib.contextmanager
