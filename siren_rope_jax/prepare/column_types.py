@@ -133,12 +133,18 @@ def as_text(value: ibis.Value) -> ibis.Value:
     """The value as text, the same for equal numbers of all types: 1, 1.0 and 1.00 are "1"."""
     kind = value.type()
     if kind.is_floating():
-        whole = (value == value.floor()) & (value.abs() <= _EXACT)
+        whole = _is_whole(value, _EXACT)
         text = whole.ifelse(value.try_cast("int64").cast("string"), value.cast("string"))
         return value.isnan().ifelse(ibis.null("string"), text)
     if kind.is_decimal() and kind.scale != 0:
         return value.cast("string").re_replace(r"\.?0+$", "")
     return value.cast("string")
+
+
+def _is_whole(value: Any, most: float) -> Any:
+    """Whether a number is an integer, and no larger; the engine cannot round a huge one down."""
+    inside = value.abs() <= most
+    return inside & (inside.ifelse(value, 0).floor() == value)
 
 
 def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
@@ -165,9 +171,8 @@ def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
             tests[name, "fits"] = (value <= largest).all() if wide else (value.count() >= 0)
         elif name in identities and (kind.is_decimal() or kind.is_floating()):
             number = value.isnan().ifelse(ibis.null(kind), value) if kind.is_floating() else value
-            whole = number == number.floor()
-            tests[name, "whole"] = (whole & (number.abs() < 1e18)).all()
-            exact = (number.abs() <= _EXACT) | ~whole | kind.is_decimal()
+            tests[name, "whole"] = _is_whole(number, 1e18).all()
+            exact = (number.abs() <= _EXACT) | kind.is_decimal()  # doubles beyond it are whole
             tests[name, "exact"] = exact.all()
         elif kind.is_decimal():
             tests[name, "exact"] = (value.cast("float64").cast(kind) == value).all()

@@ -63,6 +63,14 @@ def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
 _KEYS = ("user", "item", "time", "tie_breaker")
 
 
+def check_given(raw: RawLog, config: PrepareConfig, file: Path) -> None:
+    """Refuses an expression of a user, item, time or tie breaker that fails on some row."""
+    columns = [column for column in raw.table.columns if column != "row"]
+    for key in _KEYS:
+        if text := _given(getattr(config, key), columns, key, file):
+            expressions.check(raw.table, "value", text, f"config.{key}", run=True)
+
+
 def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
     """The SQL of a column, or of an expression over the columns."""
     if not text or text in columns:
@@ -75,18 +83,20 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
         tip = suggestion(text, columns)
         if len(columns) == 1:
             of_format = "--config.formats.any.delimiter"
-            for sign, name in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'")):
+            for sign, name in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
                 if sign in columns[0]:
                     tip += f"; for fields between {name} set {of_format}={name}"
         raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
 
 
 def _identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
-    """A user or an item: an exact integer or text; what is empty or NaN is missing."""
+    """A user or an item: an exact integer or text; what is empty, NaN or infinite is missing."""
     kind = value.type()
     if kind.is_integer() and not (kind.is_unsigned_integer() and kind.nbytes == 8):
         return value.cast("int64")
-    if kind.is_floating() or kind.is_decimal() or kind.is_integer():
+    if kind.is_floating():
+        return as_text(value.isinf().ifelse(ibis.null(kind), value))
+    if kind.is_decimal() or kind.is_integer():
         return as_text(value)
     if kind.is_string():
         return value.nullif("")

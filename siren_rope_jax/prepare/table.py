@@ -78,7 +78,13 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             raw = dataclasses.replace(raw, table=first)
         named = events.named(raw, config, files[0])
         with readers.about(input if len(files) > 1 else files[0]):
-            log = con.create_table("log", events.timed(named, config))
+            try:
+                log = con.create_table("log", events.timed(named, config))
+            except duckdb.OutOfMemoryException:
+                raise
+            except duckdb.Error:
+                events.check_given(raw, config, files[0])
+                raise  # it is not about an expression
         count = log.count().to_pyarrow().as_py()
         checks.require_present(log, config, where)
         if config.core > 1:
