@@ -36,6 +36,8 @@ _NODES = (  # of the engine's tree of an expression
 )
 _CURRENT = ("current_setting", "getenv", "getvariable", "version")  # of the engine, of the machine
 _ENDLESS = ("array_resize", "generate_series", "list_resize", "range")  # lists of any length
+_LENGTHENING = ("bitstring", "lpad", "repeat", "rpad")  # make a text as long as they are told
+_LONGEST = 1_000_000
 
 
 def quoted(column: str) -> str:
@@ -120,11 +122,15 @@ def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False
 
 def _parse(expression: str, about: str) -> exp.Expression:
     try:
+        tokens = sqlglot.tokenize(expression, dialect=DIALECT)
         trees = sqlglot.parse(expression, dialect=DIALECT)
     except (sqlglot.errors.SqlglotError, RecursionError) as error:
         line = str(error).splitlines()[0]
         problem = f"{excerpt(expression)} is not an SQL expression: {line}"
         raise UserError(about, problem) from error
+    # To the engine, x! is a factorial; the parser takes it for NOT x.
+    if any(t.token_type is sqlglot.TokenType.NOT and t.text == "!" for t in tokens):
+        raise UserError(about, f"{excerpt(expression)} has a '!'; write NOT x, or factorial(x)")
     tree = trees[0] if len(trees) == 1 else None
     if tree is None or isinstance(tree, exp.Alias | exp.DDL | exp.DML) or tree.find(exp.Query):
         raise UserError(about, f"{excerpt(expression)} must be one SQL expression, not a query")
@@ -155,6 +161,7 @@ def _check_computes(text: str, columns: set[str], about: str) -> None:
             raise UserError(about, f"{name} is no column of the log; it cannot be used here")
         if kind == "FUNCTION":
             _check_function(of_tree["function_name"].lower(), about)
+            _check_length(of_tree, about)
 
 
 def _check_function(name: str, about: str) -> None:
@@ -170,6 +177,14 @@ def _check_function(name: str, about: str) -> None:
         raise UserError(about, f"{name} depends on more than the log; it cannot be used here")
     if name in _ENDLESS or name == "unnest":
         raise UserError(about, f"{name} makes lists, not a value; it cannot be used here")
+
+
+def _check_length(call: Mapping[str, Any], about: str) -> None:
+    name = call["function_name"].lower()
+    lengths = [argument.get("value", {}).get("value") for argument in call["children"]]
+    for length in lengths if name in _LENGTHENING else ():
+        if isinstance(length, int) and length > _LONGEST:
+            raise UserError(about, f"{name} may not make more than {_LONGEST}, but has {length}")
 
 
 def _nodes(tree: Any) -> Iterator[Mapping[str, Any]]:
