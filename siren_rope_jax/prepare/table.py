@@ -7,6 +7,7 @@ all rows in memory.
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,31 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
 
 
 @contextlib.contextmanager
+def _bounded(config: PrepareConfig) -> Iterator[None]:
+    """Lets an allocation fail before the process takes all memory of the machine.
+
+    The engine heeds its own limit for tables, but not for the texts that an expression makes. This
+    one is far above what a log needs; it holds on Linux, where /proc says what is used already.
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except (ImportError, OSError):
+        yield
+        return
+    used, of_threads = pages * resource.getpagesize(), config.threads or os.cpu_count() or 1
+    limit = used + int(2e9 * config.memory_gb) + (1 << 30) + (of_threads << 26)
+    old, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [x for x in (old, hard) if x != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit, *limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (old, hard))
+
+
+@contextlib.contextmanager
 def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
     """The database engine, which keeps its files in the folder `scratch` while it is needed."""
     settings: dict[str, Any] = {
@@ -153,12 +179,13 @@ def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
     con.raw_sql("SET enable_external_access = false")
     con.raw_sql("SET lock_configuration = true")
     try:
-        yield con
-    except duckdb.OutOfMemoryException as error:
+        with _bounded(config):
+            yield con
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise UserError(
             "config.memory_gb",
-            f"{config.memory_gb} is too little for this log, or the disk of {scratch.parents[1]} "
-            f"is full: {str(error).splitlines()[0]}",
+            f"{config.memory_gb} is too little for this log and for what its expressions make, or "
+            f"the disk of {scratch.parents[1]} is full: {str(error).partition(chr(10))[0]}",
         ) from error
     except duckdb.Error as error:
         raise UserError("input", f"cannot be prepared: {readers.engine_said(error)}") from error
