@@ -22,6 +22,15 @@ from siren_rope_jax.prepare.config import Format
 
 _BLOCK = 1 << 20  # bytes read at once; also the longest header
 _TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
+_MARKS = (  # how a file begins that is no text in UTF-8; that of UTF-32 begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PAR1", "Parquet"),
+)
 _BLANK_LINE = re.compile(rb"\n(?=\r?\n)")
 
 
@@ -117,9 +126,12 @@ def inspect(path: Path, newlines: bool = False) -> Lines:
 
 
 def _not_text(path: Path, block: bytes, before: int, at: int, size: int) -> UserError:
-    if size == 0 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        name = path.name
-        return UserError(path, f"is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {name} > new.csv")
+    marks = () if size else _MARKS
+    for mark, what in marks:
+        if block.startswith(mark):
+            convert = f"convert it: iconv -f {what} -t UTF-8 {path.name} > new.csv"
+            archive = "unpack it, or give it the end of the name of such files"
+            return UserError(path, f"is {what}; {convert if what[:3] == 'UTF' else archive}")
     line = before + 1 + block[:at].count(b"\n")
     return UserError(path, f"line {line} is not UTF-8 text; convert the file with iconv")
 
