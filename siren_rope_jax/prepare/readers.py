@@ -103,7 +103,7 @@ def open_log(
             f"the first column has no name and is called {UNNAMED!r}; if it numbers the rows, none "
             "is a duplicate of another"
         )
-    with about(files[0] if len(files) == 1 else f"{files[0].parent}/*"):
+    with about(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
         typed = give_types(parts, config)
     for part, rows, found in zip(parts, expected, typed.rows, strict=True):
         if rows is not None and rows != found:
@@ -125,17 +125,23 @@ def open_log(
 
 
 class about:
-    """Turns what the engine says of a file into a `UserError` about it, without a user's values."""
+    """Turns what the engine says of a file into a `UserError` about it, without a user's values.
 
-    def __init__(self, file: str | Path) -> None:
-        self._file = file
+    The engine reads `files` through links that are called by their numbers; if it names one, the
+    error is about that file, else about `file`.
+    """
+
+    def __init__(self, file: str | Path, files: Sequence[Path] = ()) -> None:
+        self._file, self._files = file, files
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
-            raise UserError(self._file, f"cannot be read: {engine_said(error)}") from error
+            link = re.search(r"/scratch/(\d+)\b", str(error)) if self._files else None
+            file = self._files[int(link[1])] if link else self._file
+            raise UserError(file, f"cannot be read: {engine_said(error)}") from error
 
 
 def engine_said(error: duckdb.Error) -> str:
@@ -146,7 +152,10 @@ def engine_said(error: duckdb.Error) -> str:
         for number, line in enumerate(lines)
         if number == 0 or re.match(r"Expected Number of Columns|Value with|Maximum line", line)
     ]
-    return one_line(re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist)), 300)
+    said = re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist))
+    if "Malformed JSON" in said:  # where the engine counts lines from 2
+        said = re.sub(r"in line (\d+)", lambda line: f"in line {int(line[1]) - 1}", said)
+    return one_line(said, 300)
 
 
 def _open(
@@ -242,6 +251,7 @@ def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
         schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
         raise UserError(path, f"is not a complete Parquet file: {error}") from error
+    _check_names(path, schema.names)  # the engine would rename the second of a kind
     if any(_is_zoned_ns(field.type) for field in schema):
         _write_in_utc(path, link)
     else:

@@ -78,7 +78,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             first = rows.aggregate(row=raw.table.row.min())  # the first of equal rows
             raw = dataclasses.replace(raw, table=first)
         named = events.named(raw, config, files[0])
-        with readers.about(input if len(files) > 1 else files[0]):
+        with readers.about(input if len(files) > 1 else files[0], files):
             try:
                 log = con.create_table("log", events.timed(named, config))
             except duckdb.OutOfMemoryException:
