@@ -4,6 +4,7 @@ import bisect
 import dataclasses
 import fnmatch
 import glob
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from siren_rope_jax.prepare.text_files import (
     check_readable,
     inspect,
     is_gzipped,
+    lines,
     plain_name,
     read_header,
     write_with_one_line_end,
@@ -141,6 +143,8 @@ class about:
         if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
             link = re.search(r"/scratch/(\d+)\b", str(error)) if self._files else None
             file = self._files[int(link[1])] if link else self._file
+            if "Malformed JSON" in str(error) and (number := _first_not_json(Path(file))):
+                raise UserError(file, f"line {number} is not a JSON object") from error
             raise UserError(file, f"cannot be read: {engine_said(error)}") from error
 
 
@@ -152,10 +156,17 @@ def engine_said(error: duckdb.Error) -> str:
         for number, line in enumerate(lines)
         if number == 0 or re.match(r"Expected Number of Columns|Value with|Maximum line", line)
     ]
-    said = re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist))
-    if "Malformed JSON" in said:  # where the engine counts lines from 2
-        said = re.sub(r"in line (\d+)", lambda line: f"in line {int(line[1]) - 1}", said)
-    return one_line(said, 300)
+    return one_line(re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist)), 300)
+
+
+def _first_not_json(path: Path) -> int:
+    """The number of the first line that is not JSON; the engine says that of some line after it."""
+    for number, line in enumerate(lines(path), start=1):
+        try:
+            json.loads(line.strip() or "0")
+        except (ValueError, RecursionError):
+            return number
+    return 0  # Python takes them all
 
 
 def _open(
