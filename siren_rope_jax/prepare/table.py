@@ -149,7 +149,7 @@ def _bounded(config: PrepareConfig) -> Iterator[None]:
     limit = used + int(2e9 * config.memory_gb) + (1 << 30) + (of_threads << 26)
     old, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [x for x in (old, hard) if x != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(limit, *limits), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *limits]), hard))
     try:
         yield
     finally:
