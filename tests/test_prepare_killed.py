@@ -46,10 +46,10 @@ def test_a_killed_prepare_leaves_nothing_in_the_end(tmp_path, how):
 
 
 def test_what_is_still_being_written_is_left_alone(tmp_path):
-    with refused(tmp_path / "out"), new_directory(tmp_path / "out") as first:
-        with new_directory(tmp_path / "out") as second:
-            assert first.is_dir() and first != second
-            (second / "file").write_text("second")
+    out = tmp_path / "out"
+    with refused(out), new_directory(out) as first, new_directory(out) as second:
+        assert first.is_dir() and first != second
+        (second / "file").write_text("second")
     assert (tmp_path / "out/file").read_text() == "second"
 
 
