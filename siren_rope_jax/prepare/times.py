@@ -170,6 +170,13 @@ def _other_unit(raw: ibis.Value, unit: str) -> str:
         return ""
     low, high = (value.to_pyarrow().as_py() for value in (raw.min(), raw.max()))
     low, high = float(low), float(high)
+    for form, digits in _WRITTEN:  # before units, as 202405 would be a number of hours, too
+        if all(_is_written(value, form, digits) for value in (low, high)):
+            return (
+                "; the numbers look like dates written without signs between their parts: set "
+                f"config.time=\"strptime(CAST(... AS VARCHAR), '{form}')\" and "
+                "config.time_unit='iso'"
+            )
     for other in _UNITS:
         begin, end = (value * _UNITS[other] / SECOND for value in (low, high))
         if other != unit and begin >= _PLAUSIBLE_FROM and end <= MAX_TIME:
@@ -177,13 +184,6 @@ def _other_unit(raw: ibis.Value, unit: str) -> str:
             return (
                 f"; with {other!r} the log would run from {dates[0]} to {dates[1]}, so that is "
                 "probably its unit"
-            )
-    for form, digits in _WRITTEN:
-        if all(_is_written(value, form, digits) for value in (low, high)):
-            return (
-                "; the numbers look like dates written without signs between their parts: set "
-                f"config.time=\"strptime(CAST(... AS VARCHAR), '{form}')\" and "
-                "config.time_unit='iso'"
             )
     return ""
 
@@ -237,7 +237,7 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
         )
     far = max(10 * (high - low), 10 * _YEAR)
     # Zeros and -1 stand for something else; the others have a larger unit.
-    in_1970 = first == 0 or (abs(first) < _YEAR and low > 10 * _YEAR)
+    in_1970 = first in (0, -1) or (0 < first < _YEAR and low > 10 * _YEAR)
     for key, end, is_far in (
         ("earliest", first, first < low - far or (in_1970 and middle > _PLAUSIBLE_FROM)),
         ("latest", last, last > high + far),
