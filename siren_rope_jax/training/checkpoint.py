@@ -27,6 +27,7 @@ from siren_rope_jax.training.workdir import run_digest
 
 T = TypeVar("T")
 _CHECKSUMS = "checksums"  # in a checkpoint's metadata
+_LOGGERS = "absl", "asyncio"  # to which Orbax writes
 
 
 @dataclasses.dataclass
@@ -105,17 +106,21 @@ class Checkpoints:
             raise UserError(self.directory, "there is no checkpoint; train first")
 
     def __enter__(self) -> "Checkpoints":
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(_is_no_error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._checkpointer is None:
-            return
         try:
-            with self._writing():
-                self._checkpointer.close()
+            if self._checkpointer is not None:
+                with self._writing():
+                    self._checkpointer.close()
         except UserError:
             if kind is None:  # else what went wrong before is told
                 raise
+        finally:
+            for name in _LOGGERS:
+                logging.getLogger(name).removeFilter(_is_no_error)
 
     def save(self, step: int, state: Any, data: Any, progress: Progress) -> None:
         """Saves a `TrainState` in the background; returns once it is copied from the devices.
@@ -322,6 +327,11 @@ class Checkpoints:
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("leftovers of checkpoints")
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    """Keeps back pages about errors that Orbax raises as well, or has in its threads."""
+    return record.levelno < logging.ERROR
 
 
 @contextmanager
