@@ -1,5 +1,6 @@
 """How every script starts: flags and config overrides, and errors as one line and exit status 2."""
 
+import itertools
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from siren_rope_jax.base import extras
+from siren_rope_jax.base.config import said_in
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import expanded
 
@@ -38,9 +40,8 @@ def new_flags() -> flags.FlagValues:
 
 def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[ConfigDict]:
     """Defines the required flag --config, whose keys can be overridden as --config.key=value."""
-    holder = config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
-    flags.mark_flag_as_required("config", flag_values=values)
-    return holder
+    # `_parse` refuses a missing one: absl could not tell it from a config file that returns None.
+    return config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
 
 
 def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
@@ -49,7 +50,6 @@ def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
     A `UserError` becomes one line on stderr and status 2. So does every other exception; its
     traceback goes to a file that the line names or, with --traceback, to stderr.
     """
-    logging.set_verbosity(logging.WARNING)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # those of libraries keep their defaults
@@ -110,6 +110,10 @@ def _noted_traceback() -> str:
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
     given = _given(argv).get("config", "")
+    if "config" in values and not given:
+        raise UserError("--config", "is missing; name a config file, such as configs/table.py")
+    sys.modules.pop("config_config", None)  # else the next config file would be read into the last
+    logging.set_verbosity(logging.ERROR)  # `_read_config` says it if a file returns None
     try:
         rest = values(argv)
         if "config" in values:
@@ -118,9 +122,12 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         raise
     except flags.Error as error:
         raise _flag_error(error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _refuse_unknown_override(values, argv)
-        raise UserError("--config", f"{_place(error, given)}{_described(error)}") from error
+        file = given.partition(":")[0]
+        raise UserError("--config", f"{file}, {said_in(file, error)}") from error
+    finally:
+        logging.set_verbosity(logging.WARNING)
     if len(rest) > 1:
         stray = rest[1]
         tip = f"; did you mean --{stray.lstrip('-')}?" if "=" in stray else ""
@@ -141,21 +148,6 @@ def _flag_error(error: flags.Error) -> UserError:
     return UserError(f"--{unknown[1]}" if unknown else "command line", text)
 
 
-def _described(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[-1]}"
-
-
-def _place(error: BaseException, given: str) -> str:
-    """Where in the config file an exception arose: "FILE, line 7: ", or nothing."""
-    file = given.partition(":")[0]
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: "
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if file and Path(f.filename).name == Path(file).name]
-    return f"{file}, line {lines[-1]}: " if lines else ""
-
-
 def _read_config(value: Any, given: str) -> ConfigDict:
     if not isinstance(value, ConfigDict):
         file = given.partition(":")[0]
@@ -173,7 +165,7 @@ def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> N
         config = _read_config(values["config"].parser.parse(given["config"]), given["config"])
     except UserError:
         raise
-    except Exception:  # the config file itself fails, which is told elsewhere
+    except (Exception, SystemExit):  # the config file itself fails, which is told elsewhere
         return
     for name in given:
         group, parts = config, name.split(".")
@@ -187,13 +179,17 @@ def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> N
 
 
 def _check_paths(values: flags.FlagValues) -> None:
-    """Expands `~`, and refuses a path in a bucket or on the web, which would be a local folder."""
+    """Expands `~`; refuses no path, and one in a bucket or on the web, which would be a folder."""
     for name in _PATHS:
         value = values[name].value if name in values else None
-        if not value:
+        if value is None:
             continue
         paths = value if isinstance(value, list) else [value]
         for path in paths:
+            if not path:
+                raise UserError(f"--{name}", "is empty; name a path")
+            if "\0" in path:
+                raise UserError(f"--{name}", f"{excerpt(path)} holds a NUL byte; it is no path")
             if "://" in path:
                 raise UserError(
                     f"--{name}",
@@ -207,7 +203,7 @@ def _check_paths(values: flags.FlagValues) -> None:
 def _given(argv: Sequence[str]) -> dict[str, str]:
     """The flags on the command line, written `--name=value` or `--name value`."""
     given = {}
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
         name, equals, value = argument.partition("=")
         given[name.lstrip("-")] = value if equals or following.startswith("-") else following
     return given

@@ -8,6 +8,7 @@ value of the wrong type is refused with its full name.
 import dataclasses
 import runpy
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -89,14 +90,21 @@ def load_config_file(
       argument: of `get_config`, if any.
 
     Raises:
-      UserError: no such file, no `get_config` in it, or an unknown key.
+      UserError: no such file, no `get_config` in it that returns a ConfigDict, or an unknown key.
     """
     if not Path(path).is_file():
         raise UserError(path, f"there is no such config file below {Path.cwd()}")
-    namespace = runpy.run_path(str(path))
-    if "get_config" not in namespace:
-        raise UserError(path, "defines no get_config()")
-    config = namespace["get_config"](*([argument] if argument else []))
+    try:
+        namespace = runpy.run_path(str(path))
+        if "get_config" not in namespace:
+            raise UserError(path, "defines no get_config()")
+        config = namespace["get_config"](*([argument] if argument else []))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(path, said_in(path, error)) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(path, "its get_config() returns no ConfigDict")
     for dotted, value in overrides.items():
         *groups, key = dotted.split(".")
         place = config
@@ -106,6 +114,18 @@ def load_config_file(
         with place.ignore_type():
             place[key] = value
     return config
+
+
+def said_in(file: str | Path, error: BaseException) -> str:
+    """What an exception says that arose in a config file: "line 7: KeyError: 'a'"."""
+    lines = str(error).strip().splitlines() or [""]
+    said = f"{type(error).__name__}: {lines[-1]}".removesuffix(": ")
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        other = "" if Path(error.filename).name == Path(file).name else f"{error.filename}, "
+        return f"{other}line {error.lineno}: {said}"
+    frames = traceback.extract_tb(error.__traceback__)
+    numbers = [f.lineno for f in frames if Path(f.filename).name == Path(file).name]
+    return f"line {numbers[-1]}: {said}" if numbers else said
 
 
 def _at(place: Any, key: str, dotted: str, path: str | Path) -> Any:
