@@ -183,7 +183,9 @@ class PrepareConfig:
       download: where the publisher offers the log.
       source, license: noted in the prepared log.
       threads: 0: one per core.
-      memory_gb: memory for the database engine, which processes larger logs in parts, on disk.
+      memory_gb: memory for the database engine, which processes larger logs in parts, on disk. On
+        Linux, the process may take no more than twice as much and about 1 GB, whatever the
+        expressions ask for.
     """
 
     name: str
