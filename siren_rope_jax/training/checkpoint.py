@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import logging
 import math
 import re
@@ -27,6 +28,7 @@ from siren_rope_jax.training.workdir import run_digest
 
 T = TypeVar("T")
 _CHECKSUMS = "checksums"  # in a checkpoint's metadata
+_METADATA = "_CHECKPOINT_METADATA"  # the file that holds them
 _LOGGERS = "absl", "asyncio"  # to which Orbax writes
 
 
@@ -244,8 +246,9 @@ class Checkpoints:
 
     def _saved(self, step: int) -> tuple[Progress, dict[str, Any]]:
         """The progress saved with a checkpoint, and its checksums; none of an earlier version's."""
-        path = (self.directory / str(step)).absolute()
-        saved = dict(self._reading(step, lambda: ocp.metadata(path)).custom_metadata or {})
+        path = self.directory / str(step) / _METADATA  # Orbax would open all arrays, too
+        written = self._reading(step, lambda: json.loads(path.read_text(encoding="utf-8")))
+        saved = self._reading(step, lambda: dict(written["custom_metadata"]))
         sums = saved.pop(_CHECKSUMS, {})
         try:
             progress = Progress(**saved)
@@ -269,16 +272,18 @@ class Checkpoints:
 
     def _reading(self, step: int | None, read: Callable[[], T]) -> T:
         """What `read` returns; whatever fails in reading a checkpoint is told as damage."""
-        with _silence():  # Orbax writes pages about what it could not read
+        with _silence() as ignored:  # Orbax writes pages about what it could not read
             try:
                 return read()
             except UserError:
                 raise
             except Exception as error:  # of Orbax, TensorStore, Grain: any
                 why = f"it cannot be read, or does not fit this configuration ({_brief(error)})"
-            for _ in range(3):  # what was never awaited, and reads that go on in threads
+            before = -1
+            while len(ignored) > before:  # reads that were never awaited, or go on in threads
+                before = len(ignored)
                 gc.collect()
-                time.sleep(0.1)
+                time.sleep(0.5)
         raise self._damaged(step, why)
 
     @contextmanager
@@ -291,7 +296,7 @@ class Checkpoints:
             why = "the disk is full" if full else f"a checkpoint cannot be written: {_brief(error)}"
             raise UserError(
                 self.directory,
-                f"{why}; the same command goes on from the last one once that is mended",
+                f"{why}; the same command goes on from the last complete one once that is mended",
             ) from error
 
     def _check_processes(self, step: int) -> None:
@@ -335,15 +340,16 @@ def _is_no_error(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Without logs, warnings, and errors that no one catches."""
+def _silence() -> Iterator[list[None]]:
+    """Without logs, warnings, and errors that no one can catch, which it counts."""
     hook, disabled = sys.unraisablehook, logging.root.manager.disable
-    sys.unraisablehook = lambda _: None
+    ignored: list[None] = []
+    sys.unraisablehook = lambda _: ignored.append(None)
     logging.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield ignored
     finally:
         logging.disable(disabled)
         sys.unraisablehook = hook

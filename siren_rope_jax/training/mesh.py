@@ -52,18 +52,19 @@ def join(where: str) -> None:
     Raises:
       UserError: `where` is something else, or the processes cannot be joined (JAX says why).
     """
-    given: tuple[Any, ...] = ()
+    given: dict[str, Any] = {}
     if where != "auto":
         parts = re.fullmatch(r"([^,]+),(\d+),(\d+)", where)
-        given = (parts[1], int(parts[2]), int(parts[3])) if parts else ("", 0, 0)
-        if given[2] >= given[1]:
+        processes, index = (int(parts[2]), int(parts[3])) if parts else (0, 0)
+        if not parts or index >= processes:
             form = "HOST:PORT,PROCESSES,INDEX with an index from 0 to PROCESSES - 1"
             raise UserError("--distributed", f"{where!r} is neither 'auto' nor {form}")
+        given = {"coordinator_address": parts[1], "num_processes": processes, "process_id": index}
     last = threading.Timer(_PATIENCE, _end_alone, [where])
     last.daemon = True
     last.start()
     try:
-        jax.distributed.initialize(*given, initialization_timeout=2 * _PATIENCE)
+        jax.distributed.initialize(**given, initialization_timeout=2 * _PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise UserError("--distributed", f"{where!r}: cannot join: {error}") from error
     finally:
