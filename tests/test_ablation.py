@@ -120,6 +120,26 @@ def test_a_log_is_prepared_once_and_again_only_where_it_is_gone(tmp_path):
     assert len(PreparedLog.open(meta.parent).index) == 40
 
 
+def test_only_one_ablation_runs_in_a_directory(tmp_path):
+    out = tmp_path / "out"
+    with ablation.reserved(out), refused(out), ablation.reserved(out):
+        pass
+    with ablation.reserved(out):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("files", "input", "same"),
+    [(["a.csv"], "raw/a.csv", True), (["a.csv", "b.csv"], "*.csv", True), ([], "", True),
+     (["a.csv"], "b.csv", False), (["a.csv", "b.txt"], "*.csv", False), ([], "a.csv", False),
+     (["a.csv"], "", False)],
+)  # fmt: skip
+def test_a_log_says_what_it_was_made_from(files, input, same):
+    report = {"config": {"name": "x"}, "files": files}
+    assert ablation._is_made_from(report, {"name": "x"}, input) == same
+    assert not ablation._is_made_from(report, {"name": "y"}, input)
+
+
 @pytest.mark.parametrize(
     ("config", "input", "about"),
     [

@@ -176,6 +176,11 @@ def test_a_run_has_its_pictures_and_its_table(logs, tmp_path, monkeypatch, kind)
     assert evaluate.headline(outcome).endswith(f"NDCG@10 {outcome['ranking']['ndcg@10']:.4f}")
 
 
+def test_names_in_pictures_are_no_formulas(log, tmp_path):
+    make_run(tmp_path / "run", log, variant="a$b$^2_")
+    assert len(plots.draw_run(tmp_path / "run")) > 3
+
+
 def test_a_result_of_one_class_has_a_table_too(log):
     scored = scores_of(log.events("test").event[:1], np.full((1, 2), 0.5))
     assert "–" in evaluate.as_text(make_result(log, scored))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ from siren_rope_jax.models.losses import LossConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.writer import write_log
 from siren_rope_jax.studies.ablation import Log, Run
-from siren_rope_jax.studies.comparable import finished_run
+from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
 from siren_rope_jax.studies.jobs import train_and_evaluate
 from siren_rope_jax.training.checkpoint import Checkpoints
 from siren_rope_jax.training.experiment import ExperimentConfig, TrainingConfig
@@ -51,11 +52,12 @@ from siren_rope_jax.training.optim import (
 from siren_rope_jax.training.run_log import read_metrics
 from siren_rope_jax.training.setup import TrainState, setup, train_step, training_steps
 from siren_rope_jax.training.trained import TrainedRun
-from siren_rope_jax.training.workdir import claim_workdir, load_config
+from siren_rope_jax.training.workdir import claim_workdir, load_config, owned
 from tests.batches import small_config, small_retriever_config
 from tests.made_up import change, make_log
 from tests.refusals import refused
 from tests.scripts import ROOT, printed
+from tests.scripts import run as run_script
 
 LONELY = "one event"
 
@@ -626,6 +628,137 @@ def test_another_experiments_workdir_is_refused(feed: Path, tmp_path: Path) -> N
         claim_workdir(tmp_path / "other", config, "data")
 
 
+def test_a_directory_without_a_checkpoint_may_be_claimed_anew(feed: Path, tmp_path: Path) -> None:
+    """Nothing is lost; not even files that a kill left half-written matter."""
+    claim_workdir(tmp_path, experiment(feed), "data")
+    (tmp_path / "metrics.jsonl").write_text("of that one")
+    (tmp_path / "config.json").write_text("{")
+    other = experiment(feed, epochs=2.0)
+    claim_workdir(tmp_path, other, "other data")
+    assert load_config(tmp_path) == other and not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_what_is_refused_claims_nothing(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed)
+    optimizer = OptimizerConfig(no_decay=("nowhere/*",))
+    with refused("config.optimizer.no_decay"):
+        fit(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
+    with refused("config.training.epochs", 1e300):
+        fit(experiment(feed, epochs=1e300), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_one_process_trains_in_a_directory(feed: Path, tmp_path: Path) -> None:
+    config = experiment(feed, epochs=0.03)
+    with owned(tmp_path, config, PreparedLog.open(feed).fingerprint), refused(tmp_path):
+        fit(config, tmp_path)
+    fit(config, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("somebody's")
+    with refused(other):
+        fit(config, other)
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+
+
+def test_the_largest_seed_trains(feed: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(experiment(feed, epochs=0.03), seed=2**32 - 1)
+    assert fit(config, tmp_path).ended
+    for seed in (-1, 2**32):
+        with refused("config.seed"):
+            read_experiment(to_dict(config) | {"seed": seed})
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_for_more_epochs(feed: Path, tmp_path: Path) -> None:
+    """And says that it did, so that it is not compared with one that was trained in one go."""
+    short, long = (experiment(feed, epochs=e, evaluations_per_epoch=1) for e in (1.0, 2.0))
+    first = fit(short, tmp_path / "run")
+    early = evaluate_run(tmp_path / "run")
+    with refused(tmp_path / "run", "config.training.epochs"):
+        fit(long, tmp_path / "run", longer=False)
+    progress = fit(long, tmp_path / "run")
+    assert (first.ended, progress.ended, progress.step) == (True, True, 2 * first.step)
+    steps = [x["step"] for x in read_metrics(tmp_path / "run") if x["kind"] == "validation"]
+    assert steps == [first.step, 2 * first.step]
+    with refused(tmp_path / "run"):
+        finished_run(tmp_path / "run")  # its result is the early one
+    result = evaluate_run(tmp_path / "run")
+    assert result["epochs_before"] == [1.0] and "epochs_before" not in early
+    run = finished_run(tmp_path / "run")
+    whole = {key: value for key, value in run.items() if key != "epochs_before"}
+    with refused("epochs_before"):
+        check_alike({"longer": run, "in one go": whole}, RUN_KEYS)
+    with refused(tmp_path / "run", "1.0"):
+        train_and_evaluate(long, tmp_path / "run")  # as an ablation would
+    with refused(tmp_path / "run", "config.training.epochs"):
+        fit(short, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_claim_for_more_epochs_can_be_killed(feed: Path, tmp_path: Path) -> None:
+    """Between the writing of data.json and that of config.json: both commands go on."""
+    short, long = (experiment(feed, epochs=e, evaluations_per_epoch=1) for e in (0.1, 0.2))
+    fit(short, tmp_path)
+    old = (tmp_path / "config.json").read_bytes()
+    claim_workdir(tmp_path, long, PreparedLog.open(feed).fingerprint, longer=True)
+    (tmp_path / "config.json").write_bytes(old)
+    assert "epochs_before" not in train_and_evaluate(short, tmp_path)
+    fit(long, tmp_path)
+    assert evaluate_run(tmp_path)["epochs_before"] == [0.1]
+
+
+@pytest.mark.slow
+def test_more_patience_is_as_if_it_had_been_there_from_the_start(
+    feed: Path, tmp_path: Path
+) -> None:
+    still = OptimizerConfig(learning_rate=0.0)  # no validation is better than the first
+
+    def config(patience: int) -> ExperimentConfig:
+        patient = experiment(feed, epochs=1.0, evaluations_per_epoch=4, patience=patience)
+        return dataclasses.replace(patient, optimizer=still)
+
+    early = fit(config(1), tmp_path / "run")
+    later, whole = (fit(config(2), tmp_path / name) for name in ("run", "whole"))
+    assert early.step < later.step == whole.step
+    results = [evaluate_run(tmp_path / name) for name in ("run", "whole")]
+    assert results[0]["tasks"] == results[1]["tasks"] and "epochs_before" not in results[0]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "analyze"])
+@pytest.mark.slow
+def test_a_platform_that_is_not_there_is_told_in_one_line(
+    feed: Path, tmp_path: Path, name: str
+) -> None:
+    config = experiment(feed, epochs=0.03)
+    flags = [f"--workdir={tmp_path}"]
+    if name == "train":
+        synthetic = ROOT / "configs/synthetic.py"
+        flags += [f"--config={synthetic}:ordinal", f"--config.data.path={feed}"]
+    else:
+        fit(config, tmp_path)
+    done = run_script(name, *flags, JAX_PLATFORMS="cuda")
+    assert done.returncode == 2 and done.stderr.startswith("error: JAX_PLATFORMS: "), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_processes_that_wait_in_vain_end_with_one_line() -> None:
+    script = (
+        "import sys; from siren_rope_jax.training import mesh\n"
+        "mesh._PATIENCE = 3\n"
+        "mesh.join(sys.argv[1])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for index in (0, 1):
+        done = subprocess.run(
+            [sys.executable, "-c", script, f"127.0.0.1:{40_000 + os.getpid() % 20_000},2,{index}"],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2 and done.stderr.startswith("error: --distributed: ")
+        assert done.stderr.count("\n") == 1
+
+
 def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
     odd = DataConfig(str(feed), 24, 12, batch_size=7)
@@ -777,6 +910,7 @@ def test_parameters_that_broke_are_never_a_checkpoint(
         ("optimizer.clip_norm", 0.0), ("training.epochs", 0.0),
         ("training.evaluations_per_epoch", 0), ("training.patience", 0),
         ("training.log_every", 0), ("data.batch_size", 0), ("data.stride", 99),
+        ("data.batch_size", 2**63), ("data.threads", 2**63), ("training.epochs", math.inf),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(feed: Path, key: str, value: float) -> None:

@@ -32,10 +32,11 @@ def make_mesh() -> Mesh:
     """
     try:
         devices = jax.device_count()
-    except RuntimeError as error:  # as JAX says it, also of a driver that fails
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is some platform
         asked = os.environ.get("JAX_PLATFORMS", "")
+        why = str(error) or "JAX finds no such devices"
         raise UserError(
-            "JAX_PLATFORMS", f"is {asked!r}: {error}; set it to cpu, or to what this machine has"
+            "JAX_PLATFORMS", f"is {asked!r}: {why}; set it to cpu, or to what this machine has"
         ) from error
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
