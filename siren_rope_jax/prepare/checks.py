@@ -30,8 +30,9 @@ def check_values(table: ibis.Table, where: Where) -> None:
     for column in table.columns:
         value, prefix = table[column], column.partition("/")[0]
         if prefix == "utc_offset":
-            bad = (value.isnull() | (value.abs() > MAX_UTC_OFFSET)).fill_null(True)
-            right = f"seconds between -{MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}"
+            bad = (value.abs() > MAX_UTC_OFFSET) | (value % 1 != 0)
+            bad = bad.fill_null(True)
+            right = f"whole seconds between -{MAX_UTC_OFFSET} and {MAX_UTC_OFFSET}"
         elif prefix == "task":
             bad = value.notnull() & ~value.isin([0.0, 1.0])
             right = "0 or 1 (or NULL), so write a condition, such as 'rating >= 4'"

@@ -12,11 +12,13 @@ import ibis
 import ibis.expr.datatypes as dt
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare import checks, expressions
+from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 
 _EXACT = 2.0**53  # up to here a double represents every integer
 _WHOLE = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # an integer, perhaps written as 1.0
-_TIMES = "decimal(38, 12)"  # of times that are numbers with a fraction, as text
+TIMES = "decimal(38, 18)"
+"""Of times that are numbers with a fraction, as text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +57,25 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
     Raises:
       UserError: two parts have columns of types that have nothing in common.
     """
-    identities = {config.user, config.item}
-    categories = {text.strip().strip('"').lower() for text in config.categorical.values()}
+    columns = parts[0].table.columns
+    identities = {_own(name) for name in columns} & {_own(config.user), _own(config.item)}
+    apart = _kept_apart({_own(name) for name in columns}, config)
+    for part in parts:
+        _refuse_inexact(part, identities)
     parts = _with_common_families(parts)
     facts = [_facts(part, identities) for part in parts]
-    columns = parts[0].table.columns
     casts: dict[str, str] = {}
     notes = []
     for name in columns:
         of_parts = [of_part[name] for of_part in facts]
         holds = {test: all(found[test] for found in of_parts) for test in of_parts[0]}
         kind = parts[0].table[name].type()
-        is_category = name.lower() in categories
         if kind.is_string():
-            casts[name] = _kind_of_text(holds, name, config, parts, is_category)
+            if _own(name) in identities:
+                casts[name] = _kind_of_identity(holds, name, parts)
+            else:
+                is_time = _own(name) == _own(config.time)
+                casts[name] = _kind_of_text(holds, name, parts, is_time, _own(name) in apart)
             if marked := sum(found["marked"] for found in of_parts):
                 notes.append(
                     f"{marked} values of column {name!r} are texts such as 'NULL'; they "
@@ -78,15 +85,37 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
                 notes.append(f"column {name!r} has integers that are written as 1.0, which is 1")
         elif kind.is_integer():
             casts[name] = "int64" if holds["fits"] else "text"
-        elif name in identities and (kind.is_decimal() or kind.is_floating()):
-            _refuse_inexact(parts, facts, name)
+        elif _own(name) in identities and (kind.is_decimal() or kind.is_floating()):
             casts[name] = "int64" if holds["whole"] else "text"
         elif kind.is_decimal():
-            casts[name] = "float64" if holds["exact"] else "text" if is_category else "as it is"
+            scale = max(part.table[name].type().scale or 0 for part in parts)
+            exact = "text" if _own(name) in apart else f"decimal(38, {scale})"
+            casts[name] = "float64" if holds["exact"] else exact
         elif kind.is_floating():
             casts[name] = "float64"
     tables = [_cast(part, casts, of_part) for part, of_part in zip(parts, facts, strict=True)]
     return Typed(tables, [of_part["rows"]["all"] for of_part in facts], notes)
+
+
+def _own(name: str) -> str:
+    """The name of a column as it compares: in small letters, without what `prepare` put before."""
+    return name.strip().strip('"').removeprefix(INTERNAL).lower()
+
+
+def _kept_apart(columns: set[str], config: PrepareConfig) -> set[str]:
+    """The columns of which no two texts may become one number: those that make up identities."""
+    derived = {name.lower(): (f"config.derived.{name}", t) for name, t in config.derived.items()}
+    texts = [("config.user", config.user), ("config.item", config.item)]
+    texts += [(checks.key_of(f"categorical/{n}"), text) for n, text in config.categorical.items()]
+    found: set[str] = set()
+    while texts:
+        about, text = texts.pop()
+        alone = {_own(text)} & {*columns, *derived}
+        for name in (alone or expressions.names_in(text, about)) - found:
+            found.add(name)
+            if name in derived:
+                texts.append(derived[name])
+    return found
 
 
 def _with_common_families(parts: Sequence[Part]) -> list[Part]:
@@ -94,15 +123,20 @@ def _with_common_families(parts: Sequence[Part]) -> list[Part]:
     changes: list[dict[str, ibis.Value]] = [{} for _ in parts]
     for name in parts[0].table.columns:
         kinds = [part.table[name].type() for part in parts]
-        if len({_family(kind) for kind in kinds}) == 1:
+        if len({_family(kind) for kind in kinds}) == 1 and not _differ_in_time(kinds):
             continue
-        empty = [not part.table[name].count().to_pyarrow().as_py() for part in parts]
+        empty = [_is_empty(part, name) for part in parts]
         filled = [kind for kind, nothing in zip(kinds, empty, strict=True) if not nothing]
         families = {_family(kind) for kind in filled}
         wanted = filled[0] if len(families) == 1 else dt.string
+        if _differ_in_time(filled):
+            wanted = dt.Timestamp(scale=9)  # of UTC, as are those without a zone
         for part, change, kind, nothing in zip(parts, changes, kinds, empty, strict=True):
             if nothing:
                 change[name] = ibis.null(wanted)
+            elif wanted.is_timestamp():
+                value = part.table[name]  # in UTC, whatever its zone
+                change[name] = (value.cast("timestamp(6)") if kind.timezone else value).cast(wanted)
             elif len(families) > 1:
                 if _family(kind) not in _AS_TEXT:
                     others = ", ".join(sorted({str(k) for k in filled}))
@@ -118,14 +152,25 @@ def _with_common_families(parts: Sequence[Part]) -> list[Part]:
     ]
 
 
+def _is_empty(part: Part, name: str) -> bool:
+    value = part.table[name]
+    if value.type().is_string():
+        value = _present(value, part.missing)
+    return not value.count().to_pyarrow().as_py()
+
+
+def _differ_in_time(kinds: Sequence[dt.DataType]) -> bool:
+    """Whether they are timestamps of several units, or some with a zone and some without."""
+    return len(set(kinds)) > 1 and all(kind.is_timestamp() for kind in kinds)
+
+
 _AS_TEXT = ("string", "integer", "floating", "decimal", "boolean", "timestamp", "date", "uuid")
 
 
 def _family(kind: dt.DataType) -> str:
     for family in _AS_TEXT:
         if getattr(kind, f"is_{family}")():
-            zoned = family == "timestamp" and kind.timezone
-            return "timestamp with a zone" if zoned else family
+            return family
     return str(kind)
 
 
@@ -169,11 +214,9 @@ def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
             largest = dt.int64.bounds.upper
             wide = kind.is_unsigned_integer() and kind.nbytes >= 8
             tests[name, "fits"] = (value <= largest).all() if wide else (value.count() >= 0)
-        elif name in identities and (kind.is_decimal() or kind.is_floating()):
+        elif _own(name) in identities and (kind.is_decimal() or kind.is_floating()):
             number = value.isnan().ifelse(ibis.null(kind), value) if kind.is_floating() else value
             tests[name, "whole"] = _is_whole(number, 1e18).all()
-            exact = (number.abs() <= _EXACT) | kind.is_decimal()  # doubles beyond it are whole
-            tests[name, "exact"] = exact.all()
         elif kind.is_decimal():
             tests[name, "exact"] = (value.cast("float64").cast(kind) == value).all()
         else:
@@ -185,29 +228,32 @@ def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
     )
     facts: dict[str, dict[str, Any]] = {}
     for (name, test), value in zip(tests, found.values(), strict=True):
-        facts.setdefault(name, {})[test] = True if value is None else value  # no rows
+        if value is None:  # no rows
+            value = test not in ("marked", "absent")
+        facts.setdefault(name, {})[test] = value
     return facts
 
 
-def _kind_of_text(
-    holds: Mapping[str, bool],
-    name: str,
-    config: PrepareConfig,
-    parts: Sequence[Part],
-    is_category: bool,
-) -> str:
-    """What the text column `name` of the parts becomes, by what holds of all its values."""
+def _kind_of_identity(holds: Mapping[str, bool], name: str, parts: Sequence[Part]) -> str:
+    """What a text column of users or items becomes, by what holds of all its values."""
     if holds["int64"]:
         return "int64"
-    if name in (config.user, config.item):
-        whole = holds["float64"] and _all(parts, name, lambda text: text.re_search(_WHOLE))
-        return "integral" if whole else "string"
+    whole = holds["float64"] and _all(parts, name, lambda text: text.re_search(_WHOLE))
+    return "integral" if whole else "string"
+
+
+def _kind_of_text(
+    holds: Mapping[str, bool], name: str, parts: Sequence[Part], is_time: bool, apart: bool
+) -> str:
+    """What another text column becomes; if `apart`, no two of its texts may fall together."""
+    if holds["int64"]:
+        return "int64"
     for kind in ("boolean", "float64"):
-        if holds[kind] and not (is_category and _fall_together(parts, name, kind)):
-            if name != config.time or kind != "float64":
+        if holds[kind] and not (apart and _fall_together(parts, name, kind)):
+            if not is_time or kind != "float64":
                 return kind
-            exact = _all(parts, name, lambda text: text.try_cast(_TIMES).notnull())
-            return _TIMES if exact else kind
+            exact = _all(parts, name, lambda text: text.try_cast(TIMES).notnull())
+            return TIMES if exact else kind
     return "string"
 
 
@@ -217,14 +263,17 @@ def _all(parts: Sequence[Part], name: str, test: Callable[[Any], Any]) -> bool:
     return all(value.to_pyarrow().as_py() is not False for value in found)
 
 
-def _refuse_inexact(parts: Sequence[Part], facts: Sequence[Mapping[str, Any]], name: str) -> None:
-    for part, of_part in zip(parts, facts, strict=True):
-        if not of_part[name]["exact"]:
-            raise UserError(
-                part.path,
-                f"column {name!r} has ids beyond 2^53 as {part.table[name].type()}, which cannot "
-                "tell neighbours apart; write them as text or integers",
-            )
+def _refuse_inexact(part: Part, identities: set[str]) -> None:
+    for name in part.table.columns:
+        value = part.table[name]
+        if _own(name) in identities and value.type().is_floating():
+            beyond = (value.abs() > _EXACT) & ~value.isnan()  # all of these are whole
+            if beyond.any().to_pyarrow().as_py():
+                raise UserError(
+                    part.path,
+                    f"column {name!r} has ids beyond 2^53 as {value.type()}, which cannot tell "
+                    "neighbours apart; write them as text or integers",
+                )
 
 
 def _fall_together(parts: Sequence[Part], name: str, kind: str) -> bool:
@@ -251,7 +300,7 @@ def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibi
             value = value.re_replace(r"\.0+$", "").cast("int64")
         elif cast == "text":
             value = as_text(value)
-        elif cast != "as it is":
+        else:
             value = value.cast(cast)
         columns[name] = value
     return part.table.mutate(**columns) if columns else part.table

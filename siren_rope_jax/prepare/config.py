@@ -17,6 +17,9 @@ RESERVED = ("user", "item", "time", "time_ns", "row")
 INTERNAL = "siren_rope_jax "
 """Begins the names of columns that `prepare` adds for itself; no column of a log may begin so."""
 
+GIVEN_ROW = f"{INTERNAL}row"
+"""A log's own column "row", if it has one."""
+
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
 _MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}
@@ -43,7 +46,7 @@ class Format:
       quote: of text: the character around fields that hold a delimiter. Empty: there is none, and
         quotation marks are part of the text.
       escape: of text: the character before a quotation mark that is part of a quoted field: by
-        default another quotation mark; some programs write a backslash.
+        default another such mark; some programs write a backslash.
       newlines: of text: whether quoted fields may hold line ends. If not, a file of which some do
         is refused: a stray quotation mark would make one row of many.
       missing: what stands for a missing value, beside NULL and NaN: texts that count as such if
@@ -84,6 +87,11 @@ class Format:
         given = self.delimiter.replace("\\t", "\t")
         bad = set(given) & {"\n", "\r", self.quote, self.escape, "\0"}
         check(len(given.encode()) <= 4 and not bad, "delimiter", right)
+
+    @property
+    def escape_sign(self) -> str:
+        """`escape`; as that of the default is `quote`, whichever this is."""
+        return self.quote if self.escape == '"' else self.escape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,14 @@ from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.data.schema import PREFIXES, TEST, TRAIN, VALIDATION
 from siren_rope_jax.prepare import checks, expressions, times
 from siren_rope_jax.prepare.column_types import as_text
-from siren_rope_jax.prepare.config import INTERNAL, RESERVED, PrepareConfig, parse_date, to_iso
+from siren_rope_jax.prepare.config import (
+    GIVEN_ROW,
+    INTERNAL,
+    RESERVED,
+    PrepareConfig,
+    parse_date,
+    to_iso,
+)
 from siren_rope_jax.prepare.readers import RawLog
 
 # Columns of a log that expressions cannot use:
@@ -49,7 +56,7 @@ def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
     hidden = {f"{INTERNAL}{name}": text for name, text in given.items()}
     for name, text in given.items():
         expressions.check(table, "value", text, f"config.{checked[name]}")
-    kept = [column for column in columns if column.lower() not in RESERVED]
+    kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
     table = expressions.select(table, hidden, step="given")
     return table.select(
         *kept,
@@ -75,6 +82,9 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
     """The SQL of a column, or of an expression over the columns."""
     if not text or text in columns:
         return expressions.quoted(text) if text else ""
+    if text.lower() == "row" and GIVEN_ROW in columns:
+        return expressions.quoted(GIVEN_ROW)
+    columns = [column for column in columns if column != GIVEN_ROW]
     try:
         return expressions.resolve(text, [*columns, "row"], f"config.{key}")
     except UserError as error:

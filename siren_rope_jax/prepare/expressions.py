@@ -76,11 +76,7 @@ def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
     """Returns the names, each after those that its expression uses; refuses a circle of them."""
     lower = {name.lower(): name for name in expressions}
     needs = {
-        name: {
-            lower[column.name.lower()]
-            for column in _parse(text, f"{about}.{name}").find_all(exp.Column)
-            if column.name.lower() in lower
-        }
+        name: {lower[used] for used in names_in(text, f"{about}.{name}") if used in lower}
         for name, text in expressions.items()
     }
     try:
@@ -88,6 +84,11 @@ def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
     except CycleError as error:
         circle = ", ".join(sorted(set(error.args[1])))
         raise UserError(about, f"{circle} depend on each other in a circle") from error
+
+
+def names_in(expression: str, about: str) -> set[str]:
+    """The names of columns that an expression uses, in small letters."""
+    return {column.name.lower() for column in _parse(expression, about).find_all(exp.Column)}
 
 
 def select(

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from siren_rope_jax.base.errors import UserError, one_line
 from siren_rope_jax.base.files import expanded
 from siren_rope_jax.prepare.column_types import Part, give_types
-from siren_rope_jax.prepare.config import INTERNAL, Format, PrepareConfig
+from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, Format, PrepareConfig
 from siren_rope_jax.prepare.conversions import convert
+from siren_rope_jax.prepare.quoting import Fields
 from siren_rope_jax.prepare.text_files import (
     UNNAMED,
     check_readable,
@@ -28,7 +29,7 @@ from siren_rope_jax.prepare.text_files import (
     lines,
     plain_name,
     read_header,
-    write_with_one_line_end,
+    write_plainly,
 )
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # of a column in the name of a folder
@@ -90,16 +91,16 @@ def open_log(
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
     """
     parts: list[Part] = []
-    expected: list[int | None] = []
+    expected: list[_Expected] = []
     notes: list[str] = []
     for number, path in enumerate(files):
         with about(path):
-            part, rows = _open(con, path, config, scratch / str(number))
+            part, of_lines = _open(con, path, config, scratch / str(number))
         if parts and part.table.columns != parts[0].table.columns:
             columns = list(part.table.columns)
             raise UserError(path, f"has other columns than {files[0]}: {columns}")
         parts.append(part)
-        expected.append(rows)
+        expected.append(of_lines)
     if UNNAMED in parts[0].table.columns:
         notes.append(
             f"the first column has no name and is called {UNNAMED!r}; if it numbers the rows, none "
@@ -107,9 +108,11 @@ def open_log(
         )
     with about(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
         typed = give_types(parts, config)
-    for part, rows, found in zip(parts, expected, typed.rows, strict=True):
-        if rows is not None and rows != found:
-            raise _other_rows(part, rows, found)
+    for part, of_lines, found in zip(parts, expected, typed.rows, strict=True):
+        if of_lines.rows is not None and of_lines.rows != found:
+            raise _other_rows(part, of_lines.rows, found)
+        if of_lines.check_fields:
+            of_lines.check_fields(found)
     if not sum(typed.rows):
         raise UserError(files[0], "the log is empty: it has no events")
     offsets = [0]  # rows before each file, and all of them
@@ -169,10 +172,18 @@ def _first_not_json(path: Path) -> int:
     return 0  # Python takes them all
 
 
+@dataclasses.dataclass(frozen=True)
+class _Expected:
+    """What the lines of a file say: how many rows it has; and refuses others than so many rows."""
+
+    rows: int | None = None
+    check_fields: Callable[[int], None] | None = None
+
+
 def _open(
     con: ibis.BaseBackend, path: Path, config: PrepareConfig, link: Path
-) -> tuple[Part, int | None]:
-    """The table of a file, and the number of rows that it must have, if its lines say so."""
+) -> tuple[Part, _Expected]:
+    """The table of a file, and what must hold of its rows, if its lines say so."""
     key, chosen = _choose_format(path, config.formats)
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
@@ -183,11 +194,11 @@ def _open(
         example = f"--config.formats.{key}.columns=\"('uid', 'article', 'at')\""
         needed = f"must name the columns of {path}, which is {kind}, as in {example}{tip}"
         raise UserError("config.formats", needed)
-    rows: int | None = None
+    expected = _Expected()
     if kind == "text":
-        table, rows = _open_text(con, path, chosen, key, link)
+        table, expected = _open_text(con, path, chosen, link)
     elif kind == "jsonl":
-        table, rows = _open_json_lines(con, path, chosen, link)
+        table, expected = _open_json_lines(con, path, chosen, link)
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
@@ -199,8 +210,9 @@ def _open(
     table = table.rename(dict(zip(names, table.columns, strict=True)))
     table = table.mutate(**{n: ibis.literal(v, "string") for n, v in in_folders.items()})
     # `prepare` adds a column of this name; the engine ignores case.
-    table = table.drop(*(c for c in table.columns if c.lower() == "row"))
-    return Part(path, table, chosen.missing), rows
+    own = [column for column in table.columns if column.lower() == "row"]
+    table = table.rename({GIVEN_ROW: own[0]}) if own else table
+    return Part(path, table, chosen.missing), expected
 
 
 def _kind_of_name(path: Path) -> str:
@@ -211,39 +223,52 @@ def _kind_of_name(path: Path) -> str:
 
 
 def _open_text(
-    con: ibis.BaseBackend, path: Path, chosen: Format, key: str, link: Path
-) -> tuple[ibis.Table, int | None]:
-    found = inspect(path, chosen.newlines)
+    con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
+) -> tuple[ibis.Table, _Expected]:
     tab = plain_name(path).lower().endswith((".tsv", ".inter"))
     delimiter = chosen.delimiter.replace("\\t", "\t") or ("\t" if tab else ",")
+    fields = Fields(path, chosen, delimiter)
+    found = inspect(path, chosen.newlines, fields)
     names = list(chosen.columns) or read_header(path, chosen, delimiter)
     _check_names(path, names)
-    gzipped = is_gzipped(path) and not found.mixed
-    if found.mixed:
-        write_with_one_line_end(path, link)
+    # The engine does not see a quotation mark after a byte order mark.
+    rewrite = found.mixed or (found.marked and bool(chosen.columns))
+    gzipped = is_gzipped(path) and not rewrite
+    if rewrite:
+        write_plainly(path, link, chosen.newlines)
     else:
         link.symlink_to(path.absolute())
     table = con.read_csv(
         link,
         delim=delimiter,
         quote=chosen.quote,
-        escape=chosen.escape if chosen.quote else "",
-        header=not chosen.columns,
+        escape=chosen.escape_sign if chosen.quote else "",
+        header=False,
+        skip=int(not chosen.columns),  # `read_header` has read it
         columns=dict.fromkeys(names, "VARCHAR"),
         auto_detect=False,
         strict_mode=True,
         hive_partitioning=False,
         parallel=not chosen.newlines,
+        **({"new_line": "\\n"} if chosen.newlines and fields.line_end == b"\n" else {}),
         compression="gzip" if gzipped else "none",
     )
-    if chosen.newlines:
-        return table, None
-    return table, found.count - (not chosen.columns)
+
+    header = not chosen.columns
+
+    def check_fields(rows: int) -> None:
+        if chosen.newlines and fields.lines != header + rows:
+            given = f"{fields.lines - header} lines of events, with line ends in quoted fields"
+            raise UserError(path, f"has {given}, but {rows} rows can be read")
+        if fields.delimiters > (len(names) - 1) * (header + rows):
+            raise fields.longer_rows(lines(path), len(names))
+
+    return table, _Expected(None if chosen.newlines else found.count - header, check_fields)
 
 
 def _open_json_lines(
     con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
-) -> tuple[ibis.Table, int]:
+) -> tuple[ibis.Table, _Expected]:
     found = inspect(path)
     link.symlink_to(path.absolute())
     table = con.read_json(
@@ -254,7 +279,7 @@ def _open_json_lines(
         hive_partitioning=False,
         compression="gzip" if is_gzipped(path) else "uncompressed",
     )
-    return table, found.count
+    return table, _Expected(found.count)
 
 
 def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
@@ -263,24 +288,26 @@ def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
     except (OSError, ValueError) as error:
         raise UserError(path, f"is not a complete Parquet file: {error}") from error
     _check_names(path, schema.names)  # the engine would rename the second of a kind
-    if any(_is_zoned_ns(field.type) for field in schema):
-        _write_in_utc(path, link)
+    if any(_readable(field.type) != field.type for field in schema):
+        _write_readable(path, link)
     else:
         link.symlink_to(path.absolute())
     return con.read_parquet(link, hive_partitioning=False)
 
 
-def _is_zoned_ns(kind: pa.DataType) -> bool:
-    """Whether it is a type of time of which the engine would drop the nanoseconds."""
-    return pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """The type itself, or another one for the same values if the engine would change them."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
+        return pa.timestamp("ns")  # UTC in any case; it would drop the nanoseconds
+    if pa.types.is_decimal(kind) and kind.precision > 38:
+        return pa.string()  # it would make a double of them
+    return kind
 
 
-def _write_in_utc(path: Path, output: Path) -> None:
-    """Writes a Parquet file whose times of nanoseconds have no zone; they are UTC in any case."""
+def _write_readable(path: Path, output: Path) -> None:
+    """Writes a Parquet file anew, with types that the engine reads exactly."""
     with pq.ParquetFile(path) as file:
-        old = file.schema_arrow
-        plain = [f.with_type(pa.timestamp("ns")) if _is_zoned_ns(f.type) else f for f in old]
-        new = pa.schema(plain)
+        new = pa.schema([f.with_type(_readable(f.type)) for f in file.schema_arrow])
         with pq.ParquetWriter(output, new, version="2.6") as writer:
             for batch in file.iter_batches():
                 writer.write_table(pa.Table.from_batches([batch]).cast(new))
@@ -298,11 +325,14 @@ def _choose_format(path: Path, formats: dict[str, Format]) -> tuple[str, Format]
 
 def _values_in_folders(path: Path, columns: Sequence[str]) -> dict[str, str | None]:
     """The values of columns that the folders of a file are called by: "NAME=VALUE"."""
-    given = dict(part.split("=", 1) for part in path.absolute().parent.parts if "=" in part)
+    pairs = [part.split("=", 1) for part in path.absolute().parent.parts if "=" in part]
+    given = dict(pairs)
     values: dict[str, str | None] = {}
     for column in columns:
         if column not in given:
             raise UserError(path, f"lies in no folder that is called '{column}=...'")
+        if sum(name == column for name, _ in pairs) > 1:
+            raise UserError(path, f"lies in two folders that are called '{column}=...'")
         values[column] = None if given[column] == _NO_VALUE else unquote(given[column])
     return values
 

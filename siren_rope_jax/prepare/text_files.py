@@ -19,6 +19,7 @@ from typing import IO, cast
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare.config import Format
+from siren_rope_jax.prepare.quoting import Fields
 
 _BLOCK = 1 << 20  # bytes read at once; also the longest header
 _TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
@@ -41,10 +42,12 @@ class Lines:
     Attributes:
       count: those that are not blank, the header among them.
       mixed: whether some end in CR LF and others in LF.
+      marked: whether the file begins with a byte order mark.
     """
 
     count: int
     mixed: bool
+    marked: bool
 
 
 def is_gzipped(path: Path) -> bool:
@@ -76,12 +79,13 @@ def check_readable(path: Path) -> None:
         raise UserError(path, f"cannot be read: {error.strerror}") from error
 
 
-def inspect(path: Path, newlines: bool = False) -> Lines:
+def inspect(path: Path, newlines: bool = False, fields: Fields | None = None) -> Lines:
     """Reads a text file to its end, as bytes.
 
     Args:
       path: of the file, perhaps gzipped.
       newlines: whether fields may hold line ends, so that these can differ.
+      fields: checks the fields of its lines.
 
     Raises:
       UserError: it is damaged, not text in UTF-8, holds NUL, or has line ends of a lone CR among
@@ -89,6 +93,7 @@ def inspect(path: Path, newlines: bool = False) -> Lines:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     lf = crlf = cr = blank = size = 0
+    marked = False
     tail = b"\n"  # before the first line, as after any other
     with _opened(path) as file:
         while block := file.read(_BLOCK):
@@ -101,6 +106,9 @@ def inspect(path: Path, newlines: bool = False) -> Lines:
             if b"\0" in block:
                 line = lf + cr + 1 + block[: block.index(b"\0")].count(b"\n")
                 raise UserError(path, f"line {line} holds a NUL byte; it is not a text file")
+            marked = marked or (size == 0 and block.startswith(codecs.BOM_UTF8))
+            if fields:
+                fields.add(block if size else block.removeprefix(codecs.BOM_UTF8), lf + cr)
             whole = tail + block
             if b"\n\n" in whole or b"\n\r\n" in whole:
                 blank += len(_BLANK_LINE.findall(whole))
@@ -122,7 +130,9 @@ def inspect(path: Path, newlines: bool = False) -> Lines:
         )
     unended = tail not in (b"\n", b"\r")
     lines = cr + unended if cr and not lf else lf + unended - blank
-    return Lines(lines, mixed=0 < crlf < lf and not newlines)
+    if fields:
+        fields.end(lf + cr)
+    return Lines(lines, 0 < crlf < lf and not newlines, marked)
 
 
 def _not_text(path: Path, block: bytes, before: int, at: int, size: int) -> UserError:
@@ -155,22 +165,23 @@ def read_header(path: Path, form: Format, delimiter: str) -> list[str]:
         raise _not_text(path, begin, 0, error.start, 0) from error
     if not header.strip():
         raise UserError(path, "the file has no header line")
-    if len(delimiter) > 1 or not form.quote:
+    if not form.quote:
         names = header.split(delimiter)
     else:
-        double = form.escape in ("", form.quote)
-        escape = None if double else form.escape
+        double = form.escape_sign in ("", form.quote)
+        one = "\0" if len(delimiter) > 1 else delimiter  # all that Python's reader can do
         try:
             (names,) = csv.reader(
-                [header],
-                delimiter=delimiter,
+                [header.replace(delimiter, one)],
+                delimiter=one,
                 quotechar=form.quote,
                 doublequote=double,
-                escapechar=escape,
+                escapechar=None if double else form.escape_sign,
                 strict=True,
             )
         except (csv.Error, ValueError) as error:
             raise UserError(path, f"its header cannot be read: {error}") from error
+        names = [name.replace(one, delimiter) for name in names]
     for suffix in _TYPE_SUFFIXES:
         names = [name.strip().removesuffix(suffix) for name in names]
     if len(names) > 1 and not names[0]:
@@ -182,13 +193,15 @@ UNNAMED = "unnamed"
 """What a first column without a name is called."""
 
 
-def write_with_one_line_end(path: Path, output: Path) -> None:
-    """Writes a text file whose lines end in CR LF or in LF anew, with LF alone."""
+def write_plainly(path: Path, output: Path, newlines: bool) -> None:
+    """Writes a text file anew, without a byte order mark and, unless `newlines`, CR before LF."""
     with _opened(path) as file, output.open("wb") as copy:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         while block := file.read(_BLOCK):
             if block.endswith(b"\r"):
                 block += file.read(1)
-            copy.write(block.replace(b"\r\n", b"\n"))
+            copy.write(block if newlines else block.replace(b"\r\n", b"\n"))
 
 
 def lines(path: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ import ibis
 from siren_rope_jax.base.errors import UserError, excerpt
 from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME
 from siren_rope_jax.prepare.checks import Where, first_row, value_in
+from siren_rope_jax.prepare.column_types import TIMES
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig, parse_date, to_iso
 
 GIVEN_TIME = f"{INTERNAL}given time"
@@ -28,6 +29,8 @@ _YEAR = 365.25 * DAY
 
 _ZONE = r"(Z| ?UTC| ?GMT| ?[+-](0\d|1[0-8])(:?[0-5]\d)?| [A-Za-z_]+(/[A-Za-z0-9_+-]+)+)?"
 _DATE = r"\d{4}([-/])\d{1,2}[-/]\d{1,2}"
+_NO_ZONE = rf"^{_DATE}([T ][0-9:.]+)?$"
+_NO_SECONDS = r"([T ]\d\d?:\d\d)(Z|[ +-])"
 _ISO = rf"^{_DATE}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?{_ZONE})?$"
 
 
@@ -57,7 +60,7 @@ def nanoseconds(table: ibis.Table, config: PrepareConfig) -> ibis.Value:
         return _of_instant(value.cast("timestamp('UTC', 6)"))
     each = _UNITS[unit]
     origin, most = config.origin * SECOND, _OUTSIDE // each
-    count = value.try_cast("float64") if kind.is_string() else value
+    count = value.try_cast(TIMES) if kind.is_string() else value
     if count.type().is_floating():
         count = count.isnan().ifelse(ibis.null("float64"), count)
     inside = count.between(-most, most)
@@ -66,19 +69,36 @@ def nanoseconds(table: ibis.Table, config: PrepareConfig) -> ibis.Value:
         ns = near * each
     else:  # apart from the fraction, so that no digit is lost
         whole = near.floor().cast("int64")
-        ns = whole * each + ((near - whole).cast("float64") * each).round().cast("int64")
-    return inside.isnull().ifelse(ibis.null("int64"), ns + inside.ifelse(origin, _OUTSIDE))
+        rest = near - whole
+        if rest.type().is_decimal():
+            rest = rest.cast("decimal(19, 18)") * ibis.literal(each, "decimal(14, 0)")
+            ns = whole * each + rest.cast("decimal(38, 18)").floor().cast("int64")
+        else:
+            ns = whole * each + (rest * each).round().cast("int64")
+    ns = inside.isnull().ifelse(ibis.null("int64"), ns + inside.ifelse(origin, _OUTSIDE))
+    if kind.is_string():  # of a number that is too large for exact ones
+        is_number = value.try_cast("float64").notnull() & ~value.try_cast("float64").isnan()
+        ns = ns.coalesce(is_number.ifelse(_OUTSIDE, ibis.null("int64")))
+    return ns
 
 
 def _of_text(text: Any) -> ibis.Value:
     """Nanoseconds of dates as text; NULL if it is none, or names a zone by an abbreviation."""
     text = text.strip()
-    zoned = text.re_replace(r" ([+-]\d\d)", r"\1")
-    instant = zoned.try_cast("timestamp('UTC', 6)")
+    instant = _instant(text)
     digits = text.re_extract(r"\.\d{6}(\d{1,3})", 1)  # the engine drops all after the sixth
     below = digits.rpad(3, "0").try_cast("int64").fill_null(0)
     below = (digits == "").ifelse(0, below)
     return text.re_search(_ISO).ifelse(_of_instant(instant) + below, ibis.null("int64"))
+
+
+def _instant(text: Any) -> ibis.Value:
+    """The instant that a text means, down to microseconds, if it means one."""
+    # The engine wants seconds, and no blank before an offset.
+    zoned = text.re_replace(r" ([+-]\d\d)", r"\1").re_replace(_NO_SECONDS, r"\1:00\2")
+    # Apart, since it gives a time without a zone that of the row before, if this has a name.
+    in_utc = text.try_cast("timestamp(6)").cast("timestamp('UTC', 6)")
+    return text.re_search(_NO_ZONE).ifelse(in_utc, zoned.try_cast("timestamp('UTC', 6)"))
 
 
 def _of_instant(instant: ibis.Value) -> ibis.Value:
@@ -260,7 +280,9 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
 
 
 def check_zones(table: ibis.Table, config: PrepareConfig, where: Where) -> None:
-    """Refuses a name of a zone in a time as text that is not in the IANA database.
+    """Refuses names of zones in times as text that are not in the IANA database.
+
+    So are times that a zone's clock showed twice, or never, because it was set back or forward.
 
     Raises:
       UserError: about config.time.
@@ -268,11 +290,38 @@ def check_zones(table: ibis.Table, config: PrepareConfig, where: Where) -> None:
     value = table[GIVEN_TIME]
     if config.time_unit != "iso" or not value.type().is_string():
         return
+    value = value.strip()
     name = value.re_extract(r"([A-Za-z_]+(/[A-Za-z0-9_+-]+)+)$", 1)
-    names = table.filter(value.contains("/") & (name != "")).select(name=name).distinct()
-    for zone in names.name.to_pyarrow().to_pylist():
+    in_zone = value.contains("/") & (name != "")
+    names = table.filter(in_zone).select(name=name).distinct().name.to_pyarrow().to_pylist()
+    for zone in names:
         if zone not in available_timezones():
             row = first_row(table, name == zone)
             raise UserError(
                 "config.time", f"{where(row)} has the time zone {excerpt(zone)}, which is unknown"
             )
+    if not names:
+        return
+    shown = value.re_extract(r"^(.*) ", 1).try_cast("timestamp(6)")
+    instant = _instant(value)
+    zone = in_zone.ifelse(name, "UTC")
+    changes = [ibis.interval(minutes=sign * m) for m in _CLOCK_CHANGES for sign in (-1, 1)]
+    twice = ibis.or_(*(_clock(zone, instant + change) == shown for change in changes))
+    if row := first_row(table, in_zone & (twice | (_clock(zone, instant) != shown))):
+        raise UserError(
+            "config.time",
+            f"{where(row)} has {value_in(table, row, GIVEN_TIME)}, which the clocks of this zone "
+            "showed twice or never, as they were set back or forward; write the offset instead of "
+            "the zone, or choose one by a timezone(...) in config.time",
+        )
+
+
+_CLOCK_CHANGES = (20, 30, 60, 120)  # minutes
+
+
+@ibis.udf.scalar.builtin(name="timezone")
+def _clock(
+    zone: str,
+    instant: ibis.dtype("timestamp('UTC', 6)"),  # type: ignore[valid-type]
+) -> ibis.dtype("timestamp(6)"):  # type: ignore[valid-type]
+    """The engine's own function: what a clock in the zone shows."""
