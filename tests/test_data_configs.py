@@ -242,7 +242,7 @@ def check_globo(log: PreparedLog, raw: pd.DataFrame) -> None:
     raw["age"] = (raw.click_timestamp - by_item.transform("min")) / 1000
     raw["before"] = by_item.rank(method="min") - 1
     raw["second"] = raw.click_timestamp // 1000
-    raw = raw.sort_values(["user_id", "second", "row"])
+    raw = raw.sort_values(["user_id", "click_timestamp", "row"])
     rows = log.events().rows
     np.testing.assert_array_equal(rows["time"], raw.second)
     np.testing.assert_allclose(rows["action/log_dwell"], np.log1p(raw.dwell), rtol=1e-5)
@@ -262,7 +262,7 @@ def check_globo_next(log: PreparedLog, raw: pd.DataFrame) -> None:
     session = raw.sort_values(order).groupby(["user_id", "session_id"])
     raw["timed"] = session.cumcount(ascending=False) > 0
     raw["second"] = raw.click_timestamp // 1000
-    raw = raw.sort_values(["user_id", "second", "row"])
+    raw = raw.sort_values(["user_id", "click_timestamp", "row"])
     rows = log.events().rows
     np.testing.assert_array_equal(rows["time"], raw.second)
     np.testing.assert_array_equal(rows["task/timed"], raw.timed)

@@ -28,6 +28,7 @@ class Fields:
     def __init__(self, path: Path, form: Format, delimiter: str) -> None:
         """Takes the file, for messages; its format; and what is between its fields."""
         self._path, self._newlines = path, form.newlines
+        self._has_header = not form.columns
         self._delimiter, self._quote = delimiter.encode(), form.quote.encode()
         # What may end or change a field, other than a delimiter.
         self._escape = form.escape_sign.encode() or self._quote
@@ -93,9 +94,10 @@ class Fields:
         return outside
 
     def _refusal(self, line: int, why: str) -> UserError:
+        place = "the header" if line == 0 and self._has_header else f"line {line + 1}"
         return UserError(
             self._path,
-            f"line {line + 1} has a quoted field that {why}: put quotation marks around a whole "
+            f"{place} has a quoted field that {why}: put quotation marks around a whole "
             "field, with no blanks outside, and escape no other characters than them; or set "
             "config.formats.*.quote='' if they are part of the text",
         )
