@@ -17,7 +17,7 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
 from siren_rope_jax.models.blocks import Mlp
-from siren_rope_jax.models.trunk import Trunk, TrunkConfig
+from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
@@ -46,7 +46,9 @@ class RankerConfig(TrunkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.embedding_width >= 1, "embedding_width", "at least 1")
+        check(1 <= self.embedding_width <= MOST, "embedding_width", f"from 1 to {MOST:,}")
+        right = f"widths from 1 to {MOST:,}"
+        check(all(1 <= width <= MOST for width in self.head_widths), "head_widths", right)
         if self.interleaved and (self.mixed_value or self.late_fusion):
             raise UserError(
                 "interleaved",

@@ -19,7 +19,7 @@ from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.trunk import Trunk, TrunkConfig
+from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import time_features
 
@@ -50,7 +50,7 @@ class RetrieverConfig(TrunkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.feature_width >= 1, "feature_width", "at least 1")
+        check(1 <= self.feature_width <= MOST, "feature_width", f"from 1 to {MOST:,}")
         check(self.temperature > 0, "temperature", "above 0")
 
 

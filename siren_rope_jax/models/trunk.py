@@ -17,6 +17,9 @@ from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
 from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
 
+MOST = 1 << 16
+"""Units of a layer: more are a mistake, and would not end in a message."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkConfig:
@@ -46,8 +49,8 @@ class TrunkConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for key in ("width", "heads", "layers"):
-            check(getattr(self, key) >= 1, key, "at least 1")
+        for key, most in (("width", MOST), ("heads", MOST), ("layers", 1_000)):
+            check(1 <= getattr(self, key) <= most, key, f"from 1 to {most:,}")
         check(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         if self.width % (2 * self.heads):
             raise UserError(

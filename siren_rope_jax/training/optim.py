@@ -16,6 +16,8 @@ from siren_rope_jax.training.older_runs import path_before_0_4
 NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
 """Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
 
+_MOST = 1e6  # of a rate; far beyond what any training bears, and far from float32's limits
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -41,11 +43,11 @@ class OptimizerConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        check(self.learning_rate >= 0, "learning_rate", "0 or more")
+        for key in ("learning_rate", "weight_decay"):
+            check(0 <= getattr(self, key) <= _MOST, key, f"from 0 to {_MOST:g}")
         check(0 <= self.warmup_fraction < 1, "warmup_fraction", "in [0, 1)")
         check(0 <= self.final_fraction <= 1, "final_fraction", "in 0..1")
-        check(self.weight_decay >= 0, "weight_decay", "0 or more")
-        check(self.clip_norm > 0, "clip_norm", "above 0")
+        check(self.clip_norm >= 1 / _MOST, "clip_norm", f"at least {1 / _MOST:g}")
         check(self.accumulate >= 1, "accumulate", "at least 1")
 
 
