@@ -973,7 +973,7 @@ TRAIN_VALUES = {
     "heads 0": of_run("model.heads", 0, 1),
     "heads 3": of_run("model.heads", 3, 3, about="config.model.width"),
     "layers 0": of_run("model.layers", 0, 1),
-    "layers 10^9": of_run("model.layers", 10**9, 1000),
+    "layers 10^9": of_run("model.layers", 10**9, "1,000"),
     "clip_norm 1e-300": of_run("optimizer.clip_norm", 1e-300),
     "dropout 1": of_run("model.dropout", 1, 1),
     "dropout nan": of_run("model.dropout", "nan", "nan"),
