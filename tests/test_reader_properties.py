@@ -806,6 +806,15 @@ def test_a_mark_after_a_byte_order_mark(tmp_path):
     assert list(log_of(tmp_path / "3", double, formats=formats)["user"]) == ["a"]
 
 
+def test_ids_stay_apart_in_a_column_with_a_mark_in_its_name(tmp_path):
+    names, header = ["1e3", "1000"], '"say ""so""",iid,at\n'
+    later = [event.replace("last", "7") for event in LATER]
+    text = lines(*(f"{name},x,{START}" for name in names), header=header, later=later)
+    name = '"say ""so"""'
+    made = log_of(tmp_path, {"a.csv": text}, user=name, categorical={"a": name})
+    assert set(made["user"]) == set(made["categorical/a"]) == {*names, "7"}
+
+
 @pytest.mark.parametrize("user", ["UID", '"uid"', "coalesce(uid, iid)", "known"])
 def test_ids_stay_apart_however_their_column_is_named(tmp_path, user):
     names = ["1e3", "1000", "1.10", "1.1"]

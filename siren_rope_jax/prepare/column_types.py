@@ -4,6 +4,7 @@ docs/prepare.md says in one table what becomes of every kind of value.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
       UserError: two parts have columns of types that have nothing in common.
     """
     columns = parts[0].table.columns
-    identities = {_own(name) for name in columns} & {_own(config.user), _own(config.item)}
-    apart = _kept_apart({_own(name) for name in columns}, config)
+    known = {_own(name) for name in columns}
+    identities = {_alone(config.user, known), _alone(config.item, known)}
+    time = _alone(config.time, known)
+    apart = _kept_apart(known, config)
     for part in parts:
         _refuse_inexact(part, identities)
     parts = _with_common_families(parts)
@@ -74,8 +77,8 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
             if _own(name) in identities:
                 casts[name] = _kind_of_identity(holds, name, parts)
             else:
-                is_time = _own(name) == _own(config.time)
-                casts[name] = _kind_of_text(holds, name, parts, is_time, _own(name) in apart)
+                is_time, is_apart = _own(name) == time, _own(name) in apart
+                casts[name] = _kind_of_text(holds, name, parts, is_time, is_apart)
             if marked := sum(found["marked"] for found in of_parts):
                 notes.append(
                     f"{marked} values of column {name!r} are texts such as 'NULL'; they "
@@ -99,7 +102,15 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
 
 def _own(name: str) -> str:
     """The name of a column as it compares: in small letters, without what `prepare` put before."""
-    return name.strip().strip('"').removeprefix(INTERNAL).lower()
+    return name.removeprefix(INTERNAL).lower()
+
+
+def _alone(text: str, columns: set[str]) -> str:
+    """The column that a text of the config names alone, perhaps as SQL; "" if it names none."""
+    unquoted = text.strip()
+    if text.lower() not in columns and re.fullmatch(r'"(""|[^"])+"', unquoted):
+        text = unquoted[1:-1].replace('""', '"')
+    return text.lower() if text.lower() in columns else ""
 
 
 def _kept_apart(columns: set[str], config: PrepareConfig) -> set[str]:
@@ -110,11 +121,11 @@ def _kept_apart(columns: set[str], config: PrepareConfig) -> set[str]:
     found: set[str] = set()
     while texts:
         about, text = texts.pop()
-        alone = {_own(text)} & {*columns, *derived}
-        for name in (alone or expressions.names_in(text, about)) - found:
-            found.add(name)
-            if name in derived:
-                texts.append(derived[name])
+        name = _alone(text, {*columns, *derived})
+        for used in ({name} if name else expressions.names_in(text, about)) - found:
+            found.add(used)
+            if used in derived:
+                texts.append(derived[used])
     return found
 
 
@@ -252,8 +263,9 @@ def _kind_of_text(
         if holds[kind] and not (apart and _fall_together(parts, name, kind)):
             if not is_time or kind != "float64":
                 return kind
-            exact = _all(parts, name, lambda text: text.try_cast(TIMES).notnull())
-            return TIMES if exact else kind
+            # To try the exact type on all values, too, would take as long as all else together.
+            finite = _all(parts, name, lambda text: ~text.try_cast("float64").isinf())
+            return TIMES if finite else kind
     return "string"
 
 
