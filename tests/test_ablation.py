@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.files import file_digest, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.studies import ablation, jobs, report
@@ -128,16 +128,18 @@ def test_only_one_ablation_runs_in_a_directory(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(
-    ("files", "input", "same"),
-    [(["a.csv"], "raw/a.csv", True), (["a.csv", "b.csv"], "*.csv", True), ([], "", True),
-     (["a.csv"], "b.csv", False), (["a.csv", "b.txt"], "*.csv", False), ([], "a.csv", False),
-     (["a.csv"], "", False)],
-)  # fmt: skip
-def test_a_log_says_what_it_was_made_from(files, input, same):
-    report = {"config": {"name": "x"}, "files": files}
-    assert ablation._is_made_from(report, {"name": "x"}, input) == same
-    assert not ablation._is_made_from(report, {"name": "y"}, input)
+def test_a_log_says_what_it_was_made_from(tmp_path):
+    folders = [tmp_path / name for name in ("2023", "2024")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "events.csv").write_text(folder.name)
+    one, other = ([folder / "events.csv"] for folder in folders)
+    report = {"config": {"name": "x"}, "digests": [file_digest(path) for path in one]}
+    assert ablation._is_made_from(report, {"name": "x"}, one)
+    assert ablation._is_made_from(report, {"name": "x"}, [])
+    assert not ablation._is_made_from(report, {"name": "x"}, other)
+    assert not ablation._is_made_from(report, {"name": "x"}, [*one, *other])
+    assert not ablation._is_made_from(report, {"name": "y"}, one)
 
 
 @pytest.mark.parametrize(

@@ -226,3 +226,18 @@ def test_another_description_is_refused(tmp_path, change, entry, named):
     path.write_text("{")
     with refused(path):
         PreparedLog.open(tmp_path / "log")
+
+
+@pytest.mark.parametrize("more", [3, -1])
+def test_an_index_of_an_old_log_that_counts_other_events_is_told(tmp_path, more):
+    write(tmp_path / "log")
+    meta = json.loads((tmp_path / "log/meta.json").read_text())
+    for key in ("checksum", "files", "record_events"):  # as version 3 wrote it
+        del meta[key]
+    (tmp_path / "log/meta.json").write_text(json.dumps(meta | {"format_version": 3}))
+    index = np.load(tmp_path / "log/index.npy")
+    index[0] += more
+    np.save(tmp_path / "log/index.npy", index)
+    log = PreparedLog.open(tmp_path / "log")
+    with refused(tmp_path / "log", "index"):
+        log.events()

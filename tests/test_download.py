@@ -13,7 +13,7 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.download import fetch_log
 from tests import scripts
-from tests.raw_logs import START, load_config_file
+from tests.raw_logs import START, config, load_config_file
 from tests.refusals import refused
 
 RATINGS = "".join(
@@ -214,3 +214,15 @@ def test_the_script_refuses_in_one_line(tmp_path, monkeypatch, flags, about, nam
     line = scripts.complaint("prepare", *prepare_flags(tmp_path), *flags)
     assert line.startswith(f"{about}: ") and named in line
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("url", "http://host/../../outside.csv"), ("url", "http://host/%2e%2e/outside.csv"),
+     ("url", "file:///etc/passwd"), ("url", "ftp://host/log.csv"), ("member", "../slip.csv"),
+     ("member", "/etc/slip.csv"), ("member", "a\\..\\slip.csv")],
+)  # fmt: skip
+def test_a_download_stays_below_its_folder(key, value):
+    url = {"url": "https://host/log.zip"}
+    with refused(f"config.download.{key}"):
+        config(download=url | {key: value})

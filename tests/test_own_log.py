@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from siren_rope_jax.base.config import load_config_file
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.config import PrepareConfig
 from tests.readme import python_blocks
 from tests.scripts import ROOT, complaint, printed
 
@@ -104,6 +106,11 @@ def test_a_log_can_be_described_by_a_json_file_and_by_another_log(tmp_path: Path
         printed("prepare", config, f"--input={log}", f"--output={tmp_path / output}")
         made.append(PreparedLog.open(tmp_path / output))
     assert made[0].fingerprint == made[1].fingerprint and made[0].schema.tasks == ("like",)
+    machine = {"memory_gb": 1e6, "threads": 1000, "download": {"url": "https://host/log.zip"}}
+    described.write_text(json.dumps(columns | machine))
+    path = f"{ROOT}/configs/data/from_json.py"
+    left = PrepareConfig.load(load_config_file(path, {}, str(described)))
+    assert left.memory_gb < 10 and left.threads == 0 and not left.download.url
     described.write_text("[]")
     line = complaint(
         "prepare",

@@ -54,11 +54,14 @@ def test_what_is_still_being_written_is_left_alone(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    left, of_others = tmp_path / ".out.abcdefgh", tmp_path / ".out.config"
+    with new_directory(tmp_path / "out") as directory:
+        name = directory.name.removesuffix(directory.name[-8:])
+    (tmp_path / "out").rmdir()
+    left, of_others = tmp_path / f"{name}abcdefgh", tmp_path / ".out.backup"
     for directory in (left, of_others):
         directory.mkdir()
         (directory / "log.duckdb").write_bytes(bytes(100))
-    (left / LOCK).touch()
+        (directory / LOCK).touch()
     with new_directory(tmp_path / "out"):
         pass
-    assert not left.exists() and of_others.exists()
+    assert not left.exists() and of_others.exists() and not list((tmp_path / "out").iterdir())

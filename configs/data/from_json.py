@@ -10,26 +10,31 @@ FILE.json holds the keys of `PrepareConfig` (siren_rope_jax/prepare/config.py), 
 
 or is the meta.json of a prepared log, whose config is used. Other config files are Python programs,
 which you should read before you run them. Of a JSON file from somebody else, the worst that
-`prepare` can make is a wrong log: expressions compute, and reach nothing but the log.
+`prepare` can make is a wrong log: expressions compute, and reach nothing but the log. What concerns
+the machine (`memory_gb`, `threads`) and the network (`download`) is left at its default.
 """
 
-from pathlib import Path
+import json
 
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import expanded, read_json
+from siren_rope_jax.base.files import expanded
 from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(file: str = "") -> ConfigDict:
     """Returns the config of `experiments/prepare.py` that the JSON file holds."""
-    path: Path = expanded(file)
+    path = expanded(file)
     if not file or not path.is_file():
         raise UserError("--config", f"{file!r} is no JSON file; write from_json.py:FILE.json")
-    values = read_json(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(path, f"is not JSON: {error}") from error
     if isinstance(values, dict) and "report" in values:
         values = values["report"].get("config")
     if not isinstance(values, dict):
         raise UserError(path, "holds no config: an object with the keys of PrepareConfig")
-    return config_dict(**values)
+    ours = ("memory_gb", "threads", "download")
+    return config_dict(**{key: value for key, value in values.items() if key not in ours})

@@ -34,8 +34,8 @@ would tell a model where the next item is; use that of the user's previous event
 for a log with a column `zone`, hours east of UTC (configs/data/gowalla.py derives them from
 longitudes). A zone that depends on the user alone needs no such care.
 
-time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps); for a day and
-a clock in two columns,
+time_unit is s, ms, us, ns, min, h, day, or iso (dates as text, or Parquet timestamps); for a day
+and a clock in two columns,
 
     --config.time_unit=iso --config.time="strptime(day || ' ' || clock, '%d/%m/%Y %H:%M')"
 

@@ -57,7 +57,7 @@ def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
         described = values.get_help(include_special_flags=False)
         print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
         return
-    with _reported(show=_TRACEBACK in sys.argv):
+    with _reported(values):
         _parse(values, sys.argv)
         main()
 
@@ -70,7 +70,7 @@ def needs(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reported(show: bool = False) -> Iterator[None]:
+def _reported(values: flags.FlagValues | None = None) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # of `... | head`: nobody reads on
@@ -80,7 +80,7 @@ def _reported(show: bool = False) -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if show:
+        if values is not None and values["traceback"].value:
             traceback.print_exc()
         print(f"error: {_as_user_error(error)}", file=sys.stderr)
         sys.exit(2)

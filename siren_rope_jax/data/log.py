@@ -179,8 +179,12 @@ class PreparedLog:
         for first in range(0, len(self.records), _CHUNK):
             numbers = range(first, min(first + _CHUNK, len(self.records)))
             read = np.frombuffer(b"".join(self._records(numbers)), dtype)
+            if at + len(read) > len(rows):
+                raise _incomplete(self.path, "it has more events than its index counts")
             rows[at : at + len(read)] = read
             at += len(read)
+        if at < len(rows):
+            raise _incomplete(self.path, "it has fewer events than its index counts")
         if split is not None:
             keep = rows["split"] == SPLITS.index(split)
             rows, event, user = rows[keep], event[keep], user[keep]

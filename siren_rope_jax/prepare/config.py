@@ -4,7 +4,9 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from ml_collections import ConfigDict
 
@@ -145,6 +147,13 @@ class Download:
         known = re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", self.checksum)
         right = "'md5:' and 32, or 'sha256:' and 64 hexadecimal digits"
         check(known is not None, "checksum", right)
+        link = urlsplit(self.url)
+        is_link = link.scheme in ("http", "https") and link.hostname
+        check(not self.url or bool(is_link), "url", "a link that begins with https://")
+        for key, path in (("url", unquote(link.path).lstrip("/")), ("member", self.member)):
+            parts = PurePosixPath(path).parts
+            below = not path.startswith("/") and ".." not in parts and not set(path) & set("\\\0")
+            check(below, key, "a path below the folder of downloads, without '..'")
 
 
 @dataclasses.dataclass(frozen=True)

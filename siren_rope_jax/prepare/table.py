@@ -21,6 +21,7 @@ from sqlglot.expressions import Literal
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import file_digest
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers, times
@@ -110,6 +111,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         events_of_users = written[0][:, 0]
         report = {
             "files": [path.name for path in files],
+            "digests": [file_digest(path) for path in files],
             "rows_read": raw.rows,
             "duplicates_dropped": raw.rows - count,
             "outside_core": count - in_core,

@@ -27,6 +27,8 @@ SHARD_BYTES = 1 << 28
 RECORD_EVENTS = 1 << 10
 """Events of a record: a window of a long history is read without the rest of it."""
 
+_UNFINISHED = ".unfinished-log-"  # in the name of what is being written
+
 Written = tuple[np.ndarray, str]
 """What was written: int64 [U, 4] as in index.npy, and the SHA-256 of all records, concatenated."""
 
@@ -55,7 +57,7 @@ def new_directory(output: str | Path) -> Iterator[Path]:
     """
     check_new(output)
     path = expanded(output).absolute()
-    prefix = f".{path.name}."
+    prefix = f".{path.name}{_UNFINISHED}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent.glob(f"{glob.escape(prefix)}*"))
@@ -65,9 +67,9 @@ def new_directory(output: str | Path) -> Iterator[Path]:
     try:
         with locked(temporary, "is in use"):
             yield temporary
-            (temporary / LOCK).unlink()
             temporary.chmod(0o755)  # only the owner can read the directories that mkdtemp makes
             temporary.rename(path)  # replaces an empty directory
+            (path / LOCK).unlink()  # afterwards: else it would look abandoned before
     except Exception as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if full or "No space left on device" in str(error):

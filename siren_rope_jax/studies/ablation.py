@@ -6,7 +6,6 @@ trains the others, and `report.py` compares the finished ones.
 """
 
 import dataclasses
-import fnmatch
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
-from siren_rope_jax.base.files import locked, read_json
+from siren_rope_jax.base.files import file_digest, locked, read_json
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.make import make_log, read_config
@@ -260,7 +259,7 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
         output = workdir / "data" / dataset.name
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             todo.append((config, _raw_log(dataset), output))
-        elif not _is_made_from(PreparedLog.open(output).report, values, dataset.input):
+        elif not _is_made_from(PreparedLog.open(output).report, values, _raw_files(dataset)):
             raise UserError(
                 output,
                 "was prepared from another config, other files or by an earlier version; remove "
@@ -270,12 +269,21 @@ def prepare_logs(ablation: Ablation, workdir: Path) -> None:
         make_log(config, source, output)
 
 
-def _is_made_from(report: Mapping[str, Any], config: Mapping[str, Any], input: str) -> bool:
-    """Whether a log's report names this config and, of its files, those that `input` names."""
-    pattern = Path(input).name
-    files = report.get("files", [])
-    fitting = [name for name in files if name == pattern or fnmatch.fnmatchcase(name, pattern)]
-    return report.get("config") == config and fitting == files and bool(files) == bool(input)
+def _is_made_from(
+    report: Mapping[str, Any], config: Mapping[str, Any], files: Sequence[Path]
+) -> bool:
+    """Whether a log was made with this config from files of this content; none can be looked up."""
+    digests = [file_digest(path) for path in files]
+    return report.get("config") == config and (not files or report.get("digests") == digests)
+
+
+def _raw_files(dataset: Dataset) -> list[Path]:
+    """The files of a raw log that has been prepared; none if they are no longer there."""
+    folder = os.environ.get("SIREN_ROPE_DATA")
+    try:
+        return find_files(Path(folder) / dataset.input) if folder and dataset.input else []
+    except UserError:
+        return []
 
 
 def _raw_log(dataset: Dataset) -> Path | None:
