@@ -4,7 +4,8 @@
         [--config.key=value ...]
 
 Writes config.json, metrics.jsonl, checkpoints/, result.json, predictions.parquet and plots/ into
-DIR. The same command resumes an interrupted training. On several hosts, run it on each of them with
+DIR. The same command resumes an interrupted training; with a greater --config.training.epochs (or
+patience) a training goes on from its end. On several hosts, run it on each of them with
 --distributed=auto and one shared DIR.
 """
 
