@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.prepare import conversions
-from tests.raw_logs import START, assert_same, config, decoded, opened, prepared, raw_log
+from tests.raw_logs import (
+    START,
+    assert_same,
+    config,
+    decoded,
+    opened,
+    prepared,
+    raw_log,
+    write,
+)  # fmt: skip
 from tests.refusals import refused
 
 COLUMNS = ("uid", "iid", "at")
@@ -247,3 +256,47 @@ def test_bad_files(tmp_path, case):
 def test_bad_formats(form, key, named):
     with refused(f"config.formats.form.{key}", named):
         config(formats={"form": form})
+
+
+def test_numbers_of_json_are_not_rounded(tmp_path):
+    ids = [f"0.1234567890123456789{n}" for n in range(3)]
+    times = [f"{START}.12345679{n}" for n in (9, 8, 7)]  # newest first
+    events = [
+        f'{{"uid": 7, "iid": {i}, "at": {t}, "label": 1e0}}'
+        for i, t in zip(ids, times, strict=True)
+    ]
+    rest = [
+        f'{{"uid": {n}, "iid": 1, "at": {START + 60 * n}, "label": {n % 2}}}' for n in range(60)
+    ]
+    (tmp_path / "log.jsonl").write_text("\ufeff" + "\n".join([*events, *rest]), encoding="utf-8")
+    columns = {"any": {"columns": ("uid", "iid", "at", "label")}}
+    log = opened(
+        config(formats=columns, tasks={"like": "label >= 1"}, min_count=1),
+        tmp_path / "log.jsonl", tmp_path / "log",
+    )  # fmt: skip
+    found = decoded(log).query("user == 7")["categorical/item"].tolist()
+    assert found[:3] == ids[::-1]
+
+
+def test_columns_of_several_files_may_be_in_another_order(tmp_path):
+    raw = raw_log()
+    write(tmp_path / "a.csv", raw[:150])
+    write(tmp_path / "b.csv", raw[150:][raw.columns[::-1]])
+    both = opened(config(), tmp_path / "*.csv", tmp_path / "both")
+    assert_same(both, prepared(tmp_path, raw))
+
+
+@pytest.mark.parametrize("column", ["uid", "at"])
+def test_floats_that_cannot_tell_neighbours_apart_are_refused(tmp_path, column):
+    raw = raw_log().astype({column: "float32"})
+    raw[column] = raw[column] + np.float32(2**25 if column == "uid" else 0)
+    with refused(tmp_path / "log.parquet", f"'{column}'", "2^24"):
+        prepared(tmp_path, raw, "log.parquet")
+
+
+def test_relative_times_can_be_said_to_be_right(tmp_path):
+    raw = raw_log().assign(at=lambda frame: 11_000_000 + frame.serial * 60_000)
+    with refused("config.time_unit", "'min'", "time_origin"):
+        prepared(tmp_path, raw)
+    rows = prepared(tmp_path, raw, time_origin="1970-01-01").events().rows
+    assert rows["time"].min() == 11_000_000

@@ -21,7 +21,8 @@ def require_present(table: ibis.Table, config: PrepareConfig, where: Where) -> N
         if row := first_row(table, table[key].isnull()):
             raise UserError(
                 f"config.{key}",
-                f"{where(row)} has no {key} in {getattr(config, key)!r}; every event needs one",
+                f"{where(row)} has no {key} in {getattr(config, key)!r}, and every event needs one "
+                "(texts such as 'NULL' are missing, too; see config.formats.*.missing)",
             )
 
 

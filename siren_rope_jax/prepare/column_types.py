@@ -5,6 +5,7 @@ docs/prepare.md says in one table what becomes of every kind of value.
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,16 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
     time = _alone(config.time, known)
     apart = _kept_apart(known, config)
     for part in parts:
-        _refuse_inexact(part, identities)
+        _refuse_inexact(part, identities, time)
     parts = _with_common_families(parts)
-    facts = [_facts(part, identities) for part in parts]
+    facts = _facts_of_all(parts, identities)
     casts: dict[str, str] = {}
     notes = []
     for name in columns:
-        of_parts = [of_part[name] for of_part in facts]
-        holds = {test: all(found[test] for found in of_parts) for test in of_parts[0]}
+        of_parts = [of_part.get(name, {}) for of_part in facts]
+        tests = {test for found in of_parts for test in found}
+        held = {test: all(found.get(test, True) for found in of_parts) for test in tests}
+        holds = defaultdict(lambda: True, held)  # of no rows, everything holds
         kind = parts[0].table[name].type()
         if kind.is_string():
             if _own(name) in identities:
@@ -79,7 +82,7 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
             else:
                 is_time, is_apart = _own(name) == time, _own(name) in apart
                 casts[name] = _kind_of_text(holds, name, parts, is_time, is_apart)
-            if marked := sum(found["marked"] for found in of_parts):
+            if marked := sum(found.get("marked", 0) for found in of_parts):
                 notes.append(
                     f"{marked} values of column {name!r} are texts such as 'NULL'; they "
                     "count as missing"
@@ -203,15 +206,35 @@ def _is_whole(value: Any, most: float) -> Any:
     return inside & (inside.ifelse(value, 0).floor() == value)
 
 
-def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
-    """What holds of all values of each column, and how many rows there are ("rows")."""
-    table = part.table
+def _facts_of_all(parts: Sequence[Part], identities: set[str]) -> list[dict[str, dict[str, Any]]]:
+    """The facts of each part; those with the same types, such as days of one log, in one query."""
+    facts: dict[int, dict[str, dict[str, Any]]] = {}
+    alike: dict[Any, list[int]] = {}
+    for number, part in enumerate(parts):
+        alike.setdefault((part.table.schema(), part.missing), []).append(number)
+    for numbers in alike.values():
+        tables = [parts[n].table.mutate(**{_PART: ibis.literal(n, "int64")}) for n in numbers]
+        table = ibis.union(*tables) if len(tables) > 1 else tables[0]
+        facts |= _facts(table, parts[numbers[0]].missing, identities)
+    nothing: dict[str, dict[str, Any]] = {"rows": {"all": 0}}
+    return [facts.get(number, nothing) for number in range(len(parts))]
+
+
+_PART = f"{INTERNAL}part"
+
+
+def _facts(
+    table: ibis.Table, missing: Sequence[str], identities: set[str]
+) -> dict[int, dict[str, dict[str, Any]]]:
+    """By part: what holds of all values of a column, and how many rows there are ("rows")."""
     tests: dict[tuple[str, str], ibis.Value] = {("rows", "all"): table.count()}
-    told = [text for text in part.missing if text]
+    told = [text for text in missing if text]
     for name in table.columns:
         value, kind = table[name], table[name].type()
+        if name == _PART:
+            continue
         if kind.is_string():
-            absent = value.isnull() | value.isin(part.missing)
+            absent = value.isnull() | value.isin(missing)
             fits = {
                 "int64": (value.try_cast("int64").cast("string") == value).fill_null(False),
                 "boolean": value.lower().isin(["true", "false"]),
@@ -220,28 +243,24 @@ def _facts(part: Part, identities: set[str]) -> dict[str, dict[str, Any]]:
             for test, ok in fits.items():
                 tests[name, test] = (absent | ok).all()
             tests[name, "marked"] = value.isin(told).sum() if told else ibis.literal(0).max()
-            tests[name, "absent"] = (value.isin(part.missing)).sum()
+            tests[name, "absent"] = value.isin(missing).sum()
         elif kind.is_integer():
             largest = dt.int64.bounds.upper
-            wide = kind.is_unsigned_integer() and kind.nbytes >= 8
-            tests[name, "fits"] = (value <= largest).all() if wide else (value.count() >= 0)
+            if kind.is_unsigned_integer() and kind.nbytes >= 8:
+                tests[name, "fits"] = (value <= largest).all()
         elif _own(name) in identities and (kind.is_decimal() or kind.is_floating()):
             number = value.isnan().ifelse(ibis.null(kind), value) if kind.is_floating() else value
             tests[name, "whole"] = _is_whole(number, 1e18).all()
         elif kind.is_decimal():
             tests[name, "exact"] = (value.cast("float64").cast(kind) == value).all()
-        else:
-            tests[name, "any"] = value.count() >= 0
-    found = (
-        table.aggregate(**{str(n): test for n, test in enumerate(tests.values())})
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-    facts: dict[str, dict[str, Any]] = {}
-    for (name, test), value in zip(tests, found.values(), strict=True):
-        if value is None:  # no rows
-            value = test not in ("marked", "absent")
-        facts.setdefault(name, {})[test] = value
+    numbered = {str(n): test for n, test in enumerate(tests.values())}
+    facts: dict[int, dict[str, dict[str, Any]]] = {}
+    for found in table.group_by(_PART).aggregate(**numbered).to_pyarrow().to_pylist():
+        of_part = facts.setdefault(found.pop(_PART), {})
+        for (name, test), value in zip(tests, found.values(), strict=True):
+            if value is None:  # of NULLs alone
+                value = test not in ("marked", "absent")
+            of_part.setdefault(name, {})[test] = value
     return facts
 
 
@@ -275,16 +294,18 @@ def _all(parts: Sequence[Part], name: str, test: Callable[[Any], Any]) -> bool:
     return all(value.to_pyarrow().as_py() is not False for value in found)
 
 
-def _refuse_inexact(part: Part, identities: set[str]) -> None:
+def _refuse_inexact(part: Part, identities: set[str], time: str) -> None:
+    """Refuses ids and times that are floats beyond the integers that their type can tell apart."""
     for name in part.table.columns:
         value = part.table[name]
-        if _own(name) in identities and value.type().is_floating():
-            beyond = (value.abs() > _EXACT) & ~value.isnan()  # all of these are whole
+        if _own(name) in {*identities, time} and value.type().is_floating():
+            bits = {2: 11, 4: 24}.get(value.type().nbytes, 53)
+            beyond = (value.abs() > 2.0**bits) & ~value.isnan()
             if beyond.any().to_pyarrow().as_py():
                 raise UserError(
                     part.path,
-                    f"column {name!r} has ids beyond 2^53 as {value.type()}, which cannot tell "
-                    "neighbours apart; write them as text or integers",
+                    f"column {name!r} has numbers beyond 2^{bits} as {value.type()}, which cannot "
+                    "tell neighbours apart; write them as text, integers or float64",
                 )
 
 
@@ -304,7 +325,7 @@ def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibi
     columns = {}
     for name, cast in casts.items():
         value = part.table[name]
-        if value.type().is_string() and facts[name]["absent"]:
+        if value.type().is_string() and facts.get(name, {}).get("absent"):
             value = _present(value, part.missing)
         if value.type().is_floating():
             value = value.isnan().ifelse(ibis.null("float64"), value)
@@ -319,7 +340,7 @@ def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibi
 
 
 def _is_number(text: ibis.Value) -> ibis.Value:
-    """Whether a double represents the text exactly: not that of "007", "1_000" or 20 digits."""
+    """Whether the text is a number that can be a double: not "007", "1_000" or 20 digits."""
     number = text.try_cast("float64")
     exact = (number.abs() < _EXACT) | number.isinf()
     leading_zero = text.substr(0, 2).between("00", "09")

@@ -78,7 +78,8 @@ class Format:
     def __post_init__(self) -> None:
         sequences = self.kind == "sequences"
         right = "two texts for sequences, such as ('_item_', '_time_'), and empty for other kinds"
-        check(len(self.companion) == (2 if sequences else 0), "companion", right)
+        named = not any(set(part) & set("/\\\0") for part in self.companion)
+        check(len(self.companion) == (2 if sequences else 0) and named, "companion", right)
         right = "three for sequences: those of user, item and time"
         check(not sequences or len(self.columns) == 3, "columns", right)
         for key in ("quote", "escape"):

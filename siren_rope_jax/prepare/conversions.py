@@ -5,7 +5,8 @@ Values of text files stay text: their types are found later, from the whole file
 
 import ast
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ def convert(path: Path, kind: str, form: Format, output: Path) -> None:
         starts = range(0, len(array), CHUNK_ROWS)
         chunks = (np.ascontiguousarray(array[i : i + CHUNK_ROWS].T, np.int64) for i in starts)
     else:
-        rows = _sequence_rows(path, form) if kind == "sequences" else _dict_rows(path, form.columns)
+        if kind == "sequences":
+            rows = _sequence_rows(path, form)
+        else:
+            parse = _json_object if kind == "jsonl" else _python_dict
+            rows = _objects(path, form.columns, parse)
         chunks = _columns(rows)
     value = pa.int64() if kind == "npy" else pa.string()
     schema = pa.schema([(name, value) for name in form.columns])
@@ -91,18 +96,61 @@ def _counted(words: Sequence[str], what: str) -> str:
     return f"{len(words) - 1} {what} of user {words[0]!r}" if words else "nothing"
 
 
-def _dict_rows(path: Path, columns: Sequence[str]) -> Iterator[Sequence[str | None]]:
+def _objects(
+    path: Path, columns: Sequence[str], parse: Callable[[str], dict[str, Any]]
+) -> Iterator[Sequence[str | None]]:
+    """Rows of the lines of a file, each of which holds one object; of it these keys are read."""
     for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue
         try:
-            value = ast.literal_eval(line.strip())
+            value = parse(line.strip())
         except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
-            raise UserError(path, f"line {number} is not a Python dict: {error}") from error
-        if not isinstance(value, dict):
-            kind = type(value).__name__
-            raise UserError(path, f"line {number} is a {kind}, not a Python dict")
+            raise UserError(path, f"line {number} cannot be read: {error}") from error
         yield [_text(value.get(column)) for column in columns]
+
+
+def _python_dict(line: str) -> dict[str, Any]:
+    value = ast.literal_eval(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is a {type(value).__name__}, not a Python dict")
+    return value
+
+
+class _Number(str):
+    """A number of JSON as it is written: nothing of it is rounded."""
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    value = _JSON.decode(line)
+    if isinstance(value, list) or line.startswith("["):
+        raise ValueError("it is a JSON array; write one object per line (jq -c '.[]')")
+    if not isinstance(value, dict):
+        raise ValueError("it is JSON, but no object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key {twice!r} twice")
+    return values
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_Number, parse_int=_Number, parse_constant=_Number
+)
+
+
+def _json(value: Any) -> str:
+    """A value of JSON as text, with its numbers as they were written."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(k)}: {_json(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
+    return str(value) if isinstance(value, _Number) else json.dumps(value)
 
 
 def _text(value: Any) -> str | None:
@@ -110,6 +158,6 @@ def _text(value: Any) -> str | None:
         return None  # as an empty field of a CSV
     if isinstance(value, bool):
         return str(value).lower()
-    text = str(value)
+    text = _json(value) if isinstance(value, dict | list) else str(value)
     # Python 2 wrote characters beyond 16 bits as two surrogates, of which one may be missing.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

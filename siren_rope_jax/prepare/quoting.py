@@ -99,7 +99,8 @@ class Fields:
             self._path,
             f"{place} has a quoted field that {why}: put quotation marks around a whole "
             "field, with no blanks outside, and escape no other characters than them; or set "
-            "config.formats.*.quote='' if they are part of the text",
+            "config.formats.*.escape if a sign such as a backslash is before those that are part "
+            "of the text, or config.formats.*.quote='' if all are",
         )
 
     def longer_rows(self, lines: Iterator[str], columns: int) -> UserError:

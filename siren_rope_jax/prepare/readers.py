@@ -4,9 +4,9 @@ import bisect
 import dataclasses
 import fnmatch
 import glob
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -94,11 +94,10 @@ def open_log(
     expected: list[_Expected] = []
     notes: list[str] = []
     for number, path in enumerate(files):
-        with about(path):
+        with told_of(path):
             part, of_lines = _open(con, path, config, scratch / str(number))
-        if parts and part.table.columns != parts[0].table.columns:
-            columns = list(part.table.columns)
-            raise UserError(path, f"has other columns than {files[0]}: {columns}")
+        if parts:
+            part = _in_order_of(parts[0], part)
         parts.append(part)
         expected.append(of_lines)
     if UNNAMED in parts[0].table.columns:
@@ -106,7 +105,7 @@ def open_log(
             f"the first column has no name and is called {UNNAMED!r}; if it numbers the rows, none "
             "is a duplicate of another"
         )
-    with about(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
+    with told_of(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
         typed = give_types(parts, config)
     for part, of_lines, found in zip(parts, expected, typed.rows, strict=True):
         if of_lines.rows is not None and of_lines.rows != found:
@@ -129,26 +128,31 @@ def open_log(
     return RawLog(table, where, offsets[-1], notes + typed.notes)
 
 
-class about:
+def _in_order_of(first: Part, part: Part) -> Part:
+    """The part with its columns in the order of the first one's."""
+    ours, theirs = set(part.table.columns), set(first.table.columns)
+    if ours != theirs:
+        differences = [("lacks", theirs - ours), ("has besides", ours - theirs)]
+        said = " and ".join(f"{what} {sorted(names)}" for what, names in differences if names)
+        raise UserError(part.path, f"has other columns than {first.path}: it {said}")
+    return dataclasses.replace(part, table=part.table.select(*first.table.columns))
+
+
+@contextmanager
+def told_of(file: str | Path, files: Sequence[Path] = ()) -> Iterator[None]:
     """Turns what the engine says of a file into a `UserError` about it, without a user's values.
 
     The engine reads `files` through links that are called by their numbers; if it names one, the
     error is about that file, else about `file`.
     """
-
-    def __init__(self, file: str | Path, files: Sequence[Path] = ()) -> None:
-        self._file, self._files = file, files
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
-            link = re.search(r"/scratch/(\d+)\b", str(error)) if self._files else None
-            file = self._files[int(link[1])] if link else self._file
-            if "Malformed JSON" in str(error) and (number := _first_not_json(Path(file))):
-                raise UserError(file, f"line {number} is not a JSON object") from error
-            raise UserError(file, f"cannot be read: {engine_said(error)}") from error
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        link = re.search(r"/scratch/(\d+)\b", str(error)) if files else None
+        about = files[int(link[1])] if link else file
+        raise UserError(about, f"cannot be read: {engine_said(error)}") from error
 
 
 def engine_said(error: duckdb.Error) -> str:
@@ -160,16 +164,6 @@ def engine_said(error: duckdb.Error) -> str:
         if number == 0 or re.match(r"Expected Number of Columns|Value with|Maximum line", line)
     ]
     return one_line(re.sub(r'(in )?file "[^"]*",? ?', "", "; ".join(gist)), 300)
-
-
-def _first_not_json(path: Path) -> int:
-    """The number of the first line that is not JSON; the engine says that of some line after it."""
-    for number, line in enumerate(lines(path), start=1):
-        try:
-            json.loads(line.strip() or "0")
-        except (ValueError, RecursionError):
-            return number
-    return 0  # Python takes them all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +191,6 @@ def _open(
     expected = _Expected()
     if kind == "text":
         table, expected = _open_text(con, path, chosen, link)
-    elif kind == "jsonl":
-        table, expected = _open_json_lines(con, path, chosen, link)
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
@@ -264,22 +256,6 @@ def _open_text(
             raise fields.longer_rows(lines(path), len(names))
 
     return table, _Expected(None if chosen.newlines else found.count - header, check_fields)
-
-
-def _open_json_lines(
-    con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
-) -> tuple[ibis.Table, _Expected]:
-    found = inspect(path)
-    link.symlink_to(path.absolute())
-    table = con.read_json(
-        link,
-        columns=dict.fromkeys(chosen.columns, "VARCHAR"),
-        format="newline_delimited",
-        records="true",
-        hive_partitioning=False,
-        compression="gzip" if is_gzipped(path) else "uncompressed",
-    )
-    return table, _Expected(found.count)
 
 
 def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:

@@ -78,8 +78,9 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             rows = raw.table.group_by(values)
             first = rows.aggregate(row=raw.table.row.min())  # the first of equal rows
             raw = dataclasses.replace(raw, table=first)
+        raw = dataclasses.replace(raw, table=con.create_view("raw", raw.table))  # one short name
         named = events.named(raw, config, files[0])
-        with readers.about(input if len(files) > 1 else files[0], files):
+        with readers.told_of(input if len(files) > 1 else files[0], files):
             try:
                 log = con.create_table("log", events.timed(named, config))
             except duckdb.OutOfMemoryException:

@@ -167,7 +167,7 @@ def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
         )
     if low is None:
         raise UserError("config.time", f"{column!r} is empty; the split needs times")
-    hint = "" if config.origin else _other_unit(raw, unit)
+    hint = "" if config.time_origin or config.earliest else _other_unit(raw, unit)
     since = f" since {to_iso(config.origin)}" if config.origin else ""
     if low < MIN_TIME * SECOND or high >= MAX_TIME * SECOND:
         row = first_row(table, (time < MIN_TIME * SECOND) | (time >= MAX_TIME * SECOND))
@@ -179,7 +179,9 @@ def check_times(table: ibis.Table, config: PrepareConfig, where: Where) -> int:
         )
     if hint and low >= 0 and high < 365 * DAY * SECOND:
         raise UserError(
-            "config.time_unit", f"with {unit!r} all times in {column!r} are in early 1970{hint}"
+            "config.time_unit",
+            f"with {unit!r} all times in {column!r} are in early 1970{hint}. If they are not Unix "
+            "times, say from which date they count with config.time_origin",
         )
     return int(missing)
 
@@ -234,10 +236,12 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
     count = counted["events"].to_numpy().cumsum()
     starts = counted["hour"].to_numpy() * HOUR
 
-    def at(fraction: float) -> float:
-        return float(starts[int((count > fraction * (count[-1] - 1)).argmax())])
+    def at(event: int) -> float:
+        return float(starts[int((count > event).argmax())])
 
-    low, middle, high = at(0.005), at(0.5), at(0.995)
+    events = int(count[-1])
+    aside = max(int(0.005 * events), min(1, (events - 1) // 2))  # on each side, at least one
+    low, middle, high = at(aside), at(events // 2), at(events - 1 - aside)
     facts = table.aggregate(
         first=time.min(), last=time.max(), later=(time > int(now * SECOND)).sum()
     )
@@ -263,15 +267,14 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
         ("latest", last, last > high + far),
     ):
         if is_far and not getattr(config, key):
-            row = first_row(table, time // SECOND == end)
-            bound = to_iso(low if key == "earliest" else high).partition("T")[0]
+            row = first_row(table, whole_seconds(time) == end)
             raise UserError(
                 "config.time",
                 f"{where(row)} has {value_in(table, row, GIVEN_TIME)}, which is {to_iso(end)}, "
-                f"but 99 % of the events are from {to_iso(low)} to {to_iso(high)}. If it stands "
+                f"but most events are from {to_iso(low)} to {to_iso(high)}. If it stands "
                 'for a missing time, set config.time="nullif(..., ...)" and '
                 "config.allow_missing_time=True; if it is in another unit, correct it; if it is "
-                f"right, say so with config.{key} (such as {to_iso(end)[:10]}, not {bound})",
+                f"right, say so with config.{key}, such as '{to_iso(end)}'",
             )
     days = round((high - low) / DAY, 2)
     span = {"first": to_iso(first), "last": to_iso(last)}
