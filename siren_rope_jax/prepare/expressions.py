@@ -2,12 +2,12 @@
 
 Configs may come from somebody else, so an expression can do no more than compute: it is written
 anew from its parsed tree, and what the engine itself understands of that text is checked node by
-node (`_check_computes`).
+node (`_check_computes`): columns of the log, and functions of `functions`.
 """
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -17,6 +17,7 @@ import sqlglot
 from sqlglot import exp
 
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
+from siren_rope_jax.prepare.functions import OF_A_ROW, OF_WINDOWS, TAKING_LAMBDAS
 
 DIALECT = "duckdb"
 
@@ -34,9 +35,8 @@ _NODES = (  # of the engine's tree of an expression
     "OPERATOR",
     "WINDOW",
 )
-_CURRENT = ("current_setting", "getenv", "getvariable", "version")  # of the engine, of the machine
-_ENDLESS = ("array_resize", "generate_series", "list_resize", "range")  # lists of any length
-_LENGTHENING = ("bitstring", "lpad", "repeat", "rpad")  # make a text as long as they are told
+# Far longer ones would be refused for want of memory, but only after a minute.
+_LENGTHENING = ("lpad", "repeat", "rpad")
 _LONGEST = 1_000_000
 
 
@@ -48,8 +48,7 @@ def quoted(column: str) -> str:
 def resolve(expression: str, columns: Iterable[str], about: str) -> str:
     """Returns the expression with its columns spelled and quoted as in `columns`.
 
-    It may use these columns, in any case, and window functions, but no queries, and no function
-    that reads files or settings, returns several rows, or gives other values each time.
+    It may use these columns, in any case, and the functions of `functions`, but no queries.
 
     Raises:
       UserError: an unknown column, or the text is not such an expression; `about` is its config
@@ -67,8 +66,11 @@ def resolve(expression: str, columns: Iterable[str], about: str) -> str:
             part = f"{column.table}['{column.name}']"
             raise UserError(about, f"{excerpt(column.sql())} is no column; a part of one is {part}")
         column.set("this", exp.to_identifier(known[column.name.lower()], quoted=True))
-    text = tree.sql(DIALECT, comments=False)
-    _check_computes(text, set(known.values()), about)
+    try:
+        text = tree.sql(DIALECT, comments=False)
+        _check_computes(text, set(known.values()), about)
+    except RecursionError as error:
+        raise UserError(about, f"{excerpt(expression)} exceeds the depth of expressions") from error
     return text
 
 
@@ -116,8 +118,11 @@ def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False
         if run:
             column.max().to_pyarrow()
         return column.type()
-    except (duckdb.Error, sqlglot.errors.SqlglotError, ibis.IbisError) as error:
-        line = next((line for line in str(error).splitlines() if line.strip()), "")
+    except (duckdb.OutOfMemoryException, MemoryError):
+        raise  # the expression may be right, and the limit too low
+    except Exception as error:  # for a type that Ibis does not know, it may be any
+        lines = (line for line in str(error).splitlines() if line.strip())
+        line = next(lines, "the result is of a type that cannot be used here")
         raise UserError(about, f"cannot evaluate {excerpt(text)}: {line[:200]}") from error
 
 
@@ -138,7 +143,7 @@ def _parse(expression: str, about: str) -> exp.Expression:
     return tree
 
 
-def _check_computes(text: str, columns: set[str], about: str) -> None:
+def _check_computes(text: str, columns: Set[str], about: str) -> None:
     """Refuses a text of which the engine makes anything but a value, from the columns alone."""
     ask = _engine().execute("SELECT json_serialize_sql(?)", [f"SELECT ({text})"])
     parsed = json.loads(ask.fetchall()[0][0])
@@ -148,70 +153,64 @@ def _check_computes(text: str, columns: set[str], about: str) -> None:
     if len(selected) != 1 or node.get("from_table", {}).get("type") != "EMPTY":
         why = parsed.get("error_message", "it is not one expression")
         raise UserError(about, f"{excerpt(text)} is not an SQL expression: {why}")
-    nodes = list(_nodes(selected[0]))
-    bound = {
-        name.this
-        for of_lambda in sqlglot.parse_one(text, dialect=DIALECT).find_all(exp.Lambda)
-        for name in of_lambda.expressions
-    }
-    for of_tree in nodes:
+    for of_tree, known in _nodes(selected[0], columns):
         kind = of_tree["class"]
         if kind not in _NODES:
             raise UserError(about, f"{excerpt(text)} must compute a value; {kind} is not possible")
-        if kind == "COLUMN_REF" and (name := of_tree["column_names"][-1]) not in {*columns, *bound}:
+        if kind == "COLUMN_REF" and (name := of_tree["column_names"][-1]) not in known:
             raise UserError(about, f"{name} is no column of the log; it cannot be used here")
-        if kind == "FUNCTION":
-            _check_function(of_tree["function_name"].lower(), about)
-            _check_length(of_tree, about)
+        if kind in ("FUNCTION", "WINDOW"):
+            name = of_tree["function_name"].lower()
+            _check_function(name, kind == "WINDOW", about)
+            for argument in of_tree["children"] if name in _LENGTHENING else ():
+                length = argument.get("value", {}).get("value")
+                if isinstance(length, int) and length > _LONGEST:
+                    raise UserError(about, f"{name} may make {_LONGEST:,} at most, not {length:,}")
 
 
-def _check_function(name: str, about: str) -> None:
-    kinds, stabilities = _functions().get(name, (set(), set()))
-    if not kinds:
-        tip = suggestion(name, _functions()) if name.isidentifier() else ""
-        raise UserError(about, f"there is no function {name!r}{tip.partition('; known')[0]}")
-    if "scalar" not in kinds and "macro" not in kinds:
-        if "aggregate" in kinds:
-            raise UserError(about, f"{name} must say over which rows: add OVER (...)")
-        raise UserError(about, f"{name} returns rows, not a value; it cannot be used here")
-    if name in _CURRENT or {"VOLATILE", "CONSISTENT_WITHIN_QUERY"} & stabilities:
-        raise UserError(about, f"{name} depends on more than the log; it cannot be used here")
-    if name in _ENDLESS or name == "unnest":
-        raise UserError(about, f"{name} makes lists, not a value; it cannot be used here")
+def _check_function(name: str, over: bool, about: str) -> None:
+    allowed = OF_WINDOWS if over else OF_A_ROW
+    if name in allowed:
+        return
+    if name in OF_WINDOWS:
+        raise UserError(about, f"{name} must say over which rows: add OVER (...)")
+    names = (other for other in allowed if other.isidentifier())
+    tip = suggestion(name, names).partition("; known")[0]  # they are hundreds
+    raise UserError(about, f"no function {name!r} can be used here{' with OVER' * over}{tip}")
 
 
-def _check_length(call: Mapping[str, Any], about: str) -> None:
-    name = call["function_name"].lower()
-    lengths = [argument.get("value", {}).get("value") for argument in call["children"]]
-    for length in lengths if name in _LENGTHENING else ():
-        if isinstance(length, int) and length > _LONGEST:
-            raise UserError(about, f"{name} may not make more than {_LONGEST}, but has {length}")
+def _nodes(tree: Any, columns: Set[str]) -> Iterator[tuple[Mapping[str, Any], Set[str]]]:
+    """All nodes of the engine's tree, objects with a class, and the columns that each may name."""
+    todo = [(tree, columns)]
+    while todo:
+        item, known = todo.pop()
+        if isinstance(item, dict):
+            if "class" in item:
+                yield item, known
+            children = item.get("children", [])
+            if item.get("function_name", "").lower() in TAKING_LAMBDAS and len(children) > 1:
+                # Of this argument alone, the engine does not look for the names in the log.
+                function, bound = children[1], _parameters(children[1])
+                if bound:
+                    todo.append((function["expr"], known | bound))
+                    item = {**item, "children": [children[0], *children[2:]]}
+            item = list(item.values())
+        if isinstance(item, list):
+            todo.extend((part, known) for part in reversed(item))
 
 
-def _nodes(tree: Any) -> Iterator[Mapping[str, Any]]:
-    """All nodes of the engine's tree: objects with a class."""
-    if isinstance(tree, list):
-        for item in tree:
-            yield from _nodes(item)
-    elif isinstance(tree, dict):
-        if "class" in tree:
-            yield tree
-        for item in tree.values():
-            yield from _nodes(item)
+def _parameters(function: Mapping[str, Any]) -> set[str]:
+    """What `x -> ...` or `(x, y) -> ...` calls its arguments; nothing if it is something else."""
+    if function["class"] != "LAMBDA":
+        return set()
+    left = function["lhs"]
+    names = left["children"] if left.get("function_name") == "row" else [left]
+    if any(name["class"] != "COLUMN_REF" or len(name["column_names"]) > 1 for name in names):
+        return set()
+    return {name["column_names"][0] for name in names}
 
 
 @functools.cache
 def _engine() -> duckdb.DuckDBPyConnection:
     """An engine that has no data and only answers questions about SQL."""
     return duckdb.connect(":memory:", config={"threads": 1})
-
-
-@functools.cache
-def _functions() -> dict[str, tuple[set[str], set[str]]]:
-    """The kinds (scalar, aggregate, ...) and stabilities of every function, by name."""
-    query = (
-        "SELECT function_name, list(DISTINCT function_type), list(DISTINCT stability) "
-        "FROM duckdb_functions() GROUP BY function_name"
-    )
-    rows = _engine().execute(query).fetchall()
-    return {name.lower(): (set(kinds), set(stable)) for name, kinds, stable in rows}
