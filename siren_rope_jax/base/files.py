@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
         raise UserError(path, f"cannot be read: {error.strerror}") from error
     if isinstance(value, dict) and _CHECKSUM in value:
         expected = value.pop(_CHECKSUM)
-        if _digest(value) != expected:
+        if json_digest(value) != expected:
             raise UserError(
                 path,
                 "was changed since it was written: its checksum differs; restore or remove it",
@@ -78,7 +78,7 @@ def write_json(path: Path, value: Any) -> None:
     """
     if isinstance(value, dict):
         value = json.loads(json.dumps(value, allow_nan=False))  # as `read_json` will see it
-        value |= {_CHECKSUM: _digest(value)}
+        value |= {_CHECKSUM: json_digest(value)}
     text = json.dumps(value, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -111,11 +111,7 @@ def locked(directory: Path, refusal: str) -> Iterator[None]:
         lock.release()
 
 
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
 def json_digest(value: Any) -> str:
     """SHA-256 of a JSON value; the order of the keys of objects does not count."""
-    return _digest(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
