@@ -10,7 +10,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
     """
     begin = time.monotonic()
     files = readers.find_files(input)
-    with new_directory(output) as directory, _engine(directory / "scratch", config) as con:
+    with new_directory(output) as directory, _engine(directory / "scratch", config, files) as con:
         raw = readers.open_log(con, files, config, directory / "scratch")
         where = raw.where
         if config.drop_duplicates:
@@ -160,8 +160,13 @@ def _bounded(config: PrepareConfig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
-    """The database engine, which keeps its files in the folder `scratch` while it is needed."""
+def _engine(
+    scratch: Path, config: PrepareConfig, files: Sequence[Path]
+) -> Iterator[ibis.BaseBackend]:
+    """The database engine, which keeps its files in the folder `scratch` while it is needed.
+
+    It reads the `files` through links in that folder, and nothing else.
+    """
     settings: dict[str, Any] = {
         "memory_limit": f"{config.memory_gb}GB",
         "autoinstall_known_extensions": False,
@@ -178,7 +183,12 @@ def _engine(scratch: Path, config: PrepareConfig) -> Iterator[ibis.BaseBackend]:
     )
     con.raw_sql("SET TimeZone = 'UTC'")
     # An expression from somebody else's config can reach nothing but the log.
-    con.raw_sql(f"SET allowed_directories = [{Literal.string(str(scratch)).sql('duckdb')}]")
+    for setting, paths in (
+        ("directories", [scratch]),
+        ("paths", [path.resolve() for path in files]),  # of links, engines from 1.5 on see these
+    ):
+        allowed = ", ".join(Literal.string(str(path)).sql("duckdb") for path in paths)
+        con.raw_sql(f"SET allowed_{setting} = [{allowed}]")
     con.raw_sql("SET enable_external_access = false")
     con.raw_sql("SET lock_configuration = true")
     try:
