@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare import text_files
 from tests.raw_logs import START, config, decoded, opened
 from tests.refusals import refused
 
@@ -787,6 +788,22 @@ def test_marks_that_are_part_of_a_text_are_kept(tmp_path):
     users = ['5" tv', '6"', '  "x"', "it's", 'a""b', '\t"q"\t']
     text = lines(*(f"{user},x,{START + i}" for i, user in enumerate(users)))
     assert set(log_of(tmp_path, {"a.csv": text})["user"]) == set(users)
+
+
+def test_line_ends_in_fields_are_counted_wherever_a_file_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_BLOCK", 37)
+    header, later = "uid,iid,at,n\n", [f"{event}," for event in LATER]
+    events = [f'u,x,{START + i},"{"x" * i}\n\n,""{i}""\n"' for i in range(40)]
+    for number, text in enumerate(
+        (
+            lines(*later, *events, header=header, later=()),
+            lines(*later, *events, header=header, later=())[:-1],
+            lines(*later, *events, header=header, later=()).replace("\n", "\r\n"),
+        )
+    ):
+        values = {"formats": NEWLINES, "categorical": {"n": "n"}}
+        made = log_of(tmp_path / str(number), {"a.csv": text}, **values)
+        assert made["categorical/n"].nunique() == len(made) == 40
 
 
 def test_a_single_mark_is_escaped_by_another(tmp_path):

@@ -33,6 +33,7 @@ class Fields:
         # What may end or change a field, other than a delimiter.
         self._escape = form.escape_sign.encode() or self._quote
         self._pending = b""  # a line or a quoted field that goes on in the next block
+        self._within = False  # whether that field is not the first of its line
         self.delimiters = self.lines = 0
         self.line_end = b""
         if self._quote:
@@ -69,8 +70,10 @@ class Fields:
         if not self.line_end and (end := re.search(rb"\r?\n|\r", whole)):
             self.line_end = end[0]
         self.delimiters += whole.count(self._delimiter)
-        if self._newlines:
-            self.lines += len(re.findall(rb"[^\r\n]+", whole))
+        if self._newlines and whole:
+            goes_on = self._within and whole[:1] not in b"\r\n"  # with a line that is counted
+            self.lines += len(re.findall(rb"[^\r\n]+", whole)) - goes_on
+            self._within = whole[-1:] not in b"\r\n"
 
     def end(self, line: int) -> None:
         """Ends the file, after `line` line ends; refuses a quoted field that is still open."""
