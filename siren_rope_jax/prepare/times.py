@@ -31,6 +31,7 @@ _ZONE = r"(Z| ?UTC| ?GMT| ?[+-](0\d|1[0-8])(:?[0-5]\d)?| [A-Za-z_]+(/[A-Za-z0-9_
 _DATE = r"\d{4}([-/])\d{1,2}[-/]\d{1,2}"
 _NO_ZONE = rf"^{_DATE}([T ][0-9:.]+)?$"
 _NO_SECONDS = r"([T ]\d\d?:\d\d)(Z|[ +-])"
+_PLAIN = rf"^{_DATE}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d{{1,6}})?Z?)?)?$"
 _ISO = rf"^{_DATE}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?{_ZONE})?$"
 
 
@@ -85,6 +86,13 @@ def nanoseconds(table: ibis.Table, config: PrepareConfig) -> ibis.Value:
 def _of_text(text: Any) -> ibis.Value:
     """Nanoseconds of dates as text; NULL if it is none, or names a zone by an abbreviation."""
     text = text.strip()
+    # Most texts are of this form, which takes a third of the time of the others.
+    in_utc = text.try_cast("timestamp(6)").cast("timestamp('UTC', 6)")
+    return text.re_search(_PLAIN).ifelse(_of_instant(in_utc), _of_other_text(text))
+
+
+def _of_other_text(text: Any) -> ibis.Value:
+    """The same where a text names a zone, or has more digits than the engine reads."""
     instant = _instant(text)
     digits = text.re_extract(r"\.\d{6}(\d{1,3})", 1)  # the engine drops all after the sixth
     below = digits.rpad(3, "0").try_cast("int64").fill_null(0)
