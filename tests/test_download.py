@@ -13,7 +13,8 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.download import fetch_log
 from tests import scripts
-from tests.raw_logs import START, config, load_config_file
+from tests.raw_logs import START, load_config_file
+from tests.raw_logs import config as log_config
 from tests.refusals import refused
 
 RATINGS = "".join(
@@ -225,4 +226,4 @@ def test_the_script_refuses_in_one_line(tmp_path, monkeypatch, flags, about, nam
 def test_a_download_stays_below_its_folder(key, value):
     url = {"url": "https://host/log.zip"}
     with refused(f"config.download.{key}"):
-        config(download=url | {key: value})
+        log_config(download=url | {key: value})

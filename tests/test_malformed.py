@@ -209,7 +209,7 @@ TEXTS = {
         "log.csv", b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "<!DOCTYPE html>",
         about="config.user",
     ),
-    "JSON as text": of_file("log.csv", json_lines(), "line"),
+    "JSON as text": of_file("log.csv", json_lines(), "quote=''"),
     "UTF-16": of_file("log.csv", LOG.decode().encode("utf-16"), "iconv"),
     "UTF-16 without its mark": of_file("log.csv", LOG.decode().encode("utf-16-le"), "NUL"),
     "UTF-32": of_file("log.csv", LOG.decode().encode("utf-32"), "UTF-32"),
@@ -379,11 +379,9 @@ OTHERS = {
     "JSON line of a list": of_file("log.jsonl", json_lines("[1, 2, 3]"), "21", NUMBERS),
     "JSON line of a number": of_file("log.jsonl", json_lines("17"), "21", NUMBERS),
     "JSON line of a text": of_file("log.jsonl", json_lines('"a"'), "21", NUMBERS),
-    "JSON line of null": of_file("log.jsonl", json_lines("null"), "row 21", NUMBERS,
-                                 about="config.user"),
+    "JSON line of null": of_file("log.jsonl", json_lines("null"), "line 21", NUMBERS),
     "deeply nested JSON": of_file(
-        "log.jsonl", json_lines('{"at": ' + "[" * 100_000 + "]" * 100_000 + "}"), "row 21",
-        NUMBERS, about="config.user",
+        "log.jsonl", json_lines('{"at": ' + "[" * 100_000 + "]" * 100_000 + "}"), "line 21", NUMBERS
     ),
     "deeply nested JSON that stays open": of_file(
         "log.jsonl", json_lines('{"at": ' + "[" * 100_000), "line 21", NUMBERS
@@ -759,7 +757,7 @@ EXPRESSIONS = {
     "4 GB by doubling": of_bomb("length(" + "repeat(" * 3 + "iid" + ", 1000)" * 3 + ")"),
     "4 GB of a list": of_bomb("length(repeat([x], CAST(1e9 AS BIGINT)))"),
     "a list without end": of_dense("list_resize", "length(list_resize([1], 4000000000))"),
-    "a factorial": of_dense("factorial", "5!"),
+    "a factorial": of_dense("5!", "5!"),
     "a factorial beyond all numbers": of_dense("1000000", "factorial(1000000)"),
     "a label of 2": of_dense("row", "rating", about="tasks.like"),
     "a label of text": of_dense("string", "iid", about="tasks.like"),

@@ -33,8 +33,9 @@ def convert(path: Path, kind: str, form: Format, output: Path) -> None:
         if kind == "sequences":
             rows = _sequence_rows(path, form)
         else:
-            parse = _json_object if kind == "jsonl" else _python_dict
-            rows = _objects(path, form.columns, parse)
+            is_json = kind == "jsonl"
+            what, parse = ("JSON", _json_object) if is_json else ("Python", _python_dict)
+            rows = _objects(path, form.columns, what, parse)
         chunks = _columns(rows)
     value = pa.int64() if kind == "npy" else pa.string()
     schema = pa.schema([(name, value) for name in form.columns])
@@ -97,16 +98,16 @@ def _counted(words: Sequence[str], what: str) -> str:
 
 
 def _objects(
-    path: Path, columns: Sequence[str], parse: Callable[[str], dict[str, Any]]
+    path: Path, columns: Sequence[str], what: str, parse: Callable[[str], dict[str, Any]]
 ) -> Iterator[Sequence[str | None]]:
-    """Rows of the lines of a file, each of which holds one object; of it these keys are read."""
+    """Rows of the lines of a file, each of which is an object in `what`; these keys are read."""
     for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue
         try:
             value = parse(line.strip())
         except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
-            raise UserError(path, f"line {number} cannot be read: {error}") from error
+            raise UserError(path, f"line {number} is no object in {what}: {error}") from error
         yield [_text(value.get(column)) for column in columns]
 
 

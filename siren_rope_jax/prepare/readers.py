@@ -194,6 +194,8 @@ def _open(
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
+        if kind == "jsonl":
+            inspect(path)
         convert(path, kind, chosen, link)
         table = con.read_parquet(link, hive_partitioning=False)
     names = [chosen.rename.get(column, column) for column in table.columns]
