@@ -16,7 +16,7 @@ from siren_rope_jax.training.older_runs import path_before_0_4
 NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
 """Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
 
-_MOST = 1e6  # of a rate; far beyond what any training bears, and far from float32's limits
+_MOST = 1e30  # of a rate; float32 holds it, and its inverse
 
 
 @dataclass(frozen=True)
