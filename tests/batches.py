@@ -1,6 +1,7 @@
 """Small random batches and models for the tests."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.rotation.sources import AngleSource
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import ranking_variant, retrieval_variant
+from siren_rope_jax.training.mesh import place_batch
 
 REPRESENTATIVE = {"ordinal", "siren_rope_hstu_bias", "siren_rope_interleaved", "time2vec"}
 """The variants that the fast tests look at; the slow ones add all others."""
@@ -128,3 +130,19 @@ def small_retriever(name: str, seed: int = 1, **changes: Any) -> tuple[Retriever
 def source(**entries: Any) -> AngleSource:
     """An angle source from plain dicts."""
     return from_config_dict(AngleSource, entries)
+
+
+@contextmanager
+def interrupted_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A training in this block ends after so many steps, as if by Ctrl-C."""
+    batches = iter(range(steps + 1))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(batches) == steps:
+            raise KeyboardInterrupt
+        return place_batch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("siren_rope_jax.training.loop.place_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield

@@ -16,8 +16,8 @@ from siren_rope_jax.studies.comparable import finished_run
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
-from siren_rope_jax.training.mesh import place_batch
 from siren_rope_jax.training.run_log import read_metrics
+from tests.batches import interrupted_after
 from tests.refusals import refused
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*metrics.jsonl is missing:UserWarning")
@@ -69,17 +69,8 @@ class Made(NamedTuple):
 
 def interrupt(config: ExperimentConfig, run: Path, patch: pytest.MonkeyPatch) -> None:
     """Trains as long as there are checkpoints to be made, then as if by Ctrl-C no more."""
-    batches = iter(range(LATEST + 1))
-
-    def interrupted(*arguments: Any) -> Any:
-        if next(batches) == LATEST:
-            raise KeyboardInterrupt
-        return place_batch(*arguments)
-
-    with patch.context() as within:
-        within.setattr("siren_rope_jax.training.loop.place_batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(config, run)
+    with interrupted_after(LATEST, patch):
+        fit(config, run)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ from siren_rope_jax.training.run_log import read_metrics
 from siren_rope_jax.training.setup import TrainState, setup, train_step, training_steps
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import claim_workdir, load_config, owned
-from tests.batches import small_config, small_retriever_config
+from tests.batches import interrupted_after, small_config, small_retriever_config
 from tests.made_up import change, make_log
 from tests.refusals import refused
 from tests.scripts import ROOT, printed
@@ -866,17 +866,8 @@ def test_an_interrupted_run_is_no_finished_one(
     log = PreparedLog.open(feed)
     run = Run("feed", config.variant, 0, workdir, Log(feed), config)
     epoch = setup(config, log, make_mesh()).batches.epoch
-    batches = iter(range(epoch + 1))
-
-    def interrupted(*arguments: Any) -> Any:
-        if next(batches) == epoch:
-            raise KeyboardInterrupt
-        return place_batch(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("siren_rope_jax.training.loop.place_batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(config, workdir)
+    with interrupted_after(epoch, monkeypatch):
+        train_and_evaluate(config, workdir)
     early = evaluate_run(workdir)
     assert early["step"] == epoch and early["train_seconds"] > 0 and not run.is_finished()
     with refused(workdir):

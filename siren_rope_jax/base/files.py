@@ -94,16 +94,23 @@ def file_digest(path: Path) -> str:
 def locked(directory: Path, refusal: str) -> Iterator[None]:
     """Holds the lock of a directory, its file `.lock`, which ends with the process if that dies.
 
+    Args:
+      directory: made if need be.
+      refusal: what it means if another process holds the lock.
+
     Raises:
-      UserError: another process holds it, and `refusal` says what that means; or the directory
-        cannot be written.
+      UserError: another process holds it; or the directory cannot be made or written.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(directory, f"cannot be made: {error.strerror}") from error
     lock = filelock.FileLock(directory / LOCK, blocking=False)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         raise UserError(directory, refusal) from error
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter on disks without locks
         raise UserError(directory, f"cannot be locked: {error}") from error
     try:
         yield

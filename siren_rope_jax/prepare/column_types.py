@@ -19,6 +19,7 @@ from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 
 _EXACT = 2.0**53  # up to here a double represents every integer
 _WHOLE = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # an integer, perhaps written as 1.0
+_PART = f"{INTERNAL}part"  # the column of the number of a part
 TIMES = "decimal(38, 18)"
 """Of times that are numbers with a fraction, as text."""
 
@@ -218,9 +219,6 @@ def _facts_of_all(parts: Sequence[Part], identities: set[str]) -> list[dict[str,
         facts |= _facts(table, parts[numbers[0]].missing, identities)
     nothing: dict[str, dict[str, Any]] = {"rows": {"all": 0}}
     return [facts.get(number, nothing) for number in range(len(parts))]
-
-
-_PART = f"{INTERNAL}part"
 
 
 def _facts(

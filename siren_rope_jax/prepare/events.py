@@ -31,6 +31,13 @@ TIE = f"{INTERNAL}tie"
 SPLIT = f"{INTERNAL}split"
 """The split."""
 
+_GIVEN = {  # keys of the config, and the columns of what they give
+    "user": f"{INTERNAL}user",
+    "item": f"{INTERNAL}item",
+    "time": times.GIVEN_TIME,
+    "tie_breaker": TIE,
+}
+
 
 def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
     """Adds user, item and time (seconds, and as `time_ns`), and keeps the time as given.
@@ -45,35 +52,20 @@ def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
     """
     table = raw.table
     columns = [column for column in table.columns if column != "row"]
-    wanted = {key: _given(getattr(config, key), columns, key, file) for key in _KEYS}
-    given = {
-        "user": wanted["user"],
-        "item": wanted["item"],
-        times.GIVEN_TIME: wanted["time"],
-        TIE: wanted["tie_breaker"] or "0",
-    }
-    checked = {"user": "user", "item": "item", times.GIVEN_TIME: "time", TIE: "tie_breaker"}
-    hidden = {f"{INTERNAL}{name}": text for name, text in given.items()}
-    for name, text in given.items():
-        expressions.check(table, "value", text, f"config.{checked[name]}")
+    given = {key: _given(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
+    for key, text in given.items():
+        expressions.check(table, "value", text, f"config.{key}")
     kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
-    table = expressions.select(table, hidden, step="given")
-    return table.select(
-        *kept,
-        "row",
-        user=_identity(table[f"{INTERNAL}user"], "user", config),
-        item=_identity(table[f"{INTERNAL}item"], "item", config),
-        **{name: table[f"{INTERNAL}{name}"] for name in (times.GIVEN_TIME, TIE)},
-    )
-
-
-_KEYS = ("user", "item", "time", "tie_breaker")
+    texts = {_GIVEN[key]: text for key, text in given.items()}
+    table = expressions.select(table, texts, step="given")
+    ids = {key: _identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
+    return table.select(*kept, "row", times.GIVEN_TIME, TIE, **ids)
 
 
 def check_given(raw: RawLog, config: PrepareConfig, file: Path) -> None:
     """Refuses an expression of a user, item, time or tie breaker that fails on some row."""
     columns = [column for column in raw.table.columns if column != "row"]
-    for key in _KEYS:
+    for key in _GIVEN:
         if text := _given(getattr(config, key), columns, key, file):
             expressions.check(raw.table, "value", text, f"config.{key}", run=True)
 

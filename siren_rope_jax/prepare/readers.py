@@ -181,12 +181,8 @@ def _open(
     key, chosen = _choose_format(path, config.formats)
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
-        if path.suffix.lower() == ".json":
-            tip = f"; if it has one object per line, set config.formats.{key}.kind='jsonl', too"
-        else:
-            tip = ""
         example = f"--config.formats.{key}.columns=\"('uid', 'article', 'at')\""
-        needed = f"must name the columns of {path}, which is {kind}, as in {example}{tip}"
+        needed = f"must name the columns of {path}, which is {kind}, as in {example}"
         raise UserError("config.formats", needed)
     expected = _Expected()
     if kind == "text":

@@ -21,6 +21,8 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare.config import Format
 from siren_rope_jax.prepare.quoting import Fields
 
+UNNAMED = "unnamed"
+"""What a first column without a name is called."""
 _BLOCK = 1 << 20  # bytes read at once; also the longest header
 _TYPE_SUFFIXES = (":token", ":token_seq", ":float", ":float_seq")  # of RecBole's .inter files
 _MARKS = (  # how a file begins that is no text in UTF-8; that of UTF-32 begins with UTF-16's
@@ -187,10 +189,6 @@ def read_header(path: Path, form: Format, delimiter: str) -> list[str]:
     if len(names) > 1 and not names[0]:
         names[0] = UNNAMED
     return names
-
-
-UNNAMED = "unnamed"
-"""What a first column without a name is called."""
 
 
 def write_plainly(path: Path, output: Path, newlines: bool) -> None:

@@ -87,8 +87,7 @@ def _of_text(text: Any) -> ibis.Value:
     """Nanoseconds of dates as text; NULL if it is none, or names a zone by an abbreviation."""
     text = text.strip()
     # Most texts are of this form, which takes a third of the time of the others.
-    in_utc = text.try_cast("timestamp(6)").cast("timestamp('UTC', 6)")
-    return text.re_search(_PLAIN).ifelse(_of_instant(in_utc), _of_other_text(text))
+    return text.re_search(_PLAIN).ifelse(_of_instant(_in_utc(text)), _of_other_text(text))
 
 
 def _of_other_text(text: Any) -> ibis.Value:
@@ -105,8 +104,12 @@ def _instant(text: Any) -> ibis.Value:
     # The engine wants seconds, and no blank before an offset.
     zoned = text.re_replace(r" ([+-]\d\d)", r"\1").re_replace(_NO_SECONDS, r"\1:00\2")
     # Apart, since it gives a time without a zone that of the row before, if this has a name.
-    in_utc = text.try_cast("timestamp(6)").cast("timestamp('UTC', 6)")
-    return text.re_search(_NO_ZONE).ifelse(in_utc, zoned.try_cast("timestamp('UTC', 6)"))
+    return text.re_search(_NO_ZONE).ifelse(_in_utc(text), zoned.try_cast("timestamp('UTC', 6)"))
+
+
+def _in_utc(text: Any) -> ibis.Value:
+    """The instant of a date or a time without a zone, or with a Z."""
+    return text.try_cast("timestamp(6)").cast("timestamp('UTC', 6)")
 
 
 def _of_instant(instant: ibis.Value) -> ibis.Value:

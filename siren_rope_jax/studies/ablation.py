@@ -234,10 +234,6 @@ def reserved(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another one runs there, or it cannot be made.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(workdir, f"cannot be made: {error.strerror}") from error
     with locked(workdir, "another ablation runs in it; wait for it, or choose another --workdir"):
         yield
 

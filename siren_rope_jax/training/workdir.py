@@ -31,10 +31,6 @@ def owned(
       UserError: another process trains there, or as `claim_workdir`.
     """
     _refuse_foreign(workdir)  # before a lock is put into it
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(workdir, f"cannot be made: {error.strerror}") from error
     with locked(workdir, "another process trains in it; wait for it, or choose another --workdir"):
         claim_workdir(workdir, config, fingerprint, longer)
         yield
