@@ -568,7 +568,7 @@ def text_logs(draw: Any) -> tuple[Dialect, Table, bool]:
     return dialect, draw(tables(forbidden, dialect.newlines)), draw(st.booleans())
 
 
-@many(max_examples=EXAMPLES or 40)
+@many(max_examples=EXAMPLES or 60)
 @given(text_logs())
 def test_text_is_read_as_other_libraries_read_it(tmp_path_factory, drawn):
     dialect, table, with_arrow = drawn
@@ -670,7 +670,7 @@ def parquet_logs(draw: Any) -> tuple[Table, list[dict[str, str]]]:
     return table, kinds
 
 
-@many(max_examples=EXAMPLES or 25)
+@many(max_examples=EXAMPLES or 40)
 @given(parquet_logs(), st.booleans())
 def test_parts_of_any_types_are_read_as_pyarrow_reads_them(tmp_path_factory, drawn, with_text):
     """Parquet files with other types in each, and perhaps text among them."""
