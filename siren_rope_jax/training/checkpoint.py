@@ -94,6 +94,7 @@ class Checkpoints:
         self._run = run_digest(workdir)
         self._kept = _Kept()
         self._checkpointer: Any = None
+        self._failed = False
         if not read_only:
             self._remove_leftovers()
             self._checkpointer = self._reading(
@@ -121,8 +122,9 @@ class Checkpoints:
             if kind is None:  # else what went wrong before is told
                 raise
         finally:
-            for name in _LOGGERS:
-                logging.getLogger(name).removeFilter(_is_no_error)
+            if not self._failed:  # else threads of Orbax have more to log, until the process ends
+                for name in _LOGGERS:
+                    logging.getLogger(name).removeFilter(_is_no_error)
 
     def save(self, step: int, state: Any, data: Any, progress: Progress) -> None:
         """Saves a `TrainState` in the background; returns once it is copied from the devices.
@@ -292,6 +294,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of Orbax, TensorStore: any
+            self._failed = True
             full = any(sign in str(error) for sign in ("No space left", "RESOURCE_EXHAUSTED"))
             why = "the disk is full" if full else f"a checkpoint cannot be written: {_brief(error)}"
             raise UserError(
