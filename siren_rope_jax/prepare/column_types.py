@@ -277,7 +277,8 @@ def _ask(
         part = row.pop(_PART)
         for key, value in zip(asked, row.values(), strict=True):
             # NULLs alone have none of the texts that are counted, and all else holds of them.
-            facts[key] = key[1] not in ("marked", "absent") if value is None else value
+            of_nulls: Any = 0 if key[1] in ("marked", "absent") else True
+            facts[key] = of_nulls if value is None else value
         found[part] = facts
     return found
 
