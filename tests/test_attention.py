@@ -1,13 +1,16 @@
 """Attention: who sees whom, in blocks as in one piece, and against softmax written out."""
 
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from siren_rope_jax.models import kernels
+from siren_rope_jax.models import blocked_attention, kernels
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import Bias, Events, LogitBias
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
@@ -116,3 +119,77 @@ def test_positions_beyond_the_table_count_as_its_ends() -> None:
     bias = Bias(position=table)(events, events)[0]
     difference = np.arange(9)[:, None] - np.arange(9)
     np.testing.assert_array_equal(bias, np.clip(difference, -2, 2) + 2)
+
+
+SOME = 21  # events of a row: not a whole number of blocks
+
+
+@st.composite
+def packed(draw: st.DrawFn) -> np.ndarray:
+    """Two rows of histories of any length, the rest padding: [2, SOME]."""
+    rows = []
+    for _ in range(2):
+        sizes = draw(st.lists(st.integers(1, SOME), max_size=6))
+        row = np.repeat(np.arange(1, len(sizes) + 1), sizes)[:SOME]
+        rows.append(np.pad(row, (0, SOME - len(row))))
+    return np.array(rows)
+
+
+@cache
+def attended(kind: str, block: int | None, strict: bool) -> Any:
+    """A compiled attention, dense without a block: its output, and the gradient of a sum of it."""
+    dense = getattr(kernels, f"{kind}_attention")
+    blocked = partial(getattr(blocked_attention, f"{kind}_attention"), block=block)
+    attend = dense if block is None else blocked
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def run(arrays: Any, events: Events, cotangent: jax.Array, empty: jax.Array) -> Any:
+        q, k, v, bias = arrays
+        turn = Rotation.from_angles(jnp.zeros((SOME, 1, WIDTH // 2)))
+        of = Relation(QueryKeyRotation(turn, turn), events, events, bias, strict, aligned=True)
+        out = attend(q, k, v, of, empty if kind == "softmax" else SOME)
+        out = jnp.where((events.segment > 0)[..., None, None], out, 0)  # padding's is arbitrary
+        return (out * cotangent).sum(), out
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["softmax", "pointwise"])
+@pytest.mark.parametrize("block", [4, 64])
+@STRICT
+@settings(max_examples=10)
+@given(packed(), st.booleans(), st.integers(0, 99))
+def test_in_blocks_attention_is_the_same_and_so_is_its_gradient(
+    kind: str, block: int, strict: bool, segment: np.ndarray, with_bias: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    time = Time.from_seconds(np.sort(rng.integers(START, START + SPAN, segment.shape), axis=1))
+    time = time.replace(known=rng.random(segment.shape) < 0.8)
+    places = np.arange(SOME)
+    events = Events(segment, places, np.broadcast_to(places, segment.shape), time)
+    module = LogitBias(("position", "time_buckets", "time_power"), HEADS, SOME)
+    bias = module.apply(module.init(jax.random.key(seed))) if with_bias else None
+    q, k, v, cotangent = rng.normal(size=(4, *segment.shape, HEADS, WIDTH)).astype(np.float32)
+    arguments = (q, k, v, bias), events, cotangent, np.ones((HEADS, WIDTH), np.float32)
+    (_, expected), slopes = attended(kind, None, strict)(*arguments)
+    (_, found), found_slopes = attended(kind, block, strict)(*arguments)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    for a, b in zip(jax.tree.leaves(found_slopes), jax.tree.leaves(slopes), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_blocked_gradient_takes_memory_that_grows_with_the_length() -> None:
+    def bytes_of(length: int) -> int:
+        time = Time.from_seconds(np.zeros((1, length), int))
+        places = np.arange(length)[None]
+        events = Events(np.ones((1, length), int), places[0], places, time)
+        turn = Rotation.from_angles(jnp.zeros((length, 1, WIDTH // 2)))
+        of = Relation(QueryKeyRotation(turn, turn), events, events, aligned=True)
+        attend = kernels.softmax("auto")
+        step = jax.jit(jax.grad(lambda q, k, v: attend(q, k, v, of, None).sum(), argnums=(0, 1, 2)))
+        x = jax.ShapeDtypeStruct((1, length, HEADS, WIDTH), jnp.float32)
+        return step.lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
+
+    short, long = bytes_of(1_024), bytes_of(8_192)
+    assert long < 9 * short and long < 8_192**2

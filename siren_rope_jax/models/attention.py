@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from siren_rope_jax.models import kernels
 from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.rotation.layers import Dense, silu
 
 
 def _heads(x: Array, heads: int) -> Float[Array, "... H K"]:
@@ -22,6 +23,7 @@ class SoftmaxAttention(nn.Module):
 
     Attributes:
       heads: H; divides the width.
+      kernel: how it is computed.
       learned_empty_output: whether the output of a query that sees no key, before the output
         projection, is a learned vector. Needed under strict causality, where the first event sees
         nothing.
@@ -29,6 +31,7 @@ class SoftmaxAttention(nn.Module):
     """
 
     heads: int
+    kernel: kernels.KernelKind = "auto"
     learned_empty_output: bool = True
     dtype: DTypeLike = jnp.float32
 
@@ -40,7 +43,7 @@ class SoftmaxAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, name: str) -> Array:
-            y = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(inputs)
+            y = Dense(width, use_bias=False, dtype=self.dtype, name=name)(inputs)
             return _heads(y, self.heads)
 
         q_BxLxHxK = relation.rotation.query(project(x, "query"))
@@ -51,8 +54,9 @@ class SoftmaxAttention(nn.Module):
             init = nn.initializers.normal(0.02)
             vector_D = self.param("learned_empty_output", init, (width,)).astype(self.dtype)
             empty = _heads(vector_D, self.heads)
-        out = kernels.softmax_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
-        output = nn.Dense(width, use_bias=False, dtype=self.dtype, name="output")
+        attend = kernels.softmax(self.kernel)
+        out = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
+        output = Dense(width, use_bias=False, dtype=self.dtype, name="output")
         return output(out.reshape(x.shape))
 
 
@@ -65,11 +69,13 @@ class PointwiseAttention(nn.Module):
     Attributes:
       heads: H; divides the width.
       length: L, a constant of the model, however long the rows are.
+      kernel: how it is computed.
       dtype: of the computation; parameters are float32, rotation and logits run in float32.
     """
 
     heads: int
     length: int
+    kernel: kernels.KernelKind = "auto"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -80,8 +86,8 @@ class PointwiseAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, parts: int, name: str) -> Array:
-            dense = nn.Dense(parts * width, use_bias=False, dtype=self.dtype, name=name)
-            return nn.silu(dense(inputs))
+            dense = Dense(parts * width, use_bias=False, dtype=self.dtype, name=name)
+            return silu(dense(inputs))
 
         if values is None:
             u, v, q, k = jnp.split(project(x, 4, "projection"), 4, axis=-1)
@@ -91,9 +97,10 @@ class PointwiseAttention(nn.Module):
         q_BxLxHxK = relation.rotation.query(_heads(q, self.heads))
         k_BxLxHxK = relation.rotation.key(_heads(k, self.heads))
         v_BxLxHxK = _heads(v, self.heads)
-        pooled = kernels.pointwise_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
+        attend = kernels.pointwise(self.kernel)
+        pooled = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
-        return nn.Dense(width, dtype=self.dtype, name="output")(normed * u)
+        return Dense(width, dtype=self.dtype, name="output")(normed * u)
 
 
 class RepeatAttention(nn.Module):
@@ -113,7 +120,7 @@ class RepeatAttention(nn.Module):
         width = x.shape[-1]
 
         def project(name: str) -> Array:
-            y = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(x)
+            y = Dense(width, use_bias=False, dtype=self.dtype, name=name)(x)
             return _heads(y, self.heads).astype(jnp.float32)
 
         q_BxLxHxK = relation.rotation.query(project("query"))

@@ -8,7 +8,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from siren_rope_jax.models.attention import PointwiseAttention, SoftmaxAttention
+from siren_rope_jax.models.kernels import KernelKind
 from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.rotation.layers import Dense, silu
 
 BlockKind = Literal["softmax", "hstu"]
 
@@ -24,9 +26,9 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
         """Applies the layers."""
         for i, width in enumerate(self.widths):
-            x = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
+            x = Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
             if i < len(self.widths) - 1:
-                x = nn.silu(x)
+                x = silu(x)
         return nn.relu(x) if self.relu_last else x
 
 
@@ -38,6 +40,7 @@ class Block(nn.Module):
         whose gates take the place of the latter.
       heads: H.
       length: of the model's context (`PointwiseAttention`).
+      kernel: how its attention is computed.
       learned_empty_output: as in `SoftmaxAttention`.
       dropout: rate on the branches.
       dtype: of the computation.
@@ -46,6 +49,7 @@ class Block(nn.Module):
     kind: BlockKind
     heads: int
     length: int
+    kernel: KernelKind
     learned_empty_output: bool
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
@@ -66,11 +70,13 @@ class Block(nn.Module):
         normed = norm(x)
         values = normed if added_to_values is None else norm(x + added_to_values)
         if hstu:
-            pointwise = PointwiseAttention(self.heads, self.length, dtype, name="attention")
+            pointwise = PointwiseAttention(
+                self.heads, self.length, self.kernel, dtype, name="attention"
+            )
             own_values = None if added_to_values is None else values
             return x + dropout(pointwise(normed, own_values, relation))
         empty = self.learned_empty_output
-        attention = SoftmaxAttention(self.heads, empty, dtype, name="attention")
+        attention = SoftmaxAttention(self.heads, self.kernel, empty, dtype, name="attention")
         x = x + dropout(attention(normed, values, relation))
         norm = nn.LayerNorm(epsilon=epsilon, dtype=dtype, name="mlp_norm")
         return x + dropout(Mlp((4 * width, width), dtype=dtype, name="mlp")(norm(x)))

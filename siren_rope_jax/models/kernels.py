@@ -1,16 +1,54 @@
 """How attention is computed from rotated queries and keys, values, and a `Relation`.
 
-These are the dense forms, which hold all logits: the reference for every other implementation.
+The dense forms, which hold all logits, are the reference for every other one. `softmax` and
+`pointwise` choose a form by its name.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from siren_rope_jax.models import blocked_attention
 from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.rotation.layers import silu
+
+KernelKind = Literal["auto", "dense", "blocked"]
+"""`dense`: all logits at once. `blocked`: block by block, in memory that grows with the length.
+`auto`: dense where that is faster, for short rows."""
+
+BLOCK = 128
+"""Events of a block."""
+
+
+def softmax(kind: KernelKind) -> Callable[..., Array]:
+    """`softmax_attention`, computed in that way."""
+    return partial(_choose, kind, softmax_attention, blocked_attention.softmax_attention)
+
+
+def pointwise(kind: KernelKind) -> Callable[..., Array]:
+    """`pointwise_attention`, computed in that way."""
+    return partial(_choose, kind, pointwise_attention, blocked_attention.pointwise_attention)
+
+
+def _choose(
+    kind: KernelKind,
+    dense: Callable[..., Array],
+    blocked: Callable[..., Array],
+    q: Array,
+    k: Array,
+    v: Array,
+    relation: Relation,
+    last: Any,
+) -> Array:
+    in_blocks = kind == "blocked" or (kind == "auto" and q.shape[1] > BLOCK)
+    if in_blocks and relation.aligned:
+        return blocked(q, k, v, relation, last, block=BLOCK)
+    return dense(q, k, v, relation, last)
 
 
 def softmax_attention(
@@ -41,7 +79,7 @@ def pointwise_attention(
 ) -> Float[Array, "B Q H D"]:
     """SiLU(q.k + bias) / length as weights of the visible keys; zero where there is none."""
     logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, 1.0, relation)
-    weight_BxHxQxL = jnp.where(_mask(relation), nn.silu(logits_BxHxQxL) / length, 0.0)
+    weight_BxHxQxL = jnp.where(_mask(relation), silu(logits_BxHxQxL) / length, 0.0)
     return jnp.einsum("bhij,bjhk->bihk", weight_BxHxQxL.astype(v_BxLxHxK.dtype), v_BxLxHxK)
 
 

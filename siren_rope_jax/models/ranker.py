@@ -19,6 +19,7 @@ from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
 from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.layers import Dense
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
 REQUEST_FEATURES: tuple[TimeFeature, ...] = ("day", "week")
@@ -72,13 +73,13 @@ class Ranker(nn.Module):
             nn.Embed(rows, c.embedding_width, dtype=dtype, name=f"embed_{name}")
             for name, rows in self.data.categories.items()
         ]
-        self.item = nn.Dense(c.width, dtype=dtype)
+        self.item = Dense(c.width, dtype=dtype)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         self.action = Mlp((64, 64, c.width), relu_last=True, dtype=dtype)
         self.trunk = Trunk(c, self.data, strict=not c.interleaved, has_last=c.late_fusion)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         if c.late_fusion:
-            self.fusion = SoftmaxAttention(c.heads, dtype=dtype)
+            self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype)
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.data.tasks)), dtype=dtype)
 

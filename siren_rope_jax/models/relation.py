@@ -21,6 +21,8 @@ class Relation:
       queries, keys: the events of either; in training the same but for the time of the request.
       bias: its parameters; None: there is none.
       strict: whether a query does not see the key of its own event.
+      aligned: whether queries and keys are the same places of a row in order, so that a query sees
+        no key after its own.
     """
 
     rotation: QueryKeyRotation
@@ -28,6 +30,7 @@ class Relation:
     keys: Events
     bias: Bias | None = None
     strict: bool = flax.struct.field(pytree_node=False, default=False)
+    aligned: bool = flax.struct.field(pytree_node=False, default=False)
 
     def mask(self, queries: Events, keys: Events) -> Bool[Array, "... 1 Q K"]:
         """Whether queries see keys: earlier ones of the same segment. Nobody sees padding."""

@@ -21,6 +21,7 @@ from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
 from siren_rope_jax.models.repeat import Repeat
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.layers import Dense
 from siren_rope_jax.rotation.time import time_features
 
 
@@ -92,7 +93,7 @@ class Retriever(nn.Module):
             nn.Embed(rows, c.feature_width, dtype=dtype, name=f"embed_{name}")
             for name, rows in others
         ]
-        self.features = nn.Dense(c.width, use_bias=False, dtype=dtype)
+        self.features = Dense(c.width, use_bias=False, dtype=dtype)
         if c.learned_positions:
             init = nn.initializers.normal(0.02)
             length = self.data.context_length
@@ -103,7 +104,7 @@ class Retriever(nn.Module):
         self.output_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         if c.repeat:
             self.repeat_attention = RepeatAttention(c.heads, dtype)
-            self.explore = nn.Dense(1, dtype=dtype)
+            self.explore = Dense(1, dtype=dtype)
 
     def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
         """The queries of all slots, and all that they are compared with."""

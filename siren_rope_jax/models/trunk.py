@@ -11,6 +11,7 @@ from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.blocks import Block, BlockKind
+from siren_rope_jax.models.kernels import KernelKind
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
@@ -31,6 +32,7 @@ class TrunkConfig:
       block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
         feed-forward part with SiLU, and keys and values that are normed as the queries are;
         `hstu`: pointwise attention with gating (HSTU).
+      attention: how attentions are computed; all ways have the same result (`kernels.py`).
       width: D.
       heads, layers: of the trunk; an attention after it has as many heads.
       input_time_features: time features joined to those of the events ("time in the embedding").
@@ -41,6 +43,7 @@ class TrunkConfig:
     encoding: dict[str, AngleSource]
     biases: tuple[BiasKind, ...] = ()
     block: BlockKind = "softmax"
+    attention: KernelKind = "auto"
     width: int = 64
     heads: int = 2
     layers: int = 2
@@ -105,7 +108,9 @@ class Trunk(nn.Module):
 
     def _block(self, i: int) -> Block:
         c, length, dtype = self.config, self.data.context_length, jnp.dtype(self.config.dtype)
-        return Block(c.block, c.heads, length, self.strict, c.dropout, dtype, name=f"block_{i}")
+        return Block(
+            c.block, c.heads, length, c.attention, self.strict, c.dropout, dtype, name=f"block_{i}"
+        )
 
     def _bias(self, i: int) -> LogitBias:
         c = self.config
@@ -125,7 +130,7 @@ class Trunk(nn.Module):
         keys = Events(jnp.asarray(segment), place, signals.position, signals.time)
         queries = keys if request is None else replace(keys, time=request.time)
         relations = {
-            name: Relation(rotation, queries, keys, strict=self.strict)
+            name: Relation(rotation, queries, keys, strict=self.strict, aligned=True)
             for name, rotation in self.encoding.rotations(signals, request).items()
         }
         if self.has_last and self.config.biases:

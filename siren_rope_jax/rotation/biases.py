@@ -14,6 +14,7 @@ from typing import Literal
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -42,6 +43,10 @@ class Events:
     place: Int[AnyArray, "... L"]
     position: Int[AnyArray, "... L"]
     time: Time
+
+    def __getitem__(self, places: slice) -> "Events":
+        """Those at some places of every row."""
+        return jax.tree.map(lambda x: x[..., places], self)
 
 
 @flax.struct.dataclass

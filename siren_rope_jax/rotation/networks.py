@@ -13,6 +13,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from siren_rope_jax.rotation.layers import Dense
+from siren_rope_jax.rotation.sine import sin
+
 
 def uniform(bound: float) -> Callable[..., Array]:
     """Initialiser U(-bound, bound)."""
@@ -23,8 +26,8 @@ def uniform(bound: float) -> Callable[..., Array]:
     return init
 
 
-def _dense(features: int, name: str, kernel_init: Callable[..., Array]) -> nn.Dense:
-    return nn.Dense(features, kernel_init=kernel_init, precision="highest", name=name)
+def _dense(features: int, name: str, kernel_init: Callable[..., Array]) -> Dense:
+    return Dense(features, kernel_init=kernel_init, precision="highest", name=name)
 
 
 class Siren(nn.Module):
@@ -50,7 +53,7 @@ class Siren(nn.Module):
         for i in range(self.layers):
             n = x.shape[-1]
             bound = 1 / n if i == 0 else math.sqrt(6 / n) / self.omega_0
-            x = jnp.sin(self.omega_0 * _dense(self.width, f"sine_{i}", uniform(bound))(x))
+            x = sin(self.omega_0 * _dense(self.width, f"sine_{i}", uniform(bound))(x))
         bound = math.sqrt(6 / x.shape[-1]) / self.omega_0
         return _dense(self.features, "linear", uniform(bound))(x)
 
@@ -79,4 +82,4 @@ class Time2Vec(nn.Module):
         w = self.param("frequency", nn.initializers.normal(1.0), (self.features,))
         b = self.param("phase", uniform(math.pi), (self.features,))
         angle = tau[..., None] * w + b
-        return jnp.concatenate([angle[..., :1], jnp.sin(angle[..., 1:])], axis=-1)
+        return jnp.concatenate([angle[..., :1], sin(angle[..., 1:])], axis=-1)

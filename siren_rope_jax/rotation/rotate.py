@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.rotation.sine import sin_cos
 
 
 def ladder(planes: int, base: float) -> np.ndarray:
@@ -60,7 +61,8 @@ class Rotation:
     @classmethod
     def from_angles(cls, angles: Float[Array, "... L #H P"]) -> "Rotation":
         """From angles in radians, float32."""
-        return cls(jnp.cos(angles), jnp.sin(angles))
+        sine, cosine = sin_cos(angles)
+        return cls(cosine, sine)
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
         """(E3): rotates every plane of queries or keys; computed in float32, dtype kept.

@@ -27,6 +27,7 @@ from siren_rope_jax.base.times import (
     NO_TIME,
     WEEK,
 )
+from siren_rope_jax.rotation.sine import sin_cos
 
 TimeFeature = Literal["day", "week", "long_range", "day_fraction", "week_fraction"]
 
@@ -185,7 +186,8 @@ def time_features(
         match name:
             case "day" | "week":
                 angle = math.tau * (day if name == "day" else week)
-                columns += [jnp.cos(angle), jnp.sin(angle)]
+                sine, cosine = sin_cos(angle)
+                columns += [cosine, sine]
             case "day_fraction" | "week_fraction":
                 columns.append(2 * (day if name == "day_fraction" else week) - 1)
             case "long_range":
