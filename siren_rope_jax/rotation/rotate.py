@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.rotation.sine import sin_cos
+from siren_rope_jax.rotation.sine import sin_cos, within_a_turn
 
 
 def ladder(planes: int, base: float) -> np.ndarray:
@@ -44,7 +44,7 @@ def exact_angle(
         )  # the last keeps the sign
         turn = np.remainder(frequencies * 2.0**shift + math.pi, math.tau) - math.pi
         part = digit[..., None].astype(jnp.float32) * turn.astype(np.float32)
-        angle = angle + jnp.remainder(part, np.float32(math.tau))
+        angle = angle + within_a_turn(part)
     return angle
 
 

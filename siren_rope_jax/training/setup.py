@@ -23,6 +23,7 @@ from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.gradients import loss_and_gradient
 from siren_rope_jax.training.kinds import kind_of
 from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import batch_parts, by_row, parameter_shardings, replicated
@@ -44,7 +45,7 @@ def train_step(
     key: Array,
     statistics: Any,
     *,
-    loss_of: Callable[[Any, Any, Array, Any], Array],
+    gradient_of: Callable[[Any, Any, Array, Any], tuple[Array, Any]],
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step on one batch: a pure function; returns the new state and its metrics.
@@ -54,11 +55,11 @@ def train_step(
       batch: as the loss takes it.
       key: of the run; the step's number is folded in.
       statistics: of the training split, as the loss takes them.
-      loss_of: (params, batch, key, statistics) -> the loss.
+      gradient_of: (params, batch, key, statistics) -> the loss and its gradient.
       optimizer: computes the updates.
     """
     step_key = jax.random.fold_in(key, state.step)
-    loss, gradients = jax.value_and_grad(loss_of)(state.params, batch, step_key, statistics)
+    loss, gradients = gradient_of(state.params, batch, step_key, statistics)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -138,7 +139,9 @@ class Setup:
     @cached_property
     def step(self) -> Any:
         """`train_step`, compiled when first called; the new state takes the old one's memory."""
-        step = partial(train_step, loss_of=self.loss, optimizer=self.optimizer)
+        slices, parts = self.config.training.slices, batch_parts(self.mesh)
+        gradient_of = loss_and_gradient(self.loss, slices, parts)
+        step = partial(train_step, gradient_of=gradient_of, optimizer=self.optimizer)
         return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state_specs), None))
 
     def lower(self) -> jax.stages.Lowered:
@@ -148,8 +151,8 @@ class Setup:
         others = _placed(others, jax.tree.map(lambda _: replicated(self.mesh), others))
         return self.step.lower(self.state_specs, self.batch_specs, *others)
 
-    def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> Array:
-        """The training loss of a batch, in nats."""
+    def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> tuple[Array, Array]:
+        """The mean training loss of a batch, in nats, and of how many labels it is the mean."""
         return self.kind.loss(self.model, params, batch, key, statistics, batch_parts(self.mesh))
 
     # What is run

@@ -124,10 +124,10 @@ class Kind(abc.ABC, Generic[Config]):
     @abc.abstractmethod
     def loss(
         self, model: Any, params: Any, batch: Any, key: Array, statistics: Any, parts: int
-    ) -> Array:
-        """The training loss of a batch in nats; `key` draws dropout and negatives.
+    ) -> tuple[Array, Array]:
+        """The mean training loss of a batch in nats, and of how many labels it is the mean.
 
-        `parts`: into how many parts the batch is divided.
+        `key` draws dropout and negatives; `parts`: into how many parts the batch is divided.
         """
 
     @property

@@ -83,12 +83,13 @@ class Ranking(Kind[RankingExperiment]):
 
     def loss(
         self, model: Ranker, params: Any, batch: Any, key: Array, statistics: Any, parts: int
-    ) -> Array:
+    ) -> tuple[Array, Array]:
         """Mean cross-entropy of all labels."""
         logits: Any = model.apply(
             {"params": params}, batch, deterministic=False, rngs={"dropout": key}
         )
-        return ranking_loss(logits, batch.labels, batch.label_mask)
+        loss = ranking_loss(logits, batch.labels, batch.label_mask)
+        return loss, batch.label_mask.sum(dtype=jnp.float32)
 
     @property
     def criterion(self) -> tuple[str, bool]:

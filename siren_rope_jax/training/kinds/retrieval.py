@@ -129,7 +129,7 @@ class Retrieval(Kind[RetrievalExperiment]):
 
     def loss(
         self, model: Retriever, params: Any, batch: Any, key: Array, statistics: Any, parts: int
-    ) -> Array:
+    ) -> tuple[Array, Array]:
         """The configured loss over the batch's targets that have an embedding."""
         dropout_key, negatives_key = jax.random.split(key)
         result: Any = model.apply(
@@ -141,7 +141,7 @@ class Retrieval(Kind[RetrievalExperiment]):
             lambda x: x.reshape(-1, *x.shape[2:]), slots
         )
         loss = self.config.loss
-        return retrieval_loss(
+        mean = retrieval_loss(
             # The config's bound is for one part of the batch, and this is all of it.
             dataclasses.replace(loss, block_elements=loss.block_elements * parts),
             query,
@@ -153,6 +153,7 @@ class Retrieval(Kind[RetrievalExperiment]):
             history_N=history,
             **statistics,
         )
+        return mean, asked.sum(dtype=jnp.float32)
 
     @property
     def criterion(self) -> tuple[str, bool]:
