@@ -140,6 +140,9 @@ class Setup:
     def step(self) -> Any:
         """`train_step`, compiled when first called; the new state takes the old one's memory."""
         slices, parts = self.config.training.slices, batch_parts(self.mesh)
+        if (rows := self.config.data.batch_size) % (slices * parts):
+            about = f"is {slices}, but {rows} rows cannot be divided by that on each of {parts}"
+            raise UserError("config.training.slices", f"{about} parts of a batch; lower it")
         gradient_of = loss_and_gradient(self.loss, slices, parts)
         step = partial(train_step, gradient_of=gradient_of, optimizer=self.optimizer)
         return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state_specs), None))

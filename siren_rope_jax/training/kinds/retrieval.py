@@ -58,6 +58,9 @@ class RetrievalExperiment(ExperimentConfig):
             f"ndcg@10, hr@10 or mrr with this loss ({self.loss.kind}), which learns no "
             "probabilities: its NLL is meaningless",
         )
+        in_batch = self.loss.sampler == "in_batch"
+        right = "1 where negatives are the other targets of the batch (loss.sampler = in_batch)"
+        check(self.training.slices == 1 or not in_batch, "training.slices", right)
         filtered = self.filter_seen and self.model.repeat
         check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")
 
