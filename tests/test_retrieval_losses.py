@@ -10,9 +10,9 @@ import optax
 import pytest
 from hypothesis import given
 
-from siren_rope_jax.models.blocked_scores import gathered_scores, log_partition
 from siren_rope_jax.models.losses import LossConfig, gbce_beta, retrieval_loss
 from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.tables import gathered_scores, log_partition
 from siren_rope_jax.training.mesh import by_row, make_mesh, replicated
 from tests.refusals import refused
 

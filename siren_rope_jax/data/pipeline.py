@@ -52,21 +52,21 @@ _EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no l
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """What a model trains on and is evaluated with: rows of a log, batched for one process.
+    """What a model trains on and is evaluated with: rows of a log, in batches or a part of each.
 
     Attributes:
       log: the prepared log.
       config: how it is cut.
       layout: what becomes of the pieces.
-      process, processes: which of how many this is.
-      devices: of each process; the rows of a batch are divided evenly among all of them.
+      part, parts: which of how many equal parts of every batch this is: one of several processes'.
+      devices: of each part; the rows of a batch are divided evenly among all of them.
     """
 
     log: PreparedLog
     config: DataConfig
     layout: Layout
-    process: int = 0
-    processes: int = 1
+    part: int = 0
+    parts: int = 1
     devices: int = 1
 
     def __post_init__(self) -> None:
@@ -76,20 +76,20 @@ class Batches:
     def train(self, seed: int) -> grain.IterDataset:
         """Endless batches of the train split.
 
-        Rows are shuffled globally with a new seed each epoch, then divided among the processes.
+        Rows are shuffled globally with a new seed each epoch, then divided among the parts.
         The iterator's state can be saved and restored exactly.
 
         Raises:
           UserError: the split is empty, or a batch cannot be divided evenly among the devices.
         """
-        size, devices = self.config.batch_size, self.processes * self.devices
+        size, devices = self.config.batch_size, self.parts * self.devices
         if size % devices:
             raise UserError(
                 "config.data.batch_size",
                 f"{size} rows cannot be divided evenly among {devices} devices",
             )
         dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
-        dataset = dataset.repeat(_EPOCHS)[self.process :: self.processes]
+        dataset = dataset.repeat(_EPOCHS)[self.part :: self.parts]
         return self._read(dataset, self._train_rows, size)
 
     @property
@@ -104,7 +104,7 @@ class Batches:
     def evaluation(self, split: Split) -> grain.IterDataset:
         """All rows of a split once, in order, the last batch filled up with padding.
 
-        Every process gets the same number of batches. They have `batch_size` rows, or the few more
+        Every part gets the same number of batches. They have `batch_size` rows, or the few more
         that can be divided evenly among the devices, so that a run can be evaluated on any number
         of devices.
 
@@ -112,9 +112,9 @@ class Batches:
           UserError: the split is empty.
         """
         rows = self._rows(split, self.config.stride)
-        size = _rounded_up(self.config.batch_size, self.processes * self.devices)
+        size = _rounded_up(self.config.batch_size, self.parts * self.devices)
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
-        return self._read(dataset[self.process :: self.processes], rows, size)
+        return self._read(dataset[self.part :: self.parts], rows, size)
 
     def _rows(self, split: Split, stride: int) -> Rows:
         saved = self.layout.places_saved
@@ -125,12 +125,12 @@ class Batches:
         return rows
 
     def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
-        """Batches the numbers of rows, `size` over all processes, and reads each batch at once.
+        """Batches the numbers of rows, `size` over all parts, and reads each batch at once.
 
         One read of many histories costs as much as one of a few.
         """
         threads = self.config.threads
-        batches = dataset.batch(size // self.processes, batch_fn=partial(self._batch, rows))
+        batches = dataset.batch(size // self.parts, batch_fn=partial(self._batch, rows))
         return batches.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )

@@ -29,7 +29,6 @@ from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.training.kinds import KINDS, kind_of_result
 from siren_rope_jax.training.kinds.kind import Kind, titled
 from siren_rope_jax.training.mesh import is_main
-from siren_rope_jax.training.setup import count_parameters
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import epochs_before
 
@@ -57,7 +56,7 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
         to_dict(run.config),
         split=split,
         step=run.step,
-        parameters=count_parameters(run.params),
+        parameters=run.setup.parameters,
         train_seconds=run.progress.seconds,
         training_ended=run.progress.ended,
     )

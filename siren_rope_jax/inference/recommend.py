@@ -21,7 +21,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.fresh_events import comparable, encode, ids_in
 from siren_rope_jax.models.item_ranks import top_items
 from siren_rope_jax.models.repeat import per_slot
-from siren_rope_jax.models.retriever import Retrieved
+from siren_rope_jax.models.retriever import Retrieved, Retriever
 from siren_rope_jax.training.rank_scorer import padded_ids
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -242,17 +242,23 @@ def _lists(
     if request.filter_seen:
         item = schema.categorical[0]
         seen = padded_ids([item.known_ids(past[f"categorical/{item.name}"]) for past in pasts])
-    return jax.device_get(_top_items(retrieved, slots, seen, request.k, request.allowed))
+    return jax.device_get(_top_items(run.model, retrieved, slots, seen, request.k, request.allowed))
 
 
-@partial(jax.jit, static_argnames="k")
+@partial(jax.jit, static_argnames=("model", "k"))
 def _top_items(
-    retrieved: Retrieved, slots: tuple[Array, Array], seen: Array, k: int, allowed: Array | None
+    model: Retriever,
+    retrieved: Retrieved,
+    slots: tuple[Array, Array],
+    seen: Array,
+    k: int,
+    allowed: Array | None,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The best items for the given slots (rows, places) of a batch."""
     by_slot = retrieved.query, per_slot(retrieved.repeat)
     query, repeat = jax.tree.map(lambda x: x[slots], by_slot)
-    return top_items(query, retrieved.table, seen, k, repeat, allowed)
+    options = {"items": model.data.items, "partition": model.partition}
+    return top_items(query, retrieved.table, seen, k, repeat, allowed, **options)
 
 
 def _table(

@@ -10,12 +10,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from siren_rope_jax.models import kernels
+from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.relation import Relation
-from siren_rope_jax.rotation.layers import Dense, silu
+from siren_rope_jax.rotation.layers import silu
 
 
-def _heads(x: Array, heads: int) -> Float[Array, "... H K"]:
-    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+def _heads(x: Array, heads: int, partition: Partition = WHOLE) -> Float[Array, "... H K"]:
+    x = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+    return partition.constrain(x, "batch", None, "heads", None) if x.ndim == 4 else x
 
 
 class SoftmaxAttention(nn.Module):
@@ -28,12 +30,14 @@ class SoftmaxAttention(nn.Module):
         projection, is a learned vector. Needed under strict causality, where the first event sees
         nothing.
       dtype: of the computation; parameters are float32, rotation and softmax run in float32.
+      partition: where activations live.
     """
 
     heads: int
     kernel: kernels.KernelKind = "auto"
     learned_empty_output: bool = True
     dtype: DTypeLike = jnp.float32
+    partition: Partition = WHOLE
 
     @nn.compact
     def __call__(
@@ -43,8 +47,8 @@ class SoftmaxAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, name: str) -> Array:
-            y = Dense(width, use_bias=False, dtype=self.dtype, name=name)(inputs)
-            return _heads(y, self.heads)
+            y = dense(width, "width", "heads", use_bias=False, dtype=self.dtype, name=name)(inputs)
+            return _heads(y, self.heads, self.partition)
 
         q_BxLxHxK = relation.rotation.query(project(x, "query"))
         k_BxLxHxK = relation.rotation.key(project(x, "key"))
@@ -56,7 +60,7 @@ class SoftmaxAttention(nn.Module):
             empty = _heads(vector_D, self.heads)
         attend = kernels.softmax(self.kernel)
         out = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
-        output = Dense(width, use_bias=False, dtype=self.dtype, name="output")
+        output = dense(width, "heads", "width", use_bias=False, dtype=self.dtype, name="output")
         return output(out.reshape(x.shape))
 
 
@@ -71,12 +75,14 @@ class PointwiseAttention(nn.Module):
       length: L, a constant of the model, however long the rows are.
       kernel: how it is computed.
       dtype: of the computation; parameters are float32, rotation and logits run in float32.
+      partition: where activations live.
     """
 
     heads: int
     length: int
     kernel: kernels.KernelKind = "auto"
     dtype: DTypeLike = jnp.float32
+    partition: Partition = WHOLE
 
     @nn.compact
     def __call__(
@@ -86,21 +92,21 @@ class PointwiseAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, parts: int, name: str) -> Array:
-            dense = Dense(parts * width, use_bias=False, dtype=self.dtype, name=name)
-            return silu(dense(inputs))
+            sizes, dtype = (parts * width, "width", "heads"), self.dtype
+            return silu(dense(*sizes, use_bias=False, dtype=dtype, name=name)(inputs))
 
         if values is None:
             u, v, q, k = jnp.split(project(x, 4, "projection"), 4, axis=-1)
         else:
             u, q, k = jnp.split(project(x, 3, "projection"), 3, axis=-1)
             v = project(values, 1, "value")
-        q_BxLxHxK = relation.rotation.query(_heads(q, self.heads))
-        k_BxLxHxK = relation.rotation.key(_heads(k, self.heads))
-        v_BxLxHxK = _heads(v, self.heads)
+        q_BxLxHxK = relation.rotation.query(_heads(q, self.heads, self.partition))
+        k_BxLxHxK = relation.rotation.key(_heads(k, self.heads, self.partition))
+        v_BxLxHxK = _heads(v, self.heads, self.partition)
         attend = kernels.pointwise(self.kernel)
         pooled = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
-        return Dense(width, dtype=self.dtype, name="output")(normed * u)
+        return dense(width, "heads", "width", dtype=self.dtype, name="output")(normed * u)
 
 
 class RepeatAttention(nn.Module):
@@ -109,10 +115,12 @@ class RepeatAttention(nn.Module):
     Attributes:
       heads: H; divides the width.
       dtype: of the projections; parameters are float32, rotation and softmax run in float32.
+      partition: where activations live.
     """
 
     heads: int
     dtype: DTypeLike = jnp.float32
+    partition: Partition = WHOLE
 
     @nn.compact
     def __call__(self, x: Float[Array, "B L D"], relation: Relation) -> Float[Array, "B L L"]:
@@ -120,8 +128,8 @@ class RepeatAttention(nn.Module):
         width = x.shape[-1]
 
         def project(name: str) -> Array:
-            y = Dense(width, use_bias=False, dtype=self.dtype, name=name)(x)
-            return _heads(y, self.heads).astype(jnp.float32)
+            y = dense(width, "width", "heads", use_bias=False, dtype=self.dtype, name=name)(x)
+            return _heads(y, self.heads, self.partition).astype(jnp.float32)
 
         q_BxLxHxK = relation.rotation.query(project("query"))
         k_BxLxHxK = relation.rotation.key(project("key"))

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from siren_rope_jax.models.attention import PointwiseAttention, SoftmaxAttention
 from siren_rope_jax.models.kernels import KernelKind
+from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.relation import Relation
-from siren_rope_jax.rotation.layers import Dense, silu
+from siren_rope_jax.rotation.layers import silu
 
 BlockKind = Literal["softmax", "hstu"]
 
@@ -26,7 +27,8 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
         """Applies the layers."""
         for i, width in enumerate(self.widths):
-            x = Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
+            axes = ("hidden", "width") if i % 2 else ("width", "hidden")
+            x = dense(width, *axes, dtype=self.dtype, name=f"dense_{i}")(x)
             if i < len(self.widths) - 1:
                 x = silu(x)
         return nn.relu(x) if self.relu_last else x
@@ -44,6 +46,7 @@ class Block(nn.Module):
       learned_empty_output: as in `SoftmaxAttention`.
       dropout: rate on the branches.
       dtype: of the computation.
+      partition: where activations live.
     """
 
     kind: BlockKind
@@ -53,6 +56,7 @@ class Block(nn.Module):
     learned_empty_output: bool
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    partition: Partition = WHOLE
 
     @nn.compact
     def __call__(
@@ -63,6 +67,7 @@ class Block(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
         """Attends with Q = K = LN(x) and V = LN(x + added_to_values)."""
+        x = self.partition.constrain(x, "batch", None, None)
         hstu, dtype, width = self.kind == "hstu", self.dtype, x.shape[-1]
         dropout = nn.Dropout(self.dropout, deterministic=deterministic)
         name, epsilon = ("norm", 1e-6) if hstu else ("attention_norm", 1e-5)
@@ -71,12 +76,14 @@ class Block(nn.Module):
         values = normed if added_to_values is None else norm(x + added_to_values)
         if hstu:
             pointwise = PointwiseAttention(
-                self.heads, self.length, self.kernel, dtype, name="attention"
+                self.heads, self.length, self.kernel, dtype, self.partition, name="attention"
             )
             own_values = None if added_to_values is None else values
             return x + dropout(pointwise(normed, own_values, relation))
         empty = self.learned_empty_output
-        attention = SoftmaxAttention(self.heads, self.kernel, empty, dtype, name="attention")
+        attention = SoftmaxAttention(
+            self.heads, self.kernel, empty, dtype, self.partition, name="attention"
+        )
         x = x + dropout(attention(normed, values, relation))
         norm = nn.LayerNorm(epsilon=epsilon, dtype=dtype, name="mlp_norm")
         return x + dropout(Mlp((4 * width, width), dtype=dtype, name="mlp")(norm(x)))

@@ -1,10 +1,10 @@
 """Exact ranks among all items, never among a sample, and lists of the best items.
 
 Letters: N positions, V rows of the table (row 0, the unknown item, is never ranked), D width,
-S seen items per position (padded with 0), R positions of a block.
+S seen items per position (padded with 0). Inside of a device: G positions that its rows meet at
+once, R of its rows.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import Repeat, floored_log
+from siren_rope_jax.models.tables import Division, scan_positions
 
 BLOCK_ELEMENTS = 2**22
 """Scores that a device holds at once; on a CPU, blocks about the size of its caches are fastest."""
@@ -25,6 +27,8 @@ def rank_targets(
     seen_NxS: Int[AnyArray, "N S"],
     repeat: Repeat | None = None,
     block_elements: int = BLOCK_ELEMENTS,
+    items: int | None = None,
+    partition: Partition = WHOLE,
 ) -> tuple[Int[Array, " N"], Float[Array, " N"]]:
     """The rank and the negative log-likelihood of every target among all items.
 
@@ -34,7 +38,10 @@ def rank_targets(
       target_N: the item that followed.
       seen_NxS: items that are not ranked, in any order.
       repeat: mixed with the softmax; of shape [N, L]. None: the softmax alone.
-      block_elements: at most this many scores are held at once, but at least those of one position.
+      block_elements: at most this many scores are held by a device at once, but at least those of
+        one position.
+      items: rows that are items or the unknown one; those after them only pad the table. None: all.
+      partition: where positions and rows live.
 
     Returns:
       int32 ranks: 1 + the number of other ranked items whose score is not below the target's, so
@@ -43,33 +50,29 @@ def rank_targets(
       float32 NLL in nats under the softmax over all items, including seen ones; NaN for a target
       without a rank, +inf if a score is not finite.
     """
-    items = table_VxD.shape[0]
+    count = table_VxD.shape[0] if items is None else items
 
-    def block(
-        q_RxD: Array, target_R: Array, seen_RxS: Array, *repeat: Array
-    ) -> tuple[Array, Array]:
-        score_RxV = _scores(q_RxD, table_VxD, *repeat)
-        known_R = (target_R > 0) & (target_R < items)
-        known_R &= (seen_RxS != target_R[:, None]).all(axis=1)
-        at_Rx1 = jnp.where(known_R, target_R, 0)[:, None]
-        target_score_Rx1 = jnp.take_along_axis(score_RxV, at_Rx1, 1)
+    def ranks(division: Division, columns: Any, rows_RxD: Array) -> tuple[Array, Array]:
+        q_GxD, target_G, seen_GxS, *repeat = columns
+        score_GxR, candidate_R = _scores(division, q_GxD, rows_RxD, count, *repeat)
+        known_G = (target_G > 0) & (target_G < count)
+        known_G &= (seen_GxS != target_G[:, None]).all(axis=1)
+        at_Gx1 = jnp.where(known_G, target_G, 0)[:, None]
+        place_Gx1, here_Gx1 = division.places(rows_RxD, at_Gx1)
+        score_Gx1 = jnp.take_along_axis(score_GxR, place_Gx1, 1)
+        score_Gx1 = division.over_rows(jax.lax.psum, jnp.where(here_Gx1, score_Gx1, 0))
         # Not `>=`: an item whose score is NaN must count against the model, too.
-        rival_RxV = ~(score_RxV < target_score_Rx1)
-        row_Rx1 = jnp.arange(len(target_R))[:, None]
-        absent_RxS = jnp.concatenate([jnp.zeros_like(at_Rx1), at_Rx1, seen_RxS], 1)
-        rival_RxV = rival_RxV.at[row_Rx1, absent_RxS].set(False, mode="drop")
-        rank_R = 1 + rival_RxV.sum(1, dtype=jnp.int32)
-        target_score_R = target_score_Rx1[:, 0]
-        rank_R = jnp.where(jnp.isfinite(target_score_R), rank_R, items - 1)
-        candidate_V = jnp.arange(items) > 0
-        total_R = jax.nn.logsumexp(jnp.where(candidate_V, score_RxV, -jnp.inf), axis=1)
-        nll_R = total_R - target_score_R
-        nll_R = jnp.where(jnp.isfinite(nll_R), nll_R, jnp.inf)
-        return jnp.where(known_R, rank_R, 0), jnp.where(known_R, nll_R, jnp.nan)
+        rival_GxR = ~(score_GxR < score_Gx1) & candidate_R
+        rival_GxR = _without(division, rival_GxR, rows_RxD, at_Gx1, seen_GxS, value=False)
+        rank_G = 1 + division.over_rows(jax.lax.psum, rival_GxR.sum(1, dtype=jnp.int32))
+        target_score_G = score_Gx1[:, 0]
+        rank_G = jnp.where(jnp.isfinite(target_score_G), rank_G, count - 1)
+        nll_G = _log_sum_exp(division, score_GxR, candidate_R) - target_score_G
+        nll_G = jnp.where(jnp.isfinite(nll_G), nll_G, jnp.inf)
+        return jnp.where(known_G, rank_G, 0), jnp.where(known_G, nll_G, jnp.nan)
 
-    return _map_blocks(
-        block, block_elements // max(items, 1), q_NxD, target_N, seen_NxS, *_arrays(repeat)
-    )
+    columns = (q_NxD, target_N, seen_NxS, *_arrays(repeat))
+    return _at_rows(ranks, columns, table_VxD, block_elements, partition)
 
 
 def top_items(
@@ -80,6 +83,8 @@ def top_items(
     repeat: Repeat | None = None,
     allowed_V: Bool[AnyArray, " V"] | None = None,
     block_elements: int = BLOCK_ELEMENTS,
+    items: int | None = None,
+    partition: Partition = WHOLE,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The k unseen items with the highest scores, best first; of equal scores, the lower id first.
 
@@ -90,74 +95,118 @@ def top_items(
       k: length of the lists.
       repeat: as in `rank_targets`; the scores are then log-probabilities.
       allowed_V: which items the lists may contain; None: all.
-      block_elements: as in `rank_targets`.
+      block_elements, items, partition: as in `rank_targets`.
 
     Returns:
       int32 ids and float32 scores. Items whose score is NaN are left out; if fewer than k items
       remain, the list is padded with id 0 and score -inf.
     """
-    items = table_VxD.shape[0]
+    count = table_VxD.shape[0] if items is None else items
 
-    def block(q_RxD: Array, seen_RxS: Array, *repeat: Array) -> tuple[Array, Array]:
-        score_RxV = _scores(q_RxD, table_VxD, *repeat)
-        score_RxV = jnp.where(jnp.isnan(score_RxV), -jnp.inf, score_RxV).at[:, 0].set(-jnp.inf)
-        row_Rx1 = jnp.arange(len(q_RxD))[:, None]
-        score_RxV = score_RxV.at[row_Rx1, seen_RxS].set(-jnp.inf, mode="drop")
-        if allowed_V is not None:
-            score_RxV = jnp.where(allowed_V, score_RxV, -jnp.inf)
-        score_Rxk, id_Rxk = jax.lax.top_k(score_RxV, min(k, items))
-        id_Rxk = jnp.where(score_Rxk > -jnp.inf, id_Rxk, 0).astype(jnp.int32)
-        padding = ((0, 0), (0, max(k - items, 0)))
-        return jnp.pad(id_Rxk, padding), jnp.pad(score_Rxk, padding, constant_values=-jnp.inf)
+    def best(
+        division: Division, columns: Any, rows_RxD: Array, allowed: Any
+    ) -> tuple[Array, Array]:
+        q_GxD, seen_GxS, *repeat = columns
+        score_GxR, candidate_R = _scores(division, q_GxD, rows_RxD, count, *repeat)
+        for allowed_R in allowed:
+            candidate_R &= allowed_R
+        score_GxR = jnp.where(candidate_R & ~jnp.isnan(score_GxR), score_GxR, -jnp.inf)
+        score_GxR = _without(division, score_GxR, rows_RxD, seen_GxS, value=-jnp.inf)
+        score_Gxk, id_Gxk = jax.lax.top_k(score_GxR, min(k, len(rows_RxD)))
+        id_Gxk += division.first_row(rows_RxD)
+        if division.rows:  # the best of all devices, side by side in the order of their rows
+            score_Gxk, id_Gxk = (
+                jax.lax.all_gather(x, division.rows, axis=1, tiled=True)
+                for x in (score_Gxk, id_Gxk)
+            )
+            score_Gxk, at_Gxk = jax.lax.top_k(score_Gxk, min(k, score_Gxk.shape[1]))
+            id_Gxk = jnp.take_along_axis(id_Gxk, at_Gxk, 1)
+        id_Gxk = jnp.where(score_Gxk > -jnp.inf, id_Gxk, 0).astype(jnp.int32)
+        padding = ((0, 0), (0, k - id_Gxk.shape[1]))
+        return jnp.pad(id_Gxk, padding), jnp.pad(score_Gxk, padding, constant_values=-jnp.inf)
 
-    return _map_blocks(block, block_elements // max(items, 1), q_NxD, seen_NxS, *_arrays(repeat))
+    rows = len(table_VxD)
+    allowed = () if allowed_V is None else (jnp.pad(allowed_V, (0, rows - len(allowed_V))),)
+    columns = (q_NxD, seen_NxS, *_arrays(repeat))
+    return _at_rows(best, columns, table_VxD, block_elements, partition, allowed)
+
+
+def _at_rows(
+    function: Any,
+    columns: Any,
+    table_VxD: AnyArray,
+    block_elements: int,
+    partition: Partition,
+    *by_row: Any,
+) -> Any:
+    """Calls `function(division, columns, rows, *by_row)` for some positions after the others."""
+    table_VxD = jnp.asarray(table_VxD)
+    division = Division.of(partition, table_VxD, columns[0], block_elements)
+
+    def local(division: Division, columns: Any, rows_RxD: Array, *by_row: Any) -> Any:
+        def chunk(_: None, columns: Any) -> tuple[None, Any]:
+            found = function(division, division.gather(columns), rows_RxD, *by_row)
+            return None, jax.tree.map(division.own, found)
+
+        at_once = division.positions_at_once(len(columns[0]), len(rows_RxD), always=True)
+        return scan_positions(chunk, None, at_once, *columns)[1]
+
+    of_rows = (("r", table_VxD), *(("r", x) for x in by_row))
+    return division.run(local, "nn", ("n", columns), *of_rows)
 
 
 def _arrays(repeat: Repeat | None) -> tuple[AnyArray, ...]:
     return () if repeat is None else (repeat.item, repeat.weight, repeat.explore)
 
 
-def _scores(q_RxD: Array, table_VxD: AnyArray, *repeat: Array) -> Float[Array, "R V"]:
-    """Dot products or, given the three arrays of a `Repeat`, log-probabilities of the mixture."""
+def _without(
+    division: Division, x_GxR: Array, rows_RxD: Array, *ids: Array, value: float | bool
+) -> Array:
+    """The same with `value` at these ids of each position, as far as this device has them."""
+    place, here = division.places(rows_RxD, jnp.concatenate(ids, axis=1))
+    place = jnp.where(here, place, len(rows_RxD))
+    return x_GxR.at[jnp.arange(len(x_GxR))[:, None], place].set(value, mode="drop")
+
+
+def _log_sum_exp(division: Division, score_GxR: Array, candidate_R: Array) -> Float[Array, " G"]:
+    total_G = jax.nn.logsumexp(jnp.where(candidate_R, score_GxR, -jnp.inf), axis=1)
+    if not division.rows:
+        return total_G
+    highest_G = division.over_rows(jax.lax.pmax, total_G)
+    finite_G = jnp.where(jnp.isfinite(highest_G), highest_G, 0)
+    shares_G = division.over_rows(jax.lax.psum, jnp.exp(total_G - finite_G))
+    return jnp.log(shares_G) + finite_G
+
+
+def _scores(
+    division: Division, q_GxD: Array, rows_RxD: Array, items: int, *repeat: Array
+) -> tuple[Float[Array, "G R"], Bool[Array, " R"]]:
+    """Dot products or, given the three arrays of a `Repeat`, log-probabilities of the mixture.
+
+    Also which rows are items at all.
+    """
+    id_R = division.first_row(rows_RxD) + jnp.arange(len(rows_RxD))
+    candidate_R = (id_R > 0) & (id_R < items)
     # At full precision: the reduced precision of accelerators would reorder close items.
-    score_RxV = jnp.einsum(
-        "rd,vd->rv",
-        q_RxD,
-        jnp.asarray(table_VxD),
+    score_GxR = jnp.einsum(
+        "gd,rd->gr",
+        q_GxD,
+        rows_RxD,
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
     if repeat:
-        item_RxL, weight_RxL, explore_R = repeat
-        candidate_V = jnp.arange(score_RxV.shape[1]) > 0
-        row_Rx1 = jnp.arange(len(q_RxD))[:, None]
-        repeated_RxV = jnp.zeros_like(score_RxV).at[row_Rx1, item_RxL].add(weight_RxL)
+        item_GxL, weight_GxL, explore_G = repeat
+        place_GxL, here_GxL = division.places(rows_RxD, item_GxL)
+        place_GxL = jnp.where(here_GxL, place_GxL, len(rows_RxD))
+        row_Gx1 = jnp.arange(len(q_GxD))[:, None]
+        repeated_GxR = jnp.zeros_like(score_GxR)
+        repeated_GxR = repeated_GxR.at[row_Gx1, place_GxL].add(weight_GxL, mode="drop")
         # In logs, because the probabilities of improbable items would underflow to 0, and tie.
-        total_Rx1 = jax.nn.logsumexp(score_RxV, axis=1, where=candidate_V, keepdims=True)
-        explored_RxV = score_RxV - total_Rx1 + floored_log(explore_R)[:, None]
-        known_Rx1 = Repeat(item_RxL, weight_RxL, explore_R).log_known()[:, None]
-        score_RxV = jnp.logaddexp(explored_RxV, jnp.log(repeated_RxV)) - known_Rx1
+        total_Gx1 = _log_sum_exp(division, score_GxR, candidate_R)[:, None]
+        explored_GxR = score_GxR - total_Gx1 + floored_log(explore_G)[:, None]
+        known_Gx1 = Repeat(item_GxL, weight_GxL, explore_G).log_known()[:, None]
+        score_GxR = jnp.logaddexp(explored_GxR, jnp.log(repeated_GxR)) - known_Gx1
     # Ties must be exact: the compiler must not compute the target's score separately from the
     # scores it is compared with, which could round differently.
-    return jax.lax.optimization_barrier(score_RxV)
-
-
-def _map_blocks(function: Callable[..., Any], rows: int, *columns: AnyArray) -> Any:
-    """Applies `function` to the columns, `rows` positions (but at least one) at a time."""
-    size = len(columns[0])
-    blocks = -(-size // max(rows, 1))
-    if blocks <= 1:
-        return function(*map(jnp.asarray, columns))
-    rows = -(-size // blocks)
-
-    def split(column: AnyArray) -> Array:
-        # With a stride: the positions are divided among the devices, and so is every block then.
-        column = jnp.asarray(column)
-        padded = jnp.pad(column, [(0, rows * blocks - size)] + [(0, 0)] * (column.ndim - 1))
-        return padded.reshape(rows, blocks, *column.shape[1:]).swapaxes(0, 1)
-
-    def join(parts: Array) -> Array:
-        return parts.swapaxes(0, 1).reshape(rows * blocks, *parts.shape[2:])[:size]
-
-    results = jax.lax.map(lambda block: function(*block), tuple(map(split, columns)))
-    return jax.tree.map(join, results)
+    return jax.lax.optimization_barrier(score_GxR), candidate_R

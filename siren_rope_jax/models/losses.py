@@ -6,8 +6,8 @@ Scores, losses and sums over items are float32 whatever the dtype of the inputs;
 products are that make a score, an accelerator's default precision says (JAX's
 `jax_default_matmul_precision`).
 
-Letters: N positions, V rows of the table (0 included), D width, M negatives per position,
-C candidates that all positions share.
+Letters: N positions, V rows of the table (0 included, and those that pad it), D width, M negatives
+per position, C candidates that all positions share.
 """
 
 from dataclasses import dataclass, fields
@@ -21,8 +21,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
-from siren_rope_jax.models.blocked_scores import gathered_scores, log_partition, rowwise
+from siren_rope_jax.models.blocked_scores import rowwise
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
 
 # The options that each kind of loss heeds, beside `kind` itself.
 _HEEDED = {
@@ -118,6 +120,8 @@ def retrieval_loss(
     key: Key[Array, ""] | None = None,
     repeat: Repeat | None = None,
     history_N: Int[AnyArray, " N"] | None = None,
+    items: int | None = None,
+    partition: Partition = WHOLE,
 ) -> Float[Array, ""]:
     """Mean loss in nats over the positions that count; 0 if there are none.
 
@@ -133,6 +137,9 @@ def retrieval_loss(
       repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
       history_N: of in-batch sampling: which history each position is of, by any numbers; None: each
         is of another one.
+      items: rows of the table that are items or the unknown one; those after them only pad it.
+        None: all.
+      partition: where positions and rows live.
 
     Raises:
       ValueError: item_counts or key is missing and needed, or there is a repeat but no NLL.
@@ -143,24 +150,29 @@ def retrieval_loss(
         raise ValueError(f"a {config.kind} loss with uniform negatives needs a key")
     if config.needs_item_counts and item_counts is None:
         raise ValueError("log-Q correction of in-batch negatives needs item_counts")
-    items = table_VxD.shape[0]
+    items = table_VxD.shape[0] if items is None else items
     mask_N = jnp.asarray(mask_N) & (target_N > 0) & (target_N < items)
     target_N = jnp.where(mask_N, target_N, 0)
     q_NxD = jnp.where(mask_N[:, None], q_NxD, 0)  # a NaN there must not reach the table's gradient
-    positive_N = rowwise(q_NxD, table_VxD[target_N])
+    positive_NxD = lookup(table_VxD, target_N, partition, table_VxD.dtype)
+    positive_N = rowwise(q_NxD, positive_NxD)
     if config.kind == "full_softmax":
-        loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N)
+        loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N, items, partition)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
         number_N = jnp.arange(target_N.shape[0])
         if history_N is not None:
             number_N = jnp.unique(history_N, return_inverse=True, size=len(number_N))[1]
         positions = (target_N, mask_N, number_N)
-        loss_N = _in_batch_softmax(config, q_NxD, table_VxD, positive_N, positions, counts_V)
+        loss_N = _in_batch_softmax(
+            config, q_NxD, positive_NxD, positive_N, positions, counts_V, partition
+        )
     else:
         shape = (target_N.shape[0], config.negatives)
         negative_NxM = jax.random.randint(key, shape, 1, items)  # type: ignore[arg-type]
-        score_NxM = gathered_scores(q_NxD, table_VxD, negative_NxM, config.block_elements)
+        score_NxM = gathered_scores(
+            q_NxD, table_VxD, negative_NxM, config.block_elements, partition
+        )
         hit_NxM = negative_NxM == target_N[:, None]
         if config.kind == "sampled_softmax":
             loss_N = _sampled_softmax(config, items, positive_N, score_NxM, hit_NxM)
@@ -172,15 +184,27 @@ def retrieval_loss(
 
 
 def _full_softmax(
-    config: LossConfig, q_NxD: Array, table_VxD: Array, positive_N: Array
+    config: LossConfig,
+    q_NxD: Array,
+    table_VxD: Array,
+    positive_N: Array,
+    items: int,
+    partition: Partition,
 ) -> Float[Array, " N"]:
-    items = table_VxD.shape[0]
-    bias_V = jnp.where(jnp.arange(items) == 0, -jnp.inf, 0.0)
-    total_N = log_partition(q_NxD, table_VxD, bias_V, block_elements=config.block_elements)
+    row_V = jnp.arange(table_VxD.shape[0])
+    counts_V = (row_V > 0) & (row_V < items)
+    total_N = log_partition(
+        q_NxD,
+        table_VxD,
+        jnp.where(counts_V, 0.0, -jnp.inf),
+        block_elements=config.block_elements,
+        partition=partition,
+    )
     if config.label_smoothing == 0:
         return total_N - positive_N
     # The mean score over all items is the score of their mean: no logits are needed.
-    mean_D = table_VxD[1:].mean(0, dtype=jnp.float32)
+    rows_VxD = jnp.where(counts_V[:, None], table_VxD, 0)
+    mean_D = rows_VxD.sum(0, dtype=jnp.float32) / (items - 1)
     mean_N = q_NxD.astype(jnp.float32) @ mean_D
     return total_N - (1 - config.label_smoothing) * positive_N - config.label_smoothing * mean_N
 
@@ -197,10 +221,11 @@ def _sampled_softmax(
 def _in_batch_softmax(
     config: LossConfig,
     q_NxD: Array,
-    table_VxD: Array,
+    positive_NxD: Array,
     positive_N: Array,
     positions: tuple[Array, Array, Array],
     item_counts: AnyArray | None,
+    partition: Partition,
 ) -> Float[Array, " N"]:
     target_N, mask_N, history_N = positions
     bias_C = jnp.where(mask_N, 0.0, -jnp.inf)
@@ -214,11 +239,13 @@ def _in_batch_softmax(
     tags_NxK = jnp.stack([target_N, history_N], axis=1)
     negatives_N = log_partition(
         q_NxD,
-        table_VxD[target_N],
+        positive_NxD,
         bias_C,
         tags_CxK=tags_NxK,
         excluded_NxK=tags_NxK,
         block_elements=config.block_elements,
+        partition=partition,
+        candidates="batch",
     )
     # An item is expected share x others times among the negatives.
     return jax.nn.softplus(negatives_N - jnp.log(others_N) - positive_N)

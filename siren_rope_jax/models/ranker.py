@@ -17,9 +17,10 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
 from siren_rope_jax.models.blocks import Mlp
+from siren_rope_jax.models.partition import WHOLE, Partition, dense
+from siren_rope_jax.models.tables import Table
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
-from siren_rope_jax.rotation.layers import Dense
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
 REQUEST_FEATURES: tuple[TimeFeature, ...] = ("day", "week")
@@ -66,20 +67,21 @@ class Ranker(nn.Module):
 
     config: RankerConfig
     data: DataSpec
+    partition: Partition = WHOLE
 
     def setup(self) -> None:
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        c, dtype, on = self.config, jnp.dtype(self.config.dtype), self.partition
         self.tables = [
-            nn.Embed(rows, c.embedding_width, dtype=dtype, name=f"embed_{name}")
+            Table(rows, c.embedding_width, dtype, on, name=f"embed_{name}")
             for name, rows in self.data.categories.items()
         ]
-        self.item = Dense(c.width, dtype=dtype)
+        self.item = dense(c.width, None, "width", dtype=dtype)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         self.action = Mlp((64, 64, c.width), relu_last=True, dtype=dtype)
-        self.trunk = Trunk(c, self.data, strict=not c.interleaved, has_last=c.late_fusion)
+        self.trunk = Trunk(c, self.data, not c.interleaved, c.late_fusion, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         if c.late_fusion:
-            self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype)
+            self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype, partition=on)
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.data.tasks)), dtype=dtype)
 

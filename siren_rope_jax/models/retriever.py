@@ -18,10 +18,11 @@ from jaxtyping import Array, Float
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
+from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.tables import Table
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
-from siren_rope_jax.rotation.layers import Dense
 from siren_rope_jax.rotation.time import time_features
 
 
@@ -84,27 +85,27 @@ class Retriever(nn.Module):
 
     config: RetrieverConfig
     data: DataSpec
+    partition: Partition = WHOLE
 
     def setup(self) -> None:
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        c, dtype, on = self.config, jnp.dtype(self.config.dtype), self.partition
         (_, items), *others = self.data.categories.items()
-        self.items = nn.Embed(items, c.width, dtype=dtype, embedding_init=_item_init)
+        self.items = Table(items, c.width, dtype, on, _item_init)
         self.feature_tables = [
-            nn.Embed(rows, c.feature_width, dtype=dtype, name=f"embed_{name}")
-            for name, rows in others
+            Table(rows, c.feature_width, dtype, on, name=f"embed_{name}") for name, rows in others
         ]
-        self.features = Dense(c.width, use_bias=False, dtype=dtype)
+        self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype)
         if c.learned_positions:
             init = nn.initializers.normal(0.02)
             length = self.data.context_length
             self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=init)
         self.token_dropout = nn.Dropout(c.dropout)
-        self.trunk = Trunk(c, self.data, strict=False, has_last=c.repeat)
+        self.trunk = Trunk(c, self.data, False, c.repeat, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         self.output_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         if c.repeat:
-            self.repeat_attention = RepeatAttention(c.heads, dtype)
-            self.explore = Dense(1, dtype=dtype)
+            self.repeat_attention = RepeatAttention(c.heads, dtype, on)
+            self.explore = dense(1, "width", None, dtype=dtype)
 
     def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
         """The queries of all slots, and all that they are compared with."""

@@ -12,6 +12,7 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.blocks import Block, BlockKind
 from siren_rope_jax.models.kernels import KernelKind
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
@@ -86,12 +87,14 @@ class Trunk(nn.Module):
       data: what it must know of the data.
       strict: whether an event does not see itself.
       has_last: whether one more attention follows the trunk, with angles and a bias of its own.
+      partition: where activations live.
     """
 
     config: TrunkConfig
     data: DataSpec
     strict: bool
     has_last: bool
+    partition: Partition = WHOLE
 
     def setup(self) -> None:
         c, attentions = self.config, (TRUNK, LAST) if self.has_last else (TRUNK,)
@@ -109,7 +112,15 @@ class Trunk(nn.Module):
     def _block(self, i: int) -> Block:
         c, length, dtype = self.config, self.data.context_length, jnp.dtype(self.config.dtype)
         return Block(
-            c.block, c.heads, length, c.attention, self.strict, c.dropout, dtype, name=f"block_{i}"
+            c.block,
+            c.heads,
+            length,
+            c.attention,
+            self.strict,
+            c.dropout,
+            dtype,
+            self.partition,
+            name=f"block_{i}",
         )
 
     def _bias(self, i: int) -> LogitBias:

@@ -186,17 +186,18 @@ class Checkpoints:
         """
         return self._while_training(lambda: self._saved(self._latest_step())[0])
 
-    def best(self, params: Any, version: str = "") -> tuple[Any, int]:
+    def best(self, params: Any, unpadded: Any = None, version: str = "") -> tuple[Any, int]:
         """Returns the parameters with the lowest cost, and their step.
 
         Args:
           params: their specs.
+          unpadded: the same without the rows that pad tables, for earlier versions.
           version: the version of this package that wrote them; empty: this version.
 
         Raises:
           UserError: there is no checkpoint, it is damaged, or the parameters do not fit.
         """
-        written = older_runs.written_params(params, version)
+        written = older_runs.written_params(params, unpadded, version)
 
         def read() -> tuple[Any, int]:
             progress = self._saved(self._latest_step())[0]

@@ -8,6 +8,7 @@ from typing import Any
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.data.pipeline import DataConfig
+from siren_rope_jax.training.mesh import MeshConfig
 from siren_rope_jax.training.optim import OptimizerConfig
 
 _THREADS = 1024
@@ -52,6 +53,7 @@ class ExperimentConfig:
       variant: the model's name in tables.
       data: which log, and how it is cut into batches.
       optimizer, training: how it is trained.
+      mesh: on which devices; it changes no number beyond rounding.
       seed: of the parameters, the order of the data, dropout and negatives; below 2^32.
       kind: of the experiment.
       model: of the kind's model.
@@ -61,6 +63,7 @@ class ExperimentConfig:
     data: DataConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     seed: int = 0
     kind: str
     model: Any
@@ -79,9 +82,10 @@ def identity(config: ExperimentConfig) -> Any:
 
 
 def without_execution(config: dict[str, Any]) -> dict[str, Any]:
-    """A config, as JSON values, without where its data lie and how a run is carried out."""
+    """A config, as JSON values, without where its data lie and how and where it is carried out."""
     left_out = {"data": {"path", "threads"}, "training": {"log_every", "tensorboard"}}
-    return config | {
+    kept = {
         group: {key: value for key, value in config[group].items() if key not in keys}
         for group, keys in left_out.items()
     }
+    return {group: value for group, value in (config | kept).items() if group != "mesh"}

@@ -35,7 +35,7 @@ def fit(
     Args:
       config: of the experiment.
       workdir: its directory.
-      mesh: where to train; None: on all devices.
+      mesh: where to train; None: on all devices, in the shape of config.mesh.
       longer: whether a run of the same experiment for fewer epochs, or with less patience, goes on
         from its latest checkpoint, even if it had ended; else it is refused as another experiment.
         Its learning rate follows the schedule of the new length from there on, so with more epochs
@@ -47,7 +47,7 @@ def fit(
     """
     workdir = expanded(workdir)
     log = PreparedLog.open(expanded(config.data.path))
-    training = setup(config, log, mesh or make_mesh())
+    training = setup(config, log, mesh or make_mesh(config.mesh))
     iterator, steps = iter(training.batches.train(config.seed)), training.steps
     specs = training.state_specs  # refuses a model or an optimiser before a directory is claimed
     key, statistics = training.key(config.seed), training.statistics

@@ -1,44 +1,74 @@
-"""Where arrays live: one mesh, its axes, and one table of rules for parameters."""
+"""The devices of a run: one mesh, the processes that share it, and what each of them reads."""
 
 import fnmatch
-import math
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from siren_rope_jax.base.errors import UserError
-
-BATCH_AXES = ("data",)
-"""The mesh axes that divide the rows of a batch."""
-PARAMETER_RULES: tuple[tuple[str, PartitionSpec], ...] = ()
-"""A glob of parameters' paths, such as "items/embedding", and the mesh axes that divide their
-dimensions. The first rule that fits counts, less the axes that a mesh lacks; all other parameters
-are on every device. The optimiser's state follows the parameters."""
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.models.partition import MESH_AXES, Partition
 
 _PATIENCE = 60  # seconds to wait for the other processes of a run
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, `data`.
+@dataclass(frozen=True)
+class MeshConfig:
+    """The shape of the mesh: how many devices along each of its axes (`models/partition.py`).
+
+    It changes where a run is computed, not what: a run may go on with another mesh.
+
+    Attributes:
+      data: parts of a batch, each with all parameters but the tables; -1: all that remain.
+      fsdp: parts of a batch that divide the parameters of the layers among them.
+      tensor: parts of every layer: of its heads and hidden units.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.data >= 1 or self.data == -1, "data", "at least 1, or -1 for all that remain")
+        check(self.fsdp >= 1, "fsdp", "at least 1")
+        check(self.tensor >= 1, "tensor", "at least 1")
+
+
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of a run.
+
+    Args:
+      config: its shape; None: all devices along `data`.
+      devices: those of a topology that need not be there; None: all devices of all processes.
 
     Raises:
-      UserError: JAX finds no devices of the platforms in JAX_PLATFORMS.
+      UserError: JAX finds no devices of the platforms in JAX_PLATFORMS; or they cannot be arranged
+        in this shape.
     """
+    config = config or MeshConfig()
     try:
-        devices = jax.device_count()
+        count = jax.device_count() if devices is None else len(devices)
     except (RuntimeError, AssertionError) as error:  # JAX asserts that there is some platform
         asked = os.environ.get("JAX_PLATFORMS", "")
         why = str(error) or "JAX finds no such devices"
         raise UserError(
             "JAX_PLATFORMS", f"is {asked!r}: {why}; set it to cpu, or to what this machine has"
         ) from error
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    others = config.fsdp * config.tensor
+    data = count // others if config.data == -1 else config.data
+    if data * others != count:
+        asked = f"data x fsdp x tensor = {config.data} x {config.fsdp} x {config.tensor}"
+        raise UserError("config.mesh", f"{asked} does not make the {count} devices that there are")
+    shape = (data, config.fsdp, config.tensor)
+    types = (AxisType.Auto,) * len(shape)
+    return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
 
 
 def join(where: str) -> None:
@@ -93,32 +123,67 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The rows of an array, its first dimension, divided by `BATCH_AXES`."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    """The rows of an array, its first dimension, divided among the parts of a batch."""
+    return Partition(mesh).sharding(("batch",))
 
 
 def batch_parts(mesh: Mesh) -> int:
     """Into how many parts the rows of a batch are divided."""
-    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    return Partition(mesh).parts("batch")
 
 
-def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Where parameters live, and the optimiser's state, whose paths end like the parameters'.
+def reader(mesh: Mesh) -> tuple[int, int]:
+    """Which part of every batch this process reads, and of how many equal parts.
+
+    Processes that hold the same rows, because `tensor` spans several of them, read the same part.
 
     Raises:
-      UserError: a dimension cannot be divided evenly.
+      UserError: the devices of a process do not hold neighbouring rows, or hold some of another's.
     """
+    parts = batch_parts(mesh)
+    held: dict[int, set[int]] = {}
+    for device, (rows,) in by_row(mesh).devices_indices_map((parts,)).items():
+        start, stop, _ = rows.indices(parts)
+        held.setdefault(device.process_index, set()).update(range(start, stop))
+    own = held[jax.process_index()]
+    blocks = {(min(rows), len(rows)) for rows in held.values()}
+    if len({size for _, size in blocks}) > 1 or sum(size for _, size in blocks) != parts:
+        raise UserError(
+            "config.mesh", "each process must hold a part of the batch of its own; make fsdp larger"
+        )
+    return min(own) // len(own), parts // len(own)
+
+
+def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:
+    """Where parameters live, from what a module's `init` returns: a tree without boxes."""
+
+    def sharding(x: Any) -> NamedSharding:
+        is_boxed = isinstance(x, nn.Partitioned)
+        names = x.names if is_boxed else ()
+        return Partition(mesh).sharding(names, (x.value if is_boxed else x).shape)
+
+    return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+
+def state_shardings(state: Any, params: Any, mesh: Mesh) -> Any:
+    """Where an optimiser's state lives: as the parameter whose path its path ends with.
+
+    Args:
+      state: of shapes.
+      params: specs of the parameters, with their shardings.
+      mesh: the devices.
+    """
+    specs = {path_name(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
 
     def sharding(path: Any, x: Any) -> NamedSharding:
-        fitting = (spec for glob, spec in PARAMETER_RULES if fits(path, glob))
-        axes = [axis if axis in mesh.shape else None for axis in next(fitting, ())]
-        for size, axis in zip(x.shape, axes, strict=False):
-            if axis and size % mesh.shape[axis]:
-                about = f"{size} cannot be divided evenly by {axis} = {mesh.shape[axis]}"
-                raise UserError(path_name(path), about)
-        return NamedSharding(mesh, PartitionSpec(*axes))
+        name = path_name(path)
+        while name and name not in specs:
+            name = name.partition("/")[2]
+        if name and specs[name].shape[: x.ndim] == x.shape:
+            return NamedSharding(mesh, PartitionSpec(*specs[name].sharding.spec[: x.ndim]))
+        return replicated(mesh)
 
-    return jax.tree_util.tree_map_with_path(sharding, tree)
+    return jax.tree_util.tree_map_with_path(sharding, state)
 
 
 def path_name(path: Any) -> str:

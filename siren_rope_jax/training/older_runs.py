@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from siren_rope_jax.base.errors import UserError
@@ -37,7 +38,7 @@ def present_config(config: dict[str, Any], version: str, where: str) -> dict[str
     Raises:
       UserError: about a key that no longer exists and was not left at its default.
     """
-    if not _is_before_0_4(version):
+    if not _is_before(version, 0, 4):
         return config
 
     def without_dropped(values: Any, group: str) -> Any:
@@ -58,12 +59,20 @@ def present_config(config: dict[str, Any], version: str, where: str) -> dict[str
     return present | {"kind": present.pop("task", "ranking")}
 
 
-def written_params(specs: Any, version: str) -> Any:
-    """The specs of the parameters as `version` wrote them, from those of the present version."""
-    if not _is_before_0_4(version):
+def written_params(specs: Any, unpadded: Any, version: str) -> Any:
+    """The specs of the parameters as `version` wrote them.
+
+    Args:
+      specs: as the present version writes them.
+      unpadded: the same without the rows that pad tables, which came with version 0.6.
+      version: of this package.
+    """
+    if not _is_before(version, 0, 6):
         return specs
+    if not _is_before(version, 0, 4):
+        return unpadded
     written = {}
-    for path, spec in flatten_dict(specs).items():
+    for path, spec in flatten_dict(unpadded).items():
         shape = (1, 1, *(spec.shape or (1,))) if path[-1] == "gate" else spec.shape
         older = jax.ShapeDtypeStruct(shape, spec.dtype, sharding=spec.sharding)
         written[path_before_0_4(path)] = older
@@ -72,15 +81,17 @@ def written_params(specs: Any, version: str) -> Any:
 
 def present_params(written: Any, specs: Any, version: str) -> Any:
     """Parameters that `version` wrote, in the layout of `specs`."""
-    if not _is_before_0_4(version):
+    if not _is_before(version, 0, 6):
         return written
-    flat = flatten_dict(written)
-    return unflatten_dict(
-        {
-            path: flat[path_before_0_4(path)].reshape(spec.shape)
-            for path, spec in flatten_dict(specs).items()
-        }
-    )
+    flat, present = flatten_dict(written), {}
+    for path, spec in flatten_dict(specs).items():
+        x = flat[path_before_0_4(path) if _is_before(version, 0, 4) else path]
+        if path[-1] == "gate":
+            x = x.reshape(spec.shape)
+        elif x.shape != spec.shape:
+            x = jnp.pad(x, [(0, to - size) for to, size in zip(spec.shape, x.shape, strict=True)])
+        present[path] = jax.device_put(x, spec.sharding)
+    return unflatten_dict(present)
 
 
 def path_before_0_4(path: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,6 +106,6 @@ def path_before_0_4(path: tuple[str, ...]) -> tuple[str, ...]:
     return path
 
 
-def _is_before_0_4(version: str) -> bool:
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    return numbers is not None and (int(numbers[1]), int(numbers[2])) < (0, 4)
+def _is_before(version: str, *number: int) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < number

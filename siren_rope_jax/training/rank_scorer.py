@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.batch import NextItemBatch
-from siren_rope_jax.models.item_ranks import BLOCK_ELEMENTS, rank_targets
+from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.models.repeat import Repeat, per_slot
 from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.training.mesh import (
@@ -66,8 +66,8 @@ class RankScorer:
         # Replicated, so that every process sees the events of all processes.
         self._take = jax.jit(take, out_shardings=replicated(mesh))
         self._replicate = jax.jit(lambda x: x, out_shardings=replicated(mesh))
-        self._items = jax.jit(items, out_shardings=replicated(mesh))
-        rank = partial(rank_targets, block_elements=BLOCK_ELEMENTS * batch_parts(mesh))
+        self._items = jax.jit(items)  # divided as their table is
+        rank = partial(rank_targets, items=model.data.items, partition=model.partition)
         self._rank = jax.jit(rank, out_shardings=replicated(mesh))
 
     def __call__(self, params: Any, batches: Iterable[NextItemBatch]) -> Ranked:

@@ -4,11 +4,13 @@
 mesh)` no log at all: a step can be compiled for a machine that is not there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -22,11 +24,19 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.models.partition import Partition, TableRows
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.gradients import loss_and_gradient
 from siren_rope_jax.training.kinds import kind_of
 from siren_rope_jax.training.kinds.kind import Kind
-from siren_rope_jax.training.mesh import batch_parts, by_row, parameter_shardings, replicated
+from siren_rope_jax.training.mesh import (
+    batch_parts,
+    by_row,
+    parameter_shardings,
+    reader,
+    replicated,
+    state_shardings,
+)
 from siren_rope_jax.training.optim import gradient_norm, make_optimizer
 
 
@@ -96,7 +106,7 @@ class Setup:
     @cached_property
     def model(self) -> Any:
         """The Flax module."""
-        return self.kind.model(self.data)
+        return self.kind.model(self.data, Partition(self.mesh))
 
     @cached_property
     def steps(self) -> int:
@@ -119,14 +129,32 @@ class Setup:
     @cached_property
     def param_specs(self) -> Any:
         """Of the parameters."""
-        shapes = jax.eval_shape(self._draw, jax.random.key(0))
-        return _placed(shapes, parameter_shardings(shapes, self.mesh))
+        return _placed(nn.unbox(self._boxed), parameter_shardings(self._boxed, self.mesh))
+
+    @cached_property
+    def unpadded_specs(self) -> Any:
+        """The same without the rows that pad tables, on every device."""
+
+        def unpadded(x: Any) -> jax.ShapeDtypeStruct:
+            shape = x.unpadded() if isinstance(x, TableRows) else nn.unbox(x).shape
+            return jax.ShapeDtypeStruct(shape, nn.unbox(x).dtype, sharding=replicated(self.mesh))
+
+        return jax.tree.map(unpadded, self._boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained scalars."""
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(self.unpadded_specs))
+
+    @cached_property
+    def _boxed(self) -> Any:
+        return jax.eval_shape(self._draw, jax.random.key(0))
 
     @cached_property
     def state_specs(self) -> TrainState:
         """Of the whole state."""
         shapes = jax.eval_shape(self._first_state, self.param_specs)
-        return _placed(shapes, parameter_shardings(shapes, self.mesh))
+        return _placed(shapes, state_shardings(shapes, self.param_specs, self.mesh))
 
     @cached_property
     def batch_specs(self) -> Any:
@@ -156,13 +184,15 @@ class Setup:
 
     def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> tuple[Array, Array]:
         """The mean training loss of a batch, in nats, and of how many labels it is the mean."""
-        return self.kind.loss(self.model, params, batch, key, statistics, batch_parts(self.mesh))
+        return self.kind.loss(self.model, params, batch, key, statistics)
 
     # What is run
 
     def init_params(self, seed: int) -> Any:
         """Parameters drawn from `seed`, placed on the mesh."""
-        draw = jax.jit(self._draw, out_shardings=_shardings(self.param_specs))
+        draw = jax.jit(
+            lambda key: nn.unbox(self._draw(key)), out_shardings=_shardings(self.param_specs)
+        )
         return draw(jax.random.key(np.uint32(seed)))
 
     def init(self, seed: int) -> TrainState:
@@ -182,9 +212,8 @@ class Setup:
     @cached_property
     def batches(self) -> Batches:
         """Of the log, for this process."""
-        processes = jax.process_count()
-        devices = batch_parts(self.mesh) // processes
-        return self.kind.batches(self._log, jax.process_index(), processes, devices)
+        part, parts = reader(self.mesh)
+        return self.kind.batches(self._log, part, parts, batch_parts(self.mesh) // parts)
 
     def score(self, params: Any, split: Split) -> Any:
         """What the model says of every target event of a split."""
@@ -205,7 +234,8 @@ class Setup:
         return self.log
 
     def _draw(self, key: Array) -> Any:
-        return self.model.init(key, self.kind.padding(self.data, 1))["params"]
+        rows = batch_parts(self.mesh)
+        return self.model.init(key, self.kind.padding(self.data, rows))["params"]
 
     def _first_state(self, params: Any) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
@@ -258,11 +288,6 @@ def training_steps(config: ExperimentConfig, epoch: int) -> int:
             "it, or raise config.training.epochs",
         )
     return steps - steps % each
-
-
-def count_parameters(params: Any) -> int:
-    """The number of trained scalars."""
-    return sum(x.size for x in jax.tree.leaves(params))
 
 
 def _placed(arrays: Any, shardings: Any) -> Any:

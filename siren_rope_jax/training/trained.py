@@ -63,7 +63,9 @@ class TrainedRun:
         check_data(workdir, data.fingerprint)
         of_run = setup(config, data, mesh or make_mesh())
         with Checkpoints(workdir, read_only=True) as checkpoints:
-            params, step = checkpoints.best(of_run.param_specs, trained_with(workdir))
+            params, step = checkpoints.best(
+                of_run.param_specs, of_run.unpadded_specs, trained_with(workdir)
+            )
             progress = checkpoints.progress()
         return TrainedRun(of_run, data, params, step, progress)
 

@@ -18,6 +18,7 @@ from siren_rope_jax.data.pipeline import Batches
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import Columns
 from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.training.experiment import ExperimentConfig
 
 Config = TypeVar("Config", bound=ExperimentConfig)
@@ -101,13 +102,13 @@ class Kind(abc.ABC, Generic[Config]):
     def layout(self) -> Layout:
         """How histories become batches."""
 
-    def batches(self, log: PreparedLog, process: int, processes: int, devices: int) -> Batches:
-        """The batches of a log, for one of several processes with so many devices each."""
-        return Batches(log, self.config.data, self.layout, process, processes, devices)
+    def batches(self, log: PreparedLog, part: int, parts: int, devices: int) -> Batches:
+        """One of several equal parts of the batches of a log, divided among so many devices."""
+        return Batches(log, self.config.data, self.layout, part, parts, devices)
 
     @abc.abstractmethod
-    def model(self, data: DataSpec) -> Any:
-        """The Flax module."""
+    def model(self, data: DataSpec, partition: Partition = WHOLE) -> Any:
+        """The Flax module, whose arrays live there."""
 
     @abc.abstractmethod
     def padding(self, data: DataSpec, rows: int) -> Any:
@@ -123,11 +124,11 @@ class Kind(abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     def loss(
-        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any, parts: int
+        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """The mean training loss of a batch in nats, and of how many labels it is the mean.
 
-        `key` draws dropout and negatives; `parts`: into how many parts the batch is divided.
+        `key` draws dropout and negatives.
         """
 
     @property

@@ -18,6 +18,7 @@ from siren_rope_jax.metrics.binary import CALIBRATION_BINS, auc, normalized_entr
 from siren_rope_jax.metrics.bootstrap import AUC_RESAMPLES, ProbabilityColumns
 from siren_rope_jax.models.batch import DataSpec, RankingBatch
 from siren_rope_jax.models.losses import ranking_loss
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.ranker import Ranker, RankerConfig
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics, validation_key
@@ -75,14 +76,14 @@ class Ranking(Kind[RankingExperiment]):
     def layout(self) -> Layout:
         return RANKING_LAYOUT
 
-    def model(self, data: DataSpec) -> Ranker:
-        return Ranker(self.config.model, data)
+    def model(self, data: DataSpec, partition: Partition = WHOLE) -> Ranker:
+        return Ranker(self.config.model, data, partition)
 
     def padding(self, data: DataSpec, rows: int) -> RankingBatch:
         return RankingBatch.padding(data, rows)
 
     def loss(
-        self, model: Ranker, params: Any, batch: Any, key: Array, statistics: Any, parts: int
+        self, model: Ranker, params: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """Mean cross-entropy of all labels."""
         logits: Any = model.apply(

@@ -1,6 +1,5 @@
 """Next-item retrieval: which of all items follows, at the time of the request?"""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from siren_rope_jax.metrics.bootstrap import RankColumns
 from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.training.experiment import ExperimentConfig
@@ -107,8 +107,8 @@ class Retrieval(Kind[RetrievalExperiment]):
     def layout(self) -> Layout:
         return next_item_layout(self.config.data.target_task)
 
-    def model(self, data: DataSpec) -> Retriever:
-        return Retriever(self.config.model, data)
+    def model(self, data: DataSpec, partition: Partition = WHOLE) -> Retriever:
+        return Retriever(self.config.model, data, partition)
 
     def padding(self, data: DataSpec, rows: int) -> NextItemBatch:
         return NextItemBatch.padding(data, rows)
@@ -132,7 +132,7 @@ class Retrieval(Kind[RetrievalExperiment]):
         return {"item_counts": np.zeros(data.items, np.float32)}
 
     def loss(
-        self, model: Retriever, params: Any, batch: Any, key: Array, statistics: Any, parts: int
+        self, model: Retriever, params: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """The configured loss over the batch's targets that have an embedding."""
         dropout_key, negatives_key = jax.random.split(key)
@@ -144,10 +144,8 @@ class Retrieval(Kind[RetrievalExperiment]):
         query, target, asked, repeat, history = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), slots
         )
-        loss = self.config.loss
         mean = retrieval_loss(
-            # The config's bound is for one part of the batch, and this is all of it.
-            dataclasses.replace(loss, block_elements=loss.block_elements * parts),
+            self.config.loss,
             query,
             result.table,
             target,
@@ -155,6 +153,8 @@ class Retrieval(Kind[RetrievalExperiment]):
             key=negatives_key,
             repeat=repeat,
             history_N=history,
+            items=model.data.items,
+            partition=model.partition,
             **statistics,
         )
         return mean, asked.sum(dtype=jnp.float32)
