@@ -257,8 +257,16 @@ def _top_items(
     """The best items for the given slots (rows, places) of a batch."""
     by_slot = retrieved.query, per_slot(retrieved.repeat)
     query, repeat = jax.tree.map(lambda x: x[slots], by_slot)
-    options = {"items": model.data.items, "partition": model.partition}
-    return top_items(query, retrieved.table, seen, k, repeat, allowed, **options)
+    return top_items(
+        query,
+        retrieved.table,
+        seen,
+        k,
+        repeat,
+        allowed,
+        items=model.data.items,
+        partition=model.partition,
+    )
 
 
 def _table(

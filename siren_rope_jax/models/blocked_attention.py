@@ -8,6 +8,7 @@ Letters beside those of `rotate.py`: Q queries of a block, S keys of a block.
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -88,8 +89,8 @@ def _attention(
         q, k, v = (padded(x, 1) for x in (q, k, v))
         events = relation.queries, relation.keys
         queries, keys = jax.tree.map(lambda x: padded(x, -1), events)
-        relation = relation.replace(queries=queries, keys=keys)
-    out, log_sum = _blocked(form, q, k, v, relation.bias, relation.replace(bias=None))
+        relation = replace(relation, queries=queries, keys=keys)
+    out, log_sum = _blocked(form, q, k, v, relation.bias, replace(relation, bias=None))
     return out[:, :length], log_sum[..., :length]
 
 

@@ -80,9 +80,11 @@ def add_gradients(
 
     Args:
       block_elements: bound on the logits held at once.
-      q_NxD, table_CxD, limits: as in `peak_and_sum`.
+      q_NxD: queries.
       scaled_NxD: queries, each times its gradient over its sum of exponentials.
       peak_N: the maximal logits.
+      table_CxD: rows of the candidates.
+      limits: as in `peak_and_sum`.
       dtable_CxD: what is added to.
     """
 

@@ -95,7 +95,9 @@ def top_items(
       k: length of the lists.
       repeat: as in `rank_targets`; the scores are then log-probabilities.
       allowed_V: which items the lists may contain; None: all.
-      block_elements, items, partition: as in `rank_targets`.
+      block_elements: as in `rank_targets`.
+      items: as in `rank_targets`.
+      partition: as in `rank_targets`.
 
     Returns:
       int32 ids and float32 scores. Items whose score is NaN are left out; if fewer than k items
@@ -148,7 +150,7 @@ def _at_rows(
             found = function(division, division.gather(columns), rows_RxD, *by_row)
             return None, jax.tree.map(division.own, found)
 
-        at_once = division.positions_at_once(len(columns[0]), len(rows_RxD), always=True)
+        at_once = division.positions_at_once(len(columns[0]), len(rows_RxD), bounded=True)
         return scan_positions(chunk, None, at_once, *columns)[1]
 
     of_rows = (("r", table_VxD), *(("r", x) for x in by_row))

@@ -65,15 +65,16 @@ class Division:
         """Those over which positions must be brought together to meet all rows."""
         return tuple(axis for axis in self.batch if axis in self.rows)
 
-    def positions_at_once(self, size: int, width: int, always: bool = False) -> int:
-        """Positions of a device in a chunk, each of which takes `width` elements.
+    def positions_at_once(self, size: int, width: int, bounded: bool = False) -> int:
+        """How many of a device's positions are a chunk, each of which takes `width` elements.
 
-        All of them where nothing is gathered, unless they `always` must be within the bound.
+        So many that the gathered ones are within the bound. Where nothing is gathered all are one
+        chunk, unless it must be `bounded` even then.
         """
-        if not self.gathered and not always:
+        if not self.gathered and not bounded:
             return size
-        gathered = self.partition.size(self.gathered)
-        return min(max(self.block_elements // (gathered * width), 1), size)
+        each = self.partition.size(self.gathered) * max(width, 1)
+        return min(max(self.block_elements // each, 1), size)
 
     def run(self, function: Callable[..., Any], out: str, *arrays: Any) -> Any:
         """Calls `function(division, *arrays)` with the parts of each device.
@@ -187,7 +188,7 @@ class Table(nn.Module):
 
 
 def lookup(
-    table_VxD: Float[Array, "V D"], ids: Int[Array, "*S"], partition: Partition, dtype: Any
+    table_VxD: Float[Array, "V D"], ids: Int[AnyArray, "*S"], partition: Partition, dtype: Any
 ) -> Float[Array, "*S D"]:
     """The rows of these ids, in `dtype`; an id that is no row's has an arbitrary one."""
     table_VxD, ids = jnp.asarray(table_VxD), jnp.asarray(ids)
@@ -229,7 +230,7 @@ def _lookup_backward(
             at = jnp.where(inside, place, len(rows_RxD))
             return drows_RxD.at[at].add(d_GxD.astype(drows_RxD.dtype), mode="drop"), None
 
-        at_once = division.positions_at_once(len(id_N), rows_RxD.shape[1])
+        at_once = division.positions_at_once(len(d_NxD), d_NxD.shape[1])
         return division.whole_gradient(
             scan_positions(chunk, jnp.zeros_like(rows_RxD), at_once, id_N, d_NxD)[0]
         )
@@ -305,7 +306,7 @@ def _log_partition_forward(
             # Its exponentials fit in the budget, and keeping them saves a second pass.
             peak_N, sum_N, exp_NxC = blocked_scores.exponentials(q_NxD, rows_CxD, limits)
             return peak_N, sum_N, (exp_NxC,)
-        at_once = division.positions_at_once(*q_NxD.shape)
+        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
         return *scan_positions(chunk, None, at_once, q_NxD, *excluded)[1], ()
 
     excluded = () if excluded_NxK is None else (excluded_NxK,)
@@ -319,7 +320,7 @@ def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -
     def local(
         division: Division, by_position: Any, excluded: Any, kept: Any, rows_CxD: Array, scope: Any
     ) -> Any:
-        q_NxD, peak_N, weight_N = by_position
+        q_NxD, _, weight_N = by_position
 
         def chunk(drows_CxD: Array, columns: tuple[Array, ...]) -> tuple[Array, Any]:
             q_GxD, peak_G, weight_G, *excluded = division.gather(columns)
@@ -332,10 +333,10 @@ def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -
 
         if kept:
             scaled_NxD = (q_NxD * weight_N[:, None]).astype(q_NxD.dtype)
-            dq_NxD, drows_CxD = blocked_scores.products(*kept, rows_CxD, scaled_NxD)
+            dq_NxD, drows_CxD = blocked_scores.products(kept[0], rows_CxD, scaled_NxD)
         else:
             zeros = jnp.zeros(rows_CxD.shape, jnp.float32)
-            at_once = division.positions_at_once(*q_NxD.shape)
+            at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
             drows_CxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position, *excluded)
         dq_NxD = (dq_NxD * weight_N[:, None]).astype(q_NxD.dtype)
         return dq_NxD, division.whole_gradient(drows_CxD).astype(rows_CxD.dtype)
@@ -384,9 +385,8 @@ def _gathered_scores(division: Division, q_NxD: Array, table_VxD: Array, id_NxM:
             scores = blocked_scores.gathered(division.block_elements, q_GxD, rows_RxD, place)
             return None, division.own_sum(jnp.where(inside, scores, 0))
 
-        return scan_positions(chunk, None, division.positions_at_once(*q_NxD.shape), q_NxD, id_NxM)[
-            1
-        ]
+        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
+        return scan_positions(chunk, None, at_once, q_NxD, id_NxM)[1]
 
     return division.run(local, "n", ("n", q_NxD), ("n", id_NxM), ("r", table_VxD))
 
@@ -413,7 +413,7 @@ def _gathered_scores_backward(
             return drows_RxD, division.own_sum(dq_GxD)
 
         zeros = jnp.zeros(rows_RxD.shape, jnp.float32)
-        at_once = division.positions_at_once(*q_NxD.shape)
+        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
         drows_RxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position)
         drows_RxD = division.whole_gradient(drows_RxD)
         return dq_NxD.astype(q_NxD.dtype), drows_RxD.astype(rows_RxD.dtype)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from siren_rope_jax.base.arrays import AnyArray
+
 # tan(x) / x on [-pi/4, pi/4], in powers of the square (minimax; the coefficients of Cephes' tanf).
 _TAN = (
     1.0,
@@ -51,7 +53,7 @@ def sin(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return sin_cos(x)[0]
 
 
-def within_a_turn(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def within_a_turn(x: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """x modulo 2 pi, float32, between -pi and pi."""
     return _reduced(x, 2)[1]
 

@@ -142,9 +142,9 @@ def reader(mesh: Mesh) -> tuple[int, int]:
     """
     parts = batch_parts(mesh)
     held: dict[int, set[int]] = {}
-    for device, (rows,) in by_row(mesh).devices_indices_map((parts,)).items():
-        start, stop, _ = rows.indices(parts)
-        held.setdefault(device.process_index, set()).update(range(start, stop))
+    where: Any = by_row(mesh).devices_indices_map((parts,))
+    for device, (rows,) in where.items():
+        held.setdefault(device.process_index, set()).update(range(*rows.indices(parts)))
     own = held[jax.process_index()]
     blocks = {(min(rows), len(rows)) for rows in held.values()}
     if len({size for _, size in blocks}) > 1 or sum(size for _, size in blocks) != parts:
