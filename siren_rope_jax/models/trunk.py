@@ -1,9 +1,12 @@
 """The trunk of every model: attention blocks over rotated events, described by one config."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -18,6 +21,8 @@ from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
 from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
+
+Rematerialisation = Literal["none", "dots", "all"]
 
 MOST = 1 << 16
 """Units of a layer: more are a mistake, and would not end in a message."""
@@ -39,6 +44,10 @@ class TrunkConfig:
       input_time_features: time features joined to those of the events ("time in the embedding").
       dropout: rate on every residual branch.
       dtype: of the computation; angles and parameters stay float32.
+      remat: what the gradient computes again instead of keeping it: `none`; `dots`: all of a block
+        but its matrix products with parameters; `all`: all but a block's input.
+      scan_layers: whether the blocks are one loop over stacked parameters, which is compiled in the
+        time of one block. The parameters have another layout then.
     """
 
     encoding: dict[str, AngleSource]
@@ -51,6 +60,8 @@ class TrunkConfig:
     input_time_features: tuple[TimeFeature, ...] = ()
     dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Rematerialisation = "none"
+    scan_layers: bool = False
 
     def __post_init__(self) -> None:
         for key, most in (("width", MOST), ("heads", MOST), ("layers", 1_000)):
@@ -79,6 +90,48 @@ class TrunkConfig:
         )
 
 
+def _rematerialised(block: type[Block], remat: Rematerialisation, in_loop: bool) -> Any:
+    if remat == "none":
+        return block
+    policies = jax.checkpoint_policies
+    policy = policies.checkpoint_dots_with_no_batch_dims if remat == "dots" else None
+    return nn.remat(block, policy=policy, static_argnums=(4,), prevent_cse=not in_loop)
+
+
+class _Layer(nn.Module):
+    """One step of a loop over blocks.
+
+    Attributes:
+      block: makes the block.
+      bias: makes its logit bias; None: there is none.
+    """
+
+    block: Callable[..., Block]
+    bias: Callable[..., LogitBias] | None
+
+    @nn.compact
+    def __call__(
+        self, x: Array, added_to_values: Array | None, relation: Relation
+    ) -> tuple[Array, None]:
+        if self.bias is not None:
+            relation = replace(relation, bias=self.bias(name="bias_each")())
+        # A loop takes no Python values: that there is a key for dropout says that it is wanted.
+        deterministic = not self.has_rng("dropout")
+        return self.block(name="block")(x, added_to_values, relation, deterministic), None
+
+
+def _stacked(layers: int) -> Any:
+    """`_Layer` as a loop, whose parameters have a first dimension of layers."""
+    return nn.scan(
+        _Layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,
+        length=layers,
+        metadata_params={nn.PARTITION_NAME: None},
+    )
+
+
 class Trunk(nn.Module):
     """Blocks of attention over the events of a row, and what relates these events.
 
@@ -103,29 +156,18 @@ class Trunk(nn.Module):
         self.encoding = AngleEncoding(
             c.encoding, c.heads, c.planes, self.data.scale, sizes, attentions
         )
-        self.blocks = [self._block(i) for i in range(c.layers)]
-        if c.biases:
-            self.block_biases = [self._bias(i) for i in range(c.layers)]
-            if self.has_last:
-                self.last_bias = self._bias(c.layers)
-
-    def _block(self, i: int) -> Block:
-        c, length, dtype = self.config, self.data.context_length, jnp.dtype(self.config.dtype)
-        return Block(
-            c.block,
-            c.heads,
-            length,
-            c.attention,
-            self.strict,
-            c.dropout,
-            dtype,
-            self.partition,
-            name=f"block_{i}",
-        )
-
-    def _bias(self, i: int) -> LogitBias:
-        c = self.config
-        return LogitBias(c.biases, c.heads, self.data.context_length, name=f"bias_{i}")
+        length, dtype = self.data.context_length, jnp.dtype(c.dtype)
+        sizes = (c.block, c.heads, length, c.attention, self.strict, c.dropout, dtype)
+        block = partial(_rematerialised(Block, c.remat, c.scan_layers), *sizes, self.partition)
+        bias = partial(LogitBias, c.biases, c.heads, length)
+        if c.scan_layers:
+            self.layers = _stacked(c.layers)(block, bias if c.biases else None, name="layers")
+        else:
+            self.blocks = [block(name=f"block_{i}") for i in range(c.layers)]
+        if c.biases and not c.scan_layers:
+            self.block_biases = [bias(name=f"bias_{i}") for i in range(c.layers)]
+        if c.biases and self.has_last:
+            self.last_bias = bias(name=f"bias_{c.layers}")
 
     def relations(
         self, segment: Int[AnyArray, "B L"], signals: Signals, request: Signals | None = None
@@ -164,6 +206,8 @@ class Trunk(nn.Module):
           added_to_values: what is added to x where values are made of it; None: nothing.
           deterministic: False: with dropout.
         """
+        if self.config.scan_layers:
+            return self.layers(x, added_to_values, relation)[0]
         for i, block in enumerate(self.blocks):
             if self.config.biases:
                 relation = replace(relation, bias=self.block_biases[i]())
