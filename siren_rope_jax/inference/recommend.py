@@ -259,7 +259,7 @@ def _top_items(
     query, repeat = jax.tree.map(lambda x: x[slots], by_slot)
     return top_items(
         query,
-        retrieved.table,
+        retrieved.table.values,
         seen,
         k,
         repeat,

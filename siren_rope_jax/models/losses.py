@@ -11,7 +11,7 @@ per position, C candidates that all positions share.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.blocked_scores import rowwise
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
+from siren_rope_jax.models.tables import Rows, gathered_scores, log_partition, lookup, rows_of
 
 # The options that each kind of loss heeds, beside `kind` itself.
 _HEEDED = {
@@ -44,10 +44,13 @@ class LossConfig:
         negatives. "bce": binary cross-entropy of the target and uniform negatives (SASRec).
         "gbce": the same with the target's probability to the power beta, which undoes the
         overconfidence that few negatives cause (gSASRec; Petrov & Macdonald 2023).
-      negatives: M, drawn anew for every position, uniformly from all items, with replacement.
-        In-batch sampling takes what the batch holds.
-      sampler: of the sampled softmax. "uniform", or "in_batch": the targets of the batch's other
-        histories, which are drawn by popularity; those of a history's own tell of its user.
+      negatives: M, drawn uniformly from all items, with replacement. In-batch sampling takes what
+        the batch holds.
+      sampler: of the sampled softmax. "uniform": anew for every position. "shared": once for all
+        positions of a batch (of a slice, with training.slices), which makes a matrix product of
+        what else is M gathered rows for each of them; take some thousand. "in_batch": the targets
+        of the batch's other histories, which are drawn by popularity; those of a history's own tell
+        of its user.
       log_q: subtracts from every negative's score the log of how often it is expected among the
         negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008): its
         sum without bias, the log of it too low, and by the more the fewer negatives there are.
@@ -62,7 +65,7 @@ class LossConfig:
 
     kind: Literal["full_softmax", "sampled_softmax", "gbce", "bce"] = "full_softmax"
     negatives: int = 128
-    sampler: Literal["uniform", "in_batch"] = "uniform"
+    sampler: Literal["uniform", "shared", "in_batch"] = "uniform"
     log_q: bool = True
     label_smoothing: float = 0.0
     gbce_t: float = 0.75
@@ -84,7 +87,7 @@ class LossConfig:
     @property
     def needs_key(self) -> bool:
         """Whether negatives are drawn."""
-        return self.kind != "full_softmax" and self.sampler == "uniform"
+        return self.kind != "full_softmax" and self.sampler != "in_batch"
 
     @property
     def needs_item_counts(self) -> bool:
@@ -112,7 +115,7 @@ def ranking_loss(
 def retrieval_loss(
     config: LossConfig,
     q_NxD: Float[Array, "N D"],
-    table_VxD: Float[Array, "V D"],
+    table: Float[AnyArray, "V D"] | Rows,
     target_N: Int[AnyArray, " N"],
     mask_N: Bool[AnyArray, " N"],
     *,
@@ -128,7 +131,8 @@ def retrieval_loss(
     Args:
       config: which loss.
       q_NxD: queries; those of positions that do not count may hold anything, and get no gradient.
-      table_VxD: one row per item, row 0 of the unknown one.
+      table: one row per item, row 0 of the unknown one; or some of these rows, if they are all that
+        the loss asks for.
       target_N: the item that followed.
       mask_N: which positions count. One with an unknown target (0, or V and above) never does.
       item_counts: how often each item occurs as a target in training (row 0 is ignored, an item
@@ -137,8 +141,8 @@ def retrieval_loss(
       repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
       history_N: of in-batch sampling: which history each position is of, by any numbers; None: each
         is of another one.
-      items: rows of the table that are items or the unknown one; those after them only pad it.
-        None: all.
+      items: how many rows there are of items and the unknown one; those after them only pad the
+        table. None: all.
       partition: where positions and rows live.
 
     Raises:
@@ -150,14 +154,15 @@ def retrieval_loss(
         raise ValueError(f"a {config.kind} loss with uniform negatives needs a key")
     if config.needs_item_counts and item_counts is None:
         raise ValueError("log-Q correction of in-batch negatives needs item_counts")
-    items = table_VxD.shape[0] if items is None else items
+    rows = rows_of(table)
+    items = len(rows) if items is None else items
     mask_N = jnp.asarray(mask_N) & (target_N > 0) & (target_N < items)
     target_N = jnp.where(mask_N, target_N, 0)
     q_NxD = jnp.where(mask_N[:, None], q_NxD, 0)  # a NaN there must not reach the table's gradient
-    positive_NxD = lookup(table_VxD, target_N, partition, table_VxD.dtype)
+    positive_NxD = lookup(rows, target_N, partition, rows.values.dtype)
     positive_N = rowwise(q_NxD, positive_NxD)
     if config.kind == "full_softmax":
-        loss_N = _full_softmax(config, q_NxD, table_VxD, positive_N, items, partition)
+        loss_N = _full_softmax(config, q_NxD, rows.values, positive_N, items, partition)
     elif config.sampler == "in_batch":
         counts_V = item_counts if config.needs_item_counts else None
         number_N = jnp.arange(target_N.shape[0])
@@ -168,16 +173,15 @@ def retrieval_loss(
             config, q_NxD, positive_NxD, positive_N, positions, counts_V, partition
         )
     else:
-        shape = (target_N.shape[0], config.negatives)
-        negative_NxM = jax.random.randint(key, shape, 1, items)  # type: ignore[arg-type]
-        score_NxM = gathered_scores(
-            q_NxD, table_VxD, negative_NxM, config.block_elements, partition
-        )
-        hit_NxM = negative_NxM == target_N[:, None]
-        if config.kind == "sampled_softmax":
-            loss_N = _sampled_softmax(config, items, positive_N, score_NxM, hit_NxM)
+        negatives = draw_negatives(config, key, len(target_N), items)
+        if config.sampler == "shared":
+            found = _shared_logits(config, q_NxD, rows, target_N, negatives, items, partition)
+            loss_N = jax.nn.softplus(found - positive_N)
         else:
-            loss_N = _binary(config, items, positive_N, score_NxM, hit_NxM)
+            score_NxM = gathered_scores(q_NxD, rows, negatives, config.block_elements, partition)
+            hit_NxM = negatives == target_N[:, None]
+            loss_of = _sampled_softmax if config.kind == "sampled_softmax" else _binary
+            loss_N = loss_of(config, items, positive_N, score_NxM, hit_NxM)
     if repeat is not None:
         loss_N = repeat.mixed_nll(target_N, loss_N)
     return _masked_mean(loss_N, mask_N)
@@ -216,6 +220,38 @@ def _sampled_softmax(
         score_NxM = score_NxM - np.log(config.negatives / (items - 1))
     negatives_N = jax.nn.logsumexp(jnp.where(hit_NxM, -jnp.inf, score_NxM), axis=1)
     return jax.nn.softplus(negatives_N - positive_N)
+
+
+def draw_negatives(
+    config: LossConfig, key: Any, positions: int, items: int
+) -> Int[Array, "N M"] | Int[Array, " M"]:
+    """The ids of negatives, uniformly from the known items: each position's own, or shared ones."""
+    shape = (config.negatives,) if config.sampler == "shared" else (positions, config.negatives)
+    return jax.random.randint(key, shape, 1, items)
+
+
+def _shared_logits(
+    config: LossConfig,
+    q_NxD: Array,
+    rows: Rows,
+    target_N: Array,
+    negative_M: Array,
+    items: int,
+    partition: Partition,
+) -> Float[Array, " N"]:
+    """The log of the sum over negatives that are not the target, corrected if so configured."""
+    own_MxD = lookup(rows, negative_M, partition, rows.values.dtype)
+    correction = np.log(config.negatives / (items - 1)) if config.log_q else 0.0
+    return log_partition(
+        q_NxD,
+        own_MxD,
+        jnp.full(negative_M.shape, -correction, jnp.float32),
+        tags_CxK=negative_M[:, None],
+        excluded_NxK=target_N[:, None],
+        block_elements=config.block_elements,
+        partition=partition,
+        candidates="shared",
+    )
 
 
 def _in_batch_softmax(

@@ -72,8 +72,8 @@ class Ranker(nn.Module):
     def setup(self) -> None:
         c, dtype, on = self.config, jnp.dtype(self.config.dtype), self.partition
         self.tables = [
-            Table(rows, c.embedding_width, dtype, on, name=f"embed_{name}")
-            for name, rows in self.data.categories.items()
+            Table(rows, c.embedding_width, dtype, on, name=name)
+            for name, rows in zip(self.table_names, self.data.categories.values(), strict=True)
         ]
         self.item = dense(c.width, None, "width", dtype=dtype)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
@@ -84,6 +84,11 @@ class Ranker(nn.Module):
             self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype, partition=on)
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.data.tasks)), dtype=dtype)
+
+    @property
+    def table_names(self) -> list[str]:
+        """Of the modules of the categories' tables, in the batch's order."""
+        return [f"embed_{name}" for name in self.data.categories]
 
     def __call__(self, batch: RankingBatch, *, deterministic: bool = True) -> Float[Array, "B L T"]:
         """Returns logits, float32; those of padding are meaningless."""

@@ -6,7 +6,7 @@ their events: `query_time = request`. The item that follows the request is never
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.tables import Table
+from siren_rope_jax.models.tables import Rows, Table
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import time_features
@@ -66,13 +66,14 @@ class Retrieved(NamedTuple):
 
     Attributes:
       query: of all slots; those of padding are meaningless.
-      table: what queries are compared with; row 0 is the unknown item, which is not a candidate.
+      table: what queries are compared with: one row per item. Row 0 is the unknown item, which is
+        not a candidate, and rows beyond the last item only pad the table.
       repeat: of every slot; its items are [B, 1, L], those of the row (see `per_slot`). None:
         probabilities are the softmax of the inner products.
     """
 
     query: Float[Array, "B L D"]
-    table: Float[Array, "V D"]
+    table: Rows
     repeat: Repeat | None
 
 
@@ -89,10 +90,11 @@ class Retriever(nn.Module):
 
     def setup(self) -> None:
         c, dtype, on = self.config, jnp.dtype(self.config.dtype), self.partition
-        (_, items), *others = self.data.categories.items()
-        self.items = Table(items, c.width, dtype, on, _item_init)
+        _, *others = self.data.categories.values()
+        self.items = Table(self.data.items, c.width, dtype, on, _item_init)
         self.feature_tables = [
-            Table(rows, c.feature_width, dtype, on, name=f"embed_{name}") for name, rows in others
+            Table(rows, c.feature_width, dtype, on, name=name)
+            for name, rows in zip(self.table_names[1:], others, strict=True)
         ]
         self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype)
         if c.learned_positions:
@@ -106,6 +108,11 @@ class Retriever(nn.Module):
         if c.repeat:
             self.repeat_attention = RepeatAttention(c.heads, dtype, on)
             self.explore = dense(1, "width", None, dtype=dtype)
+
+    @property
+    def table_names(self) -> list[str]:
+        """Of the modules of the categories' tables, in the batch's order."""
+        return ["items", *(f"embed_{name}" for name in list(self.data.categories)[1:])]
 
     def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
         """The queries of all slots, and all that they are compared with."""
@@ -123,11 +130,12 @@ class Retriever(nn.Module):
             item_Bx1xL = batch.categorical[:, None, :, 0]
             share_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
             repeat = Repeat(item_Bx1xL, share_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
-        return Retrieved(self.scaled(x) / self.config.temperature, self.item_vectors(), repeat)
+        return Retrieved(self.scaled(x) / self.config.temperature, self.item_rows(), repeat)
 
-    def item_vectors(self) -> Float[Array, "V D"]:
+    def item_rows(self) -> Rows:
         """What queries are compared with."""
-        return self.scaled(self.items.embedding.astype(self.config.dtype))
+        rows = self.items.content()
+        return replace(rows, values=self.scaled(rows.values.astype(self.config.dtype)))
 
     def scaled(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """To length 1 if so configured."""

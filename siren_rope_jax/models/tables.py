@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from flax.linen import linear
@@ -29,6 +30,36 @@ from siren_rope_jax.models.partition import WHOLE, Partition, table_init
 
 _BLOCK_ELEMENTS = 2**22
 """Elements of a lookup's largest temporary on a divided table."""
+
+TOUCHED = "touched"
+"""The collection in which a step that updates only some rows of a table gives a module these."""
+
+
+@flax.struct.dataclass
+class Rows:
+    """A table, or only those of its rows that a step touches.
+
+    Attributes:
+      values: the rows.
+      ids: the id of each row, ascending on every device; the rows after the last have ids that no
+        row has. None: all rows are there, in order.
+    """
+
+    values: Float[Array, "R D"]
+    ids: Int[Array, " R"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.values.shape[1]
+
+
+def rows_of(table: "AnyArray | Rows") -> Rows:
+    """The same as `Rows`."""
+    return table if isinstance(table, Rows) else Rows(jnp.asarray(table))
 
 
 @dataclass(frozen=True)
@@ -65,7 +96,7 @@ class Division:
         """Those over which positions must be brought together to meet all rows."""
         return tuple(axis for axis in self.batch if axis in self.rows)
 
-    def positions_at_once(self, size: int, width: int, bounded: bool = False) -> int:
+    def positions_at_once(self, size: int, width: int, *, bounded: bool = False) -> int:
         """How many of a device's positions are a chunk, each of which takes `width` elements.
 
         So many that the gathered ones are within the bound. Where nothing is gathered all are one
@@ -88,10 +119,13 @@ class Division:
         arrays = tuple((kind, jax.tree.map(jnp.asarray, array)) for kind, array in arrays)
         if self.partition.mesh is None or self.partition.mesh.size == 1:
             return local(*(array for _, array in arrays))
-        specs = {"n": self.batch or None, "r": self.rows or None}
+        axes = {"n": self.batch, "r": self.rows}
 
         def spec(kind: str, array: Any = 0) -> Any:
-            return jax.tree.map(lambda _: PartitionSpec(specs.get(kind)), array)
+            divided = axes.get(kind)
+            return jax.tree.map(
+                lambda _: PartitionSpec(divided) if divided else PartitionSpec(), array
+            )
 
         mapped = jax.shard_map(
             local,
@@ -134,12 +168,21 @@ class Division:
         """`reduce`, such as `jax.lax.psum`, over the devices among which the rows are divided."""
         return reduce(x, self.rows) if self.rows else x
 
-    def first_row(self, rows: Array) -> Array | int:
+    def first_row(self, rows: Any) -> Array | int:
         """The number of this device's first row."""
-        return jax.lax.axis_index(self.rows) * rows.shape[0] if self.rows else 0
+        return jax.lax.axis_index(self.rows) * len(rows) if self.rows else 0
 
-    def places(self, rows: Array, ids: Array) -> tuple[Array, Array]:
-        """Where ids are among this device's rows (0 if they are not), and which of them are."""
+    def places(self, rows: Any, ids: Array) -> tuple[Array, Array]:
+        """Where ids are among this device's rows (0 if they are not), and which of them are.
+
+        Args:
+          rows: `Rows`, or an array of all rows.
+          ids: any.
+        """
+        if isinstance(rows, Rows) and rows.ids is not None:
+            place = jnp.minimum(jnp.searchsorted(rows.ids, ids), len(rows) - 1)
+            here = rows.ids[place] == ids
+            return jnp.where(here, place, 0), here
         place = ids - self.first_row(rows)
         here = (place >= 0) & (place < len(rows))
         return jnp.where(here, place, 0), here
@@ -179,64 +222,70 @@ class Table(nn.Module):
     partition: Partition = WHOLE
     init: Any = linear.default_embed_init
 
-    def setup(self) -> None:
-        self.embedding = self.param("embedding", table_init(self.init), (self.rows, self.width))
+    @nn.compact
+    def content(self) -> Rows:
+        """All rows, or those in the collection `TOUCHED` if a step gives them there."""
+        if self.has_variable(TOUCHED, "rows"):
+            return self.get_variable(TOUCHED, "rows")
+        return Rows(self.param("embedding", table_init(self.init), (self.rows, self.width)))
 
     def __call__(self, ids: Int[AnyArray, "*S"]) -> Float[Array, "*S D"]:
         """The embeddings of ids."""
-        return lookup(self.embedding, ids, self.partition, self.dtype)
+        return lookup(self.content(), ids, self.partition, self.dtype)
 
 
 def lookup(
-    table_VxD: Float[Array, "V D"], ids: Int[AnyArray, "*S"], partition: Partition, dtype: Any
+    table: Float[AnyArray, "V D"] | Rows, ids: Int[AnyArray, "*S"], partition: Partition, dtype: Any
 ) -> Float[Array, "*S D"]:
-    """The rows of these ids, in `dtype`; an id that is no row's has an arbitrary one."""
-    table_VxD, ids = jnp.asarray(table_VxD), jnp.asarray(ids)
-    division = Division.of(partition, table_VxD, ids.reshape(-1), _BLOCK_ELEMENTS)
+    """The rows of these ids, in `dtype`; an id that no row has gets an arbitrary one."""
+    rows, ids = rows_of(table), jnp.asarray(ids)
+    division = Division.of(partition, rows, ids.reshape(-1), _BLOCK_ELEMENTS)
     if not division.rows and not division.batch:
-        return table_VxD[ids].astype(dtype)
-    return _lookup(division, jnp.dtype(dtype), table_VxD, ids.reshape(-1)).reshape(*ids.shape, -1)
+        place = ids if rows.ids is None else division.places(rows, ids)[0]
+        return rows.values[place].astype(dtype)
+    found = _lookup(division, jnp.dtype(dtype), rows.values, rows.ids, ids.reshape(-1))
+    return found.reshape(*ids.shape, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _lookup(division: Division, dtype: Any, table_VxD: Array, id_N: Array) -> Array:
-    def local(division: Division, rows_RxD: Array, id_N: Array) -> Array:
+def _lookup(
+    division: Division, dtype: Any, values_RxD: Array, of_rows: Array | None, id_N: Array
+) -> Array:
+    def local(division: Division, rows: Rows, id_N: Array) -> Array:
         def chunk(_: Any, columns: tuple[Array, ...]) -> tuple[None, Array]:
-            place, inside = division.places(rows_RxD, division.gather(columns[0]))
-            return None, division.own_sum(
-                jnp.where(inside[:, None], rows_RxD[place], 0).astype(dtype)
-            )
+            place, here = division.places(rows, division.gather(columns[0]))
+            found = jnp.where(here[:, None], rows.values[place], 0).astype(dtype)
+            return None, division.own_sum(found)
 
-        return scan_positions(
-            chunk, None, division.positions_at_once(len(id_N), rows_RxD.shape[1]), id_N
-        )[1]
+        at_once = division.positions_at_once(len(id_N), rows.width)
+        return scan_positions(chunk, None, at_once, id_N)[1]
 
-    return division.run(local, "n", ("r", table_VxD), ("n", id_N))
+    return division.run(local, "n", ("r", Rows(values_RxD, of_rows)), ("n", id_N))
 
 
 def _lookup_forward(
-    division: Division, dtype: Any, table_VxD: Array, id_N: Array
+    division: Division, dtype: Any, values_RxD: Array, of_rows: Array | None, id_N: Array
 ) -> tuple[Array, Any]:
-    return _lookup(division, dtype, table_VxD, id_N), (table_VxD, id_N)
+    saved = values_RxD, of_rows, id_N
+    return _lookup(division, dtype, *saved), saved
 
 
 def _lookup_backward(
     division: Division, dtype: Any, saved: Any, d_NxD: Array
-) -> tuple[Array, None]:
-    def local(division: Division, rows_RxD: Array, id_N: Array, d_NxD: Array) -> Array:
+) -> tuple[Array, None, None]:
+    def local(division: Division, rows: Rows, id_N: Array, d_NxD: Array) -> Array:
         def chunk(drows_RxD: Array, columns: tuple[Array, ...]) -> tuple[Array, None]:
             id_G, d_GxD = division.gather(columns)
-            place, inside = division.places(rows_RxD, id_G)
-            at = jnp.where(inside, place, len(rows_RxD))
+            place, here = division.places(rows, id_G)
+            at = jnp.where(here, place, len(rows))
             return drows_RxD.at[at].add(d_GxD.astype(drows_RxD.dtype), mode="drop"), None
 
-        at_once = division.positions_at_once(len(d_NxD), d_NxD.shape[1])
-        return division.whole_gradient(
-            scan_positions(chunk, jnp.zeros_like(rows_RxD), at_once, id_N, d_NxD)[0]
-        )
+        at_once, zeros = division.positions_at_once(*d_NxD.shape), jnp.zeros_like(rows.values)
+        return division.whole_gradient(scan_positions(chunk, zeros, at_once, id_N, d_NxD)[0])
 
-    table_VxD, id_N = saved
-    return division.run(local, "r", ("r", table_VxD), ("n", id_N), ("n", d_NxD)), None
+    values_RxD, of_rows, id_N = saved
+    rows = Rows(values_RxD, of_rows)
+    return division.run(local, "r", ("r", rows), ("n", id_N), ("n", d_NxD)), None, None
 
 
 _lookup.defvjp(_lookup_forward, _lookup_backward)
@@ -306,7 +355,7 @@ def _log_partition_forward(
             # Its exponentials fit in the budget, and keeping them saves a second pass.
             peak_N, sum_N, exp_NxC = blocked_scores.exponentials(q_NxD, rows_CxD, limits)
             return peak_N, sum_N, (exp_NxC,)
-        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
+        at_once = division.positions_at_once(*q_NxD.shape)
         return *scan_positions(chunk, None, at_once, q_NxD, *excluded)[1], ()
 
     excluded = () if excluded_NxK is None else (excluded_NxK,)
@@ -336,7 +385,7 @@ def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -
             dq_NxD, drows_CxD = blocked_scores.products(kept[0], rows_CxD, scaled_NxD)
         else:
             zeros = jnp.zeros(rows_CxD.shape, jnp.float32)
-            at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
+            at_once = division.positions_at_once(*q_NxD.shape)
             drows_CxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position, *excluded)
         dq_NxD = (dq_NxD * weight_N[:, None]).astype(q_NxD.dtype)
         return dq_NxD, division.whole_gradient(drows_CxD).astype(rows_CxD.dtype)
@@ -355,7 +404,7 @@ _log_partition.defvjp(_log_partition_forward, _log_partition_backward)
 
 def gathered_scores(
     q_NxD: Float[Array, "N D"],
-    table_VxD: Float[Array, "V D"],
+    table: Float[Array, "V D"] | Rows,
     id_NxM: Int[Array, "N M"],
     block_elements: int,
     partition: Partition = WHOLE,
@@ -367,60 +416,60 @@ def gathered_scores(
 
     Args:
       q_NxD: queries.
-      table_VxD: one row per item.
+      table: one row per item.
       id_NxM: each position's candidates.
       block_elements: bound on the elements that a device gathers at once, at least a position's.
       partition: where queries and rows live.
     """
-    division = Division.of(partition, table_VxD, q_NxD, block_elements)
-    return _gathered_scores(division, q_NxD, table_VxD, id_NxM)
+    rows = rows_of(table)
+    division = Division.of(partition, rows, q_NxD, block_elements)
+    return _gathered_scores(division, q_NxD, rows.values, rows.ids, id_NxM)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gathered_scores(division: Division, q_NxD: Array, table_VxD: Array, id_NxM: Array) -> Array:
-    def local(division: Division, q_NxD: Array, id_NxM: Array, rows_RxD: Array) -> Array:
+def _gathered_scores(
+    division: Division, q_NxD: Array, values_RxD: Array, of_rows: Array | None, id_NxM: Array
+) -> Array:
+    def local(division: Division, q_NxD: Array, id_NxM: Array, rows: Rows) -> Array:
         def chunk(_: Any, columns: tuple[Array, ...]) -> tuple[None, Array]:
             q_GxD, id_GxM = division.gather(columns)
-            place, inside = division.places(rows_RxD, id_GxM)
-            scores = blocked_scores.gathered(division.block_elements, q_GxD, rows_RxD, place)
-            return None, division.own_sum(jnp.where(inside, scores, 0))
+            place, here = division.places(rows, id_GxM)
+            scores = blocked_scores.gathered(division.block_elements, q_GxD, rows.values, place)
+            return None, division.own_sum(jnp.where(here, scores, 0))
 
-        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
+        at_once = division.positions_at_once(*q_NxD.shape)
         return scan_positions(chunk, None, at_once, q_NxD, id_NxM)[1]
 
-    return division.run(local, "n", ("n", q_NxD), ("n", id_NxM), ("r", table_VxD))
+    rows = Rows(values_RxD, of_rows)
+    return division.run(local, "n", ("n", q_NxD), ("n", id_NxM), ("r", rows))
 
 
-def _gathered_scores_forward(
-    division: Division, q_NxD: Array, table_VxD: Array, id_NxM: Array
-) -> tuple[Array, Any]:
-    return _gathered_scores(division, q_NxD, table_VxD, id_NxM), (q_NxD, table_VxD, id_NxM)
+def _gathered_scores_forward(division: Division, *arguments: Any) -> tuple[Array, Any]:
+    return _gathered_scores(division, *arguments), arguments
 
 
 def _gathered_scores_backward(
     division: Division, saved: Any, gradient_NxM: Array
-) -> tuple[Array, Array, None]:
-    def local(division: Division, by_position: Any, rows_RxD: Array) -> tuple[Array, Array]:
-        q_NxD = by_position[0]
-
+) -> tuple[Array, Array, None, None]:
+    def local(division: Division, by_position: Any, rows: Rows) -> tuple[Array, Array]:
         def chunk(drows_RxD: Array, columns: tuple[Array, ...]) -> tuple[Array, Array]:
             q_GxD, id_GxM, gradient_GxM = division.gather(columns)
-            place, inside = division.places(rows_RxD, id_GxM)
-            gradient_GxM = jnp.where(inside, gradient_GxM, 0)
+            place, here = division.places(rows, id_GxM)
+            gradient_GxM = jnp.where(here, gradient_GxM, 0)
             dq_GxD, drows_RxD = blocked_scores.add_gathered_gradients(
-                division.block_elements, q_GxD, rows_RxD, place, gradient_GxM, drows_RxD
+                division.block_elements, q_GxD, rows.values, place, gradient_GxM, drows_RxD
             )
             return drows_RxD, division.own_sum(dq_GxD)
 
-        zeros = jnp.zeros(rows_RxD.shape, jnp.float32)
-        at_once = division.positions_at_once(len(q_NxD), q_NxD.shape[1])
+        q_NxD, zeros = by_position[0], jnp.zeros(rows.values.shape, jnp.float32)
+        at_once = division.positions_at_once(*q_NxD.shape)
         drows_RxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position)
         drows_RxD = division.whole_gradient(drows_RxD)
-        return dq_NxD.astype(q_NxD.dtype), drows_RxD.astype(rows_RxD.dtype)
+        return dq_NxD.astype(q_NxD.dtype), drows_RxD.astype(rows.values.dtype)
 
-    q_NxD, table_VxD, id_NxM = saved
-    by_position = (q_NxD, id_NxM, gradient_NxM)
-    return *division.run(local, "nr", ("n", by_position), ("r", table_VxD)), None
+    q_NxD, values_RxD, of_rows, id_NxM = saved
+    by_position = ("n", (q_NxD, id_NxM, gradient_NxM))
+    return *division.run(local, "nr", by_position, ("r", Rows(values_RxD, of_rows))), None, None
 
 
 _gathered_scores.defvjp(_gathered_scores_forward, _gathered_scores_backward)

@@ -157,8 +157,17 @@ class Trunk(nn.Module):
             c.encoding, c.heads, c.planes, self.data.scale, sizes, attentions
         )
         length, dtype = self.data.context_length, jnp.dtype(c.dtype)
-        sizes = (c.block, c.heads, length, c.attention, self.strict, c.dropout, dtype)
-        block = partial(_rematerialised(Block, c.remat, c.scan_layers), *sizes, self.partition)
+        block = partial(
+            _rematerialised(Block, c.remat, c.scan_layers),
+            c.block,
+            c.heads,
+            length,
+            c.attention,
+            self.strict,
+            c.dropout,
+            dtype,
+            self.partition,
+        )
         bias = partial(LogitBias, c.biases, c.heads, length)
         if c.scan_layers:
             self.layers = _stacked(c.layers)(block, bias if c.biases else None, name="layers")

@@ -55,7 +55,7 @@ def sin(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def within_a_turn(x: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """x modulo 2 pi, float32, between -pi and pi."""
-    return _reduced(x, 2)[1]
+    return _reduced(jnp.asarray(x), 2)[1]
 
 
 def _reduced(x: Array, halves: int) -> tuple[Array, Array]:

@@ -12,18 +12,17 @@ Loss = Callable[[Any, Any, Array, Any], tuple[Array, Array]]
 
 
 def loss_and_gradient(
-    loss_of: Loss, slices: int, parts: int
+    loss_of: Loss, slices: int
 ) -> Callable[[Any, Any, Array, Any], tuple[Float[Array, ""], Any]]:
     """The mean loss of a batch and its gradient, from the slices of the batch in turn.
 
-    A slice holds the same number of rows of every part of the batch, so no device waits. The result
-    is that of the whole batch, up to the order of sums, where the loss of a label does not depend
-    on the others; each slice draws its own dropout and negatives.
+    A slice holds every so many rows of the batch, the same ones on every mesh. The result is that
+    of the whole batch, up to the order of sums, where the loss of a label does not depend on the
+    others; each slice draws its own dropout and negatives.
 
     Args:
       loss_of: of a batch or a slice of it.
       slices: how many; their memory is needed one after the other.
-      parts: into how many parts the devices divide the rows of a batch.
     """
 
     def mean(params: Any, batch: Any, key: Array, statistics: Any) -> tuple[Array, Array]:
@@ -52,7 +51,7 @@ def loss_and_gradient(
 
         zero = jnp.zeros((), jnp.float32)
         start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
-        rows = jax.tree.map(lambda x: _sliced(x, slices, parts), batch)
+        rows = jax.tree.map(lambda x: _sliced(x, slices), batch)
         ((loss, count), gradient), _ = jax.lax.scan(add, start, (jnp.arange(slices), rows))
         count = jnp.maximum(count, 1)
         return loss / count, jax.tree.map(lambda x: x / count, gradient)
@@ -60,8 +59,19 @@ def loss_and_gradient(
     return in_turn
 
 
-def _sliced(x: Array, slices: int, parts: int) -> Array:
-    """[rows, ...] -> [slices, rows / slices, ...], where each slice has rows of every part."""
-    rows, *others = x.shape
-    by_part = x.reshape(parts, slices, rows // (parts * slices), *others)
-    return by_part.swapaxes(0, 1).reshape(slices, rows // slices, *others)
+def by_slices(function: Callable[[Any, Array], Any], slices: int) -> Callable[[Any, Array], Any]:
+    """(batch, key) -> what `function` returns of every slice and its key, as above, stacked."""
+    if slices == 1:
+        return function
+
+    def of_all(batch: Any, key: Array) -> Any:
+        rows = jax.tree.map(lambda x: _sliced(x, slices), batch)
+        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(slices))
+        return jax.vmap(function)(rows, keys)
+
+    return of_all
+
+
+def _sliced(x: Array, slices: int) -> Array:
+    """[rows, ...] -> [slices, rows / slices, ...]: the rows of every device are divided alike."""
+    return x.reshape(-1, slices, *x.shape[1:]).swapaxes(0, 1)

@@ -166,7 +166,7 @@ def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:
 
 
 def state_shardings(state: Any, params: Any, mesh: Mesh) -> Any:
-    """Where an optimiser's state lives: as the parameter whose path its path ends with.
+    """Where an optimiser's state lives: as the parameter whose path its path contains.
 
     Args:
       state: of shapes.
@@ -174,13 +174,13 @@ def state_shardings(state: Any, params: Any, mesh: Mesh) -> Any:
       mesh: the devices.
     """
     specs = {path_name(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    longest_first = sorted(specs, key=len, reverse=True)
 
     def sharding(path: Any, x: Any) -> NamedSharding:
-        name = path_name(path)
-        while name and name not in specs:
-            name = name.partition("/")[2]
-        if name and specs[name].shape[: x.ndim] == x.shape:
-            return NamedSharding(mesh, PartitionSpec(*specs[name].sharding.spec[: x.ndim]))
+        within = f"/{path_name(path)}/"
+        spec = next((specs[name] for name in longest_first if f"/{name}/" in within), None)
+        if spec is not None and spec.shape[: x.ndim] == x.shape:
+            return NamedSharding(mesh, PartitionSpec(*spec.sharding.spec[: x.ndim]))
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(sharding, state)

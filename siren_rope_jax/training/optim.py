@@ -1,6 +1,9 @@
-"""Optimiser: AdamW with warm-up, cosine decay, global-norm clipping and gradient accumulation."""
+"""Optimiser: AdamW with warm-up, cosine decay, global-norm clipping and gradient accumulation.
 
-from dataclasses import dataclass
+Large tables may have one of their own (`row_wise.py`).
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from jaxtyping import Array
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.older_runs import path_before_0_4
+from siren_rope_jax.training.row_wise import RowWise
 
 NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
 """Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
@@ -32,6 +36,8 @@ class OptimizerConfig:
       no_decay: parameters that it leaves alone, as globs of their paths ("block_0/*").
       clip_norm: of the global norm of all gradients, those of the angle networks included.
       accumulate: batches per update.
+      row_wise: tables of which only the rows that a batch touches are updated: a glob of their
+        paths, such as "items" or "embed_*", and how (`RowWise`).
     """
 
     learning_rate: float = 1e-3
@@ -41,6 +47,7 @@ class OptimizerConfig:
     no_decay: tuple[str, ...] = NO_DECAY
     clip_norm: float = 1.0
     accumulate: int = 1
+    row_wise: dict[str, RowWise] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "weight_decay"):
@@ -49,6 +56,8 @@ class OptimizerConfig:
         check(0 <= self.final_fraction <= 1, "final_fraction", "in 0..1")
         check(self.clip_norm >= 1 / _MOST, "clip_norm", f"at least {1 / _MOST:g}")
         check(self.accumulate >= 1, "accumulate", "at least 1")
+        right = "1 with row_wise tables, whose gradients of several batches would be whole tables"
+        check(self.accumulate == 1 or not self.row_wise, "accumulate", right)
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -88,21 +97,27 @@ def gradient_norm(gradients: Any) -> Array:
     return optax.tree.norm([flat[path] for path in sorted(flat, key=path_before_0_4)])
 
 
+def clipped(gradients: Any, norm: Array, limit: float) -> Any:
+    """Scales gradients of this norm down to `limit` if they exceed it."""
+    return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), gradients)
+
+
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     """Scales the gradients down to `limit` if their `gradient_norm` exceeds it."""
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        norm = gradient_norm(gradients)
-        clipped = jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), gradients)
-        return clipped, state
+        return clipped(gradients, gradient_norm(gradients), limit), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser for `steps` batches."""
+    """The optimiser for `steps` batches, of all parameters but row-wise tables.
+
+    With such tables it does not clip, because their gradients belong to the norm.
+    """
     optimizer = optax.chain(
-        clip_by_global_norm(config.clip_norm),
+        optax.identity() if config.row_wise else clip_by_global_norm(config.clip_norm),
         optax.adamw(
             learning_rate(config, steps),
             weight_decay=config.weight_decay,

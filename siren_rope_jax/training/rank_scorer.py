@@ -55,8 +55,8 @@ class RankScorer:
             return _Slots(event, target, result.query.astype(jnp.float32), result.repeat)
 
         def items(params: Any) -> Any:
-            vectors: Any = model.apply({"params": params}, method=Retriever.item_vectors)
-            return vectors.astype(jnp.float32)
+            rows: Any = model.apply({"params": params}, method=Retriever.item_rows)
+            return rows.values.astype(jnp.float32)
 
         def take(slots: "_Slots", at: tuple[Array, Array]) -> "_Slots":
             slots = slots._replace(repeat=per_slot(slots.repeat))

@@ -5,17 +5,14 @@ mesh)` no log at all: a step can be compiled for a machine that is not there.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -26,7 +23,6 @@ from siren_rope_jax.data.windows import Split
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.partition import Partition, TableRows
 from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.gradients import loss_and_gradient
 from siren_rope_jax.training.kinds import kind_of
 from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import (
@@ -37,47 +33,7 @@ from siren_rope_jax.training.mesh import (
     replicated,
     state_shardings,
 )
-from siren_rope_jax.training.optim import gradient_norm, make_optimizer
-
-
-@flax.struct.dataclass
-class TrainState:
-    """What a step changes."""
-
-    step: Array
-    params: Any
-    optimizer_state: Any
-
-
-def train_step(
-    state: TrainState,
-    batch: Any,
-    key: Array,
-    statistics: Any,
-    *,
-    gradient_of: Callable[[Any, Any, Array, Any], tuple[Array, Any]],
-    optimizer: optax.GradientTransformation,
-) -> tuple[TrainState, dict[str, Array]]:
-    """One step on one batch: a pure function; returns the new state and its metrics.
-
-    Args:
-      state: before the step.
-      batch: as the loss takes it.
-      key: of the run; the step's number is folded in.
-      statistics: of the training split, as the loss takes them.
-      gradient_of: (params, batch, key, statistics) -> the loss and its gradient.
-      optimizer: computes the updates.
-    """
-    step_key = jax.random.fold_in(key, state.step)
-    loss, gradients = gradient_of(state.params, batch, step_key, statistics)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    metrics = {
-        "loss": loss,
-        "gradient_norm": gradient_norm(gradients),
-        "events": (batch.segment > 0).sum(),
-    }
-    return TrainState(state.step + 1, params, optimizer_state), metrics
+from siren_rope_jax.training.step import Step, TrainState
 
 
 @dataclass(frozen=True)
@@ -120,9 +76,10 @@ class Setup:
         return training_steps(self.config, self.batches.epoch)
 
     @cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        """For so many steps."""
-        return make_optimizer(self.config.optimizer, self.steps)
+    def _step(self) -> Step:
+        flat = flatten_dict(self._boxed)
+        tables = frozenset(path for path, x in flat.items() if isinstance(x, TableRows))
+        return Step(self.kind, self.model, Partition(self.mesh), self.steps, tables)
 
     # Specs: shapes, dtypes and shardings of what the step takes
 
@@ -153,7 +110,7 @@ class Setup:
     @cached_property
     def state_specs(self) -> TrainState:
         """Of the whole state."""
-        shapes = jax.eval_shape(self._first_state, self.param_specs)
+        shapes = jax.eval_shape(self._step.first_state, self.param_specs)
         return _placed(shapes, state_shardings(shapes, self.param_specs, self.mesh))
 
     @cached_property
@@ -166,14 +123,9 @@ class Setup:
 
     @cached_property
     def step(self) -> Any:
-        """`train_step`, compiled when first called; the new state takes the old one's memory."""
-        slices, parts = self.config.training.slices, batch_parts(self.mesh)
-        if (rows := self.config.data.batch_size) % (slices * parts):
-            about = f"is {slices}, but {rows} rows cannot be divided by that on each of {parts}"
-            raise UserError("config.training.slices", f"{about} parts of a batch; lower it")
-        gradient_of = loss_and_gradient(self.loss, slices, parts)
-        step = partial(train_step, gradient_of=gradient_of, optimizer=self.optimizer)
-        return jax.jit(step, donate_argnums=0, out_shardings=(_shardings(self.state_specs), None))
+        """The `Step`, compiled when first called; the new state takes the old one's memory."""
+        shardings = _shardings(self.state_specs), None
+        return jax.jit(self._step.__call__, donate_argnums=0, out_shardings=shardings)
 
     def lower(self) -> jax.stages.Lowered:
         """The step for these specs, to be compiled for the devices of the mesh."""
@@ -181,10 +133,6 @@ class Setup:
         others = (key, self.kind.statistics_specs(self.data))
         others = _placed(others, jax.tree.map(lambda _: replicated(self.mesh), others))
         return self.step.lower(self.state_specs, self.batch_specs, *others)
-
-    def loss(self, params: Any, batch: Any, key: Array, statistics: Any) -> tuple[Array, Array]:
-        """The mean training loss of a batch, in nats, and of how many labels it is the mean."""
-        return self.kind.loss(self.model, params, batch, key, statistics)
 
     # What is run
 
@@ -197,7 +145,7 @@ class Setup:
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, placed on the mesh."""
-        first = jax.jit(self._first_state, out_shardings=_shardings(self.state_specs))
+        first = jax.jit(self._step.first_state, out_shardings=_shardings(self.state_specs))
         return first(self.init_params(seed))
 
     def key(self, seed: int) -> Array:
@@ -236,9 +184,6 @@ class Setup:
     def _draw(self, key: Array) -> Any:
         rows = batch_parts(self.mesh)
         return self.model.init(key, self.kind.padding(self.data, rows))["params"]
-
-    def _first_state(self, params: Any) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
 
 
 def setup(

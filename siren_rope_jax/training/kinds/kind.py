@@ -124,12 +124,24 @@ class Kind(abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     def loss(
-        self, model: Any, params: Any, batch: Any, key: Array, statistics: Any
+        self, model: Any, variables: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """The mean training loss of a batch in nats, and of how many labels it is the mean.
 
-        `key` draws dropout and negatives.
+        Args:
+          model: the Flax module.
+          variables: its parameters, as {"params": ...}, and perhaps rows of tables.
+          batch: some rows of events.
+          key: draws dropout and negatives.
+          statistics: of the whole training split.
         """
+
+    def asked_rows(self, model: Any, batch: Any, key: Array) -> dict[tuple[str, ...], list[Array]]:
+        """The ids that `loss` asks of the tables with these arguments, by the paths of modules."""
+        return {(path,): [batch.categorical[..., i]] for i, path in enumerate(model.table_names)}
+
+    def check_row_wise(self) -> None:
+        """Refuses a loss that needs all rows of a table."""
 
     @property
     @abc.abstractmethod

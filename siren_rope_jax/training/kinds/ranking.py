@@ -83,12 +83,10 @@ class Ranking(Kind[RankingExperiment]):
         return RankingBatch.padding(data, rows)
 
     def loss(
-        self, model: Ranker, params: Any, batch: Any, key: Array, statistics: Any
+        self, model: Ranker, variables: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """Mean cross-entropy of all labels."""
-        logits: Any = model.apply(
-            {"params": params}, batch, deterministic=False, rngs={"dropout": key}
-        )
+        logits: Any = model.apply(variables, batch, deterministic=False, rngs={"dropout": key})
         loss = ranking_loss(logits, batch.labels, batch.label_mask)
         return loss, batch.label_mask.sum(dtype=jnp.float32)
 

@@ -19,7 +19,7 @@ from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import RankColumns
 from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
-from siren_rope_jax.models.losses import LossConfig, retrieval_loss
+from siren_rope_jax.models.losses import LossConfig, draw_negatives, retrieval_loss
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
@@ -132,12 +132,12 @@ class Retrieval(Kind[RetrievalExperiment]):
         return {"item_counts": np.zeros(data.items, np.float32)}
 
     def loss(
-        self, model: Retriever, params: Any, batch: Any, key: Array, statistics: Any
+        self, model: Retriever, variables: Any, batch: Any, key: Array, statistics: Any
     ) -> tuple[Array, Array]:
         """The configured loss over the batch's targets that have an embedding."""
         dropout_key, negatives_key = jax.random.split(key)
         result: Any = model.apply(
-            {"params": params}, batch, deterministic=False, rngs={"dropout": dropout_key}
+            variables, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
         asked = (batch.event >= 0) & (batch.target > 0)
         slots = (result.query, batch.target, asked, per_slot(result.repeat), batch.history)
@@ -158,6 +158,21 @@ class Retrieval(Kind[RetrievalExperiment]):
             **statistics,
         )
         return mean, asked.sum(dtype=jnp.float32)
+
+    def asked_rows(self, model: Any, batch: Any, key: Array) -> dict[tuple[str, ...], list[Array]]:
+        asked = super().asked_rows(model, batch, key)
+        items, loss = asked["items",], self.config.loss
+        items.append(batch.target)
+        if loss.needs_key:
+            key = jax.random.split(key)[1]  # as `loss` does
+            items.append(draw_negatives(loss, key, batch.target.size, model.data.items))
+        return asked
+
+    def check_row_wise(self) -> None:
+        if self.config.loss.kind == "full_softmax":
+            raise UserError(
+                "config.optimizer.row_wise", "the full softmax needs all rows; choose another loss"
+            )
 
     @property
     def criterion(self) -> tuple[str, bool]:

@@ -1,0 +1,190 @@
+"""Optimisers of large tables that read and write only the rows which a step touches.
+
+A step's cost then depends on its batch, not on the catalogue. The rows that a batch asks for are
+taken out of the table, the loss is differentiated by them alone, and they are put back. On a mesh
+every device does so with its own rows; where a batch may touch most of them, it goes through all
+of its rows and leaves the others as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from siren_rope_jax.base.errors import check
+from siren_rope_jax.models.partition import Partition
+from siren_rope_jax.models.tables import Division, Rows
+
+B1, B2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as optax has them
+_NO_ID = np.iinfo(np.int32).max
+_NOTHING_TO_BOUND = 1
+
+State = dict[str, Array]
+"""What an optimiser keeps of a table: arrays with the table's rows."""
+
+
+@dataclass(frozen=True)
+class RowWise:
+    """How the rows of a table that a step touches are updated; all others stay as they are.
+
+    Attributes:
+      kind: `adam`: AdamW, whose moments and weight decay rest while a row is not touched ("lazy"),
+        with the bias correction of the step's number; `adagrad`: row-wise Adagrad, which keeps one
+        number per row: the sum of its mean squared gradients. It has no weight decay.
+      rate: times the learning rate of the other parameters.
+    """
+
+    kind: Literal["adam", "adagrad"] = "adam"
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(0 < self.rate <= 1e6, "rate", "above 0, at most 1e6")
+
+    def first_state(self, table: Float[Array, "V D"]) -> State:
+        """Before the first step."""
+        if self.kind == "adagrad":
+            return {"sum": jnp.zeros(table.shape[0], jnp.float32)}
+        return {"mean": jnp.zeros_like(table), "square": jnp.zeros_like(table)}
+
+    def updated(
+        self,
+        rows: Float[Array, "R D"],
+        gradient: Float[Array, "R D"],
+        state: State,
+        hyper: tuple[Int[Array, ""], Float[Array, ""]],
+        decay: float,
+    ) -> tuple[Float[Array, "R D"], State]:
+        """Rows and their state after a step.
+
+        Args:
+          rows: as they were.
+          gradient: of the loss.
+          state: of these rows.
+          hyper: the step's number, from 0, and the learning rate of the other parameters.
+          decay: AdamW's weight decay.
+        """
+        step, learning_rate = hyper[0], hyper[1] * self.rate
+        if self.kind == "adagrad":
+            total = state["sum"] + jnp.square(gradient).mean(axis=-1)
+            scale = jax.lax.rsqrt(total + EPSILON)
+            return rows - learning_rate * gradient * scale[:, None], {"sum": total}
+        mean = B1 * state["mean"] + (1 - B1) * gradient
+        square = B2 * state["square"] + (1 - B2) * jnp.square(gradient)
+        count = step.astype(jnp.float32) + 1
+        scaled = mean / (1 - B1**count)
+        scaled = scaled / (jnp.sqrt(square / (1 - B2**count)) + EPSILON)
+        changed = rows - learning_rate * (scaled + decay * rows)
+        return changed, {"mean": mean, "square": square}
+
+
+@flax.struct.dataclass
+class Touched:
+    """The rows of a table that a step touches.
+
+    Attributes:
+      rows: with their ids; or all rows of the table.
+      mask: which of all rows are touched; None if `rows` are only these.
+    """
+
+    rows: Rows
+    mask: Bool[Array, " V"] | None
+
+
+def touch(
+    table: Float[Array, "V D"], ids: Sequence[Int[Array, "..."]], partition: Partition
+) -> Touched:
+    """The rows of these ids.
+
+    Args:
+      table: all rows.
+      ids: of rows, any number of times; those that no row has are ignored.
+      partition: where the table lives.
+    """
+    flat = jnp.concatenate([x.reshape(-1) for x in ids])
+    flat = jnp.pad(flat, (0, -len(flat) % partition.parts("batch")), constant_values=-1)
+    division = Division.of(partition, table, flat, _NOTHING_TO_BOUND)
+    own_rows = table.shape[0] // partition.size(division.rows)
+
+    def places(division: Division, id_N: Array, rows_RxD: Array) -> Array:
+        if division.batch:  # of all positions, since devices may hold the same rows
+            id_N = jax.lax.all_gather(id_N, division.batch, tiled=True)
+        place, here = division.places(rows_RxD, id_N)
+        return jnp.where(here, place, own_rows)
+
+    def mask(division: Division, id_N: Array, rows_RxD: Array) -> Array:
+        place_N = places(division, id_N, rows_RxD)
+        return jnp.zeros(own_rows, bool).at[place_N].set(True, mode="drop")
+
+    def some(division: Division, id_N: Array, rows_RxD: Array) -> tuple[Array, Array]:
+        place_N = places(division, id_N, rows_RxD)
+        place_U = jnp.unique(place_N, size=len(place_N), fill_value=own_rows)
+        id_U = jnp.where(place_U < own_rows, place_U + division.first_row(rows_RxD), _NO_ID)
+        return rows_RxD[jnp.minimum(place_U, own_rows - 1)], id_U
+
+    arrays = ("n", flat), ("r", table)
+    if len(flat) >= own_rows // 2:
+        return Touched(Rows(table), division.run(mask, "r", *arrays))
+    return Touched(Rows(*division.run(some, "rr", *arrays)), None)
+
+
+def update(
+    rule: RowWise,
+    table: Float[Array, "V D"],
+    state: State,
+    touched: Touched,
+    gradient: Float[Array, "R D"],
+    hyper: tuple[Int[Array, ""], Float[Array, ""]],
+    decay: float,
+    partition: Partition,
+) -> tuple[Float[Array, "V D"], State]:
+    """The table and its state after a step.
+
+    Args:
+      rule: how rows are updated.
+      table: as it was.
+      state: as it was.
+      touched: from `touch`.
+      gradient: of the loss by `touched.rows.values`.
+      hyper: the step's number, from 0, and the learning rate.
+      decay: AdamW's weight decay.
+      partition: where the table lives.
+    """
+
+    def masked(
+        division: Division, rows: Array, state: State, mask: Array, gradient: Array, hyper: Any
+    ) -> tuple[Array, State]:
+        del division
+        before = {"rows": rows, **state}
+        rows, state = rule.updated(rows, gradient, state, hyper, decay)
+        after = {"rows": rows, **state}
+        merged = {
+            name: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, before[name])
+            for name, x in after.items()
+        }
+        return merged.pop("rows"), merged
+
+    def scattered(
+        division: Division, table: Array, state: State, rows: Rows, gradient: Array, hyper: Any
+    ) -> tuple[Array, State]:
+        none = len(table) + jnp.arange(len(rows))  # beyond the table, and each of them once
+        ids = jnp.asarray(rows.ids)
+        at = jnp.where(ids == _NO_ID, none, ids - division.first_row(table))
+        own = jax.tree.map(lambda x: x[jnp.minimum(at, len(table) - 1)], state)
+        changed, own = rule.updated(rows.values, gradient, own, hyper, decay)
+
+        def put(whole: Array, part: Array) -> Array:
+            options: Any = {"mode": "drop", "unique_indices": True, "indices_are_sorted": True}
+            return whole.at[at].set(part, **options)
+
+        return put(table, changed), jax.tree.map(put, state, own)
+
+    division = Division.of(partition, table, (), _NOTHING_TO_BOUND)
+    function: Any = scattered if touched.mask is None else masked
+    of_rows = touched.rows if touched.mask is None else touched.mask
+    arrays = ("r", table), ("r", state), ("r", of_rows), ("r", gradient), ("s", hyper)
+    return division.run(function, "rr", *arrays)
