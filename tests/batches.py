@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -111,7 +110,7 @@ def small_model(name: str, seed: int = 1, **changes: Any) -> tuple[Ranker, Any]:
     """A small model and its parameters."""
     model = Ranker(small_config(name, **changes), DATA)
     batch = jax.tree.map(jax.device_put, random_batch())
-    return model, nn.unbox(model.init(jax.random.key(seed), batch))["params"]
+    return model, model.init(jax.random.key(seed), batch)["params"]
 
 
 def small_retriever_config(name: str, **changes: Any) -> RetrieverConfig:
@@ -125,7 +124,7 @@ def small_retriever(name: str, seed: int = 1, **changes: Any) -> tuple[Retriever
     """A small next-item model and its parameters."""
     model = Retriever(small_retriever_config(name, **changes), DATA)
     padding = jax.tree.map(jax.device_put, random_next_items())
-    return model, nn.unbox(model.init(jax.random.key(seed), padding))["params"]
+    return model, model.init(jax.random.key(seed), padding)["params"]
 
 
 def source(**entries: Any) -> AngleSource:

@@ -16,6 +16,7 @@ from siren_rope_jax.data.assemble import RANKING_LAYOUT
 from siren_rope_jax.evaluation.evaluate import as_text, headline
 from siren_rope_jax.metrics.bootstrap import resample_means
 from siren_rope_jax.models.batch import RankingBatch
+from siren_rope_jax.models.partition import WHOLE
 from siren_rope_jax.studies import plots, report
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import KINDS
@@ -90,16 +91,17 @@ class Level(Kind[LevelExperiment]):
     def check(self, schema):
         pass
 
-    def model(self, data):
+    def model(self, data, partition=WHOLE):
         return LevelModel(self.config.model.start)
 
     def padding(self, data, rows):
         return RankingBatch.padding(data, rows)
 
-    def loss(self, model, params, batch, key, statistics, devices):
+    def loss(self, model, variables, batch, key, statistics):
         is_event = batch.event >= 0
-        error = batch.labels[..., 0] - model.apply({"params": params}, batch)
-        return jnp.sum(is_event * error**2) / jnp.maximum(is_event.sum(), 1)
+        error = batch.labels[..., 0] - model.apply(variables, batch)
+        count = is_event.sum()
+        return jnp.sum(is_event * error**2) / jnp.maximum(count, 1), count
 
     def scorer(self, model, log, mesh):
         @partial(jax.jit, out_shardings=replicated(mesh))

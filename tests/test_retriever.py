@@ -20,7 +20,7 @@ from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.rotation.biases import BUCKETS, Events, LogitBias, time_bucket
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.rotation.variants import RETRIEVAL_VARIANTS, retrieval_variant
-from tests.batches import START, random_next_items, small_retriever, trained, variants
+from tests.batches import DATA, START, random_next_items, small_retriever, trained, variants
 from tests.refusals import refused
 
 BLOCKS = ("softmax", "hstu", "softmax, repeat", "hstu, repeat")
@@ -97,8 +97,11 @@ def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
     result = model.apply({"params": params}, batch)
     slots = (result.query, batch.target, per_slot(result.repeat))
     query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
-    _, nll = rank_targets(query, result.table, target, np.zeros((len(target), 0), np.int32), repeat)
-    loss = retrieval_loss(LossConfig(), query, result.table, target, target > 0, repeat=repeat)
+    nothing, items = np.zeros((len(target), 0), np.int32), DATA.items
+    _, nll = rank_targets(query, result.table.values, target, nothing, repeat, items=items)
+    loss = retrieval_loss(
+        LossConfig(), query, result.table, target, target > 0, repeat=repeat, items=items
+    )
     again = repeat.mixed_nll(target, jnp.full(len(target), jnp.inf))
     assert float(again.min()) < 5  # some have been had before
     np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)
@@ -177,7 +180,7 @@ def test_cosine_scores_over_a_temperature() -> None:
     model, params = small_retriever("ordinal", normalize=True, temperature=0.05)
     query, items, _ = model.apply({"params": params}, random_next_items())
     np.testing.assert_allclose(jnp.linalg.norm(query, axis=-1), 20, rtol=1e-5)
-    np.testing.assert_allclose(jnp.linalg.norm(items[1:], axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(items.values[1 : DATA.items], axis=-1), 1, rtol=1e-5)
     assert float(jnp.abs(items[0]).max()) == 0
 
 

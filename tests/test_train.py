@@ -769,7 +769,7 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
         fit(dataclasses.replace(config, data=odd), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # a refused start leaves nothing behind
     with refused("config.data.batch_size", 7, 6):
-        Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, 0, processes=3, devices=2).train(0)
+        Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, 0, parts=3, devices=2).train(0)
 
 
 @pytest.mark.slow

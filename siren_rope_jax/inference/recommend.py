@@ -20,8 +20,9 @@ from siren_rope_jax.data.assemble import Piece, next_item_batch
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.fresh_events import comparable, encode, ids_in
 from siren_rope_jax.models.item_ranks import top_items
+from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.repeat import per_slot
-from siren_rope_jax.models.retriever import Retrieved, Retriever
+from siren_rope_jax.models.retriever import Retrieved
 from siren_rope_jax.training.rank_scorer import padded_ids
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -242,12 +243,13 @@ def _lists(
     if request.filter_seen:
         item = schema.categorical[0]
         seen = padded_ids([item.known_ids(past[f"categorical/{item.name}"]) for past in pasts])
-    return jax.device_get(_top_items(run.model, retrieved, slots, seen, request.k, request.allowed))
+    place = run.model.data.items, run.model.partition
+    return jax.device_get(_top_items(place, retrieved, slots, seen, request.k, request.allowed))
 
 
-@partial(jax.jit, static_argnames=("model", "k"))
+@partial(jax.jit, static_argnames=("place", "k"))
 def _top_items(
-    model: Retriever,
+    place: tuple[int, Partition],
     retrieved: Retrieved,
     slots: tuple[Array, Array],
     seen: Array,
@@ -264,8 +266,8 @@ def _top_items(
         k,
         repeat,
         allowed,
-        items=model.data.items,
-        partition=model.partition,
+        items=place[0],
+        partition=place[1],
     )
 
 

@@ -47,7 +47,15 @@ class SoftmaxAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, name: str) -> Array:
-            y = dense(width, "width", "heads", use_bias=False, dtype=self.dtype, name=name)(inputs)
+            y = dense(
+                width,
+                "width",
+                "heads",
+                use_bias=False,
+                dtype=self.dtype,
+                name=name,
+                partition=self.partition,
+            )(inputs)
             return _heads(y, self.heads, self.partition)
 
         q_BxLxHxK = relation.rotation.query(project(x, "query"))
@@ -60,7 +68,15 @@ class SoftmaxAttention(nn.Module):
             empty = _heads(vector_D, self.heads)
         attend = kernels.softmax(self.kernel)
         out = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
-        output = dense(width, "heads", "width", use_bias=False, dtype=self.dtype, name="output")
+        output = dense(
+            width,
+            "heads",
+            "width",
+            use_bias=False,
+            dtype=self.dtype,
+            name="output",
+            partition=self.partition,
+        )
         return output(out.reshape(x.shape))
 
 
@@ -93,7 +109,11 @@ class PointwiseAttention(nn.Module):
 
         def project(inputs: Array, parts: int, name: str) -> Array:
             sizes, dtype = (parts * width, "width", "heads"), self.dtype
-            return silu(dense(*sizes, use_bias=False, dtype=dtype, name=name)(inputs))
+            return silu(
+                dense(*sizes, use_bias=False, dtype=dtype, name=name, partition=self.partition)(
+                    inputs
+                )
+            )
 
         if values is None:
             u, v, q, k = jnp.split(project(x, 4, "projection"), 4, axis=-1)
@@ -106,7 +126,9 @@ class PointwiseAttention(nn.Module):
         attend = kernels.pointwise(self.kernel)
         pooled = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
-        return dense(width, "heads", "width", dtype=self.dtype, name="output")(normed * u)
+        return dense(
+            width, "heads", "width", dtype=self.dtype, name="output", partition=self.partition
+        )(normed * u)
 
 
 class RepeatAttention(nn.Module):
@@ -128,7 +150,15 @@ class RepeatAttention(nn.Module):
         width = x.shape[-1]
 
         def project(name: str) -> Array:
-            y = dense(width, "width", "heads", use_bias=False, dtype=self.dtype, name=name)(x)
+            y = dense(
+                width,
+                "width",
+                "heads",
+                use_bias=False,
+                dtype=self.dtype,
+                name=name,
+                partition=self.partition,
+            )(x)
             return _heads(y, self.heads, self.partition).astype(jnp.float32)
 
         q_BxLxHxK = relation.rotation.query(project("query"))

@@ -22,13 +22,16 @@ class Mlp(nn.Module):
     widths: tuple[int, ...]
     relu_last: bool = False
     dtype: DTypeLike = jnp.float32
+    partition: Partition = WHOLE
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
         """Applies the layers."""
         for i, width in enumerate(self.widths):
             axes = ("hidden", "width") if i % 2 else ("width", "hidden")
-            x = dense(width, *axes, dtype=self.dtype, name=f"dense_{i}")(x)
+            x = dense(width, *axes, dtype=self.dtype, name=f"dense_{i}", partition=self.partition)(
+                x
+            )
             if i < len(self.widths) - 1:
                 x = silu(x)
         return nn.relu(x) if self.relu_last else x
@@ -86,4 +89,6 @@ class Block(nn.Module):
         )
         x = x + dropout(attention(normed, values, relation))
         norm = nn.LayerNorm(epsilon=epsilon, dtype=dtype, name="mlp_norm")
-        return x + dropout(Mlp((4 * width, width), dtype=dtype, name="mlp")(norm(x)))
+        return x + dropout(
+            Mlp((4 * width, width), False, dtype, self.partition, name="mlp")(norm(x))
+        )

@@ -1,7 +1,8 @@
 """How arrays are divided among devices: the axes of a mesh, and one table of rules.
 
-A module names the dimensions of its parameters by logical axes (`logical`); nothing else says where
-they live. Adam's moments and all other state follow their parameter.
+On a mesh a module names the dimensions of its parameters by logical axes, in Flax's boxes, which
+`flax.linen.unbox` takes off again; nothing else says where they live. Adam's moments and all other
+state follow their parameter.
 """
 
 import math
@@ -33,41 +34,6 @@ RULES: Mapping[str, tuple[str, ...]] = {
 """A logical axis and the mesh axes that divide it, in order. An axis without a rule is whole."""
 
 LogicalAxes = tuple[str | None, ...]
-
-
-def logical(init: Any, *axes: str | None) -> Any:
-    """An initialiser whose parameter carries the names of its dimensions, None for a nameless one.
-
-    `init` of a Flax module then returns boxed parameters; `flax.linen.unbox` takes the arrays out.
-    """
-    return nn.with_logical_partitioning(init, axes)
-
-
-@flax.struct.dataclass
-class TableRows(nn.LogicallyPartitioned):
-    """The box of a table, which says how many of its rows do not only pad it."""
-
-    count: int = flax.struct.field(pytree_node=False, default=0)
-
-    def unpadded(self) -> tuple[int, ...]:
-        """The shape without the rows that pad it."""
-        return (self.count, *self.value.shape[1:])
-
-
-def table_init(init: Any) -> Any:
-    """An initialiser of tables: draws as many rows as asked for, and pads them with zeros."""
-
-    def padded(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> TableRows:
-        rows = ((0, padded_rows(shape[0]) - shape[0]), (0, 0))
-        drawn = jnp.pad(init(key, shape, dtype), rows)
-        return TableRows(drawn, names=("rows", None), count=shape[0])
-
-    return padded
-
-
-def dense(features: int, *axes: str | None, **options: Any) -> Dense:
-    """A `Dense` layer whose kernel [in, out] has these logical axes."""
-    return Dense(features, kernel_init=logical(linear.default_kernel_init, *axes), **options)
 
 
 def padded_rows(rows: int) -> int:
@@ -145,3 +111,35 @@ class Partition:
 
 WHOLE = Partition()
 """Of arrays that are not divided, on one device or on every one of them."""
+
+
+@flax.struct.dataclass
+class TableRows(nn.LogicallyPartitioned):
+    """The box of a table, which says how many of its rows do not only pad it."""
+
+    count: int = flax.struct.field(pytree_node=False, default=0)
+
+    def unpadded(self) -> tuple[int, ...]:
+        """The shape without the rows that pad it."""
+        return (self.count, *self.value.shape[1:])
+
+
+def table_init(init: Any, partition: Partition) -> Any:
+    """An initialiser of tables: draws as many rows as asked for, and pads them with zeros."""
+
+    def padded(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Any:
+        rows = ((0, padded_rows(shape[0]) - shape[0]), (0, 0))
+        drawn = jnp.pad(init(key, shape, dtype), rows)
+        if partition.mesh is None:
+            return drawn
+        return TableRows(drawn, names=("rows", None), count=shape[0])
+
+    return padded
+
+
+def dense(features: int, *axes: str | None, partition: Partition, **options: Any) -> Dense:
+    """A `Dense` layer whose kernel [in, out] has these logical axes."""
+    init: Any = linear.default_kernel_init
+    if partition.mesh is not None:
+        init = nn.with_logical_partitioning(init, axes)
+    return Dense(features, kernel_init=init, **options)

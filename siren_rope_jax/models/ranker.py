@@ -75,15 +75,15 @@ class Ranker(nn.Module):
             Table(rows, c.embedding_width, dtype, on, name=name)
             for name, rows in zip(self.table_names, self.data.categories.values(), strict=True)
         ]
-        self.item = dense(c.width, None, "width", dtype=dtype)
+        self.item = dense(c.width, None, "width", dtype=dtype, partition=on)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
-        self.action = Mlp((64, 64, c.width), relu_last=True, dtype=dtype)
+        self.action = Mlp((64, 64, c.width), True, dtype, on)
         self.trunk = Trunk(c, self.data, not c.interleaved, c.late_fusion, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
         if c.late_fusion:
             self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype, partition=on)
         self.head_dropout = nn.Dropout(c.dropout)
-        self.head = Mlp((*c.head_widths, len(self.data.tasks)), dtype=dtype)
+        self.head = Mlp((*c.head_widths, len(self.data.tasks)), False, dtype, on)
 
     @property
     def table_names(self) -> list[str]:

@@ -96,7 +96,7 @@ class Retriever(nn.Module):
             Table(rows, c.feature_width, dtype, on, name=name)
             for name, rows in zip(self.table_names[1:], others, strict=True)
         ]
-        self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype)
+        self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype, partition=on)
         if c.learned_positions:
             init = nn.initializers.normal(0.02)
             length = self.data.context_length
@@ -107,7 +107,7 @@ class Retriever(nn.Module):
         self.output_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         if c.repeat:
             self.repeat_attention = RepeatAttention(c.heads, dtype, on)
-            self.explore = dense(1, "width", None, dtype=dtype)
+            self.explore = dense(1, "width", None, dtype=dtype, partition=on)
 
     @property
     def table_names(self) -> list[str]:

@@ -227,7 +227,9 @@ class Table(nn.Module):
         """All rows, or those in the collection `TOUCHED` if a step gives them there."""
         if self.has_variable(TOUCHED, "rows"):
             return self.get_variable(TOUCHED, "rows")
-        return Rows(self.param("embedding", table_init(self.init), (self.rows, self.width)))
+        return Rows(
+            self.param("embedding", table_init(self.init, self.partition), (self.rows, self.width))
+        )
 
     def __call__(self, ids: Int[AnyArray, "*S"]) -> Float[Array, "*S D"]:
         """The embeddings of ids."""
