@@ -66,8 +66,8 @@ class SoftmaxAttention(nn.Module):
             init = nn.initializers.normal(0.02)
             vector_D = self.param("learned_empty_output", init, (width,)).astype(self.dtype)
             empty = _heads(vector_D, self.heads)
-        attend = kernels.softmax(self.kernel)
-        out = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, empty)
+        qkv, on = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK), self.partition
+        out = kernels.softmax(self.kernel, on, qkv, relation=relation, empty=empty)
         output = dense(
             width,
             "heads",
@@ -123,8 +123,8 @@ class PointwiseAttention(nn.Module):
         q_BxLxHxK = relation.rotation.query(_heads(q, self.heads, self.partition))
         k_BxLxHxK = relation.rotation.key(_heads(k, self.heads, self.partition))
         v_BxLxHxK = _heads(v, self.heads, self.partition)
-        attend = kernels.pointwise(self.kernel)
-        pooled = attend(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation, self.length)
+        qkv, on, length = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK), self.partition, self.length
+        pooled = kernels.pointwise(self.kernel, on, qkv, relation=relation, length=length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
         return dense(
             width, "heads", "width", dtype=self.dtype, name="output", partition=self.partition

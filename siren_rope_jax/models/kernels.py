@@ -5,50 +5,59 @@ The dense forms, which hold all logits, are the reference for every other one. `
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from siren_rope_jax.models import blocked_attention
+from siren_rope_jax.models import blocked_attention, splash_attention
+from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.layers import silu
 
-KernelKind = Literal["auto", "dense", "blocked"]
+KernelKind = Literal["auto", "dense", "blocked", "splash"]
 """`dense`: all logits at once. `blocked`: block by block, in memory that grows with the length.
-`auto`: dense where that is faster, for short rows."""
+`splash`: the same by a kernel for TPUs, for a softmax without a bias (others are `blocked`).
+`auto`: dense for short rows, where that is faster; else splash on TPUs and blocked elsewhere."""
 
 BLOCK = 128
 """Events of a block."""
 
+QKV = tuple[Array, Array, Array]
+"""Rotated queries and keys, and values: [B, L, H, D] each."""
 
-def softmax(kind: KernelKind) -> Callable[..., Array]:
+
+def softmax(
+    kind: KernelKind, partition: Partition, qkv: QKV, relation: Relation, empty: Array | None
+) -> Float[Array, "B Q H D"]:
     """`softmax_attention`, computed in that way."""
-    return partial(_choose, kind, softmax_attention, blocked_attention.softmax_attention)
+    kind = _chosen(kind, partition, qkv[0].shape[1], relation)
+    if kind == "splash" and relation.bias is None:
+        return splash_attention.softmax_attention(*qkv, relation, empty, partition=partition)
+    if kind == "dense":
+        return softmax_attention(*qkv, relation, empty)
+    return blocked_attention.softmax_attention(*qkv, relation, empty, block=BLOCK)
 
 
-def pointwise(kind: KernelKind) -> Callable[..., Array]:
+def pointwise(
+    kind: KernelKind, partition: Partition, qkv: QKV, relation: Relation, length: int
+) -> Float[Array, "B Q H D"]:
     """`pointwise_attention`, computed in that way."""
-    return partial(_choose, kind, pointwise_attention, blocked_attention.pointwise_attention)
+    kind = _chosen(kind, partition, qkv[0].shape[1], relation)
+    if kind == "dense":
+        return pointwise_attention(*qkv, relation, length)
+    return blocked_attention.pointwise_attention(*qkv, relation, length, block=BLOCK)
 
 
-def _choose(
-    kind: KernelKind,
-    dense: Callable[..., Array],
-    blocked: Callable[..., Array],
-    q: Array,
-    k: Array,
-    v: Array,
-    relation: Relation,
-    last: Any,
-) -> Array:
-    in_blocks = kind == "blocked" or (kind == "auto" and q.shape[1] > BLOCK)
-    if in_blocks and relation.aligned:
-        return blocked(q, k, v, relation, last, block=BLOCK)
-    return dense(q, k, v, relation, last)
+def _chosen(kind: KernelKind, partition: Partition, queries: int, relation: Relation) -> KernelKind:
+    if not relation.aligned:
+        return "dense"  # queries that are not the places of the keys, such as a few last ones
+    if kind != "auto":
+        return kind
+    if queries <= BLOCK:
+        return "dense"
+    return "splash" if partition.platform == "tpu" else "blocked"
 
 
 def softmax_attention(

@@ -105,6 +105,13 @@ class Partition:
             return x
         return jax.lax.with_sharding_constraint(x, self.sharding(names, x.shape))
 
+    @property
+    def platform(self) -> str:
+        """Of the devices: "cpu", "gpu" or "tpu"; without a mesh, of those that JAX uses."""
+        if self.mesh is None:
+            return jax.default_backend()
+        return str(self.mesh.devices.flat[0].platform)
+
     def size(self, axes: tuple[str, ...]) -> int:
         return math.prod(self.mesh.shape[a] for a in axes) if self.mesh else 1
 

@@ -1,7 +1,7 @@
 """A training as a value: its step and the specs of what the step takes, before any data is read.
 
-`setup(config, log, mesh).lower().compile()` needs no event of the log, and `setup(config, spec,
-mesh)` no log at all: a step can be compiled for a machine that is not there.
+`setup(config, log, mesh).trace().lower().compile()` needs no event of the log, and
+`setup(config, spec, mesh)` no log at all: a step can be compiled for a machine that is not there.
 """
 
 import math
@@ -127,12 +127,12 @@ class Setup:
         shardings = _shardings(self.state_specs), None
         return jax.jit(self._step.__call__, donate_argnums=0, out_shardings=shardings)
 
-    def lower(self) -> jax.stages.Lowered:
-        """The step for these specs, to be compiled for the devices of the mesh."""
+    def trace(self) -> jax.stages.Traced:
+        """The step for these specs; `.lower().compile()` makes it a program for the mesh."""
         key = jax.eval_shape(jax.random.key, 0)
         others = (key, self.kind.statistics_specs(self.data))
         others = _placed(others, jax.tree.map(lambda _: replicated(self.mesh), others))
-        return self.step.lower(self.state_specs, self.batch_specs, *others)
+        return self.step.trace(self.state_specs, self.batch_specs, *others)
 
     # What is run
 

@@ -1,0 +1,138 @@
+"""Reads a compiled program: which collectives it runs, how often, and what it moves.
+
+XLA's own analysis counts the body of a loop once; here it counts as often as the loop runs, where
+its condition compares with a constant.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "f64": 8, "s64": 8}
+_BYTES |= {"u64": 8, "s32": 4, "u32": 4, "f32": 4, "f8e4m3fn": 1, "f8e5m2": 1, "s4": 1, "c64": 8}
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"}
+_ELSEWHERE = re.compile(r"S\([1-9]\d*\)")  # in a layout: not in the main memory
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a program.
+
+    Attributes:
+      name: of its result.
+      shape: of its result, with layout.
+      op: what it does.
+      rest: its operands and attributes.
+      times: how often it runs in one execution.
+    """
+
+    name: str
+    shape: str
+    op: str
+    rest: str
+    times: int
+
+    @property
+    def group(self) -> int:
+        """How many devices take part in a collective; 0 if it does not say."""
+        if found := re.search(r"replica_groups=\{\{([\d,]+)\}", self.rest):
+            return len(found[1].split(","))
+        if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", self.rest):
+            return int(found[2])
+        if found := re.search(r"replica_groups=mesh\[([^\]]*)\]", self.rest):
+            axes = re.search(r"\{([^}]*)\}", self.rest[found.end() :][:80])
+            sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+            named = re.findall(r"\w+", axes[1]) if axes else list(sizes)
+            return math.prod(int(sizes[axis]) for axis in named if axis in sizes)
+        return 0
+
+
+class Program:
+    """The text of a compiled program, as `Compiled.as_text` gives it."""
+
+    def __init__(self, text: str) -> None:
+        self._bodies: dict[str, list[tuple[str, str, str, str]]] = {}
+        self._entry = current = ""
+        for line in text.splitlines():
+            if head := _HEAD.match(line):
+                current = head[2]
+                self._bodies[current] = []
+                self._entry = current if head[1] else self._entry
+            elif line == "}":
+                current = ""
+            elif current and (found := _LINE.match(line)):
+                self._bodies[current].append((found[1], found[2], found[3], found[4]))
+
+    @cached_property
+    def instructions(self) -> list[Instruction]:
+        """All that the program runs, but for what is fused into others."""
+        return list(self._run(self._entry, 1))
+
+    def _run(self, body: str, times: int) -> Iterator[Instruction]:
+        for name, shape, op, rest in self._bodies.get(body, []):
+            yield Instruction(f"{body}/{name}", shape, op, rest, times)
+            called = re.search(r"body=%?([\w.\-]+)", rest)
+            if op == "while" and called:
+                yield from self._run(called[1], times * self._trips(rest))
+            elif op in ("call", "conditional", "async-start"):
+                for other in re.findall(r"(?:to_apply|calls|computation)=%?([\w.\-]+)", rest):
+                    yield from self._run(other, times)
+
+    def _trips(self, rest: str) -> int:
+        """How often a loop runs: what its condition compares a counter with; 1 if unknown."""
+        if known := re.search(r"known_trip_count\W+n\W+(\d+)", rest):
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", rest)
+        lines = self._bodies.get(condition[1], []) if condition else []
+        constants = {name: args for name, _, op, args in lines if op == "constant"}
+        for _, _, op, args in lines:
+            if op == "compare" and "direction=LT" in args:
+                for name in re.findall(r"%([\w.\-]+)", args):
+                    if found := re.match(r"(\d+)\)", constants.get(name, "")):
+                        return int(found[1])
+        return 1
+
+    def collectives(self) -> list[tuple[str, int, int, int]]:
+        """Kind, bytes of its result on a device, devices of a group, and how often it runs."""
+        found = []
+        for line in self.instructions:
+            kind = line.op.removesuffix("-start")
+            if kind in COLLECTIVES:
+                # A started one returns its operand, too, and its result comes last.
+                arrays = [_size(array) for array in _ARRAY.findall(line.shape)]
+                whole = sum(arrays) if line.op == kind else max(arrays, default=0)
+                found.append((kind, whole, line.group, line.times))
+        return found
+
+    def memory_traffic(self) -> int:
+        """Bytes read from and written to a device's main memory, as far as the program shows it."""
+        shapes = {line.name: line.shape for line in self.instructions}
+        total = 0
+        for line in self.instructions:
+            if line.op in _FREE or line.op.endswith("-done"):
+                continue
+            body = line.name.rpartition("/")[0]
+            operands = re.findall(r"%([\w.\-]+)", line.rest.split("), ")[0])
+            if line.op in ("copy-start", "slice-start"):  # one side of it is elsewhere
+                sizes = [_size(array) for array in _ARRAY.findall(line.shape)[:2]]
+                moved = min((size for size in sizes if size), default=0)
+            else:
+                moved = _in_memory(line.shape)
+                moved += sum(_in_memory(shapes.get(f"{body}/{name}", "")) for name in operands)
+            total += moved * line.times
+        return total
+
+
+def _size(array: tuple[str, str, str]) -> int:
+    kind, dimensions, _ = array
+    return _BYTES.get(kind, 0) * math.prod(int(size) for size in dimensions.split(",") if size)
+
+
+def _in_memory(shape: str) -> int:
+    return sum(_size(a) for a in _ARRAY.findall(shape) if not _ELSEWHERE.search(a[2]))
