@@ -4,9 +4,9 @@
         [--config.key=value ...]
 
 Writes config.json, metrics.jsonl, checkpoints/, result.json, predictions.parquet and plots/ into
-DIR. The same command resumes an interrupted training; with a greater --config.training.epochs (or
-patience) a training goes on from its end. On several hosts, run it on each of them with
---distributed=auto and one shared DIR.
+DIR. The same command resumes an interrupted training, on any number of devices; SIGTERM saves it
+first. With a greater --config.training.epochs (or patience) a training goes on from its end. On
+several hosts, run it on each of them with --distributed=auto and one shared DIR.
 """
 
 from importlib.util import find_spec
@@ -44,7 +44,8 @@ def main() -> None:
     config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value)
-    fit(config, workdir)
+    if not fit(config, workdir).ended:
+        return  # told to end: the same command goes on
     outcome = evaluate_run(workdir)
     if is_main():
         print(as_text(outcome))

@@ -73,11 +73,12 @@ class Batches:
         if self.log.offsets[-1] >= 2**31:
             raise UserError(self.log.path, "has more than 2^31 events, which a batch cannot number")
 
-    def train(self, seed: int) -> grain.IterDataset:
-        """Endless batches of the train split.
+    def train(self, seed: int, first: int = 0) -> grain.IterDataset:
+        """Endless batches of the train split, from the batch of this number.
 
-        Rows are shuffled globally with a new seed each epoch, then divided among the parts.
-        The iterator's state can be saved and restored exactly.
+        Rows are shuffled globally with a new seed each epoch, then divided among the parts. Which
+        rows a batch has depends on the seed and its number alone, not on how many parts there are,
+        so a number is all that must be known to go on, on any devices and processes.
 
         Raises:
           UserError: the split is empty, or a batch cannot be divided evenly among the devices.
@@ -89,7 +90,7 @@ class Batches:
                 f"{size} rows cannot be divided evenly among {devices} devices",
             )
         dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
-        dataset = dataset.repeat(_EPOCHS)[self.part :: self.parts]
+        dataset = dataset.repeat(_EPOCHS)[first * size + self.part :: self.parts]
         return self._read(dataset, self._train_rows, size)
 
     @property

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import platform
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -33,7 +34,8 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
 
     A run for fewer epochs does not go on: it would not be one like the others.
     """
-    fit(config, workdir, longer=False)
+    if not fit(config, workdir, longer=False).ended:
+        sys.exit(0)  # told to end, and so are all other runs
     return evaluate_run(workdir)
 
 

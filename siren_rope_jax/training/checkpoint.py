@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written with Orbax: parameters, optimiser state and data iterator."""
+"""Checkpoints of a run, written with Orbax: parameters, optimiser state and progress."""
 
 import dataclasses
 import gc
@@ -37,7 +37,8 @@ class Progress:
     """How far a run has come; saved with every checkpoint.
 
     Attributes:
-      step: batches trained on.
+      step: batches trained on; also which batch comes next.
+      validated: the step of the last validation.
       cost: the criterion at the last validation, negated if higher is better.
       best: the lowest cost so far.
       best_step: the step at which it was reached.
@@ -47,6 +48,7 @@ class Progress:
     """
 
     step: int = 0
+    validated: int = 0
     cost: float = math.inf
     best: float = math.inf
     best_step: int = 0
@@ -57,7 +59,8 @@ class Progress:
     def update(self, step: int, cost: float, seconds: float) -> bool:
         """Records a validation; returns whether it is the best so far."""
         better = cost < self.best
-        self.step, self.seconds, self.cost = step, seconds, cost
+        self.step = self.validated = step
+        self.seconds, self.cost = seconds, cost
         self.stale = 0 if better else self.stale + 1
         if better:
             self.best, self.best_step = cost, step
@@ -65,22 +68,22 @@ class Progress:
 
 
 class _Kept:
-    """Tells Orbax to keep the latest checkpoint and the best one."""
+    """Tells Orbax to keep the latest checkpoint, the one before and the best one."""
 
     best_step = 0
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
-        kept = {max(c.step for c in checkpoints), self.best_step} if checkpoints else set()
+        kept = {self.best_step, *sorted(c.step for c in checkpoints)[-2:]}
         return [c.step in kept for c in checkpoints]
 
 
 class Checkpoints:
-    """The latest and the best checkpoint of a run, in `workdir/checkpoints`.
+    """The two latest checkpoints of a run and the best one, in `workdir/checkpoints`.
 
-    A checkpoint appears only when it is complete. It holds `params`, `rest` (the remaining state:
-    step and optimiser) and `data` (the iterator's position). Its metadata are the run's `Progress`,
-    which says which checkpoint is the best, and checksums of everything: what is loaded is what was
+    A checkpoint appears only when it is complete. It holds `params` and `rest` (the remaining
+    state: step and optimiser). Its metadata are the run's `Progress`, which says which batch comes
+    next and which checkpoint is the best, and checksums of everything: what is loaded is what was
     saved, or the damage is told. Checkpoints of earlier versions have no checksums.
     """
 
@@ -126,7 +129,7 @@ class Checkpoints:
                 for name in _LOGGERS:
                     logging.getLogger(name).removeFilter(_is_no_error)
 
-    def save(self, step: int, state: Any, data: Any, progress: Progress) -> None:
+    def save(self, step: int, state: Any, progress: Progress) -> None:
         """Saves a `TrainState` in the background; returns once it is copied from the devices.
 
         Raises:
@@ -137,42 +140,48 @@ class Checkpoints:
         sums = {
             "run": self._run,
             "progress": json_digest(saved),
-            "data": json_digest(data.get_state()),
             **{name: checksums(item) for name, item in items.items()},
         }
         self._kept.best_step = progress.best_step
         with self._writing():
             self._checkpointer.save_checkpointables_async(
                 step,
-                {**items, "data": data},
+                items,
                 custom_metadata=saved | {_CHECKSUMS: sums},
                 overwrite=True,
                 force=True,  # otherwise Orbax skips it while the last one is still being written
             )
 
-    def latest(self, state: Any, data: Any) -> tuple[Any, Progress] | None:
-        """Returns the state and progress, and restores `data` in place; None without a checkpoint.
+    def latest(self, state: Any) -> tuple[Any, Progress] | None:
+        """Returns the state and progress; None without a checkpoint.
+
+        A damaged latest checkpoint is named, and the one before is used.
 
         Args:
-          state: a `TrainState` of specs: shapes, dtypes and shardings.
-          data: the iterator.
+          state: a `TrainState` of specs: shapes, dtypes and shardings, on any mesh.
 
         Raises:
-          UserError: a different number of processes wrote it; or it is damaged, or the best one is,
-            which the run will need.
+          UserError: all that could be gone on from are damaged, or the best one is, which the run
+            will need.
         """
-        steps = self._steps()
-        if not steps:
-            return None
-        step = steps[-1]
-        self._check_processes(step)
+        damage: UserError | None = None
+        for step in reversed(self._steps()):
+            try:
+                found = self._at(step, state)
+            except UserError as error:
+                damage = damage or error
+                continue
+            if damage is not None and is_main():
+                print(f"warning: {damage}; going on from step {step}", file=sys.stderr)
+            return found
+        if damage is not None:
+            raise damage
+        return None
+
+    def _at(self, step: int, state: Any) -> tuple[Any, Progress]:
         progress, sums = self._saved(step)
-        wanted = {"params": state.params, "rest": state.replace(params=None), "data": data}
-        items = self._load(step, wanted)
-        position = data.get_state()
-        self._verify(step, sums, {**items, "data": position})
-        if isinstance(position, dict) and position.get("next_index", step) != step:
-            raise self._damaged(step, "its data are not at its step")
+        items = self._load(step, {"params": state.params, "rest": state.replace(params=None)})
+        self._verify(step, sums, items)
         self._kept.best_step = progress.best_step
         if progress.best_step != step:
             self._best(progress, state.params)
@@ -269,8 +278,7 @@ class Checkpoints:
 
     def _verify(self, step: int, sums: Mapping[str, Any], items: Mapping[str, Any]) -> None:
         for name, item in items.items():
-            found = json_digest(item) if name == "data" else checksums(item)
-            if sums and sums.get(name) != found:
+            if sums and sums.get(name) != checksums(item):
                 raise self._damaged(step, f"the checksums of its {name} differ")
 
     def _reading(self, step: int | None, read: Callable[[], T]) -> T:
@@ -303,18 +311,6 @@ class Checkpoints:
                 f"{why}; the same command goes on from the last complete one once that is mended",
             ) from error
 
-    def _check_processes(self, step: int) -> None:
-        """Refuses a checkpoint whose data were divided among another number of processes."""
-        directory, processes = self.directory / str(step), jax.process_count()
-        names = [re.fullmatch(r"process_\d+-of-(\d+)", p.stem) for p in directory.glob("data/*")]
-        writers = {int(name[1]) for name in names if name}
-        if writers and processes not in writers:
-            raise UserError(
-                directory,
-                f"was written by {max(writers)} processes, but now there are {processes}; continue "
-                "with the original number",
-            )
-
     def _damaged(self, step: int | None, why: str) -> UserError:
         earlier = [other for other in self._steps() if step is not None and other < step]
         if step is None:
@@ -330,9 +326,12 @@ class Checkpoints:
         """Removes what a training left of an older checkpoint when it was killed removing it."""
         if not (steps := self._steps()):
             return
-        best_step = self._saved(steps[-1])[0].best_step
+        try:
+            best_step = self._saved(steps[-1])[0].best_step
+        except UserError:  # `latest` tells it
+            return
         if is_main():
-            for step in set(steps[:-1]) - {best_step}:
+            for step in set(steps[:-2]) - {best_step}:
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("leftovers of checkpoints")

@@ -26,6 +26,8 @@ class TrainingConfig:
       slices: parts of a batch that are differentiated one after the other. More of them take less
         memory; on a CPU they are faster if one fits the caches. They change neither the batch nor
         its loss, but what dropout and negatives are drawn.
+      checkpoint_steps: steps between two checkpoints, beside those of validations; 0: no others.
+      checkpoint_minutes: saves after so many minutes without a checkpoint.
       log_every: steps between two lines of training metrics.
       tensorboard: writes the metrics as TensorBoard events too.
     """
@@ -34,6 +36,8 @@ class TrainingConfig:
     evaluations_per_epoch: int = 1
     patience: int = 3
     slices: int = 1
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 10.0
     log_every: int = 50
     tensorboard: bool = False
 
@@ -42,6 +46,8 @@ class TrainingConfig:
         check(self.evaluations_per_epoch >= 1, "evaluations_per_epoch", "at least 1")
         check(self.patience >= 1, "patience", "at least 1")
         check(self.slices >= 1, "slices", "at least 1")
+        check(self.checkpoint_steps >= 0, "checkpoint_steps", "at least 1, or 0 for none")
+        check(self.checkpoint_minutes > 0, "checkpoint_minutes", "above 0")
         check(self.log_every >= 1, "log_every", "at least 1")
 
 
@@ -83,7 +89,8 @@ def identity(config: ExperimentConfig) -> Any:
 
 def without_execution(config: dict[str, Any]) -> dict[str, Any]:
     """A config, as JSON values, without where its data lie and how and where it is carried out."""
-    left_out = {"data": {"path", "threads"}, "training": {"log_every", "tensorboard"}}
+    of_training = {"checkpoint_steps", "checkpoint_minutes", "log_every", "tensorboard"}
+    left_out = {"data": {"path", "threads"}, "training": of_training}
     kept = {
         group: {key: value for key, value in config[group].items() if key not in keys}
         for group, keys in left_out.items()

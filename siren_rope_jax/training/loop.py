@@ -1,7 +1,7 @@
 """The training loop.
 
 Its order is fixed: evaluate -> save -> next batch -> step. Only then does a restored run repeat the
-lost one exactly.
+lost one exactly. Which batch is next, its number says: that of the steps before it.
 """
 
 import math
@@ -21,6 +21,7 @@ from siren_rope_jax.base.files import expanded
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.interruption import Watch
 from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch
 from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
@@ -31,6 +32,8 @@ def fit(
     config: ExperimentConfig, workdir: str | Path, mesh: Mesh | None = None, longer: bool = True
 ) -> Progress:
     """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
+
+    SIGTERM saves a checkpoint and returns before the end, with `ended` False.
 
     Args:
       config: of the experiment.
@@ -48,15 +51,15 @@ def fit(
     workdir = expanded(workdir)
     log = PreparedLog.open(expanded(config.data.path))
     training = setup(config, log, mesh or make_mesh(config.mesh))
-    iterator, steps = iter(training.batches.train(config.seed)), training.steps
-    specs = training.state_specs  # refuses a model or an optimiser before a directory is claimed
+    training.batches.train(config.seed)  # refuses a batch size before a directory is claimed
+    steps, specs = training.steps, training.state_specs  # or a model, or an optimiser
     key, statistics = training.key(config.seed), training.statistics
     per_epoch, patience = config.training.evaluations_per_epoch, config.training.patience
 
     with ExitStack() as stack:
         _own_for_all(stack, workdir, config, log.fingerprint, longer)
         checkpoints = stack.enter_context(Checkpoints(workdir))
-        restored = checkpoints.latest(specs, iterator)
+        restored = checkpoints.latest(specs)
         state, progress = restored or (training.init(config.seed), Progress())
         progress.ended = progress.step >= steps or progress.stale >= patience
         if restored and is_main():
@@ -66,8 +69,11 @@ def fit(
         if progress.ended:
             return progress
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
+        watch = stack.enter_context(Watch(config.training))
+        batches = iter(training.batches.train(config.seed, progress.step))
         for step in range(progress.step, steps + 1):
-            if step > progress.step and is_validated(
+            is_due, is_last = watch.look(step)
+            if step > progress.validated and is_validated(
                 step, steps, training.batches.epoch, per_epoch
             ):
                 run_log.pause_clock()
@@ -76,14 +82,24 @@ def fit(
                 progress.ended = step == steps or progress.stale >= patience
                 values |= gate_values(state.params)
                 run_log.validation(step, values, training.kind.criterion[0], best)
-                checkpoints.save(step, state, iterator, progress)
+                checkpoints.save(step, state, progress)
+                watch.saved()
                 run_log.resume_clock()
-            if progress.ended:
+            elif (is_due or is_last) and step > progress.step:
+                run_log.pause_clock()  # and refuses to save what is not finite
+                progress.step, progress.seconds = step, run_log.seconds
+                checkpoints.save(step, state, progress)
+                watch.saved()
+                run_log.resume_clock()
+            if progress.ended or is_last:
                 break
-            batch = place_batch(next(iterator), training.mesh)
+            batch = place_batch(next(batches), training.mesh)
             with jax.transfer_guard("disallow"):
                 state, metrics = training.step(state, batch, key, statistics)
             run_log.step(step + 1, metrics)
+    if not progress.ended and is_main():
+        where = f"was told to end and saved step {progress.step} of at most {steps}"
+        print(f"{config.variant}: {where}; the same command goes on", file=sys.stderr)
     return progress
 
 

@@ -88,7 +88,7 @@ class RunLog:
         self._path = workdir / "metrics.jsonl" if is_main() else Path(os.devnull)
         self._run = run_digest(workdir)
         if is_main():
-            self._drop_after(workdir, first_step)
+            self._drop_after(workdir, first_step, progress.validated)
         self.seconds = progress.seconds
         self._name, self._last_step = config.variant, last_step
         self._log_every = config.training.log_every
@@ -126,21 +126,23 @@ class RunLog:
         if self._board is not None:
             self._board.close()
 
-    def _drop_after(self, workdir: Path, step: int) -> None:
+    def _drop_after(self, workdir: Path, step: int, validation: int) -> None:
         """Drops what the log says of later steps, which will be trained again.
 
-        Every checkpoint comes after the line of its validation, so a log without it lost its end.
+        Every checkpoint comes after the line of the last validation before it, so a log without
+        that lost its end.
         """
         kept = [line for line in read_metrics(workdir) if line["step"] <= step] if step else []
-        validated = any((line["kind"], line["step"]) == ("validation", step) for line in kept)
+        of_validations = [line["step"] for line in kept if line["kind"] == "validation"]
+        validated = not validation or validation in of_validations
         if step and not self._path.exists():
             lost = f"{self._path} is missing: its lines up to step {step} are lost"
             warnings.warn(lost, stacklevel=2)
         elif step and not validated:
             raise UserError(
                 self._path,
-                f"lacks the validation of step {step}, from which the training goes on; restore "
-                "the file, or remove it with its curves",
+                f"lacks the validation of step {validation}, after which the training goes on; "
+                "restore the file, or remove it with its curves",
             )
         with self._told(), replacing(self._path) as temporary:
             temporary.write_text("".join(map(self._line, kept)), encoding="utf-8")
