@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -327,11 +328,16 @@ def tiny(tmp_path):
                       "prepare": {"num_users": 200, "num_items": 40}},),
     }  # fmt: skip
 
-    def ablate(base):
+    def ablate(base, array_jobs=0):
         (tmp_path / "base.py").write_text(base)
         load = "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict"
         (tmp_path / "tiny.py").write_text(f"{load}({config})\n")
         flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
+        parts = [(*flags, f"--index={i}", f"--of={array_jobs}") for i in range(array_jobs)]
+        with ThreadPoolExecutor() as threads:
+            for part in threads.map(lambda given: printed("ablate", *given, XLA_FLAGS=""), parts):
+                assert "1 runs, 0 of them finished before" in part and "[1/1]" in part
+        assert not array_jobs or not (tmp_path / "out" / "report.md").exists()
         said = printed("ablate", *flags, XLA_FLAGS="")
         text = (tmp_path / "out" / "report.md").read_text()
         assert text in said and "Not finished" not in text
@@ -373,7 +379,7 @@ def test_the_script_prepares_trains_compares_and_goes_on(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_the_script_prepares_trains_and_compares_retrievers(tmp_path, tiny):
-    assert "[2/2] feed/siren_rope/seed_0: NLL " in tiny(BASES["retrieval"])
+    assert "2 runs, 2 of them finished before" in tiny(BASES["retrieval"], array_jobs=2)
     place = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
     result = json.loads((place / "result.json").read_text())
     log = PreparedLog.open(tmp_path / "out" / "data" / "feed")
@@ -382,7 +388,6 @@ def test_the_script_prepares_trains_and_compares_retrievers(tmp_path, tiny):
     frame = pd.read_parquet(place / "predictions.parquet")
     assert frame["event"].tolist() == events.tolist() and result["events"] == len(events)
     assert result["ranking"]["nll"] == pytest.approx(frame["nll"].mean(), rel=1e-6)
-    assert "2 runs, 2 of them finished before" in tiny(BASES["retrieval"])
     said = printed("evaluate", f"--workdir={place}", "--split=validation", XLA_FLAGS="")
     assert "synthetic, validation split" in said and "full ranking over" in said
     assert (place / "plots_validation" / "gap.png").is_file()

@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     # The other run is of other parameters at the very same steps.
     for name in ("own", "other"):
         steps = {int(path.name) for path in (folder / name / "run/checkpoints").iterdir()}
-        assert LATEST in steps and (name == "other" or steps == {BEST, LATEST})
+        assert LATEST in steps and (name == "other" or steps == {BEST, LATEST - 1, LATEST})
     whole = folder / "whole"
     shutil.copytree(folder / "own/run", whole)
     fit(experiment(folder / "own/log"), whole)
@@ -150,14 +150,13 @@ def check_told_or_same(copied: Path, made: Made, damaged: Path) -> None:
 
 TOP = ("config.json", "data.json", "metrics.jsonl", "result.json", "predictions.parquet")
 WITHIN = (
-    "_CHECKPOINT_METADATA", "data/process_0-of-1.json", "params/_METADATA", "params/_sharding",
+    "_CHECKPOINT_METADATA", "params/_METADATA", "params/_sharding",
     "params/manifest.ocdbt", "params/array_metadatas/process_0", "params/d/*",
     "params/ocdbt.process_0/manifest.ocdbt", "params/ocdbt.process_0/d/*", "rest/_METADATA",
     "rest/manifest.ocdbt", "rest/ocdbt.process_0/d/*",
 )  # fmt: skip
 FOLDERS = ("checkpoints", f"checkpoints/{BEST}", f"checkpoints/{LATEST}",
-           f"checkpoints/{BEST}/params", f"checkpoints/{LATEST}/rest",
-           f"checkpoints/{LATEST}/data")  # fmt: skip
+           f"checkpoints/{BEST}/params", f"checkpoints/{LATEST}/rest")  # fmt: skip
 
 
 def cases() -> Iterator[Any]:
@@ -238,14 +237,15 @@ def test_a_checkpoint_that_was_being_removed_is_not_missed(made: Made, copied: P
 
 
 def test_the_checkpoint_before_a_damaged_one_goes_on_to_the_same_end(
-    made: Made, copied: Path
+    made: Made, copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The damaged one is named and kept under another name."""
     latest = copied / "run/checkpoints" / str(LATEST)
     damage(only(latest, "rest/ocdbt.process_0/d/*"), "truncated", latest)
-    with refused(latest, f"step {BEST}"):
-        fit(experiment(copied / "log"), copied / "run")
-    shutil.rmtree(latest)  # as the message says
     fit(experiment(copied / "log"), copied / "run")
+    told = capsys.readouterr().err
+    assert f"warning: {latest}: is damaged" in told and f"goes on at step {LATEST - 1}" in told
+    assert latest.with_name(f"{LATEST}.damaged").is_dir()
     assert evaluated(copied / "run") == made.final.measured
     assert validations(copied / "run") == made.final.validations
 

@@ -91,12 +91,13 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(directory: Path, refusal: str) -> Iterator[None]:
+def locked(directory: Path, refusal: str, wait: bool = False) -> Iterator[None]:
     """Holds the lock of a directory, its file `.lock`, which ends with the process if that dies.
 
     Args:
       directory: made if need be.
       refusal: what it means if another process holds the lock.
+      wait: whether to wait for that process instead.
 
     Raises:
       UserError: another process holds it; or the directory cannot be made or written.
@@ -105,7 +106,7 @@ def locked(directory: Path, refusal: str) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(directory, f"cannot be made: {error.strerror}") from error
-    lock = filelock.FileLock(directory / LOCK, blocking=False)
+    lock = filelock.FileLock(directory / LOCK, blocking=wait)
     try:
         lock.acquire()
     except filelock.Timeout as error:

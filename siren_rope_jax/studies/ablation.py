@@ -228,13 +228,18 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
 
 
 @contextmanager
-def reserved(workdir: Path) -> Iterator[None]:
+def reserved(workdir: Path, wait: bool = False) -> Iterator[None]:
     """Keeps other ablations out of `workdir`, which is made if need be.
+
+    Args:
+      workdir: of the ablation.
+      wait: for another one that runs there.
 
     Raises:
       UserError: another one runs there, or it cannot be made.
     """
-    with locked(workdir, "another ablation runs in it; wait for it, or choose another --workdir"):
+    refusal = "another ablation runs in it; wait for it, or choose another --workdir"
+    with locked(workdir, refusal, wait):
         yield
 
 

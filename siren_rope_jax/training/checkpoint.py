@@ -100,14 +100,6 @@ class Checkpoints:
         self._failed = False
         if not read_only:
             self._remove_leftovers()
-            self._checkpointer = self._reading(
-                None,
-                lambda: ocp.training.Checkpointer(
-                    self.directory.absolute(),
-                    preservation_policy=self._kept,
-                    cleanup_tmp_directories=True,
-                ),
-            )
         elif not self.directory.is_dir():
             raise UserError(self.directory, "there is no checkpoint; train first")
 
@@ -143,6 +135,15 @@ class Checkpoints:
             **{name: checksums(item) for name, item in items.items()},
         }
         self._kept.best_step = progress.best_step
+        if self._checkpointer is None:  # made late, because `latest` may move what it would list
+            self._checkpointer = self._reading(
+                None,
+                lambda: ocp.training.Checkpointer(
+                    self.directory.absolute(),
+                    preservation_policy=self._kept,
+                    cleanup_tmp_directories=True,
+                ),
+            )
         with self._writing():
             self._checkpointer.save_checkpointables_async(
                 step,
@@ -155,7 +156,7 @@ class Checkpoints:
     def latest(self, state: Any) -> tuple[Any, Progress] | None:
         """Returns the state and progress; None without a checkpoint.
 
-        A damaged latest checkpoint is named, and the one before is used.
+        A damaged latest checkpoint is named and moved aside, and the one before is used.
 
         Args:
           state: a `TrainState` of specs: shapes, dtypes and shardings, on any mesh.
@@ -171,12 +172,25 @@ class Checkpoints:
             except UserError as error:
                 damage = damage or error
                 continue
-            if damage is not None and is_main():
-                print(f"warning: {damage}; going on from step {step}", file=sys.stderr)
+            if damage is not None:
+                self._move_aside([later for later in self._steps() if later > step])
+                if is_main():
+                    what = damage.problem.partition(";")[0]
+                    print(f"warning: {damage.about}: {what}; it is moved aside", file=sys.stderr)
             return found
         if damage is not None:
             raise damage
         return None
+
+    def _move_aside(self, steps: Sequence[int]) -> None:
+        """Renames checkpoints that are not gone on from."""
+        if is_main():
+            for step in steps:
+                place = self.directory / str(step)
+                shutil.rmtree(aside := place.with_name(f"{step}.damaged"), ignore_errors=True)
+                place.rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints")
 
     def _at(self, step: int, state: Any) -> tuple[Any, Progress]:
         progress, sums = self._saved(step)
