@@ -27,10 +27,10 @@ from siren_rope_jax.training.kinds import kind_of, read_experiment
 _FLAGS = cli.new_flags()
 _CONFIG = cli.config_flag(_FLAGS, "The experiment.")
 _TOPOLOGY = flags.DEFINE_string(
-    "topology", "", "Of TPUs, such as v5e:16x16 or v5p:4x4x4.", flag_values=_FLAGS
+    "topology", None, "Of TPUs, such as v5e:16x16 or v5p:4x4x4.", flag_values=_FLAGS
 )
 _ITEMS = flags.DEFINE_integer("items", 0, "Rows of the item table.", 0, flag_values=_FLAGS)
-_OUTPUT = flags.DEFINE_string("output", "", "Where to write it as JSON.", flag_values=_FLAGS)
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write it as JSON.", flag_values=_FLAGS)
 _YEAR = 365 * 86_400
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     if _ITEMS.value:
         first = next(iter(data.categories))
         data = dataclasses.replace(data, categories=data.categories | {first: _ITEMS.value})
-    report = compile_step(config, data, _TOPOLOGY.value)
+    report = compile_step(config, data, _TOPOLOGY.value or "")
     print(as_text(report))
     if _OUTPUT.value:
         write_json(Path(_OUTPUT.value), report)

@@ -1,6 +1,7 @@
 """What a training step needs of a machine that need not be there: compiled, not run."""
 
 import math
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -181,6 +182,9 @@ def _collectives(program: Program) -> tuple[dict[str, dict[str, int]], float]:
 def _devices(topology: str) -> Any:
     shape = [int(size) for size in re.findall(r"\d+", topology.partition(":")[2])]
     few = {"chips_per_host_bounds": [*shape, 1, 1][:3]} if math.prod(shape) < 4 else {}
+    os.environ.setdefault(
+        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+    )  # nothing is run, so none is in the way
     try:
         description = topologies.get_topology_desc(topology, "tpu", **few)
         return np.asarray(description.devices).tolist()
