@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siren_rope_jax.models import blocked_attention, kernels
+from siren_rope_jax.models import blocked_attention, kernels, splash_attention
+from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import Bias, Events, LogitBias
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
 from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from tests.batches import SPAN, START
 
 ROWS, LENGTH, HEADS, WIDTH, BLOCK = 2, 12, 2, 8, 4
@@ -136,11 +138,16 @@ def packed(draw: st.DrawFn) -> np.ndarray:
 
 
 @cache
-def attended(kind: str, block: int | None, strict: bool) -> Any:
-    """A compiled attention, dense without a block: its output, and the gradient of a sum of it."""
-    dense = getattr(kernels, f"{kind}_attention")
-    blocked = partial(getattr(blocked_attention, f"{kind}_attention"), block=block)
-    attend = dense if block is None else blocked
+def attended(kind: str, form: int | Partition | None, strict: bool) -> Any:
+    """A compiled attention: its output, and the gradient of a sum of it.
+
+    Dense without a form; in blocks of so many events; or by the splash kernel on a mesh.
+    """
+    attend = getattr(kernels, f"{kind}_attention")
+    if isinstance(form, Partition):
+        attend = partial(splash_attention.softmax_attention, partition=form)
+    elif form is not None:
+        attend = partial(getattr(blocked_attention, f"{kind}_attention"), block=form)
 
     @jax.jit
     @partial(jax.value_and_grad, has_aux=True)
@@ -179,6 +186,28 @@ def test_in_blocks_attention_is_the_same_and_so_is_its_gradient(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("mesh", [None, MeshConfig(2, 1, 2)])
+@STRICT
+@settings(max_examples=4)
+@given(packed(), st.integers(0, 99))
+def test_the_kernel_for_tpus_is_the_same_and_so_is_its_gradient(
+    mesh: MeshConfig | None, strict: bool, segment: np.ndarray, seed: int
+) -> None:
+    """Interpreted; on a mesh, rows and heads are divided."""
+    rng = np.random.default_rng(seed)
+    places = np.arange(SOME)
+    time = Time.from_seconds(np.zeros(segment.shape, int))
+    events = Events(segment, places, np.broadcast_to(places, segment.shape), time)
+    q, k, v, cotangent = rng.normal(size=(4, *segment.shape, HEADS, WIDTH)).astype(np.float32)
+    arguments = (q, k, v, None), events, cotangent, np.ones((HEADS, WIDTH), np.float32)
+    where = WHOLE if mesh is None else Partition(make_mesh(mesh, jax.devices()[:4]))
+    (_, expected), slopes = attended("softmax", None, strict)(*arguments)
+    (_, found), found_slopes = attended("softmax", where, strict)(*arguments)
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+    for a, b in zip(jax.tree.leaves(found_slopes), jax.tree.leaves(slopes), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
 def test_a_blocked_gradient_takes_memory_that_grows_with_the_length() -> None:
     def bytes_of(length: int) -> int:
         time = Time.from_seconds(np.zeros((1, length), int))
@@ -186,8 +215,11 @@ def test_a_blocked_gradient_takes_memory_that_grows_with_the_length() -> None:
         events = Events(np.ones((1, length), int), places[0], places, time)
         turn = Rotation.from_angles(jnp.zeros((length, 1, WIDTH // 2)))
         of = Relation(QueryKeyRotation(turn, turn), events, events, aligned=True)
-        attend = kernels.softmax("auto")
-        step = jax.jit(jax.grad(lambda q, k, v: attend(q, k, v, of, None).sum(), argnums=(0, 1, 2)))
+
+        def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return kernels.softmax("auto", WHOLE, (q, k, v), relation=of, empty=None).sum()
+
+        step = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
         x = jax.ShapeDtypeStruct((1, length, HEADS, WIDTH), jnp.float32)
         return step.lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
 

@@ -5,6 +5,7 @@ import json
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,6 @@ from siren_rope_jax.training.hlo import Program
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from siren_rope_jax.training.optim import OptimizerConfig
-from siren_rope_jax.training.row_wise import RowWise
 from siren_rope_jax.training.setup import setup
 from tests.batches import small_retriever_config
 from tests.refusals import refused
@@ -61,11 +61,10 @@ def test_a_report_of_this_machine() -> None:
     assert "mfu" not in report and "GB" in as_text(report)
 
 
-@pytest.mark.parametrize("rule", [None, "adam"])
-def test_no_device_holds_a_whole_table_or_its_gradient(rule: str | None) -> None:
+@pytest.mark.parametrize("optimizer", [{}, {"lazy_adam": ("items",)}], ids=str)
+def test_no_device_holds_a_whole_table_or_its_gradient(optimizer: dict[str, Any]) -> None:
     """Neither in memory nor on the wire."""
-    row_wise = {"items": RowWise()} if rule else {}
-    config = dataclasses.replace(experiment(), optimizer=OptimizerConfig(row_wise=row_wise))
+    config = dataclasses.replace(experiment(), optimizer=OptimizerConfig(**optimizer))
     data = dataclasses.replace(DATA, categories={"item": 2_000_000})
     report = compile_step(config, data, "")
     table = 2_000_000 * WIDTH * 4

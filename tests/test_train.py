@@ -432,6 +432,14 @@ def test_a_loss_that_learns_no_probabilities_has_no_nll(feed: Path, loss: LossCo
     assert metrics_of_ranks(ranked.rank, ranked.nll)["nll"] is None
 
 
+def lazy_experiment(feed: Path) -> ExperimentConfig:
+    """Only the rows that a step touches are updated; its batch has two slices."""
+    config, loss = next_item_experiment(feed), LossConfig("sampled_softmax", sampler="shared")
+    optimizer = OptimizerConfig(lazy_adam=("items",), row_wise_adagrad=("embed_*",))
+    training = dataclasses.replace(config.training, slices=2)
+    return dataclasses.replace(config, loss=loss, optimizer=optimizer, training=training)
+
+
 def in_batch_experiment(feed: Path) -> ExperimentConfig:
     """Negatives are other rows' targets, and do not fit into one block."""
     loss = LossConfig(kind="sampled_softmax", sampler="in_batch", block_elements=2**10)
@@ -467,7 +475,9 @@ def large_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
-@pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])
+@pytest.mark.parametrize(
+    "make", [experiment, next_item_experiment, in_batch_experiment, lazy_experiment]
+)
 def test_every_mesh_trains_as_one_device(
     large_catalogue: Path, on_one_device: Callable[..., Any], make: Make, shape: tuple[int, ...]
 ) -> None:

@@ -3,7 +3,7 @@
 Large tables may have one of their own (`row_wise.py`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -36,8 +36,10 @@ class OptimizerConfig:
       no_decay: parameters that it leaves alone, as globs of their paths ("block_0/*").
       clip_norm: of the global norm of all gradients, those of the angle networks included.
       accumulate: batches per update.
-      row_wise: tables of which only the rows that a batch touches are updated: a glob of their
-        paths, such as "items" or "embed_*", and how (`RowWise`).
+      lazy_adam: tables of which only the rows that a batch touches are updated, as globs of their
+        names ("items", "embed_*"), by AdamW whose moments and weight decay rest in between.
+      row_wise_adagrad: the same by Adagrad with one number per row, and without weight decay.
+      adagrad_rate: its learning rate over that of the other parameters.
     """
 
     learning_rate: float = 1e-3
@@ -47,7 +49,9 @@ class OptimizerConfig:
     no_decay: tuple[str, ...] = NO_DECAY
     clip_norm: float = 1.0
     accumulate: int = 1
-    row_wise: dict[str, RowWise] = field(default_factory=dict)
+    lazy_adam: tuple[str, ...] = ()
+    row_wise_adagrad: tuple[str, ...] = ()
+    adagrad_rate: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "weight_decay"):
@@ -56,8 +60,16 @@ class OptimizerConfig:
         check(0 <= self.final_fraction <= 1, "final_fraction", "in 0..1")
         check(self.clip_norm >= 1 / _MOST, "clip_norm", f"at least {1 / _MOST:g}")
         check(self.accumulate >= 1, "accumulate", "at least 1")
-        right = "1 with row_wise tables, whose gradients of several batches would be whole tables"
+        right = "1 where tables are updated by rows: of several batches all may be touched"
         check(self.accumulate == 1 or not self.row_wise, "accumulate", right)
+        check(0 < self.adagrad_rate <= 1e6, "adagrad_rate", "above 0, at most 1e6")
+
+    @property
+    def row_wise(self) -> dict[str, RowWise]:
+        """How tables are updated of which only some rows are: a glob of their names -> the rule."""
+        adagrad = RowWise("adagrad", self.adagrad_rate)
+        rules = dict.fromkeys(self.row_wise_adagrad, adagrad)
+        return rules | dict.fromkeys(self.lazy_adam, RowWise())
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

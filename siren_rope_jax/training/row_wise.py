@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.tables import Division, Rows
 
@@ -41,9 +40,6 @@ class RowWise:
 
     kind: Literal["adam", "adagrad"] = "adam"
     rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        check(0 < self.rate <= 1e6, "rate", "above 0, at most 1e6")
 
     def first_state(self, table: Float[Array, "V D"]) -> State:
         """Before the first step."""

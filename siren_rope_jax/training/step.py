@@ -120,10 +120,10 @@ class Step:
             if not fitting:
                 all_names = ", ".join(sorted(map(path_name, names.values())))
                 about = f"{glob!r} fits none of the tables {all_names}"
-                raise UserError("config.optimizer.row_wise", about)
+                raise UserError(f"config.optimizer.{_key(rule)}", about)
             found |= dict.fromkeys(sorted(fitting), rule)
         if found:
-            self.kind.check_row_wise()
+            self.kind.check_row_wise(_key(next(iter(found.values()))))
         return found
 
     @property
@@ -184,3 +184,8 @@ class Step:
         flat = flatten_dict(params)
         tables = {path: flat.pop(path) for path in self.row_wise}
         return tables, unflatten_dict(flat)
+
+
+def _key(rule: RowWise) -> str:
+    """The key of the config by which a rule is chosen."""
+    return "lazy_adam" if rule.kind == "adam" else "row_wise_adagrad"

@@ -140,8 +140,8 @@ class Kind(abc.ABC, Generic[Config]):
         """The ids that `loss` asks of the tables with these arguments, by the paths of modules."""
         return {(path,): [batch.categorical[..., i]] for i, path in enumerate(model.table_names)}
 
-    def check_row_wise(self) -> None:
-        """Refuses a loss that needs all rows of a table."""
+    def check_row_wise(self, key: str) -> None:
+        """Refuses a loss that needs all rows of a table, for this key of the optimiser."""
 
     @property
     @abc.abstractmethod

@@ -168,11 +168,10 @@ class Retrieval(Kind[RetrievalExperiment]):
             items.append(draw_negatives(loss, key, batch.target.size, model.data.items))
         return asked
 
-    def check_row_wise(self) -> None:
+    def check_row_wise(self, key: str) -> None:
         if self.config.loss.kind == "full_softmax":
-            raise UserError(
-                "config.optimizer.row_wise", "the full softmax needs all rows; choose another loss"
-            )
+            about = f"config.optimizer.{key}"
+            raise UserError(about, "the full softmax needs all rows; choose another loss")
 
     @property
     def criterion(self) -> tuple[str, bool]:
