@@ -111,6 +111,29 @@ def test_a_training_killed_again_and_again(
     assert kept[0] == kept[1]
 
 
+def test_a_training_told_to_end_saves_and_goes_on(log: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGTERM, between validations too: status 0, one line, and the same end."""
+    run = tmp_path / "run"
+    for delay in (0.0, 0.2):
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "experiments/train.py"), *training(log, run),
+             "--config.training.checkpoint_steps=1"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | ONE_DEVICE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        begun = saving(run)
+        while process.poll() is None and not begun():
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+        assert process.returncode == 0 and "the same command goes on" in told
+        assert not (run / "result.json").exists()
+    printed("train", *training(log, run), **ONE_DEVICE)
+    assert figures(run) == figures(whole)
+
+
 def test_an_evaluation_killed_again_and_again(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)

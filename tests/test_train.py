@@ -784,6 +784,21 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
         Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, 0, parts=3, devices=2).train(0)
 
 
+def test_tables_that_cannot_be_updated_by_rows_are_refused(feed: Path) -> None:
+    log = PreparedLog.open(feed)
+
+    def states(config: ExperimentConfig, **optimizer: Any) -> Any:
+        changed = dataclasses.replace(config, optimizer=OptimizerConfig(**optimizer))
+        return setup(changed, log, make_mesh()).state_specs
+
+    with refused("config.optimizer.lazy_adam", "item", "items", "embed_topic"):
+        states(lazy_experiment(feed), lazy_adam=("item",))
+    with refused("config.optimizer.row_wise_adagrad"):  # with the full softmax
+        states(next_item_experiment(feed), row_wise_adagrad=("items",))
+    with refused("accumulate"):
+        states(lazy_experiment(feed), lazy_adam=("items",), accumulate=2)
+
+
 @pytest.mark.slow
 def test_a_log_prepared_again_is_not_mixed_with_the_old_run(tmp_path: Path) -> None:
     feed = tmp_path / "feed"
