@@ -86,7 +86,7 @@ def test_collectives_are_told_with_their_groups() -> None:
     rows = jax.ShapeDtypeStruct((64, 4), jnp.float32, sharding=where.sharding(("rows", None)))
     ids = jax.ShapeDtypeStruct((16,), jnp.int32, sharding=where.sharding(("batch",)))
     found = jax.jit(partial(lookup, partition=where, dtype=jnp.float32)).lower(rows, ids).compile()
-    collectives = Program(found.as_text()).collectives()
+    collectives = Program(found.as_text()).collectives(8)
     assert {kind for kind, *_ in collectives} <= {"all-gather", "reduce-scatter", "all-reduce"}
     assert all(group == 8 for _, _, group, _ in collectives)
     assert ("all-gather", 16 * 4, 8, 1) in collectives

@@ -1,5 +1,6 @@
 """The ranking model: causality, time-awareness, padding and packing, learning."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -156,6 +157,41 @@ def test_dropout_is_off_unless_asked_for() -> None:
     rngs = {"dropout": jax.random.key(0)}
     dropped = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
     assert not np.allclose(a, dropped)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "all"])
+@pytest.mark.parametrize("scan", [False, True], ids=["apart", "in a loop"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_layers_in_a_loop_or_computed_again_are_the_same(
+    remat: str, scan: bool, deterministic: bool
+) -> None:
+    """Values and gradients. In a loop parameters are stacked, and dropout is drawn otherwise."""
+    name, batch = "siren_rope_hstu_bias", random_batch()
+    params = small_model(name)[1]
+    other = Ranker(small_config(name, remat=remat, scan_layers=scan, dropout=0.5), DATA)
+    plain = Ranker(small_config(name, dropout=0.5), DATA)
+    given = params
+    if scan:
+        layers = [
+            {"block": params[f"block_{i}"], "bias_each": params[f"bias_{i}"]} for i in range(2)
+        ]
+        apart = {f"{part}_{i}" for part in ("block", "bias") for i in range(2)}
+        given = {key: value for key, value in params.items() if key not in apart}
+        given["layers"] = jax.tree.map(lambda *x: jnp.stack(x), *layers)
+
+    def total(model: Ranker, params: Any) -> Any:
+        rngs, seed = {"dropout": jax.random.key(0)}, {"deterministic": deterministic}
+        logits = model.apply({"params": params}, batch, **seed, rngs=rngs)
+        return jnp.sin(logits).mean()  # type: ignore[arg-type]
+
+    value, gradient = jax.jit(jax.value_and_grad(partial(total, plain)))(params)
+    found, slopes = jax.jit(jax.value_and_grad(partial(total, other)))(given)
+    if scan and not deterministic:
+        assert found != value
+        return
+    np.testing.assert_allclose(found, value, rtol=1e-5)
+    squares = [sum(jnp.square(x).sum() for x in jax.tree.leaves(g)) for g in (slopes, gradient)]
+    np.testing.assert_allclose(*squares, rtol=1e-4)
 
 
 def test_the_ranker_works_from_nnx() -> None:

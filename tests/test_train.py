@@ -37,7 +37,7 @@ from siren_rope_jax.prepare.writer import write_log
 from siren_rope_jax.studies.ablation import Log, Run
 from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
 from siren_rope_jax.studies.jobs import train_and_evaluate
-from siren_rope_jax.training.checkpoint import Checkpoints
+from siren_rope_jax.training.checkpoint import Checkpoints, _Kept
 from siren_rope_jax.training.experiment import ExperimentConfig, TrainingConfig
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
@@ -228,7 +228,7 @@ def test_a_batch_is_known_by_its_number(feed: Path, layout: Layout) -> None:
         events(Batches(log, config, layout), 5, 200), expected[5:], strict=True
     ):
         np.testing.assert_array_equal(found, batch)
-    parts = [Batches(log, config, layout, part, 2) for part in range(2)]
+    parts = [Batches(log, config, layout, (part,), 2) for part in range(2)]
     halves = zip(*(events(part, 100, 20) for part in parts), strict=True)
     for both, batch in zip(halves, expected[100:120], strict=True):
         np.testing.assert_array_equal(np.sort(np.concatenate(both)), batch)
@@ -236,16 +236,17 @@ def test_a_batch_is_known_by_its_number(feed: Path, layout: Layout) -> None:
 
 @LAYOUTS
 def test_processes_share_an_epoch(feed: Path, layout: Layout) -> None:
-    """Two processes' batches together are the batches of one process."""
+    """Every process reads the rows that its devices hold, wherever they are in the batch."""
     log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, 8)
 
-    def events(process: int, processes: int) -> np.ndarray:
-        iterator = iter(Batches(log, config, layout, process, processes).train(seed=3))
+    def events(*held: int) -> np.ndarray:
+        iterator = iter(Batches(log, config, layout, held, 4).train(seed=3))
         return np.stack([next(iterator).event for _ in range(10)])
 
-    one, two = events(0, 1), (events(0, 2), events(1, 2))
-    np.testing.assert_array_equal(one[:, 0::2], two[0])
-    np.testing.assert_array_equal(one[:, 1::2], two[1])
+    whole, two = events(0, 1, 2, 3), (events(0, 3), events(1, 2))
+    assert whole.shape[:2] == (10, 8)
+    np.testing.assert_array_equal(whole[:, [0, 1, 6, 7]], two[0])
+    np.testing.assert_array_equal(whole[:, 2:6], two[1])
 
 
 @LAYOUTS
@@ -253,14 +254,13 @@ def test_processes_share_an_evaluation(feed: Path, layout: Layout) -> None:
     """Also where devices do not divide the batch: all get as many batches and rows of them."""
     log, config = PreparedLog.open(feed), DataConfig(str(feed), 24, 12, batch_size=8)
 
-    def events(process: int, processes: int, devices: int) -> np.ndarray:
-        batches = Batches(log, config, layout, process, processes, devices)
+    def events(*held: int) -> np.ndarray:
+        batches = Batches(log, config, layout, held, 6)
         return np.stack([batch.event for batch in batches.evaluation("test")])
 
-    one, three = events(0, 1, 6), [events(process, 3, 2) for process in range(3)]
+    one, three = events(*range(6)), [events(2 * n, 2 * n + 1) for n in range(3)]
     assert one.shape[1:] == (12, 24)  # 12 rows are the least that are 8 and 6 devices share
-    for process, own in enumerate(three):
-        np.testing.assert_array_equal(one[:, process::3], own)
+    np.testing.assert_array_equal(np.concatenate(three, axis=1), one)
     expected = log.events("test").event
     np.testing.assert_array_equal(np.sort(one[one >= 0]), expected)
 
@@ -789,7 +789,32 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
         fit(dataclasses.replace(config, data=odd), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # a refused start leaves nothing behind
     with refused("config.data.batch_size", 7, 6):
-        Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, 0, parts=3, devices=2).train(0)
+        Batches(PreparedLog.open(feed), odd, RANKING_LAYOUT, parts=6).train(0)
+
+
+def test_a_run_goes_on_that_was_never_validated(
+    feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has checkpoints by steps, but nothing to evaluate yet."""
+    config = experiment(feed, epochs=1.0, evaluations_per_epoch=1, checkpoint_steps=1)
+    whole = fit(config, tmp_path / "whole")
+    with interrupted_after(3, monkeypatch):
+        fit(config, tmp_path / "run")
+    with refused(tmp_path / "run/checkpoints"):
+        evaluate_run(tmp_path / "run")
+    assert fit(config, tmp_path / "run").cost == whole.cost
+    lines = [read_metrics(tmp_path / name)[-1] for name in ("run", "whole")]
+    assert [{k: v for k, v in line.items() if "second" not in k} for line in lines[:1]] == [
+        {k: v for k, v in line.items() if "second" not in k} for line in lines[1:]
+    ]
+
+
+def test_a_best_checkpoint_is_kept_as_long_as_one_before_the_latest_needs_it() -> None:
+    kept = _Kept()
+    kept.best_of = {1000: 1000, 1900: 1000, 2000: 2000}
+    assert kept.needed([1000, 1900, 2000]) == {1000, 1900, 2000}
+    kept.best_of[2100] = 2000
+    assert kept.needed([1000, 1900, 2000, 2100]) == {2000, 2100}
 
 
 def test_tables_that_cannot_be_updated_by_rows_are_refused(feed: Path) -> None:

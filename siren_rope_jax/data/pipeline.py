@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import grain
@@ -58,16 +58,15 @@ class Batches:
       log: the prepared log.
       config: how it is cut.
       layout: what becomes of the pieces.
-      part, parts: which of how many equal parts of every batch this is: one of several processes'.
-      devices: of each part; the rows of a batch are divided evenly among all of them.
+      held: which parts of every batch these are, in order.
+      parts: how many there are: the rows of a batch are divided evenly among so many devices.
     """
 
     log: PreparedLog
     config: DataConfig
     layout: Layout
-    part: int = 0
+    held: tuple[int, ...] = (0,)
     parts: int = 1
-    devices: int = 1
 
     def __post_init__(self) -> None:
         if self.log.offsets[-1] >= 2**31:
@@ -76,21 +75,21 @@ class Batches:
     def train(self, seed: int, first: int = 0) -> grain.IterDataset:
         """Endless batches of the train split, from the batch of this number.
 
-        Rows are shuffled globally with a new seed each epoch, then divided among the parts. Which
-        rows a batch has depends on the seed and its number alone, not on how many parts there are,
-        so a number is all that must be known to go on, on any devices and processes.
+        Rows are shuffled globally with a new seed each epoch. Which rows a batch has, and where,
+        depends on the seed and its number alone, not on how many parts there are, so a number is
+        all that must be known to go on, on any devices and processes.
 
         Raises:
           UserError: the split is empty, or a batch cannot be divided evenly among the devices.
         """
-        size, devices = self.config.batch_size, self.parts * self.devices
-        if size % devices:
+        size = self.config.batch_size
+        if size % self.parts:
             raise UserError(
                 "config.data.batch_size",
-                f"{size} rows cannot be divided evenly among {devices} devices",
+                f"{size} rows cannot be divided evenly among {self.parts} devices",
             )
         dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
-        dataset = dataset.repeat(_EPOCHS)[first * size + self.part :: self.parts]
+        dataset = dataset.repeat(_EPOCHS)[first * size :]
         return self._read(dataset, self._train_rows, size)
 
     @property
@@ -113,9 +112,9 @@ class Batches:
           UserError: the split is empty.
         """
         rows = self._rows(split, self.config.stride)
-        size = _rounded_up(self.config.batch_size, self.parts * self.devices)
+        size = _rounded_up(self.config.batch_size, self.parts)
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
-        return self._read(dataset[self.part :: self.parts], rows, size)
+        return self._read(dataset, rows, size)
 
     def _rows(self, split: Split, stride: int) -> Rows:
         saved = self.layout.places_saved
@@ -126,13 +125,17 @@ class Batches:
         return rows
 
     def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
-        """Batches the numbers of rows, `size` over all parts, and reads each batch at once.
+        """Batches the numbers of rows, `size` at a time, and reads what is held of each at once.
 
         One read of many histories costs as much as one of a few.
         """
-        threads = self.config.threads
-        batches = dataset.batch(size // self.parts, batch_fn=partial(self._batch, rows))
-        return batches.to_iter_dataset(
+        each, threads = size // self.parts, self.config.threads
+
+        def read(numbers: Sequence[int]) -> Any:
+            blocks = [numbers[part * each : (part + 1) * each] for part in self.held]
+            return self._batch(rows, [number for block in blocks for number in block])
+
+        return dataset.batch(size, batch_fn=read).to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )
 

@@ -146,7 +146,7 @@ def retrieval_loss(
       partition: where positions and rows live.
 
     Raises:
-      ValueError: item_counts or key is missing and needed, or there is a repeat but no NLL.
+      ValueError: item_counts, key or items is missing and needed, or there is a repeat but no NLL.
     """
     if repeat is not None and not config.is_nll:
         raise ValueError(f"a {config.kind} loss that is no NLL cannot be mixed with a repeat")
@@ -155,6 +155,8 @@ def retrieval_loss(
     if config.needs_item_counts and item_counts is None:
         raise ValueError("log-Q correction of in-batch negatives needs item_counts")
     rows = rows_of(table)
+    if items is None and rows.ids is not None:
+        raise ValueError("of some rows of a table, say how many items there are")
     items = len(rows) if items is None else items
     mask_N = jnp.asarray(mask_N) & (target_N > 0) & (target_N < items)
     target_N = jnp.where(mask_N, target_N, 0)

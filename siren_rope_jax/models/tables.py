@@ -242,7 +242,7 @@ def lookup(
     """The rows of these ids, in `dtype`; an id that no row has gets an arbitrary one."""
     rows, ids = rows_of(table), jnp.asarray(ids)
     division = Division.of(partition, rows, ids.reshape(-1), _BLOCK_ELEMENTS)
-    if not division.rows and not division.batch:
+    if not division.rows and not division.batch and rows.values.dtype == jnp.float32:
         place = ids if rows.ids is None else division.places(rows, ids)[0]
         return rows.values[place].astype(dtype)
     found = _lookup(division, jnp.dtype(dtype), rows.values, rows.ids, ids.reshape(-1))
@@ -282,8 +282,10 @@ def _lookup_backward(
             at = jnp.where(here, place, len(rows))
             return drows_RxD.at[at].add(d_GxD.astype(drows_RxD.dtype), mode="drop"), None
 
-        at_once, zeros = division.positions_at_once(*d_NxD.shape), jnp.zeros_like(rows.values)
-        return division.whole_gradient(scan_positions(chunk, zeros, at_once, id_N, d_NxD)[0])
+        at_once = division.positions_at_once(*d_NxD.shape)
+        zeros = jnp.zeros(rows.values.shape, jnp.float32)  # sums of many small numbers
+        drows_RxD = scan_positions(chunk, zeros, at_once, id_N, d_NxD)[0]
+        return division.whole_gradient(drows_RxD).astype(rows.values.dtype)
 
     values_RxD, of_rows, id_N = saved
     rows = Rows(values_RxD, of_rows)

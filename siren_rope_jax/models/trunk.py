@@ -111,12 +111,10 @@ class _Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, added_to_values: Array | None, relation: Relation
+        self, x: Array, added_to_values: Array | None, relation: Relation, deterministic: bool
     ) -> tuple[Array, None]:
         if self.bias is not None:
             relation = replace(relation, bias=self.bias(name="bias_each")())
-        # A loop takes no Python values: that there is a key for dropout says that it is wanted.
-        deterministic = not self.has_rng("dropout")
         return self.block(name="block")(x, added_to_values, relation, deterministic), None
 
 
@@ -216,7 +214,7 @@ class Trunk(nn.Module):
           deterministic: False: with dropout.
         """
         if self.config.scan_layers:
-            return self.layers(x, added_to_values, relation)[0]
+            return self.layers(x, added_to_values, relation, deterministic)[0]
         for i, block in enumerate(self.blocks):
             if self.config.biases:
                 relation = replace(relation, bias=self.block_biases[i]())

@@ -68,14 +68,24 @@ class Progress:
 
 
 class _Kept:
-    """Tells Orbax to keep the latest checkpoint, the one before and the best one."""
+    """Tells Orbax to keep the latest checkpoint, the one before, and the best one of each.
 
-    best_step = 0
+    Attributes:
+      best_of: of a checkpoint's step, the step of the one that was the best then; 0: none yet.
+    """
+
+    def __init__(self) -> None:
+        self.best_of: dict[int, int] = {}
+
+    def needed(self, steps: Sequence[int]) -> set[int]:
+        """Which of these checkpoints are kept."""
+        latest = sorted(steps)[-2:]
+        return {*latest, *(self.best_of.get(step, 0) for step in latest)}
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
-        kept = {self.best_step, *sorted(c.step for c in checkpoints)[-2:]}
-        return [c.step in kept for c in checkpoints]
+        needed = self.needed([c.step for c in checkpoints])
+        return [c.step in needed for c in checkpoints]
 
 
 class Checkpoints:
@@ -134,7 +144,7 @@ class Checkpoints:
             "progress": json_digest(saved),
             **{name: checksums(item) for name, item in items.items()},
         }
-        self._kept.best_step = progress.best_step
+        self._kept.best_of[step] = progress.best_step
         if self._checkpointer is None:  # made late, because `latest` may move what it would list
             self._checkpointer = self._reading(
                 None,
@@ -156,7 +166,8 @@ class Checkpoints:
     def latest(self, state: Any) -> tuple[Any, Progress] | None:
         """Returns the state and progress; None without a checkpoint.
 
-        A damaged latest checkpoint is named and moved aside, and the one before is used.
+        A damaged latest checkpoint is named and moved aside, and the one before is used; several
+        processes, which would have to agree on it, refuse it instead.
 
         Args:
           state: a `TrainState` of specs: shapes, dtypes and shardings, on any mesh.
@@ -170,13 +181,14 @@ class Checkpoints:
             try:
                 found = self._at(step, state)
             except UserError as error:
+                if jax.process_count() > 1:
+                    raise
                 damage = damage or error
                 continue
             if damage is not None:
                 self._move_aside([later for later in self._steps() if later > step])
-                if is_main():
-                    what = damage.problem.partition(";")[0]
-                    print(f"warning: {damage.about}: {what}; it is moved aside", file=sys.stderr)
+                what = damage.problem.partition(";")[0]
+                print(f"warning: {damage.about}: {what}; it is moved aside", file=sys.stderr)
             return found
         if damage is not None:
             raise damage
@@ -184,20 +196,16 @@ class Checkpoints:
 
     def _move_aside(self, steps: Sequence[int]) -> None:
         """Renames checkpoints that are not gone on from."""
-        if is_main():
-            for step in steps:
-                place = self.directory / str(step)
-                shutil.rmtree(aside := place.with_name(f"{step}.damaged"), ignore_errors=True)
-                place.rename(aside)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints")
+        for step in steps:
+            place = self.directory / str(step)
+            shutil.rmtree(aside := place.with_name(f"{step}.damaged"), ignore_errors=True)
+            place.rename(aside)
 
     def _at(self, step: int, state: Any) -> tuple[Any, Progress]:
         progress, sums = self._saved(step)
         items = self._load(step, {"params": state.params, "rest": state.replace(params=None)})
         self._verify(step, sums, items)
-        self._kept.best_step = progress.best_step
-        if progress.best_step != step:
+        if progress.best_step not in (0, step):
             self._best(progress, state.params)
         return items["rest"].replace(params=items["params"]), progress
 
@@ -242,6 +250,11 @@ class Checkpoints:
     def _best(self, progress: Progress, params: Any) -> Any:
         """The parameters of the best checkpoint, which the latest one's progress names."""
         step = progress.best_step
+        if step == 0:
+            raise UserError(
+                self.directory,
+                "no checkpoint was validated yet; the command that trained it goes on",
+            )
         if step not in self._steps():
             raise UserError(
                 self.directory / str(step),
@@ -341,11 +354,11 @@ class Checkpoints:
         if not (steps := self._steps()):
             return
         try:
-            best_step = self._saved(steps[-1])[0].best_step
+            self._kept.best_of = {step: self._saved(step)[0].best_step for step in steps[-2:]}
         except UserError:  # `latest` tells it
             return
         if is_main():
-            for step in set(steps[:-2]) - {best_step}:
+            for step in set(steps) - self._kept.needed(steps):
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("leftovers of checkpoints")

@@ -69,9 +69,9 @@ def compile_step(config: ExperimentConfig, data: DataSpec, topology: str) -> dic
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError(
-            "config.mesh", f"does not fit {topology}: {one_line(str(error), 300)}"
-        ) from error
+        remedy = "raise config.mesh.fsdp or training.slices, or set model.remat=all"
+        why = f"the step does not fit {topology or 'here'}; {remedy} ({one_line(str(error), 300)})"
+        raise UserError("config.mesh", why) from error
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
     program = Program(compiled.as_text())
@@ -81,7 +81,7 @@ def compile_step(config: ExperimentConfig, data: DataSpec, topology: str) -> dic
         "outputs": memory.output_size_in_bytes - aliased,
         "temporaries": memory.temp_size_in_bytes,
     }
-    collectives, wire = _collectives(program)
+    collectives, wire = _collectives(program, chips)
     flops = matmul_flops(training)
     report = {
         "topology": topology or "this machine",
@@ -142,6 +142,8 @@ def matmul_flops(training: Any) -> float:
     model = replace(training.config.model, **plain)
     config = replace(training.config, model=model, mesh=MeshConfig())
     config = replace(config, training=replace(config.training, slices=1))
+    if hasattr(config, "loss"):  # all scores at once, too
+        config = replace(config, loss=replace(config.loss, block_elements=2**62))
     one = setup(config, training.data, make_mesh(devices=jax.devices("cpu")[:1]), training.steps)
     return _flops(one.trace().jaxpr.jaxpr)
 
@@ -164,17 +166,20 @@ def _flops(jaxpr: Any) -> float:
     return total
 
 
-def _collectives(program: Program) -> tuple[dict[str, dict[str, int]], float]:
+def _collectives(program: Program, devices: int) -> tuple[dict[str, dict[str, int]], float]:
     """By kind, of one chip and step: how many, their bytes, the largest; and bytes on its links."""
     found: dict[str, dict[str, int]] = defaultdict(lambda: {"count": 0, "bytes": 0, "largest": 0})
     wire = 0.0
-    for kind, size, group, times in program.collectives():
+    for kind, size, group, times in program.collectives(devices):
         of_kind = found[kind]
         of_kind["count"] += times
         of_kind["bytes"] += size * times
         of_kind["largest"] = max(of_kind["largest"], size)
-        group = max(group, 2)
-        share = {"all-reduce": 2 * (group - 1) / group, "reduce-scatter": group - 1.0}
+        share = {
+            "all-reduce": 2 * (group - 1) / group,
+            "reduce-scatter": group - 1.0,
+            "collective-permute": 1.0,
+        }
         wire += size * times * share.get(kind, (group - 1) / group)
     return dict(sorted(found.items())), wire
 

@@ -17,6 +17,8 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"}
+_IN_PLACE = {"dynamic-update-slice", "scatter"}
+_PARTIAL = {"dynamic-slice", "slice", "gather", *_IN_PLACE}  # read or change a part of an array
 _ELSEWHERE = re.compile(r"S\([1-9]\d*\)")  # in a layout: not in the main memory
 
 
@@ -38,9 +40,8 @@ class Instruction:
     rest: str
     times: int
 
-    @property
-    def group(self) -> int:
-        """How many devices take part in a collective; 0 if it does not say."""
+    def group(self, devices: int) -> int:
+        """How many of all devices take part together in a collective."""
         if found := re.search(r"replica_groups=\{\{([\d,]+)\}", self.rest):
             return len(found[1].split(","))
         if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", self.rest):
@@ -50,7 +51,7 @@ class Instruction:
             sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
             named = re.findall(r"\w+", axes[1]) if axes else list(sizes)
             return math.prod(int(sizes[axis]) for axis in named if axis in sizes)
-        return 0
+        return devices
 
 
 class Program:
@@ -98,35 +99,87 @@ class Program:
                         return int(found[1])
         return 1
 
-    def collectives(self) -> list[tuple[str, int, int, int]]:
-        """Kind, bytes of its result on a device, devices of a group, and how often it runs."""
+    def collectives(self, devices: int) -> list[tuple[str, int, int, int]]:
+        """Kind, bytes of its result on a device, devices of a group, and how often it runs.
+
+        Args:
+          devices: of the program.
+        """
         found = []
         for line in self.instructions:
             kind = line.op.removesuffix("-start")
             if kind in COLLECTIVES:
-                # A started one returns its operand, too, and its result comes last.
-                arrays = [_size(array) for array in _ARRAY.findall(line.shape)]
-                whole = sum(arrays) if line.op == kind else max(arrays, default=0)
-                found.append((kind, whole, line.group, line.times))
+                size = _size_of(line.shape)
+                if line.op != kind and kind != "all-reduce":  # it returns its operands, too
+                    size -= sum(map(_size_of, self._shapes_of(line)))
+                found.append((kind, max(size, 0), line.group(devices), line.times))
         return found
 
     def memory_traffic(self) -> int:
         """Bytes read from and written to a device's main memory, as far as the program shows it."""
-        shapes = {line.name: line.shape for line in self.instructions}
         total = 0
         for line in self.instructions:
             if line.op in _FREE or line.op.endswith("-done"):
                 continue
-            body = line.name.rpartition("/")[0]
-            operands = re.findall(r"%([\w.\-]+)", line.rest.split("), ")[0])
+            called = re.search(r"calls=%?([\w.\-]+)", line.rest)
             if line.op in ("copy-start", "slice-start"):  # one side of it is elsewhere
                 sizes = [_size(array) for array in _ARRAY.findall(line.shape)[:2]]
                 moved = min((size for size in sizes if size), default=0)
+            elif line.op == "fusion" and called:
+                moved = self._of_fusion(line, self._bodies.get(called[1], []))
             else:
-                moved = _in_memory(line.shape)
-                moved += sum(_in_memory(shapes.get(f"{body}/{name}", "")) for name in operands)
+                moved = _accessed(line.op, line.shape, self._shapes_of(line))
             total += moved * line.times
         return total
+
+    def _of_fusion(self, line: Instruction, body: list[tuple[str, str, str, str]]) -> int:
+        """Its result and operands, of which it may read, or change in place, a part only."""
+        inner = {name: shape for name, shape, _, _ in body}
+        result, total = _in_memory(line.shape), 0
+        for name, shape, op, rest in body:
+            if op != "parameter":
+                continue
+            operand = _in_memory(self._shapes_of(line)[int(rest.partition(")")[0])])
+            users = [(o, made, _operands(r)) for _, made, o, r in body if name in _operands(r)]
+            if users and all(o in _PARTIAL and names[0] == name for o, _, names in users):
+                parts = [_partial(o, made, [inner.get(n, "") for n in ns]) for o, made, ns in users]
+                operand = min(sum(parts), operand)
+                if any(o in _IN_PLACE for o, _, _ in users) and _size_of(shape) == result:
+                    result = 0  # counted as what is changed of the operand
+            total += operand
+        return total + result
+
+    def _shapes_of(self, line: Instruction) -> list[str]:
+        """The shapes of what an instruction takes."""
+        body = line.name.rpartition("/")[0]
+        return [self._shapes.get(f"{body}/{name}", "") for name in _operands(line.rest)]
+
+    @cached_property
+    def _shapes(self) -> dict[str, str]:
+        return {line.name: line.shape for line in self.instructions}
+
+
+def _operands(rest: str) -> list[str]:
+    return re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
+
+
+def _accessed(op: str, shape: str, operands: list[str]) -> int:
+    """Bytes that an instruction reads and writes."""
+    if op in _PARTIAL and operands:
+        written = 0 if op in _IN_PLACE else _in_memory(shape)
+        return written + _partial(op, shape, operands) + sum(map(_in_memory, operands[1:]))
+    return _in_memory(shape) + sum(map(_in_memory, operands))
+
+
+def _partial(op: str, shape: str, operands: list[str]) -> int:
+    """Bytes of the first operand that an instruction reads, or changes in place."""
+    if op in _IN_PLACE:
+        return 2 * _size_of(operands[-1] if op == "scatter" else operands[1])
+    return _size_of(shape)
+
+
+def _size_of(shape: str) -> int:
+    return sum(map(_size, _ARRAY.findall(shape)))
 
 
 def _size(array: tuple[str, str, str]) -> int:

@@ -132,26 +132,14 @@ def batch_parts(mesh: Mesh) -> int:
     return Partition(mesh).parts("batch")
 
 
-def reader(mesh: Mesh) -> tuple[int, int]:
-    """Which part of every batch this process reads, and of how many equal parts.
+def held_parts(mesh: Mesh) -> tuple[int, ...]:
+    """Which of the parts of a batch this process's devices hold, and so which it must read.
 
-    Processes that hold the same rows, because `tensor` spans several of them, read the same part.
-
-    Raises:
-      UserError: the devices of a process do not hold neighbouring rows, or hold some of another's.
+    Several processes hold the same ones where `tensor` spans them.
     """
     parts = batch_parts(mesh)
-    held: dict[int, set[int]] = {}
-    where: Any = by_row(mesh).devices_indices_map((parts,))
-    for device, (rows,) in where.items():
-        held.setdefault(device.process_index, set()).update(range(*rows.indices(parts)))
-    own = held[jax.process_index()]
-    blocks = {(min(rows), len(rows)) for rows in held.values()}
-    if len({size for _, size in blocks}) > 1 or sum(size for _, size in blocks) != parts:
-        raise UserError(
-            "config.mesh", "each process must hold a part of the batch of its own; make fsdp larger"
-        )
-    return min(own) // len(own), parts // len(own)
+    where: Any = by_row(mesh).addressable_devices_indices_map((parts,))
+    return tuple(sorted({n for (rows,) in where.values() for n in range(*rows.indices(parts))}))
 
 
 def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:

@@ -63,6 +63,8 @@ class OptimizerConfig:
         right = "1 where tables are updated by rows: of several batches all may be touched"
         check(self.accumulate == 1 or not self.row_wise, "accumulate", right)
         check(0 < self.adagrad_rate <= 1e6, "adagrad_rate", "above 0, at most 1e6")
+        used = bool(self.row_wise_adagrad) or self.adagrad_rate == 1.0
+        check(used, "adagrad_rate", "left at 1.0 where row_wise_adagrad has no table")
 
     @property
     def row_wise(self) -> dict[str, RowWise]:

@@ -28,8 +28,8 @@ from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import (
     batch_parts,
     by_row,
+    held_parts,
     parameter_shardings,
-    reader,
     replicated,
     state_shardings,
 )
@@ -160,8 +160,7 @@ class Setup:
     @cached_property
     def batches(self) -> Batches:
         """Of the log, for this process."""
-        part, parts = reader(self.mesh)
-        return self.kind.batches(self._log, part, parts, batch_parts(self.mesh) // parts)
+        return self.kind.batches(self._log, held_parts(self.mesh), batch_parts(self.mesh))
 
     def score(self, params: Any, split: Split) -> Any:
         """What the model says of every target event of a split."""

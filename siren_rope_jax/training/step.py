@@ -121,9 +121,12 @@ class Step:
                 all_names = ", ".join(sorted(map(path_name, names.values())))
                 about = f"{glob!r} fits none of the tables {all_names}"
                 raise UserError(f"config.optimizer.{_key(rule)}", about)
+            if twice := found.keys() & set(fitting):
+                told = ", ".join("/".join(path[:-1]) for path in twice)
+                raise UserError(f"config.optimizer.{_key(rule)}", f"another rule has {told}, too")
             found |= dict.fromkeys(sorted(fitting), rule)
-        if found:
-            self.kind.check_row_wise(_key(next(iter(found.values()))))
+        for path, rule in found.items():
+            self.kind.check_row_wise(path, _key(rule))
         return found
 
     @property

@@ -102,9 +102,9 @@ class Kind(abc.ABC, Generic[Config]):
     def layout(self) -> Layout:
         """How histories become batches."""
 
-    def batches(self, log: PreparedLog, part: int, parts: int, devices: int) -> Batches:
-        """One of several equal parts of the batches of a log, divided among so many devices."""
-        return Batches(log, self.config.data, self.layout, part, parts, devices)
+    def batches(self, log: PreparedLog, held: tuple[int, ...], parts: int) -> Batches:
+        """The batches of a log, or these of several equal parts of each."""
+        return Batches(log, self.config.data, self.layout, held, parts)
 
     @abc.abstractmethod
     def model(self, data: DataSpec, partition: Partition = WHOLE) -> Any:
@@ -140,7 +140,7 @@ class Kind(abc.ABC, Generic[Config]):
         """The ids that `loss` asks of the tables with these arguments, by the paths of modules."""
         return {(path,): [batch.categorical[..., i]] for i, path in enumerate(model.table_names)}
 
-    def check_row_wise(self, key: str) -> None:
+    def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
         """Refuses a loss that needs all rows of a table, for this key of the optimiser."""
 
     @property

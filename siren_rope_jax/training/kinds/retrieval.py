@@ -168,8 +168,8 @@ class Retrieval(Kind[RetrievalExperiment]):
             items.append(draw_negatives(loss, key, batch.target.size, model.data.items))
         return asked
 
-    def check_row_wise(self, key: str) -> None:
-        if self.config.loss.kind == "full_softmax":
+    def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
+        if self.config.loss.kind == "full_softmax" and table[0] == "items":
             about = f"config.optimizer.{key}"
             raise UserError(about, "the full softmax needs all rows; choose another loss")
 
