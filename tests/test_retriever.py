@@ -181,7 +181,7 @@ def test_cosine_scores_over_a_temperature() -> None:
     query, items, _ = model.apply({"params": params}, random_next_items())
     np.testing.assert_allclose(jnp.linalg.norm(query, axis=-1), 20, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(items.values[1 : DATA.items], axis=-1), 1, rtol=1e-5)
-    assert float(jnp.abs(items[0]).max()) == 0
+    assert float(jnp.abs(items.values[0]).max()) == 0
 
 
 def test_bfloat16_models_keep_float32_parameters_and_close_queries() -> None:

@@ -51,15 +51,15 @@ for name, changes in (
     for loss in losses:
         given = {"item_counts": jnp.ones(len(items)), "key": jax.random.key(0)}
         retrieval_loss(loss, query, items, target, target > 0, **given)
-    rank_targets(query, items, target, target[:, None])
-    top_items(query, items, target[:, None], 3)
+    rank_targets(query, items.values, target, target[:, None])
+    top_items(query, items.values, target[:, None], 3)
 model, params = small_retriever("siren_rope", repeat=True)
 query, items, repeat = model.apply({"params": params}, batch)
 slots = query, batch.target, per_slot(repeat)
 query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
 retrieval_loss(LossConfig(), query, items, target, target > 0, repeat=repeat)
-rank_targets(query, items, target, target[:, None], repeat)
-top_items(query, items, target[:, None], 3, repeat)
+rank_targets(query, items.values, target, target[:, None], repeat)
+top_items(query, items.values, target[:, None], 3, repeat)
 """
 
 
