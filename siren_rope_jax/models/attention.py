@@ -12,7 +12,13 @@ from jaxtyping import Array, Float
 from siren_rope_jax.models import kernels
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.relation import Relation
-from siren_rope_jax.rotation.layers import silu
+from siren_rope_jax.rotation.layers import Dense, silu
+
+
+def _to_heads(width: int, name: str, dtype: DTypeLike, partition: Partition) -> Dense:
+    """A projection without a bias, whose result is split into heads."""
+    axes = "width", "heads"
+    return dense(width, *axes, partition=partition, use_bias=False, dtype=dtype, name=name)
 
 
 def _heads(x: Array, heads: int, partition: Partition = WHOLE) -> Float[Array, "... H K"]:
@@ -47,15 +53,7 @@ class SoftmaxAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, name: str) -> Array:
-            y = dense(
-                width,
-                "width",
-                "heads",
-                use_bias=False,
-                dtype=self.dtype,
-                name=name,
-                partition=self.partition,
-            )(inputs)
+            y = _to_heads(width, name, self.dtype, self.partition)(inputs)
             return _heads(y, self.heads, self.partition)
 
         q_BxLxHxK = relation.rotation.query(project(x, "query"))
@@ -108,12 +106,7 @@ class PointwiseAttention(nn.Module):
         width = x.shape[-1]
 
         def project(inputs: Array, parts: int, name: str) -> Array:
-            sizes, dtype = (parts * width, "width", "heads"), self.dtype
-            return silu(
-                dense(*sizes, use_bias=False, dtype=dtype, name=name, partition=self.partition)(
-                    inputs
-                )
-            )
+            return silu(_to_heads(parts * width, name, self.dtype, self.partition)(inputs))
 
         if values is None:
             u, v, q, k = jnp.split(project(x, 4, "projection"), 4, axis=-1)
@@ -150,15 +143,7 @@ class RepeatAttention(nn.Module):
         width = x.shape[-1]
 
         def project(name: str) -> Array:
-            y = dense(
-                width,
-                "width",
-                "heads",
-                use_bias=False,
-                dtype=self.dtype,
-                name=name,
-                partition=self.partition,
-            )(x)
+            y = _to_heads(width, name, self.dtype, self.partition)(x)
             return _heads(y, self.heads, self.partition).astype(jnp.float32)
 
         q_BxLxHxK = relation.rotation.query(project("query"))

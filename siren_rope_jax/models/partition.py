@@ -62,7 +62,7 @@ class Partition:
         Args:
           axis: its name.
           size: of the dimension. If all axes together cannot divide it evenly, it is divided by the
-            first of them that can. None: it is known to be divisible.
+            longest run of them, from the first, that can. None: it is known to be divisible.
         """
         if self.mesh is None:
             return ()
@@ -73,7 +73,7 @@ class Partition:
 
     def parts(self, axis: str) -> int:
         """Into how many parts a logical axis is divided."""
-        return math.prod(self.mesh.shape[a] for a in self.axes(axis)) if self.mesh else 1
+        return self.size(self.axes(axis))
 
     def spec(self, names: LogicalAxes, shape: tuple[int, ...] | None = None) -> PartitionSpec:
         """How an array with such dimensions is divided.
@@ -113,6 +113,7 @@ class Partition:
         return str(self.mesh.devices.flat[0].platform)
 
     def size(self, axes: tuple[str, ...]) -> int:
+        """How many devices there are along these axes of the mesh together."""
         return math.prod(self.mesh.shape[a] for a in axes) if self.mesh else 1
 
 

@@ -112,8 +112,9 @@ class Division:
 
         Args:
           function: of the local parts.
-          out: for each result a letter, as in `kinds`.
-          arrays: pairs of a letter and a tree: n: divided by positions; r: by rows; s: whole.
+          out: a letter for each result, as in `arrays`.
+          arrays: pairs of a letter and a tree of arrays, which are divided by positions (n), by
+            rows (r), or not at all (s).
         """
         local = partial(function, self)
         arrays = tuple((kind, jax.tree.map(jnp.asarray, array)) for kind, array in arrays)

@@ -96,7 +96,7 @@ class Step:
         inner = state.optimizer_state["others"]
         updates, inner = self.optimizer.update(gradients["others"], inner, others)
         others = optax.apply_updates(others, updates)
-        tables, of_rows = self._updated(state, touched, gradients["rows"])
+        tables, of_rows = self._updated(state, tables, touched, gradients["rows"])
         params = unflatten_dict(flatten_dict(others) | tables)
         inner = {"others": inner, "rows": of_rows}
         return TrainState(state.step + 1, params, inner), metrics
@@ -157,10 +157,14 @@ class Step:
         return by_slices(asked, self._config.training.slices)(batch, key)
 
     def _updated(
-        self, state: TrainState, touched: Mapping[Path, Touched], gradients: Mapping[Path, Array]
+        self,
+        state: TrainState,
+        tables: Mapping[Path, Array],
+        touched: Mapping[Path, Touched],
+        gradients: Mapping[Path, Array],
     ) -> tuple[dict[Path, Array], Any]:
         """The row-wise tables after the step, and what their optimisers keep."""
-        config, (tables, _) = self._config.optimizer, self._apart(state.params)
+        config, changed = self._config.optimizer, {}
         hyper = state.step, learning_rate(config, self.steps)(state.step)
         decaying = flatten_dict(decays(config, state.params))
         kept = flatten_dict(state.optimizer_state["rows"])
@@ -168,7 +172,7 @@ class Step:
         for path, rule in self.row_wise.items():
             decay = config.weight_decay if decaying[path] else 0.0
             own = {at[-1]: x for at, x in kept.items() if at[:-1] == path}
-            tables[path], states[path] = update(
+            changed[path], states[path] = update(
                 rule,
                 tables[path],
                 own,
@@ -178,7 +182,7 @@ class Step:
                 decay,
                 self.partition,
             )
-        return tables, unflatten_dict(states)
+        return changed, unflatten_dict(states)
 
     def _apart(self, params: Any) -> tuple[dict[Path, Array], Any]:
         """The row-wise tables, and all other parameters."""
