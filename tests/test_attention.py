@@ -186,6 +186,48 @@ def test_in_blocks_attention_is_the_same_and_so_is_its_gradient(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [4, 64])
+@STRICT
+@settings(max_examples=10)
+@given(packed(), st.booleans(), st.integers(0, 99))
+def test_in_blocks_the_weight_of_tags_is_the_same_and_so_is_its_gradient(
+    block: int, strict: bool, segment: np.ndarray, with_bias: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    time = Time.from_seconds(np.sort(rng.integers(START, START + SPAN, segment.shape), axis=1))
+    places = np.arange(SOME)
+    events = Events(segment, places, np.broadcast_to(places, segment.shape), time)
+    module = LogitBias(("position", "time_buckets"), HEADS, SOME)
+    bias = module.apply(module.init(jax.random.key(seed))) if with_bias else None
+    q, k = rng.normal(size=(2, *segment.shape, HEADS, WIDTH)).astype(np.float32)
+    tags = tuple(rng.integers(0, 4, (2, *segment.shape)))
+    cotangent = rng.normal(size=(*segment.shape, 2)).astype(np.float32)
+    (_, expected), slopes = weighed(None, strict)((q, k, bias), events, tags, cotangent)
+    (_, found), found_slopes = weighed(block, strict)((q, k, bias), events, tags, cotangent)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    for a, b in zip(jax.tree.leaves(found_slopes), jax.tree.leaves(slopes), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@cache
+def weighed(block: int | None, strict: bool) -> Any:
+    """The weight of tags, all at once or in blocks, and the gradient of a sum of it."""
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def run(arrays: Any, events: Events, tags: Any, cotangent: jax.Array) -> Any:
+        q, k, bias = arrays
+        of = Relation(None, events, events, bias, strict, aligned=True)
+        if block is None:
+            weight = kernels.weight_of_tags("dense", WHOLE, (q, k), tags, of)
+        else:
+            weight = blocked_attention.weight_of_tags(q, k, tags, of, block=block).mean(axis=2)
+        weight = jnp.where((events.segment > 0)[..., None], weight, 0)  # padding's is arbitrary
+        return (weight * cotangent).sum(), weight
+
+    return run
+
+
 @pytest.mark.parametrize("mesh", [None, MeshConfig(2, 1, 2)])
 @STRICT
 @settings(max_examples=4)

@@ -10,7 +10,7 @@ import pytest
 from siren_rope_jax.models.item_ranks import rank_targets, top_items
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
 from siren_rope_jax.models.partition import WHOLE, Partition, padded_rows
-from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.repeat import Mixture
 from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 
@@ -82,7 +82,7 @@ def test_ranks_and_lists_of_a_divided_table_equal_those_of_a_whole_one(shape, wi
     repeat = None
     if with_repeat:
         shares = np.random.default_rng(2).dirichlet(np.ones(6), POSITIONS).astype(np.float32)
-        repeat = Repeat(ids, shares[:, :5], shares[:, 5])
+        repeat = Mixture(ids, shares[:, :5], shares[:, 5])
     allowed = np.arange(ITEMS) % 3 > 0
     for elements in (2**20, 50):
         options = {"items": ITEMS, "block_elements": elements}

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from siren_rope_jax.models.item_ranks import rank_targets, top_items
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
-from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.repeat import Mixture, RepeatedTarget
 from siren_rope_jax.training.mesh import by_row, make_mesh
 
 
@@ -37,7 +37,7 @@ def repeated_items(seed, positions, items):
     rng = np.random.default_rng(seed)
     item = rng.integers(0, items, (positions, 3)).astype(np.int32)
     share = rng.dirichlet(np.ones(4), positions).astype(np.float32)
-    return Repeat(item, share[:, :3], share[:, 3])
+    return Mixture(item, share[:, :3], share[:, 3])
 
 
 def mixed(scores, repeat):
@@ -200,8 +200,9 @@ def test_repeated_items_are_mixed_with_the_softmax(case, block, seed):
 def test_training_and_evaluation_agree_if_the_softmax_has_no_weight():
     """An item that is not repeated is then almost impossible, but its loss is finite."""
     q, table, target = jnp.zeros((1, 2)), jnp.ones((6, 2)), jnp.array([1])
-    repeat = Repeat(jnp.array([[4, 2]]), jnp.array([[0.5, 0.5]]), jnp.array([0.0]))
-    rank, nll = rank_targets(q, table, target, jnp.zeros((1, 0), jnp.int32), repeat)
+    mixture = Mixture(jnp.array([[4, 2]]), jnp.array([[0.5, 0.5]]), jnp.array([0.0]))
+    rank, nll = rank_targets(q, table, target, jnp.zeros((1, 0), jnp.int32), mixture)
+    repeat = RepeatedTarget(jnp.zeros(1), jnp.zeros(1), jnp.ones(1))
     loss = retrieval_loss(LossConfig(), q, table, target, target > 0, repeat=repeat)
     assert rank.tolist() == [5] and 80 < nll[0] < 100
     # Training bounds both probabilities below by the least float32; evaluation only the softmax's.
@@ -210,7 +211,7 @@ def test_training_and_evaluation_agree_if_the_softmax_has_no_weight():
 
 def test_lists_begin_with_repeated_items():
     q, table = jnp.zeros((1, 2)), jnp.ones((6, 2))
-    repeat = Repeat(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
+    repeat = Mixture(jnp.array([[4, 2, 4]]), jnp.array([[0.2, 0.3, 0.2]]), jnp.array([0.3]))
     ids, score = top_items(q, table, jnp.zeros((1, 0), jnp.int32), 3, repeat)
     assert ids.tolist() == [[4, 2, 1]]
     np.testing.assert_allclose(jnp.exp(score), [[0.46, 0.36, 0.06]], rtol=1e-5)

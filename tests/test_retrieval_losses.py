@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from siren_rope_jax.models.losses import LossConfig, gbce_beta, retrieval_loss
-from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.repeat import RepeatedTarget
 from siren_rope_jax.models.tables import gathered_scores, log_partition
 from siren_rope_jax.training.mesh import by_row, make_mesh, replicated
 from tests.refusals import refused
@@ -208,9 +208,10 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
     q = jnp.asarray(rng.normal(size=(4000, table.shape[1])), jnp.float32)
     repeat = None
     if with_repeat:  # half the probability is on one of ten items
-        history = jnp.asarray(rng.integers(1, 11, (4000, 1)))
+        history = jnp.asarray(rng.integers(1, 11, 4000))
         half = jnp.full(4000, 0.5)
-        repeat = Repeat(history, half[:, None], half)
+        repeated = jnp.where(history == target, half, 0)
+        repeat = RepeatedTarget(repeated, half, jnp.ones(4000))
     positions = (q, table, target, jnp.ones(4000, bool))
     given = {"item_counts": counts, "key": jax.random.key(0), "repeat": repeat}
     full = retrieval_loss(LossConfig(), *positions, **given)
@@ -225,7 +226,7 @@ def test_sampled_softmax_converges_to_the_full_one(with_repeat):
 def test_only_an_nll_is_mixed_with_a_repeat(config):
     q, table, target, mask, counts = made_up()
     share = jnp.full(len(q), 0.5)
-    repeat = Repeat(target[:, None], share[:, None], share)
+    repeat = RepeatedTarget(share, share, jnp.ones(len(q)))
     positions = (q, table, target, mask)
     given = {"item_counts": counts, "key": jax.random.key(0)}
     if config.kind in ("bce", "gbce") or config.label_smoothing or not config.log_q:

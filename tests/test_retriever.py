@@ -15,7 +15,6 @@ import pytest
 from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
-from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.rotation.biases import BUCKETS, Events, LogitBias, time_bucket
 from siren_rope_jax.rotation.time import Time
@@ -43,7 +42,7 @@ def queries(model: Retriever, params: Any, batch: NextItemBatch) -> jax.Array:
     query, _, repeat = model.apply({"params": params}, batch)
     if repeat is None:
         return query
-    return jnp.concatenate([query, repeat.weight, repeat.explore[..., None]], axis=-1)
+    return jnp.concatenate([query, repeat.weights(), repeat.explore[..., None]], axis=-1)
 
 
 @pytest.mark.parametrize(("name", "block"), variants(FORMS))
@@ -82,27 +81,31 @@ def test_repeats_are_shares_of_the_history() -> None:
     segment = np.where(np.arange(12) < 5, 1, 2) * np.ones_like(batch.segment)
     segment[1, 9:] = 0
     repeat = model.apply({"params": params}, batch.replace(segment=segment)).repeat
-    assert repeat.item.shape == (2, 1, 12)
+    weights = np.asarray(repeat.weights())
     allowed = np.tri(12, dtype=bool) & (segment[:, :, None] == segment[:, None, :])
-    assert (np.asarray(repeat.weight)[~allowed] == 0).all()
-    assert (np.asarray(repeat.weight) >= 0).all()
-    total = np.asarray(repeat.weight).sum(-1) + repeat.explore
-    np.testing.assert_allclose(total[segment > 0], 1, rtol=1e-5)
+    assert (weights[~allowed] == 0).all() and (weights >= 0).all()
+    np.testing.assert_allclose((weights.sum(-1) + repeat.explore)[segment > 0], 1, rtol=1e-5)
+    slots = np.nonzero(segment)
+    mixtures = repeat.mixtures(slots)
+    np.testing.assert_allclose(mixtures.weight, weights[slots], atol=1e-6)
+    np.testing.assert_array_equal(mixtures.item, batch.categorical[slots[0], :, 0])
 
 
-def test_the_loss_of_a_target_had_before_is_that_of_the_mixture() -> None:
+@pytest.mark.parametrize("attention", ["dense", "blocked"])
+def test_the_loss_of_a_target_had_before_is_that_of_the_mixture(attention: str) -> None:
     """The training loss is the mean NLL that the evaluation measures."""
-    model, params = small_retriever("siren_rope", repeat=True)
+    model, params = small_retriever("siren_rope", repeat=True, attention=attention)
     batch = random_next_items()
     result = model.apply({"params": params}, batch)
-    slots = (result.query, batch.target, per_slot(result.repeat))
+    slots = (result.query, batch.target, result.repeat.of_targets(batch.target))
     query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
     nothing, items = np.zeros((len(target), 0), np.int32), DATA.items
-    _, nll = rank_targets(query, result.table.values, target, nothing, repeat, items=items)
+    mixtures = result.repeat.mixtures(np.nonzero(batch.target >= 0))
+    _, nll = rank_targets(query, result.table.values, target, nothing, mixtures, items=items)
     loss = retrieval_loss(
         LossConfig(), query, result.table, target, target > 0, repeat=repeat, items=items
     )
-    again = repeat.mixed_nll(target, jnp.full(len(target), jnp.inf))
+    again = repeat.nll(jnp.full(len(target), jnp.inf))
     assert float(again.min()) < 5  # some have been had before
     np.testing.assert_allclose(loss, np.nanmean(nll), rtol=1e-5)
 
@@ -235,8 +238,8 @@ def test_learns_what_follows_what(block: str) -> None:
     def loss_of(params: Any) -> jax.Array:
         query, items, repeat = model.apply({"params": params}, batch)
         asked = jnp.ones(target.size, bool)
-        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        query, repeat = jax.tree.map(flat, (query, per_slot(repeat)))
+        repeat = None if repeat is None else repeat.of_targets(target)
+        query, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (query, repeat))
         return retrieval_loss(LossConfig(), query, items, target.ravel(), asked, repeat=repeat)
 
     assert float(loss_of(params)) > 2.5 > 0.1 > float(loss_of(trained(loss_of, params)))

@@ -17,7 +17,6 @@ with install_import_hook(["siren_rope_jax." + room for room in rooms], "beartype
     from tests.batches import random_batch, random_next_items, small_model, small_retriever
     from siren_rope_jax.models.item_ranks import rank_targets, top_items
     from siren_rope_jax.models.losses import LossConfig, ranking_loss, retrieval_loss
-    from siren_rope_jax.models.repeat import per_slot
 """
 
 RANKER = """
@@ -53,13 +52,15 @@ for name, changes in (
         retrieval_loss(loss, query, items, target, target > 0, **given)
     rank_targets(query, items.values, target, target[:, None])
     top_items(query, items.values, target[:, None], 3)
-model, params = small_retriever("siren_rope", repeat=True)
-query, items, repeat = model.apply({"params": params}, batch)
-slots = query, batch.target, per_slot(repeat)
-query, target, repeat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
-retrieval_loss(LossConfig(), query, items, target, target > 0, repeat=repeat)
-rank_targets(query, items.values, target, target[:, None], repeat)
-top_items(query, items.values, target[:, None], 3, repeat)
+for attention in ("dense", "blocked"):
+    model, params = small_retriever("siren_rope", repeat=True, attention=attention)
+    query, items, repeat = model.apply({"params": params}, batch)
+    slots = query, batch.target, repeat.of_targets(batch.target)
+    query, target, repeated = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slots)
+    retrieval_loss(LossConfig(), query, items, target, target > 0, repeat=repeated)
+mixtures = repeat.mixtures(jnp.nonzero(batch.segment >= 0))
+rank_targets(query, items.values, target, target[:, None], mixtures)
+top_items(query, items.values, target[:, None], 3, mixtures)
 """
 
 

@@ -21,7 +21,6 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.fresh_events import comparable, encode, ids_in
 from siren_rope_jax.models.item_ranks import top_items
 from siren_rope_jax.models.partition import Partition
-from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retrieved
 from siren_rope_jax.training.rank_scorer import padded_ids
 from siren_rope_jax.training.trained import TrainedRun
@@ -257,10 +256,9 @@ def _top_items(
     allowed: Array | None,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
     """The best items for the given slots (rows, places) of a batch."""
-    by_slot = retrieved.query, per_slot(retrieved.repeat)
-    query, repeat = jax.tree.map(lambda x: x[slots], by_slot)
+    repeat = None if retrieved.repeat is None else retrieved.repeat.mixtures(slots)
     return top_items(
-        query,
+        retrieved.query[slots],
         retrieved.table.values,
         seen,
         k,

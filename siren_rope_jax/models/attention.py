@@ -56,8 +56,7 @@ class SoftmaxAttention(nn.Module):
             y = _to_heads(width, name, self.dtype, self.partition)(inputs)
             return _heads(y, self.heads, self.partition)
 
-        q_BxLxHxK = relation.rotation.query(project(x, "query"))
-        k_BxLxHxK = relation.rotation.key(project(x, "key"))
+        q_BxLxHxK, k_BxLxHxK = relation.rotate(project(x, "query"), project(x, "key"))
         v_BxLxHxK = project(values, "value")
         empty = None
         if self.learned_empty_output:
@@ -113,9 +112,8 @@ class PointwiseAttention(nn.Module):
         else:
             u, q, k = jnp.split(project(x, 3, "projection"), 3, axis=-1)
             v = project(values, 1, "value")
-        q_BxLxHxK = relation.rotation.query(_heads(q, self.heads, self.partition))
-        k_BxLxHxK = relation.rotation.key(_heads(k, self.heads, self.partition))
-        v_BxLxHxK = _heads(v, self.heads, self.partition)
+        q, k, v_BxLxHxK = (_heads(y, self.heads, self.partition) for y in (q, k, v))
+        q_BxLxHxK, k_BxLxHxK = relation.rotate(q, k)
         qkv, on, length = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK), self.partition, self.length
         pooled = kernels.pointwise(self.kernel, on, qkv, relation=relation, length=length)
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
@@ -125,7 +123,7 @@ class PointwiseAttention(nn.Module):
 
 
 class RepeatAttention(nn.Module):
-    """The weights of an attention over the history: which of its items will come again?
+    """The queries and keys of an attention over the history: which of its items come again?
 
     Attributes:
       heads: H; divides the width.
@@ -138,14 +136,14 @@ class RepeatAttention(nn.Module):
     partition: Partition = WHOLE
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B L D"], relation: Relation) -> Float[Array, "B L L"]:
-        """Softmax weights of every query over the keys it sees, a mean over the heads."""
+    def __call__(
+        self, x: Float[Array, "B L D"], relation: Relation
+    ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"]]:
+        """Rotated, float32; `Repeat` makes weights of them, a mean over the heads."""
         width = x.shape[-1]
 
         def project(name: str) -> Array:
             y = _to_heads(width, name, self.dtype, self.partition)(x)
             return _heads(y, self.heads, self.partition).astype(jnp.float32)
 
-        q_BxLxHxK = relation.rotation.query(project("query"))
-        k_BxLxHxK = relation.rotation.key(project("key"))
-        return kernels.softmax_weights(q_BxLxHxK, k_BxLxHxK, relation).mean(axis=1)
+        return relation.rotate(project("query"), project("key"))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models.partition import WHOLE, Partition
-from siren_rope_jax.models.repeat import Repeat, floored_log
+from siren_rope_jax.models.repeat import Mixture, floored_log
 from siren_rope_jax.models.tables import Division, scan_positions
 
 BLOCK_ELEMENTS = 2**22
@@ -25,7 +25,7 @@ def rank_targets(
     table_VxD: Float[AnyArray, "V D"],
     target_N: Int[AnyArray, " N"],
     seen_NxS: Int[AnyArray, "N S"],
-    repeat: Repeat | None = None,
+    repeat: Mixture | None = None,
     block_elements: int = BLOCK_ELEMENTS,
     items: int | None = None,
     partition: Partition = WHOLE,
@@ -37,7 +37,7 @@ def rank_targets(
       table_VxD: one row per item.
       target_N: the item that followed.
       seen_NxS: items that are not ranked, in any order.
-      repeat: mixed with the softmax; of shape [N, L]. None: the softmax alone.
+      repeat: mixed with the softmax; None: the softmax alone.
       block_elements: at most this many scores are held by a device at once, but at least those of
         one position.
       items: rows that are items or the unknown one; those after them only pad the table. None: all.
@@ -80,7 +80,7 @@ def top_items(
     table_VxD: Float[AnyArray, "V D"],
     seen_NxS: Int[AnyArray, "N S"],
     k: int,
-    repeat: Repeat | None = None,
+    repeat: Mixture | None = None,
     allowed_V: Bool[AnyArray, " V"] | None = None,
     block_elements: int = BLOCK_ELEMENTS,
     items: int | None = None,
@@ -157,7 +157,7 @@ def _at_rows(
     return division.run(local, "nn", ("n", columns), *of_rows)
 
 
-def _arrays(repeat: Repeat | None) -> tuple[AnyArray, ...]:
+def _arrays(repeat: Mixture | None) -> tuple[AnyArray, ...]:
     return () if repeat is None else (repeat.item, repeat.weight, repeat.explore)
 
 
@@ -183,7 +183,7 @@ def _log_sum_exp(division: Division, score_GxR: Array, candidate_R: Array) -> Fl
 def _scores(
     division: Division, q_GxD: Array, rows_RxD: Array, items: int, *repeat: Array
 ) -> tuple[Float[Array, "G R"], Bool[Array, " R"]]:
-    """Dot products or, given the three arrays of a `Repeat`, log-probabilities of the mixture.
+    """Dot products or, given the three arrays of a `Mixture`, log-probabilities of the mixture.
 
     Also which rows are items at all.
     """
@@ -207,7 +207,7 @@ def _scores(
         # In logs, because the probabilities of improbable items would underflow to 0, and tie.
         total_Gx1 = _log_sum_exp(division, score_GxR, candidate_R)[:, None]
         explored_GxR = score_GxR - total_Gx1 + floored_log(explore_G)[:, None]
-        known_Gx1 = Repeat(item_GxL, weight_GxL, explore_G).log_known()[:, None]
+        known_Gx1 = Mixture(item_GxL, weight_GxL, explore_G).log_known()[:, None]
         score_GxR = jnp.logaddexp(explored_GxR, jnp.log(repeated_GxR)) - known_Gx1
     # Ties must be exact: the compiler must not compute the target's score separately from the
     # scores it is compared with, which could round differently.

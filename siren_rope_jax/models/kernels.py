@@ -9,8 +9,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models import blocked_attention, splash_attention
 from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.relation import Relation
@@ -48,6 +49,34 @@ def pointwise(
     if kind == "dense":
         return pointwise_attention(*qkv, relation, length)
     return blocked_attention.pointwise_attention(*qkv, relation, length, block=BLOCK)
+
+
+def weight_of_tags(
+    kind: KernelKind,
+    partition: Partition,
+    qk: tuple[Array, Array],
+    tags: tuple[Int[AnyArray, "B Q"], Int[AnyArray, "B L"]],
+    relation: Relation,
+) -> Float[Array, "B Q 2"]:
+    """How much of its softmax a query gives to the keys with its tag, and to all with a tag at all.
+
+    Args:
+      kind: how it is computed.
+      partition: where arrays live.
+      qk: rotated queries and keys.
+      tags: of queries and keys; 0: a key has none.
+      relation: of queries and keys.
+
+    Returns:
+      both weights, a mean over the heads; float32.
+    """
+    kind = _chosen(kind, partition, qk[0].shape[1], relation)
+    if kind == "dense":
+        weight_BxQxL = softmax_weights(*qk, relation).mean(axis=1)
+        wanted_BxQ, tag_BxL = tags
+        counts = tag_BxL[:, None] == wanted_BxQ[..., None], tag_BxL[:, None] > 0
+        return jnp.stack([jnp.where(x, weight_BxQxL, 0.0).sum(axis=-1) for x in counts], axis=-1)
+    return blocked_attention.weight_of_tags(*qk, tags, relation, block=BLOCK).mean(axis=2)
 
 
 def _chosen(kind: KernelKind, partition: Partition, queries: int, relation: Relation) -> KernelKind:

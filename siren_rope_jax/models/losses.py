@@ -23,7 +23,7 @@ from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.blocked_scores import rowwise
 from siren_rope_jax.models.partition import WHOLE, Partition
-from siren_rope_jax.models.repeat import Repeat
+from siren_rope_jax.models.repeat import RepeatedTarget
 from siren_rope_jax.models.tables import Rows, gathered_scores, log_partition, lookup, rows_of
 
 # The options that each kind of loss heeds, beside `kind` itself.
@@ -121,7 +121,7 @@ def retrieval_loss(
     *,
     item_counts: Float[AnyArray, " V"] | None = None,
     key: Key[Array, ""] | None = None,
-    repeat: Repeat | None = None,
+    repeat: RepeatedTarget | None = None,
     history_N: Int[AnyArray, " N"] | None = None,
     items: int | None = None,
     partition: Partition = WHOLE,
@@ -138,7 +138,7 @@ def retrieval_loss(
       item_counts: how often each item occurs as a target in training (row 0 is ignored, an item
         counts at least once); for in-batch sampling with log-Q correction only.
       key: for kinds that draw negatives.
-      repeat: of the positions, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
+      repeat: of the targets, mixed with the softmax, which must be an NLL (`is_nll`); None: none.
       history_N: of in-batch sampling: which history each position is of, by any numbers; None: each
         is of another one.
       items: how many rows there are of items and the unknown one; those after them only pad the
@@ -185,7 +185,7 @@ def retrieval_loss(
             loss_of = _sampled_softmax if config.kind == "sampled_softmax" else _binary
             loss_N = loss_of(config, items, positive_N, score_NxM, hit_NxM)
     if repeat is not None:
-        loss_N = repeat.mixed_nll(target_N, loss_N)
+        loss_N = repeat.nll(loss_N)
     return _masked_mean(loss_N, mask_N)
 
 

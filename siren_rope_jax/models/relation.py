@@ -17,7 +17,8 @@ class Relation:
     """All that one attention knows of its events besides q, k and v.
 
     Attributes:
-      rotation: what turns queries and keys, which happens before a kernel gets them.
+      rotation: what turns queries and keys, which happens before a kernel gets them; None: they are
+        turned already.
       queries, keys: the events of either; in training the same but for the time of the request.
       bias: its parameters; None: there is none.
       strict: whether a query does not see the key of its own event.
@@ -25,12 +26,20 @@ class Relation:
         no key after its own.
     """
 
-    rotation: QueryKeyRotation
+    rotation: QueryKeyRotation | None
     queries: Events
     keys: Events
     bias: Bias | None = None
     strict: bool = flax.struct.field(pytree_node=False, default=False)
     aligned: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def rotate(
+        self, q: Float[Array, "... Q H K"], k: Float[Array, "... L H K"]
+    ) -> tuple[Float[Array, "... Q H K"], Float[Array, "... L H K"]]:
+        """Queries and keys, turned by the rotation."""
+        if self.rotation is None:
+            return q, k
+        return self.rotation.query(q), self.rotation.key(k)
 
     def mask(self, queries: Events, keys: Events) -> Bool[Array, "... 1 Q K"]:
         """Whether queries see keys: earlier ones of the same segment. Nobody sees padding."""

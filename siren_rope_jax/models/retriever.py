@@ -68,8 +68,7 @@ class Retrieved(NamedTuple):
       query: of all slots; those of padding are meaningless.
       table: what queries are compared with: one row per item. Row 0 is the unknown item, which is
         not a candidate, and rows beyond the last item only pad the table.
-      repeat: of every slot; its items are [B, 1, L], those of the row (see `per_slot`). None:
-        probabilities are the softmax of the inner products.
+      repeat: what may come again; None: probabilities are the softmax of the inner products.
     """
 
     query: Float[Array, "B L D"]
@@ -125,11 +124,16 @@ class Retriever(nn.Module):
         x = self.output_norm(self.trunk(x, relations[TRUNK], deterministic=deterministic))
         repeat = None
         if self.config.repeat:
-            weight_BxLxL = self.repeat_attention(x, relations[LAST])
-            logit_BxL = self.explore(x)[..., 0].astype(jnp.float32)
-            item_Bx1xL = batch.categorical[:, None, :, 0]
-            share_BxLx1 = nn.sigmoid(-logit_BxL)[..., None]
-            repeat = Repeat(item_Bx1xL, share_BxLx1 * weight_BxLxL, nn.sigmoid(logit_BxL))
+            q, k = self.repeat_attention(x, relations[LAST])
+            repeat = Repeat(
+                item=batch.categorical[..., 0],
+                query=q,
+                key=k,
+                relation=replace(relations[LAST], rotation=None),
+                explore_logit=self.explore(x)[..., 0].astype(jnp.float32),
+                kernel=self.config.attention,
+                partition=self.partition,
+            )
         return Retrieved(self.scaled(x) / self.config.temperature, self.item_rows(), repeat)
 
     def item_rows(self) -> Rows:

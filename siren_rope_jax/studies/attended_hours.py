@@ -114,7 +114,7 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
         past_BxLxL &= places[:, None] >= places
         same_BxLxL = batch.target[:, :, None] == batch.categorical[:, None, :, 0]
         same_BxLxL &= batch.target[:, :, None] > 0
-        weights = result.repeat.weight, same_BxLxL.astype(jnp.float32)
+        weights = result.repeat.weights(), same_BxLxL.astype(jnp.float32)
         return AttendedHours(*(hour_sums(x, past_BxLxL, request, event) for x in weights))
 
     batches = run.setup.batches.evaluation("validation")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.models.item_ranks import rank_targets
-from siren_rope_jax.models.repeat import Repeat, per_slot
+from siren_rope_jax.models.repeat import Mixture, Repeat
 from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.training.mesh import (
     batch_parts,
@@ -49,20 +49,22 @@ class RankScorer:
         self._mesh, self._log, self._filter_seen = mesh, log, filter_seen
         self._at_once = -(-QUERIES_AT_ONCE // batch_parts(mesh)) * batch_parts(mesh)
 
-        def slots(params: Any, batch: NextItemBatch) -> "_Slots":
+        def retrieve(params: Any, batch: NextItemBatch) -> tuple[Array, Repeat | None]:
             result: Any = model.apply({"params": params}, batch)
-            event, target = jnp.asarray(batch.event), jnp.asarray(batch.target)
-            return _Slots(event, target, result.query.astype(jnp.float32), result.repeat)
+            return result.query, result.repeat
 
         def items(params: Any) -> Any:
             rows: Any = model.apply({"params": params}, method=Retriever.item_rows)
             return rows.values.astype(jnp.float32)
 
-        def take(slots: "_Slots", at: tuple[Array, Array]) -> "_Slots":
-            slots = slots._replace(repeat=per_slot(slots.repeat))
-            return jax.tree.map(lambda column: column[at], slots)
+        def take(
+            query: Array, repeat: Repeat | None, batch: NextItemBatch, at: tuple[Array, Array]
+        ) -> "_Slots":
+            mixture = None if repeat is None else repeat.mixtures(at)
+            query = query.astype(jnp.float32)
+            return _Slots(batch.event[at], batch.target[at], query[at], mixture)
 
-        self._slots = jax.jit(slots, out_shardings=by_row(mesh))
+        self._retrieve = jax.jit(retrieve)
         # Replicated, so that every process sees the events of all processes.
         self._take = jax.jit(take, out_shardings=replicated(mesh))
         self._replicate = jax.jit(lambda x: x, out_shardings=replicated(mesh))
@@ -96,7 +98,8 @@ class RankScorer:
         """
         wanted = np.asarray(self._replicate(batch.event)) >= 0
         first = np.argsort(~wanted, axis=None, kind="stable")[: _next_power_of_2(wanted.sum())]
-        return self._take(self._slots(params, batch), np.unravel_index(first, wanted.shape))
+        at = np.unravel_index(first, wanted.shape)
+        return self._take(*self._retrieve(params, batch), batch, at)
 
 
 def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N S"]:
@@ -124,12 +127,12 @@ def _next_power_of_2(size: int) -> int:
 
 
 class _Slots(NamedTuple):
-    """Slots of a `NextItemBatch`, [B, L] or [N], with the model's output for them."""
+    """Slots of a `NextItemBatch`, [N], with the model's output for them."""
 
     event: Any
     target: Any
     query: Any
-    repeat: Repeat | None
+    repeat: Mixture | None
 
     def with_target(self) -> "_Slots":
         """Only the slots that have a target."""

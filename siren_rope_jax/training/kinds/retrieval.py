@@ -21,7 +21,6 @@ from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_rank
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.losses import LossConfig, draw_negatives, retrieval_loss
 from siren_rope_jax.models.partition import WHOLE, Partition
-from siren_rope_jax.models.repeat import per_slot
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
@@ -140,7 +139,8 @@ class Retrieval(Kind[RetrievalExperiment]):
             variables, batch, deterministic=False, rngs={"dropout": dropout_key}
         )
         asked = (batch.event >= 0) & (batch.target > 0)
-        slots = (result.query, batch.target, asked, per_slot(result.repeat), batch.history)
+        repeat = None if result.repeat is None else result.repeat.of_targets(batch.target)
+        slots = (result.query, batch.target, asked, repeat, batch.history)
         query, target, asked, repeat, history = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), slots
         )
