@@ -1,6 +1,7 @@
 """A table divided among devices by its rows equals the same table on one device."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +10,17 @@ import pytest
 
 from siren_rope_jax.models.item_ranks import rank_targets, top_items
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
-from siren_rope_jax.models.partition import WHOLE, Partition, padded_rows
+from siren_rope_jax.models.partition import WHOLE, Partition, table_shape
 from siren_rope_jax.models.repeat import Mixture
 from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
+from siren_rope_jax.training.row_wise import touch
 
 SHAPES = [s for s in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(s) == 8]
 POSITIONS, ITEMS, WIDTH = 48, 90, 8
 
 
-def partition(shape):
+def on_mesh(shape):
     return Partition(make_mesh(MeshConfig(*shape)))
 
 
@@ -66,10 +68,41 @@ def test_functions_of_a_divided_table_equal_those_of_a_whole_one(shape, rows):
 
         return jax.value_and_grad(total, (0, 1))(q, table), looked_up(table)
 
-    where = partition(shape)
+    where = on_mesh(shape)
     assert where.parts("rows") == 8
     for block_elements in (2**20, 64):
         close(jax.jit(values, static_argnums=(0, 1))(where, block_elements), values(WHOLE, 2**20))
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
+@pytest.mark.parametrize("skew", [1, 8], ids=["all devices", "one device"])
+def test_rows_are_found_however_many_are_asked_of_one_device(shape, skew):
+    """Also where they do not fit into one message, and where a batch is not divided."""
+    rng, rows = np.random.default_rng(0), 512
+    table = rng.normal(size=(rows // 8, 8, WIDTH)).astype(np.float32)
+    where = on_mesh(shape)
+    for size in (512, 51):
+        ids = (rng.permutation(rows)[:size] * skew % rows).astype(np.int32)
+        ids[:3] = -1, rows, ids[5]
+        weight = rng.normal(size=(size, WIDTH)).astype(np.float32)
+
+        def values(table, ids, weight):
+            found = lookup(table, ids, where, jnp.bfloat16)
+            return (found.astype(jnp.float32) * weight).sum(), found
+
+        run = jax.jit(jax.value_and_grad(values, has_aux=True))
+        (_, found), slope = run(table, ids, weight)
+        flat = table.reshape(rows, WIDTH)
+        known = ((ids >= 0) & (ids < rows))[:, None]
+        expected = np.where(known, flat[np.clip(ids, 0, rows - 1)], 0)
+        np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
+        sums = np.zeros((rows, WIDTH), np.float32)
+        weight = weight.astype(jnp.bfloat16).astype(np.float32)  # as the gradient of a bfloat16
+        np.add.at(sums, np.clip(ids, 0, rows - 1), weight * known)
+        np.testing.assert_allclose(slope.reshape(rows, WIDTH), sums, atol=1e-5)
+        asked = jax.jit(partial(touch, partition=where))(table, [ids]).mask
+        expected = np.isin(np.arange(rows), ids).reshape(asked.shape)
+        np.testing.assert_array_equal(asked, expected)
 
 
 @pytest.mark.parametrize("with_repeat", [False, True])
@@ -87,12 +120,12 @@ def test_ranks_and_lists_of_a_divided_table_equal_those_of_a_whole_one(shape, wi
     for elements in (2**20, 50):
         options = {"items": ITEMS, "block_elements": elements}
         expected = ranked(q, table, target, seen, repeat, **options)
-        got = ranked(q, table, target, seen, repeat, partition=partition(shape), **options)
+        got = ranked(q, table, target, seen, repeat, partition=on_mesh(shape), **options)
         np.testing.assert_array_equal(got[0], expected[0])
         close(got[1], expected[1])
         for k, some in itertools.product((3, 100), (None, allowed)):
             listed = lists(q, table, seen, k, repeat, some, **options)
-            others = lists(q, table, seen, k, repeat, some, partition=partition(shape), **options)
+            others = lists(q, table, seen, k, repeat, some, partition=on_mesh(shape), **options)
             np.testing.assert_array_equal(others[0], listed[0])
             close(others[1], listed[1])
 
@@ -131,16 +164,16 @@ def test_losses_of_a_divided_table_equal_those_of_a_whole_one(shape, loss):
 
         return jax.jit(jax.value_and_grad(mean, (0, 1)))(q, table)
 
-    close(of(partition(shape)), of(WHOLE))
+    close(of(on_mesh(shape)), of(WHOLE))
 
 
 def test_rows_that_pad_a_table_are_few_and_let_devices_divide_it():
     for rows in (1, 2, 15, 16, 100, 3_417, 16_384, 1_000_003):
-        padded = padded_rows(rows)
-        assert rows <= padded <= rows + rows / 16
-        assert padded % min(1 << (rows // 16).bit_length() - 1 if rows >= 16 else 1, 1024) == 0
+        each, stripes = table_shape(rows)
+        assert rows <= each * stripes <= rows + rows / 16
+        assert stripes == min(1 << (rows // 16).bit_length() - 1 if rows >= 16 else 1, 1024)
 
 
 def test_two_dimensions_cannot_claim_one_axis_of_the_mesh():
     with pytest.raises(ValueError, match="claim the mesh axis fsdp"):
-        partition((2, 2, 2)).spec(("rows", "width"))
+        on_mesh((2, 2, 2)).spec(("rows", "width"))

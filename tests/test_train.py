@@ -501,7 +501,7 @@ def test_every_mesh_trains_as_one_device(
         if not name.endswith("/linear/bias"):
             np.testing.assert_allclose(own[name], expected, atol=1e-5, err_msg=name)
     tables = [x for name, x in own.items() if name.endswith("/embedding")]
-    assert max(x.shape[0] // x.sharding.shard_shape(x.shape)[0] for x in tables) == 8
+    assert max(x.shape[1] // x.sharding.shard_shape(x.shape)[1] for x in tables) == 8
 
 
 @pytest.mark.parametrize("make", [experiment, next_item_experiment, in_batch_experiment])

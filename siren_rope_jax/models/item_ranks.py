@@ -5,6 +5,7 @@ S seen items per position (padded with 0). Inside of a device: G positions that 
 once, R of its rows.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.models.division import Division, rows_of, scan_positions
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import Mixture, floored_log
-from siren_rope_jax.models.tables import Division, scan_positions
 
 BLOCK_ELEMENTS = 2**22
 """Scores that a device holds at once; on a CPU, blocks about the size of its caches are fastest."""
@@ -22,7 +23,7 @@ BLOCK_ELEMENTS = 2**22
 
 def rank_targets(
     q_NxD: Float[AnyArray, "N D"],
-    table_VxD: Float[AnyArray, "V D"],
+    table: Float[AnyArray, "V D"] | Float[AnyArray, "Q S D"],
     target_N: Int[AnyArray, " N"],
     seen_NxS: Int[AnyArray, "N S"],
     repeat: Mixture | None = None,
@@ -34,7 +35,7 @@ def rank_targets(
 
     Args:
       q_NxD: queries; a score is the dot product with an item's row, in float32.
-      table_VxD: one row per item.
+      table: one row per item, [V, D] or as a `Table` has them.
       target_N: the item that followed.
       seen_NxS: items that are not ranked, in any order.
       repeat: mixed with the softmax; None: the softmax alone.
@@ -50,7 +51,8 @@ def rank_targets(
       float32 NLL in nats under the softmax over all items, including seen ones; NaN for a target
       without a rank, +inf if a score is not finite.
     """
-    count = table_VxD.shape[0] if items is None else items
+    table = rows_of(table).values
+    count = math.prod(table.shape[:2]) if items is None else items
 
     def ranks(division: Division, columns: Any, rows_RxD: Array) -> tuple[Array, Array]:
         q_GxD, target_G, seen_GxS, *repeat = columns
@@ -58,7 +60,7 @@ def rank_targets(
         known_G = (target_G > 0) & (target_G < count)
         known_G &= (seen_GxS != target_G[:, None]).all(axis=1)
         at_Gx1 = jnp.where(known_G, target_G, 0)[:, None]
-        place_Gx1, here_Gx1 = division.places(rows_RxD, at_Gx1)
+        place_Gx1, here_Gx1 = division.places_of_all(at_Gx1)
         score_Gx1 = jnp.take_along_axis(score_GxR, place_Gx1, 1)
         score_Gx1 = division.over_rows(jax.lax.psum, jnp.where(here_Gx1, score_Gx1, 0))
         # Not `>=`: an item whose score is NaN must count against the model, too.
@@ -72,12 +74,12 @@ def rank_targets(
         return jnp.where(known_G, rank_G, 0), jnp.where(known_G, nll_G, jnp.nan)
 
     columns = (q_NxD, target_N, seen_NxS, *_arrays(repeat))
-    return _at_rows(ranks, columns, table_VxD, block_elements, partition)
+    return _at_rows(ranks, columns, table, block_elements, partition)
 
 
 def top_items(
     q_NxD: Float[AnyArray, "N D"],
-    table_VxD: Float[AnyArray, "V D"],
+    table: Float[AnyArray, "V D"] | Float[AnyArray, "Q S D"],
     seen_NxS: Int[AnyArray, "N S"],
     k: int,
     repeat: Mixture | None = None,
@@ -90,7 +92,7 @@ def top_items(
 
     Args:
       q_NxD: queries.
-      table_VxD: one row per item.
+      table: one row per item, [V, D] or as a `Table` has them.
       seen_NxS: items to leave out.
       k: length of the lists.
       repeat: as in `rank_targets`; the scores are then log-probabilities.
@@ -103,7 +105,8 @@ def top_items(
       int32 ids and float32 scores. Items whose score is NaN are left out; if fewer than k items
       remain, the list is padded with id 0 and score -inf.
     """
-    count = table_VxD.shape[0] if items is None else items
+    table = rows_of(table).values
+    count = math.prod(table.shape[:2]) if items is None else items
 
     def best(
         division: Division, columns: Any, rows_RxD: Array, allowed: Any
@@ -115,35 +118,36 @@ def top_items(
         score_GxR = jnp.where(candidate_R & ~jnp.isnan(score_GxR), score_GxR, -jnp.inf)
         score_GxR = _without(division, score_GxR, rows_RxD, seen_GxS, value=-jnp.inf)
         score_Gxk, id_Gxk = jax.lax.top_k(score_GxR, min(k, len(rows_RxD)))
-        id_Gxk += division.first_row(rows_RxD)
-        if division.rows:  # the best of all devices, side by side in the order of their rows
+        id_Gxk = division.id_at(id_Gxk)
+        if division.rows:  # the best of all devices, side by side; of equal ones the lowest ids
             score_Gxk, id_Gxk = (
                 jax.lax.all_gather(x, division.rows, axis=1, tiled=True)
                 for x in (score_Gxk, id_Gxk)
             )
-            score_Gxk, at_Gxk = jax.lax.top_k(score_Gxk, min(k, score_Gxk.shape[1]))
-            id_Gxk = jnp.take_along_axis(id_Gxk, at_Gxk, 1)
+            minus_Gxk, id_Gxk = jax.lax.sort((-score_Gxk, id_Gxk), num_keys=2)
+            score_Gxk, id_Gxk = -minus_Gxk[:, :k], id_Gxk[:, :k]
         id_Gxk = jnp.where(score_Gxk > -jnp.inf, id_Gxk, 0).astype(jnp.int32)
         padding = ((0, 0), (0, k - id_Gxk.shape[1]))
         return jnp.pad(id_Gxk, padding), jnp.pad(score_Gxk, padding, constant_values=-jnp.inf)
 
-    rows = len(table_VxD)
-    allowed = () if allowed_V is None else (jnp.pad(allowed_V, (0, rows - len(allowed_V))),)
+    allowed: tuple[Array, ...] = ()
+    if allowed_V is not None:
+        padding = (0, math.prod(table.shape[:2]) - len(allowed_V))
+        allowed = (jnp.pad(allowed_V, padding).reshape(table.shape[:2]),)
     columns = (q_NxD, seen_NxS, *_arrays(repeat))
-    return _at_rows(best, columns, table_VxD, block_elements, partition, allowed)
+    return _at_rows(best, columns, table, block_elements, partition, allowed)
 
 
 def _at_rows(
     function: Any,
     columns: Any,
-    table_VxD: AnyArray,
+    table: Array,
     block_elements: int,
     partition: Partition,
     *by_row: Any,
 ) -> Any:
     """Calls `function(division, columns, rows, *by_row)` for some positions after the others."""
-    table_VxD = jnp.asarray(table_VxD)
-    division = Division.of(partition, table_VxD, columns[0], block_elements)
+    division = Division.of(partition, table, columns[0], block_elements)
 
     def local(division: Division, columns: Any, rows_RxD: Array, *by_row: Any) -> Any:
         def chunk(_: None, columns: Any) -> tuple[None, Any]:
@@ -153,8 +157,8 @@ def _at_rows(
         at_once = division.positions_at_once(len(columns[0]), len(rows_RxD), bounded=True)
         return scan_positions(chunk, None, at_once, *columns)[1]
 
-    of_rows = (("r", table_VxD), *(("r", x) for x in by_row))
-    return division.run(local, "nn", ("n", columns), *of_rows)
+    of_rows: Any = [("rows", x) for x in (table, *by_row)]
+    return division.run(local, ("positions", "positions"), ("positions", columns), *of_rows)
 
 
 def _arrays(repeat: Mixture | None) -> tuple[AnyArray, ...]:
@@ -165,7 +169,7 @@ def _without(
     division: Division, x_GxR: Array, rows_RxD: Array, *ids: Array, value: float | bool
 ) -> Array:
     """The same with `value` at these ids of each position, as far as this device has them."""
-    place, here = division.places(rows_RxD, jnp.concatenate(ids, axis=1))
+    place, here = division.places_of_all(jnp.concatenate(ids, axis=1))
     place = jnp.where(here, place, len(rows_RxD))
     return x_GxR.at[jnp.arange(len(x_GxR))[:, None], place].set(value, mode="drop")
 
@@ -187,7 +191,7 @@ def _scores(
 
     Also which rows are items at all.
     """
-    id_R = division.first_row(rows_RxD) + jnp.arange(len(rows_RxD))
+    id_R = division.id_at(jnp.arange(len(rows_RxD)))
     candidate_R = (id_R > 0) & (id_R < items)
     # At full precision: the reduced precision of accelerators would reorder close items.
     score_GxR = jnp.einsum(
@@ -199,7 +203,7 @@ def _scores(
     )
     if repeat:
         item_GxL, weight_GxL, explore_G = repeat
-        place_GxL, here_GxL = division.places(rows_RxD, item_GxL)
+        place_GxL, here_GxL = division.places_of_all(item_GxL)
         place_GxL = jnp.where(here_GxL, place_GxL, len(rows_RxD))
         row_Gx1 = jnp.arange(len(q_GxD))[:, None]
         repeated_GxR = jnp.zeros_like(score_GxR)

@@ -10,6 +10,7 @@ Letters: N positions, V rows of the table (0 included, and those that pad it), D
 per position, C candidates that all positions share.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -22,9 +23,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.blocked_scores import rowwise
+from siren_rope_jax.models.division import Rows, rows_of
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import RepeatedTarget
-from siren_rope_jax.models.tables import Rows, gathered_scores, log_partition, lookup, rows_of
+from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
 
 # The options that each kind of loss heeds, beside `kind` itself.
 _HEEDED = {
@@ -157,7 +159,7 @@ def retrieval_loss(
     rows = rows_of(table)
     if items is None and rows.ids is not None:
         raise ValueError("of some rows of a table, say how many items there are")
-    items = len(rows) if items is None else items
+    items = math.prod(rows.whole_shape) if items is None else items
     mask_N = jnp.asarray(mask_N) & (target_N > 0) & (target_N < items)
     target_N = jnp.where(mask_N, target_N, 0)
     q_NxD = jnp.where(mask_N[:, None], q_NxD, 0)  # a NaN there must not reach the table's gradient
@@ -192,25 +194,26 @@ def retrieval_loss(
 def _full_softmax(
     config: LossConfig,
     q_NxD: Array,
-    table_VxD: Array,
+    table_QxSxD: Array,
     positive_N: Array,
     items: int,
     partition: Partition,
 ) -> Float[Array, " N"]:
-    row_V = jnp.arange(table_VxD.shape[0])
-    counts_V = (row_V > 0) & (row_V < items)
+    shape = table_QxSxD.shape[:2]
+    id_QxS = jnp.arange(math.prod(shape)).reshape(shape)
+    counts_QxS = (id_QxS > 0) & (id_QxS < items)
     total_N = log_partition(
         q_NxD,
-        table_VxD,
-        jnp.where(counts_V, 0.0, -jnp.inf),
+        table_QxSxD,
+        jnp.where(counts_QxS, 0.0, -jnp.inf),
         block_elements=config.block_elements,
         partition=partition,
     )
     if config.label_smoothing == 0:
         return total_N - positive_N
     # The mean score over all items is the score of their mean: no logits are needed.
-    rows_VxD = jnp.where(counts_V[:, None], table_VxD, 0)
-    mean_D = rows_VxD.sum(0, dtype=jnp.float32) / (items - 1)
+    rows_QxSxD = jnp.where(counts_QxS[..., None], table_QxSxD, 0)
+    mean_D = rows_QxSxD.sum((0, 1), dtype=jnp.float32) / (items - 1)
     mean_N = q_NxD.astype(jnp.float32) @ mean_D
     return total_N - (1 - config.label_smoothing) * positive_N - config.label_smoothing * mean_N
 
@@ -248,7 +251,7 @@ def _shared_logits(
         q_NxD,
         own_MxD,
         jnp.full(negative_M.shape, -correction, jnp.float32),
-        tags_CxK=negative_M[:, None],
+        tags=negative_M[:, None],
         excluded_NxK=target_N[:, None],
         block_elements=config.block_elements,
         partition=partition,
@@ -279,7 +282,7 @@ def _in_batch_softmax(
         q_NxD,
         positive_NxD,
         bias_C,
-        tags_CxK=tags_NxK,
+        tags=tags_NxK,
         excluded_NxK=tags_NxK,
         block_elements=config.block_elements,
         partition=partition,

@@ -36,14 +36,14 @@ RULES: Mapping[str, tuple[str, ...]] = {
 LogicalAxes = tuple[str | None, ...]
 
 
-def padded_rows(rows: int) -> int:
-    """Rows of a table, with those added that let devices divide it evenly: at most 1 in 16.
+def table_shape(rows: int) -> tuple[int, int]:
+    """Q and S of a table: with the rows added that fill its S stripes evenly, at most 1 in 16.
 
-    They are a function of the table alone, so that a checkpoint fits every number of devices; the
-    number of devices that can divide a table is a power of two, up to 1,024 for 16,384 rows.
+    They are a function of the table alone, so that a checkpoint fits every number of devices. As
+    many of these as divide S, a power of two that is 1,024 from 16,384 rows on, can divide a table.
     """
-    multiple = 1 << max(min(rows // 16, 1024), 1).bit_length() - 1
-    return -(-rows // multiple) * multiple
+    stripes = 1 << max(min(rows // 16, 1024), 1).bit_length() - 1
+    return -(-rows // stripes), stripes
 
 
 @dataclass(frozen=True)
@@ -128,19 +128,20 @@ class TableRows(nn.LogicallyPartitioned):
     count: int = flax.struct.field(pytree_node=False, default=0)
 
     def unpadded(self) -> tuple[int, ...]:
-        """The shape without the rows that pad it."""
-        return (self.count, *self.value.shape[1:])
+        """The shape in the order of ids, [V, D], without the rows that pad it."""
+        return (self.count, self.value.shape[-1])
 
 
 def table_init(init: Any, partition: Partition) -> Any:
     """An initialiser of tables: draws as many rows as asked for, and pads them with zeros."""
 
     def padded(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Any:
-        rows = ((0, padded_rows(shape[0]) - shape[0]), (0, 0))
-        drawn = jnp.pad(init(key, shape, dtype), rows)
+        of_table = table_shape(shape[0])
+        padding = (0, math.prod(of_table) - shape[0]), (0, 0)
+        drawn = jnp.pad(init(key, shape, dtype), padding).reshape(*of_table, shape[1])
         if partition.mesh is None:
             return drawn
-        return TableRows(drawn, names=("rows", None), count=shape[0])
+        return TableRows(drawn, names=(None, "rows", None), count=shape[0])
 
     return padded
 

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models import kernels
+from siren_rope_jax.models.division import scan_positions
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
-from siren_rope_jax.models.tables import scan_positions
 
 _GATHERED_ELEMENTS = 2**22
 """Of the keys that `Repeat.mixtures` has at once."""

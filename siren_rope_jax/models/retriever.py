@@ -18,9 +18,10 @@ from jaxtyping import Array, Float
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
+from siren_rope_jax.models.division import Rows
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.tables import Rows, Table
+from siren_rope_jax.models.tables import Table
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import time_features

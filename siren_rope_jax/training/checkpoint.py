@@ -222,7 +222,7 @@ class Checkpoints:
 
         Args:
           params: their specs.
-          unpadded: the same without the rows that pad tables, for earlier versions.
+          unpadded: the same with tables [V, D] that nothing pads, for earlier versions.
           version: the version of this package that wrote them; empty: this version.
 
         Raises:

@@ -1,9 +1,10 @@
 """Runs that an earlier version of this package trained: they can be used, not continued.
 
 Version 0.4 nested the parameters of gates and of a map's second copy, renamed `task` to `kind` in
-configs, and dropped some keys.
+configs, and dropped some keys. Version 0.6 padded tables, and version 0.7 dealt out their rows.
 """
 
+import math
 import re
 from typing import Any
 
@@ -64,11 +65,13 @@ def written_params(specs: Any, unpadded: Any, version: str) -> Any:
 
     Args:
       specs: as the present version writes them.
-      unpadded: the same without the rows that pad tables, which came with version 0.6.
+      unpadded: the same with tables [V, D] that nothing pads.
       version: of this package.
     """
-    if not _is_before(version, 0, 6):
+    if not _is_before(version, 0, 7):
         return specs
+    if not _is_before(version, 0, 6):
+        return jax.tree.map(_in_order_of_ids, specs, unpadded)
     if not _is_before(version, 0, 4):
         return unpadded
     written = {}
@@ -81,7 +84,7 @@ def written_params(specs: Any, unpadded: Any, version: str) -> Any:
 
 def present_params(written: Any, specs: Any, version: str) -> Any:
     """Parameters that `version` wrote, in the layout of `specs`."""
-    if not _is_before(version, 0, 6):
+    if not _is_before(version, 0, 7):
         return written
     flat, present = flatten_dict(written), {}
     for path, spec in flatten_dict(specs).items():
@@ -89,9 +92,18 @@ def present_params(written: Any, specs: Any, version: str) -> Any:
         if path[-1] == "gate":
             x = x.reshape(spec.shape)
         elif x.shape != spec.shape:
-            x = jnp.pad(x, [(0, to - size) for to, size in zip(spec.shape, x.shape, strict=True)])
+            rows = math.prod(spec.shape[:2])
+            x = jnp.pad(x, ((0, rows - len(x)), (0, 0))).reshape(spec.shape)
         present[path] = jax.device_put(x, spec.sharding)
     return unflatten_dict(present)
+
+
+def _in_order_of_ids(spec: Any, unpadded: Any) -> Any:
+    """A table [V, D] with the rows that pad it; other parameters as they are."""
+    if spec.ndim == unpadded.ndim:
+        return spec
+    shape = (math.prod(spec.shape[:2]), spec.shape[2])
+    return jax.ShapeDtypeStruct(shape, spec.dtype, sharding=unpadded.sharding)
 
 
 def path_before_0_4(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.models.division import Division, Rows
+from siren_rope_jax.models.exchange import route
 from siren_rope_jax.models.partition import Partition
-from siren_rope_jax.models.tables import Division, Rows
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as optax has them
 _NO_ID = np.iinfo(np.int32).max
@@ -41,10 +42,10 @@ class RowWise:
     kind: Literal["adam", "adagrad"] = "adam"
     rate: float = 1.0
 
-    def first_state(self, table: Float[Array, "V D"]) -> State:
+    def first_state(self, table: Float[Array, "Q S D"]) -> State:
         """Before the first step."""
         if self.kind == "adagrad":
-            return {"sum": jnp.zeros(table.shape[0], jnp.float32)}
+            return {"sum": jnp.zeros(table.shape[:2], jnp.float32)}
         return {"mean": jnp.zeros_like(table), "square": jnp.zeros_like(table)}
 
     def updated(
@@ -88,11 +89,11 @@ class Touched:
     """
 
     rows: Rows
-    mask: Bool[Array, " V"] | None
+    mask: Bool[Array, "Q S"] | None
 
 
 def touch(
-    table: Float[Array, "V D"], ids: Sequence[Int[Array, "..."]], partition: Partition
+    table: Float[Array, "Q S D"], ids: Sequence[Int[Array, "..."]], partition: Partition
 ) -> Touched:
     """The rows of these ids.
 
@@ -104,40 +105,46 @@ def touch(
     flat = jnp.concatenate([x.reshape(-1) for x in ids])
     flat = jnp.pad(flat, (0, -len(flat) % partition.parts("batch")), constant_values=-1)
     division = Division.of(partition, table, flat, _NOTHING_TO_BOUND)
-    own_rows = table.shape[0] // partition.size(division.rows)
+    own_rows = division.table[0] * division.stripes
 
-    def places(division: Division, id_N: Array, rows_RxD: Array) -> Array:
-        if division.batch:  # of all positions, since devices may hold the same rows
-            id_N = jax.lax.all_gather(id_N, division.batch, tiled=True)
-        place, here = division.places(rows_RxD, id_N)
-        return jnp.where(here, place, own_rows)
-
-    def mask(division: Division, id_N: Array, rows_RxD: Array) -> Array:
-        place_N = places(division, id_N, rows_RxD)
-        return jnp.zeros(own_rows, bool).at[place_N].set(True, mode="drop")
+    def mask(division: Division, id_N: Array) -> Array:
+        mask_R = jnp.zeros(own_rows, bool)
+        if division.rows:
+            mask_R = route(division, id_N).mark(mask_R)
+        else:
+            mask_R = mask_R.at[_places(division, id_N, own_rows)].set(True, mode="drop")
+        return division.whole_gradient(mask_R.astype(jnp.int32)) > 0
 
     def some(division: Division, id_N: Array, rows_RxD: Array) -> tuple[Array, Array]:
-        place_N = places(division, id_N, rows_RxD)
+        if division.batch:  # of all positions, since devices may hold the same rows
+            id_N = jax.lax.all_gather(id_N, division.batch, tiled=True)
+        place_N = _places(division, id_N, own_rows)
         place_U = jnp.unique(place_N, size=len(place_N), fill_value=own_rows)
-        id_U = jnp.where(place_U < own_rows, place_U + division.first_row(rows_RxD), _NO_ID)
+        id_U = jnp.where(place_U < own_rows, division.id_at(place_U), _NO_ID)
         return rows_RxD[jnp.minimum(place_U, own_rows - 1)], id_U
 
-    arrays = ("n", flat), ("r", table)
     if len(flat) >= own_rows // 2:
-        return Touched(Rows(table), division.run(mask, "r", *arrays))
-    return Touched(Rows(*division.run(some, "rr", *arrays)), None)
+        return Touched(Rows(table), division.run(mask, "rows", ("positions", flat)))
+    values, of_rows = division.run(some, ("rows", "rows"), ("positions", flat), ("rows", table))
+    return Touched(Rows(values, of_rows, division.table), None)
+
+
+def _places(division: Division, ids: Array, none: int) -> Array:
+    """Where ids are among this device's rows; `none` if they are not."""
+    place, here = division.places_of_all(ids)
+    return jnp.where(here, place, none)
 
 
 def update(
     rule: RowWise,
-    table: Float[Array, "V D"],
+    table: Float[Array, "Q S D"],
     state: State,
     touched: Touched,
-    gradient: Float[Array, "R D"],
+    gradient: Float[Array, "..."],
     hyper: tuple[Int[Array, ""], Float[Array, ""]],
     decay: float,
     partition: Partition,
-) -> tuple[Float[Array, "V D"], State]:
+) -> tuple[Float[Array, "Q S D"], State]:
     """The table and its state after a step.
 
     Args:
@@ -167,9 +174,10 @@ def update(
     def scattered(
         division: Division, table: Array, state: State, rows: Rows, gradient: Array, hyper: Any
     ) -> tuple[Array, State]:
-        none = len(table) + jnp.arange(len(rows))  # beyond the table, and each of them once
         ids = jnp.asarray(rows.ids)
-        at = jnp.where(ids == _NO_ID, none, ids - division.first_row(table))
+        none = len(table) + jnp.arange(len(ids))  # beyond the table, and each of them once
+        at, here = division.places_of_all(ids)
+        at = jnp.where(here, at, none)
         own = jax.tree.map(lambda x: x[jnp.minimum(at, len(table) - 1)], state)
         changed, own = rule.updated(rows.values, gradient, own, hyper, decay)
 
@@ -182,5 +190,5 @@ def update(
     division = Division.of(partition, table, (), _NOTHING_TO_BOUND)
     function: Any = scattered if touched.mask is None else masked
     of_rows = touched.rows if touched.mask is None else touched.mask
-    arrays = ("r", table), ("r", state), ("r", of_rows), ("r", gradient), ("s", hyper)
-    return division.run(function, "rr", *arrays)
+    arrays: Any = [("rows", x) for x in (table, state, of_rows, gradient)]
+    return division.run(function, ("rows", "rows"), *arrays, ("nothing", hyper))

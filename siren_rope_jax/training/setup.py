@@ -90,7 +90,7 @@ class Setup:
 
     @cached_property
     def unpadded_specs(self) -> Any:
-        """The same without the rows that pad tables, on every device."""
+        """The same with tables [V, D] that nothing pads, on every device."""
 
         def unpadded(x: Any) -> jax.ShapeDtypeStruct:
             shape = x.unpadded() if isinstance(x, TableRows) else nn.unbox(x).shape
