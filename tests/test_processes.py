@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.training.trained import TrainedRun
 from tests.scripts import ROOT
 
 
@@ -41,7 +43,7 @@ def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subpr
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     return [
-        _start(config, feed, workdir, 2, f"--distributed={address},2,{i}", *more) for i in range(2)
+        _start(config, feed, workdir, 4, f"--distributed={address},2,{i}", *more) for i in range(2)
     ]
 
 
@@ -62,26 +64,46 @@ RETRIEVAL = (
     "--config.model.dropout=0.0",  # depends on the order of the rows, which differs
 )
 FILTERED = ("--config.filter_seen", "--config.model.repeat=False")
+LAZY = (
+    "--config.model.repeat=False",
+    "--config.loss.kind=sampled_softmax",
+    "--config.loss.sampler=shared",
+    "--config.optimizer.lazy_adam=('items',)",
+)
+ALL_AXES = ("--config.mesh.fsdp=2", "--config.mesh.tensor=2")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "more", "criterion", "column"),
+    ("config", "more", "mesh", "criterion", "column"),
     [
-        ("synthetic", (), "ne", "like_score"),
-        ("next_item", RETRIEVAL, "nll", "nll"),
-        ("next_item", (*RETRIEVAL, *FILTERED), "nll", "nll"),
+        ("synthetic", (), ALL_AXES, "ne", "like_score"),
+        ("next_item", RETRIEVAL, ALL_AXES, "nll", "nll"),
+        ("next_item", (*RETRIEVAL, *LAZY), ALL_AXES, "nll", "nll"),
+        ("next_item", (*RETRIEVAL, *FILTERED), (), "nll", "nll"),
     ],
+    ids=["ranking", "retrieval", "lazy rows", "filtered"],
 )
-def test_two_processes_equal_one(
-    tmp_path: Path, config: str, more: tuple[str, ...], criterion: str, column: str
+def test_two_processes_of_four_devices_equal_one_device(
+    tmp_path: Path,
+    config: str,
+    more: tuple[str, ...],
+    mesh: tuple[str, ...],
+    criterion: str,
+    column: str,
 ) -> None:
+    """With all axes of the mesh: every process has some of every table's rows."""
     feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
-    generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
-    _finish([*_start_two(config, feed, two, *more), _start(config, feed, one, 4, *more)])
-    np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-4)
+    generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=200), feed)
+    _finish([*_start_two(config, feed, two, *more, *mesh), _start(config, feed, one, 1, *more)])
+    assert len(_curve(one, criterion)) > 0
+    np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-5)
     predicted = [pq.read_table(d / "predictions.parquet")[column].to_numpy() for d in (one, two)]
     np.testing.assert_allclose(*predicted, atol=1e-4)
+    params = [flatten_dict(TrainedRun.open(d).params, sep="/") for d in (one, two)]
+    for name, expected in params[0].items():
+        if not name.endswith("/linear/bias"):  # whose gradient is noise
+            np.testing.assert_allclose(params[1][name], expected, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
@@ -99,5 +121,5 @@ def test_two_killed_processes_resume(tmp_path: Path) -> None:
         process.kill()
         process.communicate()
     assert not (two / "result.json").exists()
-    _finish([*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 4, *more)])
+    _finish([*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 1, *more)])
     np.testing.assert_allclose(_curve(two, "nll"), _curve(one, "nll"), rtol=1e-4)
