@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -107,19 +108,26 @@ def test_two_processes_of_four_devices_equal_one_device(
 
 
 @pytest.mark.slow
-def test_two_killed_processes_resume(tmp_path: Path) -> None:
-    """Killed after a checkpoint, they end with the same losses as one undisturbed process."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_two_processes_that_were_interrupted_go_on(tmp_path: Path, how: int) -> None:
+    """They end with the same losses as one undisturbed process.
+
+    Both are killed after a checkpoint; or one of them is told to end, and both save and do.
+    """
     feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
     generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=30), feed)
     more = (*RETRIEVAL, "--config.training.evaluations_per_epoch=5")
-    killed = _start_two("next_item", feed, two, *more)
+    both = _start_two("next_item", feed, two, *more)
     deadline = time.monotonic() + 300
     while not list(two.glob("checkpoints/[0-9]*/params/manifest.ocdbt")):
-        assert all(p.poll() is None for p in killed) and time.monotonic() < deadline
+        assert all(p.poll() is None for p in both) and time.monotonic() < deadline
         time.sleep(0.01)
-    for process in killed:
-        process.kill()
-        process.communicate()
+    for process in both if how == signal.SIGKILL else both[1:]:
+        process.send_signal(how)
+    said = [process.communicate(timeout=300)[1] for process in both]
     assert not (two / "result.json").exists()
+    if how == signal.SIGTERM:
+        assert [process.returncode for process in both] == [0, 0]
+        assert "the same command goes on" in said[0]
     _finish([*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 1, *more)])
     np.testing.assert_allclose(_curve(two, "nll"), _curve(one, "nll"), rtol=1e-4)

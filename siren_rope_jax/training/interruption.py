@@ -16,7 +16,8 @@ from siren_rope_jax.training.experiment import TrainingConfig
 class Watch:
     """Watches the clock, and SIGTERM, by which machines that are taken away announce it.
 
-    All processes of a run learn the same, every `log_every` steps.
+    All processes of a run learn the same: of a signal to any of them by JAX's preemption service,
+    which agrees on the step to end at; of the time every `log_every` steps.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -26,7 +27,8 @@ class Watch:
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> "Watch":
-        if threading.current_thread() is threading.main_thread():
+        alone = jax.process_count() == 1  # of several processes, JAX takes the signal
+        if alone and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
@@ -49,8 +51,6 @@ class Watch:
         late = time.monotonic() - self._saved_at >= 60 * self._config.checkpoint_minutes
         if jax.process_count() == 1:
             return due or late, self._told
-        if step % self._config.log_every:
-            return due, False
-        # The clock of the main process counts, and a signal to any of them.
-        seen = multihost_utils.process_allgather(np.array([late, self._told]))
-        return due or bool(seen[0, 0]), bool(seen[:, 1].any())
+        if step % self._config.log_every == 0:  # the clock of the main process counts
+            due |= bool(multihost_utils.broadcast_one_to_all(np.array(late)))
+        return due, multihost_utils.reached_preemption_sync_point(step)
