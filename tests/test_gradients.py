@@ -25,6 +25,7 @@ def test_slices_sum_to_the_whole(slices: int) -> None:
         "x": rng.normal(size=(24, 5)).astype(np.float32),
         "y": rng.normal(size=24).astype(np.float32),
         "counts": np.arange(24) % 7 < 3,
+        "context": np.zeros((24, 0), np.float32),  # a log without such features
     }
     batch["counts"][::12] = False  # of twelve slices, one has no labels
     params = {"w": jnp.ones(5), "b": jnp.zeros(())}

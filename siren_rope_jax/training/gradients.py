@@ -74,4 +74,4 @@ def by_slices(function: Callable[[Any, Array], Any], slices: int) -> Callable[[A
 
 def _sliced(x: Array, slices: int) -> Array:
     """[rows, ...] -> [slices, rows / slices, ...]: the rows of every device are divided alike."""
-    return x.reshape(-1, slices, *x.shape[1:]).swapaxes(0, 1)
+    return x.reshape(len(x) // slices, slices, *x.shape[1:]).swapaxes(0, 1)
