@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gzip
 import itertools
 import json
 import math
@@ -684,6 +685,33 @@ def test_only_one_process_trains_in_a_directory(feed: Path, tmp_path: Path) -> N
     assert [path.name for path in other.iterdir()] == ["notes.txt"]
 
 
+def test_traced_steps_are_the_same_steps(feed: Path, tmp_path: Path) -> None:
+    plain = experiment(feed, evaluations_per_epoch=1)
+    fit(plain, tmp_path / "plain")
+    training = dataclasses.replace(plain.training, profile_steps=(3, 5))
+    traced = dataclasses.replace(plain, training=training)
+    fit(traced, tmp_path / "traced")
+    assert not (tmp_path / "plain/profile").exists()
+    (trace,) = (tmp_path / "traced/profile").rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    steps = {e["args"]["step_num"] for e in events if e.get("name") == "train"}
+    assert steps == {"3", "4", "5"}
+    assert list((tmp_path / "traced/profile").rglob("*.xplane.pb"))  # what XProf opens
+    for a, b in zip(
+        jax.tree.leaves(final_params(plain, tmp_path / "plain")),
+        jax.tree.leaves(final_params(plain, tmp_path / "traced")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert fit(plain, tmp_path / "traced").ended  # the same run, with or without a trace
+
+
+def test_steps_that_never_come_are_not_waited_for(feed: Path, tmp_path: Path) -> None:
+    with refused("config.training.profile_steps", "99999"):
+        fit(experiment(feed, profile_steps=(3, 99_999)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_largest_seed_trains(feed: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(experiment(feed, epochs=0.03), seed=2**32 - 1)
     assert fit(config, tmp_path).ended
@@ -963,7 +991,8 @@ def test_parameters_that_broke_are_never_a_checkpoint(
         ("optimizer.warmup_fraction", 1.0), ("optimizer.accumulate", 0),
         ("optimizer.clip_norm", 0.0), ("training.epochs", 0.0),
         ("training.evaluations_per_epoch", 0), ("training.patience", 0),
-        ("training.log_every", 0), ("data.batch_size", 0), ("data.stride", 99),
+        ("training.log_every", 0), ("training.profile_steps", (3,)),
+        ("data.batch_size", 0), ("data.stride", 99),
         ("data.batch_size", 2**63), ("data.threads", 2**63), ("training.epochs", math.inf),
     ],
 )  # fmt: skip

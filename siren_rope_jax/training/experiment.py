@@ -30,6 +30,7 @@ class TrainingConfig:
       checkpoint_minutes: saves after so many minutes without a checkpoint.
       log_every: steps between two lines of training metrics.
       tensorboard: writes the metrics as TensorBoard events too.
+      profile_steps: the first and the last step of a trace (`profile.py`); empty: none is written.
     """
 
     epochs: float = 5.0
@@ -40,6 +41,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     log_every: int = 50
     tensorboard: bool = False
+    profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check(0 < self.epochs < math.inf, "epochs", "above 0 and finite")
@@ -49,6 +51,9 @@ class TrainingConfig:
         check(self.checkpoint_steps >= 0, "checkpoint_steps", "at least 1, or 0 for none")
         check(self.checkpoint_minutes > 0, "checkpoint_minutes", "above 0")
         check(self.log_every >= 1, "log_every", "at least 1")
+        ends = self.profile_steps
+        in_order = not ends or (len(ends) == 2 and 1 <= ends[0] <= ends[1])
+        check(in_order, "profile_steps", "empty, or the first and the last step, such as (20, 25)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,13 @@ def identity(config: ExperimentConfig) -> Any:
 
 def without_execution(config: dict[str, Any]) -> dict[str, Any]:
     """A config, as JSON values, without where its data lie and how and where it is carried out."""
-    of_training = {"checkpoint_steps", "checkpoint_minutes", "log_every", "tensorboard"}
+    of_training = {
+        "checkpoint_steps",
+        "checkpoint_minutes",
+        "log_every",
+        "tensorboard",
+        "profile_steps",
+    }
     left_out = {"data": {"path", "threads"}, "training": of_training}
     kept = {
         group: {key: value for key, value in config[group].items() if key not in keys}

@@ -6,6 +6,7 @@ lost one exactly. Which batch is next, its number says: that of the steps before
 
 import math
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import expanded
@@ -23,8 +25,10 @@ from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.interruption import Watch
 from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch
+from siren_rope_jax.training.profile import Profile
 from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
+from siren_rope_jax.training.step import TrainState
 from siren_rope_jax.training.workdir import owned
 
 
@@ -53,6 +57,10 @@ def fit(
     training = setup(config, log, mesh or make_mesh(config.mesh))
     training.batches.train(config.seed)  # refuses a batch size before a directory is claimed
     steps, specs = training.steps, training.state_specs  # or a model, or an optimiser
+    traced = config.training.profile_steps
+    if traced and traced[-1] > steps:
+        few = f"is {traced}, but the training has only {steps} steps; lower it"
+        raise UserError("config.training.profile_steps", few)
     key, statistics = training.key(config.seed), training.statistics
     per_epoch, patience = config.training.evaluations_per_epoch, config.training.patience
 
@@ -70,6 +78,7 @@ def fit(
             return progress
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
         watch = stack.enter_context(Watch(config.training))
+        profile = stack.enter_context(Profile(traced, workdir / "profile", run_log.flush))
         batches = iter(training.batches.train(config.seed, progress.step))
         for step in range(progress.step, steps + 1):
             is_due, is_last = watch.look(step)
@@ -93,14 +102,22 @@ def fit(
                 run_log.resume_clock()
             if progress.ended or is_last:
                 break
-            batch = place_batch(next(batches), training.mesh)
-            with jax.transfer_guard("disallow"):
-                state, metrics = training.step(state, batch, key, statistics)
-            run_log.step(step + 1, metrics)
+            with profile.step(step + 1):
+                state, metrics = take_step(training, state, batches, key, statistics)
+                run_log.step(step + 1, metrics)
     if not progress.ended and is_main():
         where = f"was told to end and saved step {progress.step} of at most {steps}"
         print(f"{config.variant}: {where}; the same command goes on", file=sys.stderr)
     return progress
+
+
+def take_step(
+    training: Setup, state: TrainState, batches: Iterator[Any], key: Array, statistics: Any
+) -> tuple[TrainState, dict[str, Array]]:
+    """Dispatches the step of the next batch; returns the new state and the step's metrics."""
+    batch = place_batch(next(batches), training.mesh)
+    with jax.transfer_guard("disallow"):
+        return training.step(state, batch, key, statistics)
 
 
 def _note(
