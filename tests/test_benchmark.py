@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from siren_rope_jax.base.config import load_config_file
-from siren_rope_jax.studies.benchmark import Contestant, Report, benchmark, measured, ratios
+from siren_rope_jax.studies.benchmark import Report, benchmark, measured, ratios
+from siren_rope_jax.studies.contestants import Contestant
 from siren_rope_jax.training.kinds import read_experiment
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint, printed

@@ -10,39 +10,39 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.errors import UserError, one_line
-from siren_rope_jax.base.extras import needs
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.rotation.variants import ranking_variant
-from siren_rope_jax.training.checkpoint import Progress
+from siren_rope_jax.studies.contestants import (
+    STEPS,
+    TWINS,
+    Contestant,
+    forward,
+    loop,
+    matrix_product,
+    step,
+    twins,
+)
 from siren_rope_jax.training.compile import matmul_flops
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import read_experiment
-from siren_rope_jax.training.loop import take_step
 from siren_rope_jax.training.mesh import make_mesh, place_batch
-from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
-from siren_rope_jax.training.workdir import owned
 
-_STEPS = 10_000
-"""Of the learning rate's schedule."""
-_TWINS = ("torch_eager", "torch_compiled")
 _ONLY = {
     "block": "softmax",
     "biases": (),
@@ -52,19 +52,6 @@ _ONLY = {
     "scan_layers": False,
 }
 """The keys of the model that the one in PyTorch knows no other values of."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """What is measured.
-
-    Attributes:
-      run: calls it so many times and waits for the end.
-      untimed: calls before each measurement.
-    """
-
-    run: Callable[[int], None]
-    untimed: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,26 +122,25 @@ def benchmark(config: ExperimentConfig, rounds: int, seconds: float) -> Report:
         users = max(config.data.batch_size, 1_000)
         generate(SyntheticConfig(num_users=users, events_per_user=2 * config.data.length), path)
         log = PreparedLog.open(path)
-        ours = setup(config, log, mesh, _STEPS)
-        ordinal = setup(_variant(config, "ordinal"), log, mesh, _STEPS)
+        ours = setup(config, log, mesh, STEPS)
+        ordinal = setup(_variant(config, "ordinal"), log, mesh, STEPS)
         host_batch = next(iter(ours.batches.train(config.seed)))
         batch = place_batch(host_batch, mesh)
-        product, product_flops = _matrix_product(mesh, config.model.dtype)
-        twins, why_not = _twins(ours, host_batch)
+        product, product_flops = matrix_product(mesh, config.model.dtype)
+        in_torch, why_not = twins(ours, host_batch)
         contestants = {
-            "train": _step(ours, batch),
-            "train_ordinal": _step(ordinal, batch),
-            "inference": _forward(ours, batch),
-            "inference_ordinal": _forward(ordinal, batch),
-            "loop": stack.enter_context(_loop(ours, Path(directory) / "run")),
-            **twins,
+            "train": step(ours, batch),
+            "train_ordinal": step(ordinal, batch),
+            "inference": forward(ours, batch),
+            "inference_ordinal": forward(ordinal, batch),
+            "loop": stack.enter_context(loop(ours, Path(directory) / "run")),
+            **in_torch,
             "matrix_product": product,
         }
         samples = measured(contestants, rounds, seconds)
     peak = product_flops / min(samples["matrix_product"])
     by_round: dict[str, list[float] | None] = {
-        name: ratios(samples[name], samples["train"]) if name in samples else None
-        for name in _TWINS
+        name: ratios(samples[name], samples["train"]) if name in samples else None for name in TWINS
     }
     by_round |= {
         "siren_over_ordinal_train": ratios(samples["train"], samples["train_ordinal"]),
@@ -163,7 +149,7 @@ def benchmark(config: ExperimentConfig, rounds: int, seconds: float) -> Report:
         "of_matrix_peak": [matmul_flops(ours) / s / peak for s in samples["train"]],
     }
     values = json.loads(json.dumps(to_dict(config)))
-    machine = _machine(mesh, twins) | {"matrix_tflops": round(peak / 1e12, 3)}
+    machine = _machine(mesh, in_torch) | {"matrix_tflops": round(peak / 1e12, 3)}
     return Report(machine, values, by_round, _extra(ours, ordinal), samples, why_not)
 
 
@@ -228,112 +214,6 @@ def _variant(config: ExperimentConfig, name: str) -> ExperimentConfig:
     return read_experiment(values | {"model": values["model"] | ranking_variant(name)})
 
 
-# The contestants
-
-
-def _step(training: Setup, batch: Any) -> Contestant:
-    """The compiled step, on one batch."""
-    state, key = training.init(training.config.seed), training.key(training.config.seed)
-
-    def run(calls: int) -> None:
-        nonlocal state
-        for _ in range(calls):
-            state, _ = training.step(state, batch, key, training.statistics)
-        jax.block_until_ready(state)
-
-    return Contestant(run)
-
-
-def _forward(training: Setup, batch: Any) -> Contestant:
-    """The logits of one batch."""
-    params = training.init_params(training.config.seed)
-    apply = jax.jit(lambda params, batch: training.model.apply({"params": params}, batch))
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            logits = apply(params, batch)
-        jax.block_until_ready(logits)
-
-    return Contestant(run)
-
-
-@contextmanager
-def _loop(training: Setup, workdir: Path) -> Iterator[Contestant]:
-    """The training loop without validations and checkpoints, as `fit` has it."""
-    config, log = training.config, training.batches.log
-    state, key = training.init(config.seed), training.key(config.seed)
-    batches = iter(training.batches.train(config.seed))
-    step = 0
-    with (
-        owned(workdir, config, log.fingerprint),
-        RunLog(workdir, config, Progress(), _STEPS) as run_log,
-    ):
-
-        def run(calls: int) -> None:
-            nonlocal state, step
-            for _ in range(calls):
-                state, metrics = take_step(training, state, batches, key, training.statistics)
-                step += 1
-                run_log.step(step, metrics)
-            run_log.flush()
-
-        # The untimed calls use up what was read ahead while others had their turn.
-        yield Contestant(run, untimed=5 * config.data.threads)
-
-
-def _matrix_product(mesh: Mesh, dtype: str) -> tuple[Contestant, float]:
-    """The product of two large matrices, and its FLOPs."""
-    device = mesh.devices.flat[0]
-    size = 2048 if device.platform == "cpu" else 8192
-    a = jax.device_put(jnp.ones((size, size), dtype), device)
-    product = jax.jit(jnp.matmul)
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            result = product(a, a)
-        jax.block_until_ready(result)
-
-    return Contestant(run), 2.0 * size**3
-
-
-def _twins(training: Setup, host_batch: Any) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """The training step of the model in PyTorch, as it is and compiled; or why not, by name."""
-    try:
-        with needs("bench"):
-            import torch
-
-            from siren_rope_jax.studies import torch_twin
-    except UserError as error:
-        return {}, dict.fromkeys(_TWINS, f"not measured: {error}")
-    device = {"cpu": "cpu", "gpu": "cuda"}.get(training.mesh.devices.flat[0].platform, "")
-    if not device or (device == "cuda" and not torch.cuda.is_available()):
-        return {}, dict.fromkeys(_TWINS, "not measured: this PyTorch does not know the device")
-    torch.set_float32_matmul_precision("high")  # JAX's default on GPUs
-    batch = torch_twin.as_tensors(host_batch, device)
-    params = training.init_params(training.config.seed)
-    twins, why_not = {}, {}
-    for name in _TWINS:
-        step = torch_twin.training_step(
-            training.config, training.data, params, _STEPS, device, name == "torch_compiled"
-        )
-
-        def run(calls: int, step: Callable[[Any], Any] = step) -> None:
-            for _ in range(calls):
-                loss = step(batch)
-            loss.item()  # waits for the device
-
-        try:
-            run(1)
-        except Exception as error:  # whatever a compiler lacks
-            why_not[name] = f"not measured: {one_line(str(error), 200)}"
-        else:
-            twins[name] = Contestant(run)
-    return twins, why_not
-
-
-# What is counted
-
-
 def _extra(ours: Setup, ordinal: Setup) -> dict[str, float]:
     """What ours adds to ordinal, as fractions."""
     return {
@@ -350,7 +230,7 @@ def _bytes_accessed(training: Setup) -> float:
     """
     config = training.config
     config = replace(config, training=replace(config.training, slices=1))
-    compiled = setup(config, training.data, training.mesh, _STEPS).trace().lower().compile()
+    compiled = setup(config, training.data, training.mesh, STEPS).trace().lower().compile()
     costs: Any = compiled.cost_analysis()
     return costs["bytes accessed"]
 

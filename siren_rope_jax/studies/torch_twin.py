@@ -2,7 +2,7 @@
 
 The same model as `models/ranker.py` with the variant `siren_rope`: parameters, loss, AdamW and its
 schedule. Modules are named as ours are, so that parameters are handed over by their names. Only
-`benchmark.py` imports this module, for it needs the extra `bench`.
+`contestants.py` imports this module, for it needs the extra `bench`.
 
 Letters as in `rotation/rotate.py`.
 """
