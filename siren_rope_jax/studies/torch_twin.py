@@ -260,11 +260,11 @@ def twin_of(config: RankerConfig, data: DataSpec, params: Any, device: str = "cp
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
             value = torch.tensor(np.asarray(values.pop(name)))
-            is_kernel = value.ndim == 2 and not name.startswith("embed_")
-            # Our tables have some more rows, so that devices can divide them.
-            parameter.copy_(
-                value.T if is_kernel else value[: len(parameter)] if value.ndim else value
-            )
+            if name.startswith("embed_"):  # [Q, S, D], with some more rows
+                value = value.flatten(0, 1)[: len(parameter)]
+            elif value.ndim == 2:
+                value = value.T
+            parameter.copy_(value)
     if values:
         raise ValueError(f"the twin has no {', '.join(values)}")
     return twin.to(device)
