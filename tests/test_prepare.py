@@ -373,3 +373,12 @@ def test_an_expression_group_as_text():
     for text, name in (("rating", "'rating'"), ("a=rating;a=x", "'a'")):
         with refused("config.tasks", name):
             config(tasks=text)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(MIN_TIME, MAX_TIME - 1), min_size=1, max_size=30), st.data())
+def test_the_time_at_a_place_is_that_of_the_sorted_times(seconds, data):
+    seconds = seconds + data.draw(st.lists(st.sampled_from(seconds)))
+    place = data.draw(st.integers(0, len(seconds) - 1))
+    table = ibis.memtable({"time": seconds}, schema={"time": "int64"})
+    assert times.at_place(table, place) == sorted(seconds)[place]

@@ -160,8 +160,7 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
     first, last, events = facts.to_pyarrow().to_pylist()[0].values()
 
     def at(fraction: float) -> int:
-        event = log.select(ORDER_TIME).order_by(ORDER_TIME).limit(1, offset=int(fraction * events))
-        return event.to_pyarrow()[0][0].as_py() // times.SECOND
+        return times.at_place(log.select(time=time), int(fraction * events))
 
     if rule.train_end:
         train_end = parse_date(rule.train_end, "config.split.train_end")

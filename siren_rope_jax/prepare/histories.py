@@ -10,6 +10,9 @@ import pyarrow as pa
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Dense, Schema
 
+Block = tuple[np.ndarray, np.ndarray]
+"""Histories of some users: their rows, user by user and oldest first, and how many each has."""
+
 
 class Histories:
     """Iterates once over the users' histories; then `out_of_order`, `fitted`, `report` are known.
@@ -33,8 +36,8 @@ class Histories:
         self._events, self._unknown_items = np.zeros((2, len(SPLITS)), int)
         self._labels = {task: np.zeros((2, len(SPLITS)), int) for task in schema.tasks}
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields one array of `event_dtype` per user."""
+    def __iter__(self) -> Iterator[Block]:
+        """Yields the histories of all users, some at a time."""
         pending: list[np.ndarray] = []  # of the last user, who may have more in the next batch
         last_user, last_row = -1, -1
         for batch in self._batches:
@@ -48,14 +51,17 @@ class Histories:
             for name in rows.dtype.names or ():
                 rows[name] = batch[name].to_numpy(zero_copy_only=False)  # NULL becomes NaN
             self._count(rows)
-            first, *others = np.split(rows, np.flatnonzero(~same_user))
-            pending.append(first)
-            for piece in others:
-                if sum(map(len, pending)):
-                    yield np.concatenate(pending)
-                pending = [piece]
+            if len(begins := np.flatnonzero(~same_user)):
+                whole = np.concatenate([*pending, rows[: begins[-1]]])
+                ends = begins + (len(whole) - begins[-1])  # where the users before these end
+                counts = np.diff(ends, prepend=0)
+                if len(whole):
+                    yield whole, counts[counts > 0]  # nobody is before the first user of all
+                pending, rows = [], rows[begins[-1] :]
+            pending.append(rows)
         if pending:
-            yield np.concatenate(pending)
+            whole = np.concatenate(pending)
+            yield whole, np.array([len(whole)])
 
     def _count(self, rows: np.ndarray) -> None:
         split, item = rows["split"], rows["categorical/item"]

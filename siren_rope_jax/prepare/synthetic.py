@@ -263,7 +263,7 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
     )
     batch = pa.record_batch({name: values.reshape(-1) for name, values in columns.items()})
     stream = Histories([batch], schema)
-    histories = list(stream)
+    histories = [rows for block, counts in stream for rows in np.split(block, counts.cumsum()[:-1])]
     try:
         report = {"rows_read": feed.time.size, "users": users, "warnings": [], **stream.report()}
     except UserError as error:

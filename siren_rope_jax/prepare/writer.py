@@ -20,6 +20,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import LOCK, expanded, file_digest, locked, write_json
 from siren_rope_jax.data.schema import SPLITS, Categorical, Schema
 from siren_rope_jax.prepare.config import to_iso
+from siren_rope_jax.prepare.histories import Block
 
 SHARD_BYTES = 1 << 28
 """A new histories file begins once the last one has this many bytes of rows."""
@@ -27,6 +28,7 @@ SHARD_BYTES = 1 << 28
 RECORD_EVENTS = 1 << 10
 """Events of a record: a window of a long history is read without the rest of it."""
 
+_HASHED_VALUES = 1 << 16  # that are Python objects at the same time
 _UNFINISHED = ".unfinished-log-"  # in the name of what is being written
 
 Written = tuple[np.ndarray, str]
@@ -151,7 +153,8 @@ def write_log(
       ValueError: the arguments do not fit together.
     """
     with new_directory(output) as directory:
-        written = write_histories(directory, schema.event_dtype, histories)
+        blocks = ((rows, np.array([len(rows)])) for rows in histories)
+        written = write_histories(directory, schema.event_dtype, blocks)
         return write_description(directory, schema, written, users, vocabularies, report, baselines)
 
 
@@ -212,39 +215,44 @@ def _content(records: str, tables: Mapping[str, pa.Table]) -> str:
     for name, table in tables.items():
         for column in table.column_names:
             digest.update(f"{name}/{column}\n".encode())
-            for chunk in table[column].chunks:
-                lines = (f"{value!r}\n" for value in chunk.to_pylist())
+            for some in table.select([column]).to_batches(max_chunksize=_HASHED_VALUES):
+                lines = (f"{value!r}\n" for value in some[0].to_pylist())
                 digest.update("".join(lines).encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
-def write_histories(directory: Path, dtype: np.dtype, histories: Iterable[np.ndarray]) -> Written:
+def write_histories(directory: Path, dtype: np.dtype, blocks: Iterable[Block]) -> Written:
     """Writes each history as records of `RECORD_EVENTS` events; the last one may have fewer."""
     digest = hashlib.sha256()
-    counts: list[np.ndarray] = []
+    splits = [np.zeros((0, len(SPLITS)), np.int64)]
     shards: list[Path] = []
-    writer, room = None, 0
+    writer, room, size = None, 0, dtype.itemsize
     try:
-        for rows in histories:
+        for rows, counts in blocks:
             if rows.dtype != dtype:
-                raise ValueError(f"history {len(counts)} has dtype {rows.dtype}, not {dtype}")
-            if writer is None or room <= 0:
-                if writer is not None:
-                    writer.close()
-                shards.append(directory / f"histories-{len(shards):05d}")
-                # group_size 1: each record can be read without its neighbours.
-                writer = array_record_module.ArrayRecordWriter(str(shards[-1]), "group_size:1")
-                room = SHARD_BYTES
-            for first in range(0, max(len(rows), 1), RECORD_EVENTS):
-                writer.write(rows[first : first + RECORD_EVENTS].tobytes())
-            digest.update(rows.tobytes())
-            room -= rows.nbytes
-            counts.append(np.bincount(rows["split"], minlength=len(SPLITS)))
+                raise ValueError(f"a history has dtype {rows.dtype}, not {dtype}")
+            data, begin = rows.tobytes(), 0
+            digest.update(data)
+            for count in counts.tolist():
+                if writer is None or room <= 0:
+                    if writer is not None:
+                        writer.close()
+                    shards.append(directory / f"histories-{len(shards):05d}")
+                    # group_size 1: each record can be read without its neighbours.
+                    writer = array_record_module.ArrayRecordWriter(str(shards[-1]), "group_size:1")
+                    room = SHARD_BYTES
+                end = begin + count
+                for first in range(begin, max(end, begin + 1), RECORD_EVENTS):
+                    writer.write(data[first * size : min(first + RECORD_EVENTS, end) * size])
+                room -= count * size
+                begin = end
+            cells = np.repeat(np.arange(len(counts)), counts) * len(SPLITS) + rows["split"]
+            splits.append(np.bincount(cells, minlength=len(counts) * len(SPLITS)))
     finally:
         if writer is not None:
             writer.close()
     for number, shard in enumerate(shards):
         shard.rename(directory / f"histories-{number:05d}-of-{len(shards):05d}.arrayrecord")
-    splits = np.asarray(counts, np.int64).reshape(-1, len(SPLITS))
-    index = np.concatenate([splits.sum(axis=1, keepdims=True), splits], axis=1)
+    of_users = np.concatenate([counted.reshape(-1, len(SPLITS)) for counted in splits])
+    index = np.concatenate([of_users.sum(axis=1, keepdims=True), of_users], axis=1)
     return index, digest.hexdigest()
