@@ -10,7 +10,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import PrepareConfig
-from siren_rope_jax.prepare.histories import Histories
+from siren_rope_jax.prepare.histories import Block, Histories
+from siren_rope_jax.prepare.progress import Progress
 from siren_rope_jax.prepare.writer import (
     categorical,
     new_directory,
@@ -70,7 +71,12 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
     """
     begin = time.monotonic()
     files = readers.find_files(input)
-    with new_directory(output) as directory, _engine(directory / "scratch", config, files) as con:
+    with (
+        new_directory(output) as directory,
+        _engine(directory / "scratch", config, files) as con,
+        Progress(con.con.query_progress) as progress,
+    ):
+        progress.begin("finding types")
         raw = readers.open_log(con, files, config, directory / "scratch")
         where = raw.where
         if config.drop_duplicates:
@@ -80,6 +86,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             raw = dataclasses.replace(raw, table=first)
         raw = dataclasses.replace(raw, table=con.create_view("raw", raw.table))  # one short name
         named = events.named(raw, config, files[0])
+        progress.begin("reading events")
         with readers.told_of(input if len(files) > 1 else files[0], files):
             try:
                 log = con.create_table("log", events.timed(named, config))
@@ -88,6 +95,7 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
             except duckdb.Error:
                 events.check_given(raw, config, files[0])
                 raise  # it is not about an expression
+        progress.begin("checking and splitting")
         count = log.count().to_pyarrow().as_py()
         checks.require_present(log, config, where)
         if config.core > 1:
@@ -99,16 +107,20 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
+        progress.begin("computing columns")
         table = events.event_table(con, log, config)
         checks.check_values(table, where)
 
+        progress.begin("numbering values")
         names = ("item", *config.categorical)
         vocabularies = {name: _make_vocabulary(con, table, name) for name in names}
         number = ibis.row_number().over(order_by="user").cast("int32")
         users = con.create_table("users", table.select("user").distinct().mutate(number=number))
         schema = _schema(config, vocabularies, ends)
+        progress.begin("writing histories", in_core)
         stream = Histories(_encode(con, table, users, schema), schema)
-        written = write_histories(directory, schema.event_dtype, stream)
+        blocks = _counted(stream, progress)
+        written = write_histories(directory, schema.event_dtype, blocks)
         events_of_users = written[0][:, 0]
         report = {
             "files": [path.name for path in files],
@@ -132,6 +144,13 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         raw_users = users.order_by("number").to_pyarrow()["user"]
         schema = stream.fitted()
         return write_description(directory, schema, written, raw_users, vocabularies, report)
+
+
+def _counted(blocks: Iterable[Block], progress: Progress) -> Iterator[Block]:
+    """The blocks, whose events are counted when they have been used."""
+    for block in blocks:
+        yield block
+        progress.count(len(block[0]))
 
 
 @contextlib.contextmanager
@@ -190,6 +209,8 @@ def _engine(
         allowed = ", ".join(Literal.string(str(path)).sql("duckdb") for path in paths)
         con.raw_sql(f"SET allowed_{setting} = [{allowed}]")
     con.raw_sql("SET enable_external_access = false")
+    con.raw_sql("SET enable_progress_bar = true")  # so that it knows how far a query is
+    con.raw_sql("SET enable_progress_bar_print = false")
     con.raw_sql("SET lock_configuration = true")
     try:
         with _bounded(config):
