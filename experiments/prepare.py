@@ -18,6 +18,7 @@ from siren_rope_jax.base.errors import UserError
 
 with cli.needs("prepare"):
     from siren_rope_jax.prepare.make import make_log
+    from siren_rope_jax.prepare.table import ENGINES
     from siren_rope_jax.prepare.writer import check_new
 
 _FLAGS = cli.new_flags()
@@ -30,6 +31,13 @@ _OUTPUT = flags.DEFINE_string(
     None,
     "The folder to write, which must be new or empty.",
     required=True,
+    flag_values=_FLAGS,
+)
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    "duckdb",
+    ENGINES,
+    "What computes: this machine, or those of Spark (docs/prepare.md).",
     flag_values=_FLAGS,
 )
 _DOWNLOAD = flags.DEFINE_bool(
@@ -50,7 +58,7 @@ def main() -> None:
         with cli.needs("download"):
             from siren_rope_jax.prepare.download import fetch_log
         source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
-    report = make_log(_CONFIG.value, source, _OUTPUT.value)
+    report = make_log(_CONFIG.value, source, _OUTPUT.value, _ENGINE.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
     if "time_span" in report:
         span = report["time_span"]

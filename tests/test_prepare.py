@@ -338,7 +338,7 @@ def test_the_core_is_what_is_left_when_nothing_more_falls_away(tmp_path):
 def test_batches_files_and_little_memory_change_nothing(tmp_path, monkeypatch, values):
     raw = raw_log(20_000)
     whole = prepared(tmp_path, raw, **values)
-    monkeypatch.setattr("siren_rope_jax.prepare.table.BATCH_ROWS", 97)
+    monkeypatch.setattr("siren_rope_jax.prepare.engine.BATCH_ROWS", 97)
     monkeypatch.setattr("siren_rope_jax.prepare.writer.SHARD_BYTES", 5000)
     parts = prepared(tmp_path, raw, memory_gb=0.06, **values)
     assert_same(parts, whole)

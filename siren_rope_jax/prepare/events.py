@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
-import duckdb
 import ibis
 
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
@@ -21,7 +20,7 @@ from siren_rope_jax.prepare.config import (
     parse_date,
     to_iso,
 )
-from siren_rope_jax.prepare.readers import RawLog
+from siren_rope_jax.prepare.engine import Engine
 
 # Columns of a log that expressions cannot use:
 ORDER_TIME = f"{INTERNAL}order time"
@@ -39,35 +38,29 @@ _GIVEN = {  # keys of the config, and the columns of what they give
 }
 
 
-def named(raw: RawLog, config: PrepareConfig, file: Path) -> ibis.Table:
-    """Adds user, item and time (seconds, and as `time_ns`), and keeps the time as given.
+def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ibis.Table:
+    """Adds user, item, the time as given, `time_ns` (also as ORDER_TIME) and `time` (seconds).
 
     Args:
-      raw: the log.
+      table: the rows of the log.
+      run: whether to try every expression on all rows, so that an error can name it.
       config: says what the columns mean.
       file: where the log is, for messages.
 
     Raises:
       UserError: a column is missing or of a type that cannot be what the config says.
     """
-    table = raw.table
     columns = [column for column in table.columns if column != "row"]
     given = {key: _given(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
     for key, text in given.items():
-        expressions.check(table, "value", text, f"config.{key}")
+        expressions.check(table, "value", text, f"config.{key}", run)
     kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
     texts = {_GIVEN[key]: text for key, text in given.items()}
     table = expressions.select(table, texts, step="given")
     ids = {key: _identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
-    return table.select(*kept, "row", times.GIVEN_TIME, TIE, **ids)
-
-
-def check_given(raw: RawLog, config: PrepareConfig, file: Path) -> None:
-    """Refuses an expression of a user, item, time or tie breaker that fails on some row."""
-    columns = [column for column in raw.table.columns if column != "row"]
-    for key in _GIVEN:
-        if text := _given(getattr(config, key), columns, key, file):
-            expressions.check(raw.table, "value", text, f"config.{key}", run=True)
+    log = table.select(*kept, "row", times.GIVEN_TIME, TIE, **ids)
+    log = log.mutate(time_ns=times.nanoseconds(log, config))
+    return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
 
 
 def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
@@ -108,25 +101,19 @@ def _identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
     raise UserError(f"config.{key}", f"{text!r} is of type {kind}; ids must be text or integers")
 
 
-def timed(log: ibis.Table, config: PrepareConfig) -> ibis.Table:
-    """Adds `time_ns` (also as ORDER_TIME) and `time` (seconds, rounded down)."""
-    log = log.mutate(time_ns=times.nanoseconds(log, config))
-    return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
-
-
-def core(con: ibis.BaseBackend, log: ibis.Table, least: int) -> ibis.Table:
+def core(engine: Engine, log: ibis.Table, least: int) -> ibis.Table:
     """Leaves out items and users with fewer than `least` events, repeatedly (the k-core)."""
-    pairs = con.create_table("core", log.select("row", "user", "item"))
-    before = None
+    pairs, before, kept = log.select("row", "user", "item"), None, 0
     while before != (size := pairs.count().to_pyarrow().as_py()):
         for column in ("item", "user"):
             counts = pairs.group_by(column).aggregate(events=pairs.count())
             enough = pairs.semi_join(counts.filter(counts.events >= least), column)
-            pairs = con.create_table("core", enough.cache(), overwrite=True)
+            pairs = engine.keep(f"core_{kept % 2}", enough)  # in turns: it is made of the other
+            kept += 1
         before = size
     if not before:
         raise UserError("config.core", f"no users and items have {least} events with each other")
-    return con.create_table("log_core", log.semi_join(pairs, "row"))
+    return engine.keep("log_core", log.semi_join(pairs, "row"))
 
 
 def with_order_time(log: ibis.Table) -> ibis.Table:
@@ -202,8 +189,10 @@ def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
     return log, ends
 
 
-def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -> ibis.Table:
-    """Makes the table `events` with the columns of a prepared log, ids not yet encoded.
+def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
+    """Returns the columns of a prepared log, ids not yet encoded.
+
+    With `run` it tries every expression on all rows, so that an error can name it.
 
     Raises:
       UserError: an expression that cannot be evaluated, or is of a wrong type.
@@ -214,16 +203,16 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
         if name.lower() in (column.lower() for column in known):
             raise UserError(about, "the log has a column of this name; choose another")
         text = expressions.resolve(config.derived[name], known, about)
-        expressions.check(log, name, text, about)
+        expressions.check(log, name, text, about, run)
         log = expressions.select(log, {name: text}, step=f"with_{name}")
     known = [column for column in log.columns if not column.startswith(INTERNAL)]
-    texts = {"utc_offset": _utc_offset(con, config), "categorical/item": "item"}
+    texts = {"utc_offset": _utc_offset(config), "categorical/item": "item"}
     for group, prefix in PREFIXES.items():
         texts |= {f"{prefix}/{name}": text for name, text in getattr(config, group).items()}
     for column, text in texts.items():
         about = checks.key_of(column)
         texts[column] = expressions.resolve(text, known, about)
-        kind = expressions.check(log, column, texts[column], about)
+        kind = expressions.check(log, column, texts[column], about, run)
         is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
         if column.startswith("categorical/"):
             if not (is_number or kind.is_string() or _is_written_out(kind)):
@@ -237,14 +226,7 @@ def event_table(con: ibis.BaseBackend, log: ibis.Table, config: PrepareConfig) -
         c: _category(table[c]) if yes else table[c].cast("float64")
         for c, yes in is_category.items()
     }
-    try:
-        return con.create_table("events", table.mutate(**values))
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error:
-        for column, text in texts.items():
-            expressions.check(log, column, text, checks.key_of(column), run=True)
-        raise  # it is not about an expression
+    return table.mutate(**values)
 
 
 def _is_written_out(kind: ibis.DataType) -> bool:
@@ -252,22 +234,26 @@ def _is_written_out(kind: ibis.DataType) -> bool:
 
 
 def _category(value: ibis.Value) -> ibis.Value:
-    """A category: text, an integer, true/false or a double; what is empty or NaN is missing."""
+    """A category: text, an integer, true/false or a double; what is empty or NaN is missing.
+
+    The double -0.0 is 0.0, to which it is equal.
+    """
     kind = value.type()
     if kind.is_string():
         return value.nullif("")
     if kind.is_floating():
-        return value.isnan().ifelse(ibis.null("float64"), value.cast("float64"))
+        positive = (value == 0).ifelse(0.0, value.cast("float64"))
+        return value.isnan().ifelse(ibis.null("float64"), positive)
     return as_text(value) if kind.is_decimal() or _is_written_out(kind) else value
 
 
-def _utc_offset(con: ibis.BaseBackend, config: PrepareConfig) -> str:
+def _utc_offset(config: PrepareConfig) -> str:
     """The expression of an event's UTC offset in seconds; in a time zone, 0 if it has no time."""
     zone = config.time_zone
     if not zone:
         return config.utc_offset or "0"
-    names = con.sql("SELECT name FROM pg_timezone_names()").to_pyarrow()["name"].to_pylist()
-    zones = available_timezones() & set(names)  # Python has to know it too, for requests
+    # Python has to know it too, for requests.
+    zones = available_timezones() & expressions.time_zones()
     if zone not in zones:
         raise UserError(
             "config.time_zone",

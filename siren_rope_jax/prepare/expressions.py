@@ -211,6 +211,14 @@ def _parameters(function: Mapping[str, Any]) -> set[str]:
 
 
 @functools.cache
+def time_zones() -> frozenset[str]:
+    """The names of the time zones that the engine knows."""
+    return frozenset(
+        name for (name,) in _engine().execute("SELECT name FROM pg_timezone_names()").fetchall()
+    )
+
+
+@functools.cache
 def _engine() -> duckdb.DuckDBPyConnection:
     """An engine that has no data and only answers questions about SQL."""
     return duckdb.connect(":memory:", config={"threads": 1})

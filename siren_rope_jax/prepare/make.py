@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import from_config_dict
-from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.table import prepare
@@ -37,16 +37,19 @@ def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig
     return ours
 
 
-def make_log(config: ConfigDict, input: str | Path | None, output: str | Path) -> dict[str, Any]:
+def make_log(
+    config: ConfigDict, input: str | Path | None, output: str | Path, engine: str = "duckdb"
+) -> dict[str, Any]:
     """Makes the log of a data config, as `generate` or `prepare`; returns the report.
 
-    The `input` is None for the synthetic feed.
+    The `input` is None for the synthetic feed, which no engine makes.
 
     Raises:
       UserError: the input, the config or the output is not as it should be.
     """
     ours = read_config(config, input)
     if isinstance(ours, SyntheticConfig):
+        check(engine == "duckdb", "--engine", "left out; the synthetic feed is generated")
         return generate(ours, output)
     assert input is not None  # `read_config` would have refused
-    return prepare(ours, input, output)
+    return prepare(ours, input, output, engine)

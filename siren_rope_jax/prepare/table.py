@@ -1,12 +1,12 @@
 """Turns a raw event log into a prepared one: checked, encoded, split.
 
-An embedded database engine (Ibis over DuckDB) does the work and uses the disk for large logs: it
-sorts the rows by user and time and streams them, batch by batch, into histories. Python never has
-all rows in memory.
+An engine (Ibis over DuckDB, or over Spark) does the work and uses the disk for large logs: it sorts
+the rows by user and time and streams them, batch by batch, into histories. Python never has all
+rows in memory.
 """
 
 import contextlib
-import dataclasses
+import functools
 import os
 import shutil
 import time
@@ -17,15 +17,17 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
-from sqlglot.expressions import Literal
+from sqlglot import exp
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import file_digest
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers, times
-from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
+from siren_rope_jax.prepare.engine import DuckDB, Engine
 from siren_rope_jax.prepare.histories import Block, Histories
 from siren_rope_jax.prepare.progress import Progress
 from siren_rope_jax.prepare.writer import (
@@ -35,7 +37,7 @@ from siren_rope_jax.prepare.writer import (
     write_histories,
 )
 
-BATCH_ROWS = 1 << 16
+ENGINES = ("duckdb", "spark")
 
 _NOTES = (  # what of the report is worth a warning
     ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
@@ -48,7 +50,9 @@ _NOTES = (  # what of the report is worth a warning
 )
 
 
-def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dict[str, Any]:
+def prepare(
+    config: PrepareConfig, input: str | Path, output: str | Path, engine: str = "duckdb"
+) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
     A user's events are ordered by the full time given, then by config.tie_breaker, then as in the
@@ -61,6 +65,8 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
       input: a file of one of the kinds of `Format`, perhaps gzipped if it has lines; or a glob of
         several with the same columns, read in the order of their names.
       output: a directory that does not exist yet, or is empty.
+      engine: one of `ENGINES`: "duckdb" computes on this machine, "spark" on those of Spark. The
+        log is the same.
 
     Returns:
       the report, which is also in meta.json: counts of rows, users, items, events and labels, the
@@ -70,55 +76,49 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
       UserError: the input, the config or the output is not as it should be.
     """
     begin = time.monotonic()
+    check(engine in ENGINES, "engine", " or ".join(map(repr, ENGINES)))
     files = readers.find_files(input)
     with (
         new_directory(output) as directory,
-        _engine(directory / "scratch", config, files) as con,
-        Progress(con.con.query_progress) as progress,
+        _engines(engine, directory / "scratch", config, files) as (duck, chosen),
+        Progress(chosen.percent) as progress,
     ):
         progress.begin("finding types")
-        raw = readers.open_log(con, files, config, directory / "scratch")
+        raw = readers.open_log(duck, files, config, directory / "scratch")
         where = raw.where
+        table = chosen.take(raw.table)
         if config.drop_duplicates:
-            values = [column for column in raw.table.columns if column != "row"]
-            rows = raw.table.group_by(values)
-            first = rows.aggregate(row=raw.table.row.min())  # the first of equal rows
-            raw = dataclasses.replace(raw, table=first)
-        raw = dataclasses.replace(raw, table=con.create_view("raw", raw.table))  # one short name
-        named = events.named(raw, config, files[0])
+            table = _first_of_equal(table)
+        timed = functools.partial(events.timed, config=config, file=files[0])
         progress.begin("reading events")
         with readers.told_of(input if len(files) > 1 else files[0], files):
-            try:
-                log = con.create_table("log", events.timed(named, config))
-            except duckdb.OutOfMemoryException:
-                raise
-            except duckdb.Error:
-                events.check_given(raw, config, files[0])
-                raise  # it is not about an expression
+            log = chosen.by_row("log", table, timed)
         progress.begin("checking and splitting")
         count = log.count().to_pyarrow().as_py()
         checks.require_present(log, config, where)
         if config.core > 1:
-            log = events.core(con, log, config.core)
+            log = events.core(chosen, log, config.core)
         in_core = log.count().to_pyarrow().as_py()
-        times.check_zones(log, config, where)
+        times.check_zones(chosen, log, config, where)
         missing_times = times.check_times(log, config, where)
         of_times = times.check_plausible(log, config, where)
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
         progress.begin("computing columns")
-        table = events.event_table(con, log, config)
+        evaluated = functools.partial(events.evaluated, config=config)
+        table = chosen.by_row("events", log, evaluated)
         checks.check_values(table, where)
 
         progress.begin("numbering values")
         names = ("item", *config.categorical)
-        vocabularies = {name: _make_vocabulary(con, table, name) for name in names}
+        ids = {name: _number(chosen, table, name) for name in names}
+        vocabularies = {name: _in_memory(chosen, of_name, "id") for name, of_name in ids.items()}
         number = ibis.row_number().over(order_by="user").cast("int32")
-        users = con.create_table("users", table.select("user").distinct().mutate(number=number))
+        users = chosen.keep("users", table.select("user").distinct().mutate(number=number))
         schema = _schema(config, vocabularies, ends)
         progress.begin("writing histories", in_core)
-        stream = Histories(_encode(con, table, users, schema), schema)
+        stream = Histories(_encode(chosen, table, users, ids, schema), schema)
         blocks = _counted(stream, progress)
         written = write_histories(directory, schema.event_dtype, blocks)
         events_of_users = written[0][:, 0]
@@ -141,9 +141,18 @@ def prepare(config: PrepareConfig, input: str | Path, output: str | Path) -> dic
         report["warnings"] = [*raw.notes, *counted]
         report["config"] = to_dict(config)
         report["seconds"] = round(time.monotonic() - begin, 2)
-        raw_users = users.order_by("number").to_pyarrow()["user"]
+        raw_users = _in_memory(chosen, users, "number")["user"]
         schema = stream.fitted()
         return write_description(directory, schema, written, raw_users, vocabularies, report)
+
+
+def _first_of_equal(table: ibis.Table) -> ibis.Table:
+    """The first of all rows that are identical in every column but `row`."""
+    values = [column for column in table.columns if column != "row"]
+    floats = [column for column in values if table[column].type().is_floating()]
+    first = {f"{INTERNAL}{c}": table[c].argmin(table.row) for c in floats}  # -0.0 is equal to 0.0
+    rows = table.group_by(values).aggregate(row=table.row.min(), **first)
+    return rows.drop(floats).rename({c: f"{INTERNAL}{c}" for c in floats}).select(*values, "row")
 
 
 def _counted(blocks: Iterable[Block], progress: Progress) -> Iterator[Block]:
@@ -179,7 +188,23 @@ def _bounded(config: PrepareConfig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _engine(
+def _engines(
+    name: str, scratch: Path, config: PrepareConfig, files: Sequence[Path]
+) -> Iterator[tuple[ibis.BaseBackend, Engine]]:
+    """DuckDB, which reads the log, and the engine of this name for all that follows."""
+    if name == "duckdb":
+        with _duckdb(scratch, config, files) as duck:
+            yield duck, DuckDB(duck)
+    else:
+        with needs("spark"):
+            from siren_rope_jax.prepare.spark import Spark, session
+        # Spark first: it would be bound to the memory of this process if it began later.
+        with session(config) as spark, _duckdb(scratch, config, files) as duck:
+            yield duck, Spark(spark, duck, config, scratch / "spark")
+
+
+@contextlib.contextmanager
+def _duckdb(
     scratch: Path, config: PrepareConfig, files: Sequence[Path]
 ) -> Iterator[ibis.BaseBackend]:
     """The database engine, which keeps its files in the folder `scratch` while it is needed.
@@ -206,7 +231,7 @@ def _engine(
         ("directories", [scratch]),
         ("paths", [path.resolve() for path in files]),  # of links, engines from 1.5 on see these
     ):
-        allowed = ", ".join(Literal.string(str(path)).sql("duckdb") for path in paths)
+        allowed = ", ".join(exp.Literal.string(str(path)).sql("duckdb") for path in paths)
         con.raw_sql(f"SET allowed_{setting} = [{allowed}]")
     con.raw_sql("SET enable_external_access = false")
     con.raw_sql("SET enable_progress_bar = true")  # so that it knows how far a query is
@@ -228,7 +253,7 @@ def _engine(
         shutil.rmtree(scratch)
 
 
-def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.Table:
+def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:
     """Gives ids from 1, by decreasing train count, then by value; NULL gets none."""
     value = table[f"categorical/{name}"]
     counted = (
@@ -238,7 +263,14 @@ def _make_vocabulary(con: ibis.BaseBackend, table: ibis.Table, name: str) -> pa.
     )
     place = ibis.row_number().over(order_by=[ibis.desc("train_count"), "value"])
     numbered = counted.mutate(id=(1 + place).cast("int32")).relocate("id")
-    return con.create_table(f"vocabulary_{name}", numbered).order_by("id").to_pyarrow()
+    return engine.keep(f"vocabulary_{name}", numbered)
+
+
+def _in_memory(engine: Engine, table: ibis.Table, key: str) -> pa.Table:
+    """All rows of a table, in the order of this column."""
+    schema = table.schema().to_pyarrow()
+    batches = [batch.cast(schema) for batch in engine.stream(table.order_by(key))]
+    return pa.Table.from_batches(batches, schema)
 
 
 def _schema(
@@ -262,14 +294,18 @@ def _schema(
 
 
 def _encode(
-    con: ibis.BaseBackend, table: ibis.Table, users: ibis.Table, schema: Schema
+    engine: Engine,
+    table: ibis.Table,
+    users: ibis.Table,
+    vocabularies: Mapping[str, ibis.Table],
+    schema: Schema,
 ) -> Iterator[pa.RecordBatch]:
     """Streams all events by user and time: user_index, row, and the columns of `event_dtype`."""
     numbers = users.rename(user_value="user")
     joined = table.join(numbers, table.user == numbers.user_value)
     for feature in schema.categorical:
         name, column = feature.name, f"categorical/{feature.name}"
-        ids = con.table(f"vocabulary_{name}").select(**{f"{name} id": "id", f"{name} raw": "value"})
+        ids = vocabularies[name].select(**{f"{name} id": "id", f"{name} raw": "value"})
         joined = joined.left_join(ids, joined[column] == ids[f"{name} raw"])
         joined = joined.mutate(**{column: joined[f"{name} id"].fill_null(0)})
     encoded = joined.mutate(
@@ -279,5 +315,4 @@ def _encode(
         **{f"task/{t}": joined[f"task/{t}"].fill_null(NO_LABEL).cast("int8") for t in schema.tasks},
     )
     ordered = encoded.order_by(["user_index", events.ORDER_TIME, events.TIE, "row"])
-    wanted = ordered.select("user_index", "row", *(schema.event_dtype.names or ()))
-    return wanted.to_pyarrow_batches(chunk_size=BATCH_ROWS)
+    return engine.stream(ordered.select("user_index", "row", *(schema.event_dtype.names or ())))

@@ -15,6 +15,7 @@ from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME
 from siren_rope_jax.prepare.checks import Where, first_row, value_in
 from siren_rope_jax.prepare.column_types import TIMES
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig, parse_date, to_iso
+from siren_rope_jax.prepare.engine import Engine
 
 GIVEN_TIME = f"{INTERNAL}given time"
 """A log's column of times as the input has them."""
@@ -310,7 +311,7 @@ def check_plausible(table: ibis.Table, config: PrepareConfig, where: Where) -> d
     return {"time_span": {**span, "central_99_days": days}, "after_now": int(later)}
 
 
-def check_zones(table: ibis.Table, config: PrepareConfig, where: Where) -> None:
+def check_zones(engine: Engine, table: ibis.Table, config: PrepareConfig, where: Where) -> None:
     """Refuses names of zones in times as text that are not in the IANA database.
 
     So are times that a zone's clock showed twice, or never, because it was set back or forward.
@@ -321,7 +322,8 @@ def check_zones(table: ibis.Table, config: PrepareConfig, where: Where) -> None:
     value = table[GIVEN_TIME]
     if config.time_unit != "iso" or not value.type().is_string():
         return
-    value = value.strip()
+    table = engine.in_duckdb(table.select("row", GIVEN_TIME))
+    value = table[GIVEN_TIME].strip()
     name = value.re_extract(r"([A-Za-z_]+(/[A-Za-z0-9_+-]+)+)$", 1)
     in_zone = value.contains("/") & (name != "")
     names = table.filter(in_zone).select(name=name).distinct().name.to_pyarrow().to_pylist()

@@ -1,0 +1,220 @@
+"""Prepares with Spark: what joins, counts and sorts runs on its machines.
+
+DuckDB reads the files, on the machine that starts, as it does without Spark. What a row alone
+becomes is computed by DuckDB, too, in Spark's Python workers: so a text, a time or a function means
+the same with either engine.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlglot
+from ibis.backends.pyspark.datatypes import PySparkSchema
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from sqlglot import exp
+
+from siren_rope_jax.base.errors import UserError, one_line
+from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare.engine import BATCH_ROWS, Compute
+
+_ROWS = "siren_rope_jax_rows"  # in DuckDB: the rows of which a query computes others
+
+_SETTINGS = {
+    "spark.sql.ansi.enabled": "true",  # too large a number is an error
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",  # old dates stay as they are
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+}
+
+
+@contextlib.contextmanager
+def session(config: PrepareConfig) -> Iterator[SparkSession]:
+    """The active Spark session, or a new one, which ends here.
+
+    Its machines are those of Spark's own configuration; without one, it is this machine.
+
+    Raises:
+      UserError: Spark does not start, or fails later.
+    """
+    active = SparkSession.getActiveSession()
+    if active is None and not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+        raise UserError("--engine", "'spark' needs Java 17; install it, or set JAVA_HOME")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        memory = f"{max(int(1024 * config.memory_gb), 512)}m"
+        builder = SparkSession.builder.appName(f"prepare {config.name}")
+        builder = builder.config("spark.ui.showConsoleProgress", "false")
+        spark = active or builder.config("spark.driver.memory", memory).getOrCreate()
+    except (PySparkException, RuntimeError) as error:
+        raise UserError("--engine", f"Spark does not start: {_gist(error)}") from error
+    if active is None:
+        spark.sparkContext.setLogLevel("OFF")  # what fails is said in one line
+    try:
+        yield spark.newSession()  # so that another's tables and settings stay as they are
+    except (PySparkException, Py4JError) as error:
+        raise UserError("input", f"cannot be prepared by Spark: {_gist(error)}") from error
+    finally:
+        if active is None:
+            spark.stop()
+
+
+def _gist(error: Exception) -> str:
+    """What DuckDB said in a worker, or else the first line of Spark's message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    of_worker = (line for line in lines if re.match(r"_?duckdb\.", line))
+    return one_line(next(of_worker, lines[0] if lines else type(error).__name__), 300)
+
+
+class Spark:
+    """Stores tables as Parquet in a folder, which all machines of Spark must be able to reach."""
+
+    def __init__(
+        self, spark: SparkSession, duck: ibis.BaseBackend, config: PrepareConfig, folder: Path
+    ) -> None:
+        self._spark, self._duck, self._folder = spark, duck, folder
+        self._con = ibis.pyspark.connect(spark)
+        self._memory = f"{config.memory_gb}GB"
+        self._numbers = itertools.count()
+        for key, value in _SETTINGS.items():
+            spark.conf.set(key, value)
+        folder.mkdir()
+
+    def take(self, table: ibis.Table) -> ibis.Table:
+        _check_types(table, "the log")
+        path = self._folder / "taken.parquet"
+        self._duck.to_parquet(table, path)
+        return self._opened(path)
+
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+        return self._opened(self._written(name, self._spark.sql(self._con.compile(table))))
+
+    def by_row(self, name: str, table: ibis.Table, compute: Compute) -> ibis.Table:
+        table = self._con.create_view(f"{name}_rows", table, overwrite=True)
+        like = self._duck.create_table(_ROWS, schema=table.schema(), overwrite=True)
+        computed = compute(like, False)
+        _check_types(computed, "what is computed")
+        query = sqlglot.parse_one(self._duck.compile(computed), dialect="duckdb")
+        for source in query.find_all(exp.Table):
+            source.set("db", None)  # that of this process, which workers do not have
+            source.set("catalog", None)
+        rows = self._spark.sql(self._con.compile(table))
+        windows = list(query.find_all(exp.Window))
+        for window in windows:
+            parts = window.args.get("partition_by") or []
+            if not any(isinstance(part, exp.Column) and part.name == "user" for part in parts):
+                raise UserError(
+                    "--engine",
+                    "with 'spark' a window needs PARTITION BY user, which "
+                    f"{one_line(window.sql('duckdb'), 100)} lacks; use 'duckdb'",
+                )
+        if windows:
+            rows = rows.repartition("user")
+        schema = computed.schema()
+        run = _evaluator(
+            query.sql("duckdb"), schema.to_pyarrow(), self._memory, whole=bool(windows)
+        )
+        try:
+            rows = rows.mapInArrow(run, PySparkSchema.from_ibis(schema))
+            return self._opened(self._written(name, rows))
+        except PySparkException:
+            compute(self.in_duckdb(table), True)
+            raise  # it is not about an expression
+
+    def in_duckdb(self, table: ibis.Table) -> ibis.Table:
+        path = self._written("for_duckdb", self._spark.sql(self._con.compile(table)))
+        return self._duck.read_parquet(f"{path}/*.parquet")
+
+    def stream(self, ordered: ibis.Table) -> Iterator[pa.RecordBatch]:
+        rows = self._spark.sql(self._con.compile(ordered))
+        path = self._written(f"ordered_{next(self._numbers)}", rows)
+        # Every file has a part of the rows; its name says which one.
+        files = [pq.ParquetFile(file) for file in sorted(path.glob("*.parquet"))]
+        batches = (batch for file in files for batch in file.iter_batches(BATCH_ROWS))
+        return _of_equal_size(batches)
+
+    def percent(self) -> float:
+        status = self._spark.sparkContext.statusTracker()
+        stages = [status.getStageInfo(stage) for stage in status.getActiveStageIds()]
+        tasks = sum(stage.numTasks for stage in stages if stage)
+        done = sum(stage.numCompletedTasks for stage in stages if stage)
+        return 100.0 * done / tasks if tasks else -1.0
+
+    def _written(self, name: str, rows: Any) -> Path:
+        path = self._folder / name
+        rows.write.mode("overwrite").parquet(path.as_uri())
+        return path
+
+    def _opened(self, path: Path) -> ibis.Table:
+        name = f"siren_rope_jax_{next(self._numbers)}"
+        self._spark.read.parquet(path.as_uri()).createOrReplaceTempView(name)
+        return self._con.table(name)
+
+
+def _check_types(table: ibis.Table, what: str) -> None:
+    """Refuses columns that Spark would change, or cannot hold."""
+    for name, kind in table.schema().items():
+        small = not kind.is_unsigned_integer()
+        coarse = not (kind.is_timestamp() and (kind.scale or 0) > 6)
+        fits = kind.is_numeric() or kind.is_string() or kind.is_boolean() or kind.is_date()
+        if not ((fits or kind.is_timestamp()) and small and coarse):
+            raise UserError(
+                "--engine",
+                f"'spark' has no type for {kind}, which column {name!r} of {what} has; "
+                "use 'duckdb'",
+            )
+
+
+def _evaluator(
+    query: str, schema: pa.Schema, memory: str, whole: bool
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What a worker does with its rows: all of them at once if `whole`, else batch by batch.
+
+    It is a closure, so a worker needs DuckDB and Arrow, but not this package.
+    """
+
+    def evaluate(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        settings: dict[str, Any] = {
+            "threads": 1,
+            "memory_limit": memory,
+            "enable_external_access": False,
+        }
+        with duckdb.connect(config=settings) as engine:
+            engine.execute("SET TimeZone = 'UTC'")
+            engine.execute("SET lock_configuration = true")
+            tables = [list(batches)] if whole else ([batch] for batch in batches)
+            for some in tables:
+                if some:
+                    engine.register(_ROWS, pa.Table.from_batches(some))
+                    found = engine.sql(query).to_arrow_table()
+                    yield from found.cast(schema).to_batches()
+
+    return evaluate
+
+
+def _of_equal_size(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `BATCH_ROWS`; the last one may be shorter."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += len(batch)
+        while rows >= BATCH_ROWS:
+            (joined,) = pa.Table.from_batches(held).combine_chunks().to_batches()
+            yield joined.slice(0, BATCH_ROWS)
+            held, rows = [joined.slice(BATCH_ROWS)], rows - BATCH_ROWS
+    if rows:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()

@@ -1,0 +1,136 @@
+"""Spark prepares the same log as DuckDB, or says in one line what it cannot do."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from siren_rope_jax.base.config import complete
+from siren_rope_jax.prepare.make import make_log
+from siren_rope_jax.prepare.synthetic import SyntheticConfig
+from siren_rope_jax.prepare.table import prepare
+from tests.raw_logs import START, assert_same, config, opened, raw_log, write
+from tests.refusals import refused
+
+pyspark_sql = pytest.importorskip("pyspark.sql")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("java") or os.environ.get("JAVA_HOME")), reason="there is no Java"
+    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spark():
+    """One session for all tests, with several partitions even of little logs."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {
+        "spark.master": "local[2]",
+        "spark.ui.enabled": "false",
+        "spark.driver.memory": "1g",
+        "spark.sql.shuffle.partitions": "3",
+        "spark.sql.adaptive.enabled": "false",
+    }
+    session = pyspark_sql.SparkSession.builder.config(map=settings).getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    yield session
+    session.stop()
+
+
+def _features(path: Path) -> tuple[Path, dict]:
+    """Text with every group of features, a window per user, and ids of both kinds."""
+    raw = raw_log()
+    raw["x"] = raw.x.astype(str).where(raw.serial % 7 > 0, "NULL")
+    raw["zero"] = np.array(["-0.0", "0.5", "1.5"])[raw.serial % 3]  # equals 0.0, but differs
+    values = {
+        "derived": {"log_x": "ln(2 + abs(coalesce(x, 0)))"},
+        "categorical": {
+            "tab": "tab",
+            "weekday": "dayname(to_timestamp(time))",
+            "x": "x",
+            "zero": "zero",
+        },
+        "dense": {"x": "coalesce(x, 0)", "zero": "zero", "log": "log_x", "age": "time_ns / 1e18"},
+        "context": {"gap": "coalesce(time - lag(time) OVER (PARTITION BY user ORDER BY row), 0)"},
+        "actions": {"rating": "CASE WHEN rating <> 3 THEN rating END"},
+        "tasks": {"like": "rating >= 4", "love": "CASE WHEN tab > 0 THEN rating = 5 END"},
+        "utc_offset": "-3600 * tab",
+        "min_count": 20,
+    }
+    return write(path / "log.csv.gz", raw), values
+
+
+def _dates(path: Path) -> tuple[Path, dict]:
+    """Dates as text with and without zones, some missing; duplicates; ids with blanks and 007."""
+    raw = raw_log()
+    stamp = pd.to_datetime(raw["at"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S")
+    ends = np.array([".123456789Z", "+05:30", " Europe/Berlin", "Z"])[raw.serial % 4]
+    raw["at"] = (stamp + ends).where(raw.serial % 11 > 0, "")
+    raw["uid"] = np.char.add(np.array(["0", " ", "ü"])[raw.uid % 3], raw.uid.astype(str))
+    raw = pd.concat([raw, raw.sample(40, random_state=1)])
+    values = {
+        "time_unit": "iso",
+        "time_zone": "America/New_York",
+        "allow_missing_time": True,
+        "tie_breaker": "rating - 3",
+    }
+    return write(path / "log.tsv", raw), values
+
+
+def _parts(path: Path) -> tuple[Path, dict]:
+    """Parts of several kinds whose columns differ in type; a core; the last event left out."""
+    raw = raw_log(900)
+    raw["iid"] = np.where(raw.serial % 3 > 0, "i" + (raw.serial % 97).astype(str), raw.iid)
+    raw["at"] = raw["at"] + raw.x.abs().round(3)
+    raw["seen"] = raw.tab > 1
+    raw["day"] = pd.to_datetime(raw["at"], unit="s").dt.as_unit("us")
+    first, second, third = (raw[raw.serial % 3 == n] for n in range(3))
+    write(path / "parts" / "1.csv", first.drop(columns="day").assign(day=""))
+    write(path / "parts" / "2.parquet", second.assign(uid=second.uid.astype(float)))
+    write(path / "parts" / "3.parquet", third)
+    values = {
+        "categorical": {"seen": "seen", "x": "x", "hour": "hour(day)"},
+        "core": 4,
+        "split": {"kind": "leave_one_out"},
+        "tasks": {},
+    }
+    return path / "parts" / "*", values
+
+
+@pytest.mark.parametrize("made", [_features, _dates, _parts])
+def test_both_engines_prepare_the_same_log(tmp_path, made):
+    path, values = made(tmp_path)
+    expected = opened(config(**values), path, tmp_path / "duckdb")
+    prepare(config(**values), path, tmp_path / "spark", "spark")
+    found = type(expected).open(tmp_path / "spark")
+    assert_same(found, expected)
+    assert found.fingerprint == expected.fingerprint
+    assert dict(found.report) | {"seconds": 0} == dict(expected.report) | {"seconds": 0}
+    for name in found.schema.categorical:
+        assert found.vocabulary(name.name).equals(expected.vocabulary(name.name))
+    assert {f.name for f in found.path.iterdir()} == {f.name for f in expected.path.iterdir()}
+
+
+def test_what_spark_would_do_otherwise_is_refused_and_nothing_is_written(tmp_path):
+    path, output = write(tmp_path / "log.parquet", raw_log()), tmp_path / "out"
+    windows = config(dense={"seen": "count(*) OVER (PARTITION BY item ORDER BY time_ns, row)"})
+    with refused("--engine", "PARTITION BY user", "duckdb"):
+        prepare(windows, path, output, "spark")
+    with refused("config.tasks.like", "CAST"):
+        prepare(config(tasks={"like": "CAST(iid AS BIGINT) > 1"}), path, output, "spark")
+    times = pa.array(START + np.arange(9), pa.timestamp("s")).cast(pa.timestamp("ns"))
+    fine = pa.table({"uid": np.arange(9) % 2, "iid": np.arange(9), "at": times})
+    pq.write_table(fine, tmp_path / "fine.parquet", version="2.6")
+    with refused("--engine", "timestamp", "at"):
+        prepare(config(time_unit="iso", tasks={}), tmp_path / "fine.parquet", output, "spark")
+    with refused("--engine"):
+        make_log(complete(SyntheticConfig, {}), None, output, "spark")
+    assert not output.exists() and not list(tmp_path.glob(".*"))
