@@ -17,8 +17,8 @@ from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
 
 with cli.needs("prepare"):
+    from siren_rope_jax.prepare.engine import ENGINES
     from siren_rope_jax.prepare.make import make_log
-    from siren_rope_jax.prepare.table import ENGINES
     from siren_rope_jax.prepare.writer import check_new
 
 _FLAGS = cli.new_flags()

@@ -5,29 +5,22 @@ the rows by user and time and streams them, batch by batch, into histories. Pyth
 rows in memory.
 """
 
-import contextlib
 import functools
-import os
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import ibis
 import pyarrow as pa
-from sqlglot import exp
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import file_digest
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
 from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
-from siren_rope_jax.prepare.engine import DuckDB, Engine
+from siren_rope_jax.prepare.engine import Engine, opened
 from siren_rope_jax.prepare.histories import Block, Histories
 from siren_rope_jax.prepare.progress import Progress
 from siren_rope_jax.prepare.writer import (
@@ -36,8 +29,6 @@ from siren_rope_jax.prepare.writer import (
     write_description,
     write_histories,
 )
-
-ENGINES = ("duckdb", "spark")
 
 _NOTES = (  # what of the report is worth a warning
     ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
@@ -65,8 +56,7 @@ def prepare(
       input: a file of one of the kinds of `Format`, perhaps gzipped if it has lines; or a glob of
         several with the same columns, read in the order of their names.
       output: a directory that does not exist yet, or is empty.
-      engine: one of `ENGINES`: "duckdb" computes on this machine, "spark" on those of Spark. The
-        log is the same.
+      engine: "duckdb" computes on this machine, "spark" on those of Spark; the log is the same.
 
     Returns:
       the report, which is also in meta.json: counts of rows, users, items, events and labels, the
@@ -76,11 +66,10 @@ def prepare(
       UserError: the input, the config or the output is not as it should be.
     """
     begin = time.monotonic()
-    check(engine in ENGINES, "engine", " or ".join(map(repr, ENGINES)))
     files = readers.find_files(input)
     with (
         new_directory(output) as directory,
-        _engines(engine, directory / "scratch", config, files) as (duck, chosen),
+        opened(engine, directory / "scratch", config, files) as (duck, chosen),
         Progress(chosen.percent) as progress,
     ):
         progress.begin("finding types")
@@ -160,97 +149,6 @@ def _counted(blocks: Iterable[Block], progress: Progress) -> Iterator[Block]:
     for block in blocks:
         yield block
         progress.count(len(block[0]))
-
-
-@contextlib.contextmanager
-def _bounded(config: PrepareConfig) -> Iterator[None]:
-    """Lets an allocation fail before the process takes all memory of the machine.
-
-    The engine heeds its own limit for tables, but not for the texts that an expression makes. This
-    one is far above what a log needs; it holds on Linux, where /proc says what is used already.
-    """
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-    except (ImportError, OSError):
-        yield
-        return
-    used, of_threads = pages * resource.getpagesize(), config.threads or os.cpu_count() or 1
-    limit = used + int(2e9 * config.memory_gb) + (1 << 30) + (of_threads << 26)
-    old, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [x for x in (old, hard) if x != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *limits]), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (old, hard))
-
-
-@contextlib.contextmanager
-def _engines(
-    name: str, scratch: Path, config: PrepareConfig, files: Sequence[Path]
-) -> Iterator[tuple[ibis.BaseBackend, Engine]]:
-    """DuckDB, which reads the log, and the engine of this name for all that follows."""
-    if name == "duckdb":
-        with _duckdb(scratch, config, files) as duck:
-            yield duck, DuckDB(duck)
-    else:
-        with needs("spark"):
-            from siren_rope_jax.prepare.spark import Spark, session
-        # Spark first: it would be bound to the memory of this process if it began later.
-        with session(config) as spark, _duckdb(scratch, config, files) as duck:
-            yield duck, Spark(spark, duck, config, scratch / "spark")
-
-
-@contextlib.contextmanager
-def _duckdb(
-    scratch: Path, config: PrepareConfig, files: Sequence[Path]
-) -> Iterator[ibis.BaseBackend]:
-    """The database engine, which keeps its files in the folder `scratch` while it is needed.
-
-    It reads the `files` through links in that folder, and nothing else.
-    """
-    settings: dict[str, Any] = {
-        "memory_limit": f"{config.memory_gb}GB",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    if config.threads:
-        settings["threads"] = config.threads
-    scratch.mkdir()
-    con = ibis.duckdb.connect(
-        scratch / "log.duckdb",
-        temp_directory=str(scratch / "spill"),
-        preserve_insertion_order=True,  # so that `row` numbers the rows as in the file
-        **settings,
-    )
-    con.raw_sql("SET TimeZone = 'UTC'")
-    # An expression from somebody else's config can reach nothing but the log.
-    for setting, paths in (
-        ("directories", [scratch]),
-        ("paths", [path.resolve() for path in files]),  # of links, engines from 1.5 on see these
-    ):
-        allowed = ", ".join(exp.Literal.string(str(path)).sql("duckdb") for path in paths)
-        con.raw_sql(f"SET allowed_{setting} = [{allowed}]")
-    con.raw_sql("SET enable_external_access = false")
-    con.raw_sql("SET enable_progress_bar = true")  # so that it knows how far a query is
-    con.raw_sql("SET enable_progress_bar_print = false")
-    con.raw_sql("SET lock_configuration = true")
-    try:
-        with _bounded(config):
-            yield con
-    except (duckdb.OutOfMemoryException, MemoryError) as error:
-        raise UserError(
-            "config.memory_gb",
-            f"{config.memory_gb} is too little for this log and for what its expressions make, or "
-            f"the disk of {scratch.parents[1]} is full: {str(error).partition(chr(10))[0]}",
-        ) from error
-    except duckdb.Error as error:
-        raise UserError("input", f"cannot be prepared: {readers.engine_said(error)}") from error
-    finally:
-        con.disconnect()
-        shutil.rmtree(scratch)
 
 
 def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:
