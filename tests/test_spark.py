@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,31 @@ def _parts(path: Path) -> tuple[Path, dict]:
     return path / "parts" / "*", values
 
 
-@pytest.mark.parametrize("made", [_features, _dates, _parts])
+def _typed(path: Path) -> tuple[Path, dict]:
+    """Parquet's own types: timestamps with a zone, dates before 1900, decimals, true and false."""
+    raw = raw_log()
+    day = pd.Timestamp("1700-02-28") + pd.to_timedelta(raw.serial % 5, "D")
+    exact = [Decimal("0.1234567890123456789") + Decimal(n % 6) for n in raw.serial]
+    table = pa.table(
+        {
+            "uid": pa.array(raw.uid, pa.int16()),
+            "iid": raw.iid,
+            "at": pa.array((raw["at"] + raw.x.abs()) * 1e6, pa.int64()).cast(
+                pa.timestamp("us", "UTC")
+            ),
+            "day": pa.array(day.dt.date, pa.date32()),
+            "exact": pa.array(exact, pa.decimal128(30, 19)),
+            "odd": pa.array(np.where(raw.serial % 7 > 0, raw.serial % 2 > 0, None), pa.bool_()),
+            "rating": raw.rating,
+        }
+    )
+    pq.write_table(table, path / "log.parquet")
+    categories = {"day": "day", "odd": "odd", "weekday": "dayofweek(at)"}
+    values = {"time_unit": "iso", "categorical": categories, "dense": {"exact": "exact - 2"}}
+    return path / "log.parquet", values
+
+
+@pytest.mark.parametrize("made", [_features, _dates, _parts, _typed])
 def test_both_engines_prepare_the_same_log(tmp_path, made):
     path, values = made(tmp_path)
     expected = opened(config(**values), path, tmp_path / "duckdb")
