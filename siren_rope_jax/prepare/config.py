@@ -202,8 +202,8 @@ class PrepareConfig:
       source, license: noted in the prepared log.
       threads: 0: one per core.
       memory_gb: memory for the database engine, which processes larger logs in parts, on disk. On
-        Linux, the process may take no more than twice as much and about 1 GB, whatever the
-        expressions ask for.
+        Linux, expressions may take no more than twice as much and about 1 GB, whatever they ask
+        for.
     """
 
     name: str

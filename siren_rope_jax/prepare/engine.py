@@ -59,8 +59,8 @@ class Engine(Protocol):
 class DuckDB:
     """Computes on this machine, and uses its disk for what does not fit into memory."""
 
-    def __init__(self, con: ibis.BaseBackend) -> None:
-        self._con = con
+    def __init__(self, con: ibis.BaseBackend, config: PrepareConfig) -> None:
+        self._con, self._config = con, config
 
     def take(self, table: ibis.Table) -> ibis.Table:
         return table
@@ -70,13 +70,14 @@ class DuckDB:
 
     def by_row(self, name: str, table: ibis.Table, compute: Compute) -> ibis.Table:
         table = self._con.create_view(f"{name}_rows", table)  # one short name
-        try:
-            return self.keep(name, compute(table, False))
-        except duckdb.OutOfMemoryException:
-            raise
-        except duckdb.Error:
-            compute(table, True)
-            raise  # it is not about an expression
+        with _bounded(self._config):
+            try:
+                return self.keep(name, compute(table, False))
+            except duckdb.OutOfMemoryException:
+                raise
+            except duckdb.Error:
+                compute(table, True)
+                raise  # it is not about an expression
 
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
         return table
@@ -127,11 +128,10 @@ def opened(
     check(name in ENGINES, "engine", " or ".join(map(repr, ENGINES)))
     if name == "duckdb":
         with _duckdb(scratch, config, files) as duck:
-            yield duck, DuckDB(duck)
+            yield duck, DuckDB(duck, config)
     else:
         with needs("spark"):
             from siren_rope_jax.prepare.spark import Spark, session
-        # Spark first: it would be bound to the memory of this process if it began later.
         with session(config) as spark, _duckdb(scratch, config, files) as duck:
             yield duck, Spark(spark, duck, config, scratch / "spark")
 
@@ -171,8 +171,7 @@ def _duckdb(
     con.raw_sql("SET enable_progress_bar_print = false")
     con.raw_sql("SET lock_configuration = true")
     try:
-        with _bounded(config):
-            yield con
+        yield con
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise UserError(
             "config.memory_gb",

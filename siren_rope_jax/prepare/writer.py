@@ -224,7 +224,7 @@ def _content(records: str, tables: Mapping[str, pa.Table]) -> str:
 def write_histories(directory: Path, dtype: np.dtype, blocks: Iterable[Block]) -> Written:
     """Writes each history as records of `RECORD_EVENTS` events; the last one may have fewer."""
     digest = hashlib.sha256()
-    splits = [np.zeros((0, len(SPLITS)), np.int64)]
+    splits = [np.zeros((0, len(SPLITS)), np.int32)]
     shards: list[Path] = []
     writer, room, size = None, 0, dtype.itemsize
     try:
@@ -247,12 +247,14 @@ def write_histories(directory: Path, dtype: np.dtype, blocks: Iterable[Block]) -
                 room -= count * size
                 begin = end
             cells = np.repeat(np.arange(len(counts)), counts) * len(SPLITS) + rows["split"]
-            splits.append(np.bincount(cells, minlength=len(counts) * len(SPLITS)))
+            counted = np.bincount(cells, minlength=len(counts) * len(SPLITS))
+            splits.append(counted.astype(np.int32).reshape(-1, len(SPLITS)))
     finally:
         if writer is not None:
             writer.close()
     for number, shard in enumerate(shards):
         shard.rename(directory / f"histories-{number:05d}-of-{len(shards):05d}.arrayrecord")
-    of_users = np.concatenate([counted.reshape(-1, len(SPLITS)) for counted in splits])
-    index = np.concatenate([of_users.sum(axis=1, keepdims=True), of_users], axis=1)
+    index = np.empty((sum(map(len, splits)), 1 + len(SPLITS)), np.int64)
+    np.concatenate(splits, out=index[:, 1:])
+    np.sum(index[:, 1:], axis=1, out=index[:, 0])
     return index, digest.hexdigest()
