@@ -151,6 +151,9 @@ def test_what_spark_would_do_otherwise_is_refused_and_nothing_is_written(tmp_pat
         prepare(windows, path, output, "spark")
     with refused("config.tasks.like", "CAST"):
         prepare(config(tasks={"like": "CAST(iid AS BIGINT) > 1"}), path, output, "spark")
+    bomb = config(dense={"y": "length(repeat('x', rating * 1000000000))"}, memory_gb=0.05)
+    with refused("config.memory_gb", 0.05):
+        prepare(bomb, path, output, "spark")
     times = pa.array(START + np.arange(9), pa.timestamp("s")).cast(pa.timestamp("ns"))
     fine = pa.table({"uid": np.arange(9) % 2, "iid": np.arange(9), "at": times})
     pq.write_table(fine, tmp_path / "fine.parquet", version="2.6")

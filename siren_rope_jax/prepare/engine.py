@@ -70,7 +70,7 @@ class DuckDB:
 
     def by_row(self, name: str, table: ibis.Table, compute: Compute) -> ibis.Table:
         table = self._con.create_view(f"{name}_rows", table)  # one short name
-        with _bounded(self._config):
+        with bounded(self._config):
             try:
                 return self.keep(name, compute(table, False))
             except duckdb.OutOfMemoryException:
@@ -90,7 +90,7 @@ class DuckDB:
 
 
 @contextlib.contextmanager
-def _bounded(config: PrepareConfig) -> Iterator[None]:
+def bounded(config: PrepareConfig) -> Iterator[None]:
     """Lets an allocation fail before the process takes all memory of the machine.
 
     The engine heeds its own limit for tables, but not for the texts that an expression makes. This

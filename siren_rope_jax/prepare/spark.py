@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,7 @@ from sqlglot import exp
 
 from siren_rope_jax.base.errors import UserError, one_line
 from siren_rope_jax.prepare.config import PrepareConfig
-from siren_rope_jax.prepare.engine import BATCH_ROWS, Compute
+from siren_rope_jax.prepare.engine import BATCH_ROWS, Compute, bounded
 
 _ROWS = "siren_rope_jax_rows"  # in DuckDB: the rows of which a query computes others
 
@@ -87,7 +88,7 @@ class Spark:
     ) -> None:
         self._spark, self._duck, self._folder = spark, duck, folder
         self._con = ibis.pyspark.connect(spark)
-        self._memory = f"{config.memory_gb}GB"
+        self._config = config
         self._numbers = itertools.count()
         for key, value in _SETTINGS.items():
             spark.conf.set(key, value)
@@ -125,13 +126,14 @@ class Spark:
             rows = rows.repartition("user")
         schema = computed.schema()
         run = _evaluator(
-            query.sql("duckdb"), schema.to_pyarrow(), self._memory, whole=bool(windows)
+            query.sql("duckdb"), schema.to_pyarrow(), self._config.memory_gb, whole=bool(windows)
         )
         try:
             rows = rows.mapInArrow(run, PySparkSchema.from_ibis(schema))
             return self._opened(self._written(name, rows))
         except PySparkException:
-            compute(self.in_duckdb(table), True)
+            with bounded(self._config):
+                compute(self.in_duckdb(table), True)
             raise  # it is not about an expression
 
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
@@ -179,19 +181,24 @@ def _check_types(table: ibis.Table, what: str) -> None:
 
 
 def _evaluator(
-    query: str, schema: pa.Schema, memory: str, whole: bool
+    query: str, schema: pa.Schema, memory_gb: float, whole: bool
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What a worker does with its rows: all of them at once if `whole`, else batch by batch.
 
-    It is a closure, so a worker needs DuckDB and Arrow, but not this package.
+    It is a closure, so a worker needs DuckDB and Arrow, but not this package. As with `bounded`,
+    an expression cannot take all memory of its machine.
     """
+    limit = int(2e9 * memory_gb) + (2 << 30)
 
     def evaluate(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         settings: dict[str, Any] = {
             "threads": 1,
-            "memory_limit": memory,
+            "memory_limit": f"{memory_gb}GB",
             "enable_external_access": False,
         }
+        old, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
         with duckdb.connect(config=settings) as engine:
             engine.execute("SET TimeZone = 'UTC'")
             engine.execute("SET lock_configuration = true")
@@ -201,6 +208,7 @@ def _evaluator(
                     engine.register(_ROWS, pa.Table.from_batches(some))
                     found = engine.sql(query).to_arrow_table()
                     yield from found.cast(schema).to_batches()
+        resource.setrlimit(resource.RLIMIT_DATA, (old, hard))  # for others, who may use the worker
 
     return evaluate
 
