@@ -27,6 +27,9 @@ from siren_rope_jax.training.loop import fit
 
 Train = Callable[[ExperimentConfig, Path], Any]
 ERROR_FILE = "error.txt"
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""The environment in which glibc takes large blocks of memory in huge pages, read when a process
+starts. A step takes its temporaries anew, whose pages the system must clear (docs/scale.md)."""
 
 
 def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
@@ -81,6 +84,8 @@ def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, st
         finally:
             shares.put(cores)
 
+    for name, value in HUGE_PAGES.items():
+        os.environ.setdefault(name, value)
     with TemporaryDirectory() as compiled, ThreadPoolExecutor(jobs) as threads:
         waiting = {threads.submit(in_own_process, run): run for run in todo}
         try:
