@@ -4,15 +4,15 @@
 
 Writes result.json, predictions.parquet and plots/ into DIR (for a split other than test,
 result_<split>.json and so on), and prints the metrics beside those of the baselines. A --log is
-noted in config.json, so you need to give it only once.
+noted in config.json, so you need to give it only once. Both may be in a store, as gs://bucket/DIR.
 """
 
 from importlib.util import find_spec
-from pathlib import Path
 
 from absl import flags
 
 from siren_rope_jax.base import cli
+from siren_rope_jax.base.stores import workdir_of
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.training.workdir import note_log
 
@@ -33,17 +33,17 @@ _LOG = flags.DEFINE_string(
 
 def main() -> None:
     """Runs what the flags describe."""
-    workdir = Path(_WORKDIR.value)
-    if _LOG.value:
-        note_log(workdir, _LOG.value)
-    print(as_text(evaluate_run(workdir, _SPLIT.value)))
-    if find_spec("matplotlib"):
-        from siren_rope_jax.studies.plots import draw_run
+    with workdir_of(_WORKDIR.value) as workdir:
+        if _LOG.value:
+            note_log(workdir, _LOG.value)
+        print(as_text(evaluate_run(workdir, _SPLIT.value)))
+        if find_spec("matplotlib"):
+            from siren_rope_jax.studies.plots import draw_run
 
-        draw_run(workdir, _SPLIT.value)
-    else:
-        print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
+            draw_run(workdir, _SPLIT.value)
+        else:
+            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
 
 
 if __name__ == "__main__":
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, in_stores=["workdir", "log"])

@@ -6,16 +6,19 @@
 Writes config.json, metrics.jsonl, checkpoints/, result.json, predictions.parquet and plots/ into
 DIR. The same command resumes an interrupted training, on any number of devices; SIGTERM saves it
 first. With a greater --config.training.epochs (or patience) a training goes on from its end. On
-several hosts, run it on each of them with --distributed=auto and one shared DIR.
+several hosts, run it on each of them with --distributed=auto and one shared DIR. DIR may be in a
+store (gs://bucket/folder; docs/scale.md) if there is one process.
 """
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
+from siren_rope_jax.base.stores import workdir_of
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.rotation.variants import check_not_variant
 from siren_rope_jax.training.kinds import read_experiment
@@ -38,12 +41,16 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
     """Runs what the flags describe."""
-    workdir = Path(_WORKDIR.value)
     overrides = config_flags.get_override_values(_FLAGS["config"])
     check_not_variant(overrides.get("variant", ""))
     config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value)
+    with workdir_of(_WORKDIR.value, alone=not _DISTRIBUTED.value) as workdir:
+        _train(config, workdir)
+
+
+def _train(config: Any, workdir: Path) -> None:
     if not fit(config, workdir).ended:
         return  # told to end: the same command goes on
     outcome = evaluate_run(workdir)
@@ -58,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, in_stores=["workdir"])

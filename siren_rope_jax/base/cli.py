@@ -20,6 +20,7 @@ from siren_rope_jax.base import extras
 from siren_rope_jax.base.config import said_in
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import expanded
+from siren_rope_jax.base.stores import is_url
 
 _PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
 _TRACEBACK = "--traceback"
@@ -44,8 +45,13 @@ def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[Co
     return config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
 
 
-def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
+def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[str] = ()) -> None:
     """Parses the flags and runs `main`.
+
+    Args:
+      main: of the script.
+      values: its flags.
+      in_stores: flags of paths that may also be URLs (`stores.py`).
 
     A `UserError` becomes one line on stderr and status 2. So does every other exception; its
     traceback goes to a file that the line names or, with --traceback, to stderr.
@@ -59,6 +65,7 @@ def run(main: Callable[[], Any], values: flags.FlagValues) -> None:
         return
     with _reported(values):
         _parse(values, sys.argv)
+        _check_paths(values, in_stores)
         main()
 
 
@@ -132,7 +139,6 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         stray = rest[1]
         tip = f"; did you mean --{stray.lstrip('-')}?" if "=" in stray else ""
         raise UserError("command line", f"{excerpt(stray)} belongs to no flag{tip}")
-    _check_paths(values)
 
 
 def _flag_error(error: flags.Error) -> UserError:
@@ -178,8 +184,8 @@ def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> N
             group = group[key]
 
 
-def _check_paths(values: flags.FlagValues) -> None:
-    """Expands `~`; refuses no path, and one in a bucket or on the web, which would be a folder."""
+def _check_paths(values: flags.FlagValues, in_stores: Sequence[str]) -> None:
+    """Expands `~`; refuses no path, and one in a store where the script does not take it."""
     for name in _PATHS:
         value = values[name].value if name in values else None
         if value is None:
@@ -190,14 +196,14 @@ def _check_paths(values: flags.FlagValues) -> None:
                 raise UserError(f"--{name}", "is empty; name a path")
             if "\0" in path:
                 raise UserError(f"--{name}", f"{excerpt(path)} holds a NUL byte; it is no path")
-            if "://" in path:
+            if is_url(path) and name not in in_stores:
                 raise UserError(
                     f"--{name}",
                     f"{path} is not a path on this machine; mount the bucket (gcsfuse, Filestore) "
                     "or fetch the file, and give that path",
                 )
-        local = [str(expanded(path)) for path in paths]
-        values[name].value = local if isinstance(value, list) else local[0]
+        own = [path if is_url(path) else str(expanded(path)) for path in paths]
+        values[name].value = own if isinstance(value, list) else own[0]
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from siren_rope_jax.base.errors import UserError, suggestion
-from siren_rope_jax.base.files import expanded, file_digest, read_json
+from siren_rope_jax.base.files import file_digest, read_json
+from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.schema import SPLITS, Schema
 
 _CHUNK = 1 << 12  # records read at once by `events`
@@ -61,13 +62,15 @@ class PreparedLog:
     def open(path: str | Path) -> "PreparedLog":
         """Opens the log in the directory `path`, and verifies the checksums of all its files.
 
+        A log in a store, named by its URL, is copied to this machine first (`base/stores.py`).
+
         A log of format version 3, by an earlier version of this package, has no checksums.
 
         Raises:
-          UserError: it is not a prepared log, has another format version, or a file is missing,
-            damaged or of another log.
+          UserError: it cannot be fetched, is not a prepared log, has another format version, or a
+            file is missing, damaged or of another log.
         """
-        path = expanded(path)
+        path = local(path)
         meta_path = path / "meta.json"
         if not meta_path.is_file():
             raise UserError(

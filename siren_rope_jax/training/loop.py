@@ -53,7 +53,7 @@ def fit(
         process trains there; or the loss is not finite.
     """
     workdir = expanded(workdir)
-    log = PreparedLog.open(expanded(config.data.path))
+    log = PreparedLog.open(config.data.path)
     training = setup(config, log, mesh or make_mesh(config.mesh))
     training.batches.train(config.seed)  # refuses a batch size before a directory is claimed
     steps, specs = training.steps, training.state_specs  # or a model, or an optimiser

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import expanded
+from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
@@ -54,7 +55,7 @@ class TrainedRun:
         """
         workdir = expanded(workdir)
         config = load_config(workdir)
-        path = expanded(config.data.path if log is None else log)
+        path = local(config.data.path if log is None else log)
         if log is None and not path.exists():
             raise UserError(
                 workdir, f"its prepared log is no longer at {path}; say where it is (--log)"

@@ -13,7 +13,8 @@ from typing import Any
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import LOCK, expanded, json_digest, locked, read_json, write_json
+from siren_rope_jax.base.files import LOCK, json_digest, locked, read_json, write_json
+from siren_rope_jax.base.stores import absolute
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.experiment import ExperimentConfig, identity, without_execution
@@ -150,7 +151,7 @@ def _lengthen(workdir: Path, present: ExperimentConfig, config: ExperimentConfig
 def _resolved(config: ExperimentConfig) -> Any:
     """The content of config.json."""
     resolved = json.loads(json.dumps(to_dict(config)))
-    resolved["data"]["path"] = str(expanded(config.data.path).absolute())
+    resolved["data"]["path"] = absolute(config.data.path)
     return resolved
 
 
@@ -201,7 +202,7 @@ def note_log(workdir: Path, log: str | Path) -> None:
 
 
 def _note_path(workdir: Path, log: str | Path) -> None:
-    values, path = read_json(workdir / "config.json"), str(expanded(log).absolute())
+    values, path = read_json(workdir / "config.json"), absolute(log)
     if values["data"]["path"] != path:
         values["data"]["path"] = path
         write_json(workdir / "config.json", values)
