@@ -94,6 +94,14 @@ def test_collectives_are_told_with_their_groups() -> None:
     assert ("all-to-all", 8 * most * 4, 8, 1) in collectives
 
 
+def test_large_tables_that_a_mesh_cannot_divide_are_named() -> None:
+    large = dataclasses.replace(DATA, categories={**DATA.categories, "item": 200_000})
+    for devices, named in ((1, []), (6, ["items"]), (8, [])):
+        mesh = make_mesh(devices=jax.devices()[:devices])
+        assert setup(experiment(), large, mesh).undivided == named
+    assert setup(experiment(), DATA, make_mesh(devices=jax.devices()[:6])).undivided == []
+
+
 def test_what_cannot_be_compiled_for_is_told(tmp_path: Path) -> None:
     with refused("--topology", "v9z:2x2"):
         compile_step(experiment(), DATA, "v9z:2x2")

@@ -76,6 +76,11 @@ def fit(
             print(f"{config.variant}: the training {goes_on} at {place}", file=sys.stderr)
         if progress.ended:
             return progress
+        if is_main() and training.undivided:
+            names = ", ".join(training.undivided)
+            about = f"each of {training.mesh.size} devices holds the whole table of {names}"
+            remedy = "devices whose number is a power of two would divide it"
+            print(f"warning: config.mesh: {about}; {remedy}", file=sys.stderr)
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
         watch = stack.enter_context(Watch(config.training))
         profile = stack.enter_context(Profile(traced, workdir / "profile", run_log.flush))

@@ -30,10 +30,13 @@ from siren_rope_jax.training.mesh import (
     by_row,
     held_parts,
     parameter_shardings,
+    path_name,
     replicated,
     state_shardings,
 )
 from siren_rope_jax.training.step import Step, TrainState
+
+_LARGE_TABLE = 100_000  # rows
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ class Setup:
             return jax.ShapeDtypeStruct(shape, nn.unbox(x).dtype, sharding=replicated(self.mesh))
 
         return jax.tree.map(unpadded, self._boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+    @property
+    def undivided(self) -> list[str]:
+        """Names of large tables that are whole on each of several devices."""
+        if self.mesh.size == 1:
+            return []
+        specs = {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(self.param_specs)}
+        tables = ("/".join(path) for path in self._step.tables)
+        return sorted(
+            name.rpartition("/")[0]
+            for name in tables
+            if specs[name].sharding.is_fully_replicated
+            and math.prod(specs[name].shape[:2]) >= _LARGE_TABLE
+        )
 
     @property
     def parameters(self) -> int:
