@@ -6,8 +6,6 @@ RUNS ?= runs/demo
 # The versions to install: constraints/floors.txt for the oldest, nothing for the newest.
 CONSTRAINTS ?= constraints/pinned.txt
 WORKERS ?= 2
-# JAX trains faster on CPUs with it (docs/scale.md).
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: install demo test test-fast lint notebook clean
 
