@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -33,8 +34,9 @@ def test_the_bar_follows_the_engine_until_events_are_counted(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
 
     def wait_for(percent: str) -> None:
+        deadline = time.monotonic() + 60
         while percent not in sys.stderr.getvalue():
-            assert progress._watch.is_alive()
+            assert progress._watch.is_alive() and time.monotonic() < deadline
 
     with Progress(lambda: 40.0) as progress:
         progress.begin("writing histories", events=8)

@@ -18,9 +18,12 @@ ROWS = 64
 SOME = np.array([5, 63, 5, 0, 17, 8, 8, 40])
 PARTITIONS = {
     "one device": WHOLE,
-    "by rows": Partition(make_mesh(MeshConfig(2, 2, 2))),
-    "whole": Partition(make_mesh(MeshConfig(8))),
+    "all axes": Partition(make_mesh(MeshConfig(2, 2, 2))),
+    "one axis": Partition(make_mesh(MeshConfig(8))),
+    "undivided": Partition(make_mesh(MeshConfig(3), jax.devices()[:3])),
 }
+LARGE = (128, 8)
+"""Of a table of which a step takes out rows on every mesh."""
 
 
 def step(
@@ -29,9 +32,10 @@ def step(
     """A step of the loss sum_i cos(t_i . w), i over the ids."""
     touched = touch(table, [ids], where)
     weight = jnp.linspace(0.5, 2, WIDTH)
-    at = jnp.arange(ROWS).reshape(SHAPE) if touched.rows.ids is None else touched.rows.ids
-    counts = jnp.zeros(ROWS).at[ids].add(1)
-    each = jnp.where(at < ROWS, counts[jnp.minimum(at, ROWS - 1)], 0)
+    shape, rows = table.shape[:2], table.shape[0] * table.shape[1]
+    at = jnp.arange(rows).reshape(shape) if touched.rows.ids is None else touched.rows.ids
+    counts = jnp.zeros(rows).at[ids].add(1)
+    each = jnp.where(at < rows, counts[jnp.minimum(at, rows - 1)], 0)
 
     def loss(values: Any) -> Any:
         return (jnp.cos(values @ weight) * each).sum()
@@ -48,17 +52,21 @@ def test_only_touched_rows_change_and_how_many_are_taken_out_does_not_matter(
 ) -> None:
     """Few ids take out rows; many, as here the same ones repeated, go through the whole table."""
     where, rule = PARTITIONS[name], RowWise(kind)
-    first = jax.random.normal(jax.random.key(0), (*SHAPE, WIDTH))
+    first = jax.random.normal(jax.random.key(0), (*LARGE, WIDTH))
     few = many = one = (first, rule.first_state(first))
-    assert (touch(first, [SOME], where).mask is None) == (name == "one device")
+    often = np.tile(SOME, 128)
+    assert (
+        touch(first, [SOME], where).mask is None and touch(first, [often], where).mask is not None
+    )
     for number in range(3):
         few = jax.jit(partial(step, where, rule))(*few, SOME, number)
-        many = jax.jit(partial(step, where, rule))(*many, np.tile(SOME, 8), number)
+        many = jax.jit(partial(step, where, rule))(*many, often, number)
         one = jax.jit(partial(step, WHOLE, rule))(*one, SOME, number)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-6, atol=1e-6), few, one)
-    untouched = np.setdiff1d(np.arange(ROWS), SOME)
+    rows = LARGE[0] * LARGE[1]
+    untouched = np.setdiff1d(np.arange(rows), SOME)
     for table, _ in (few, many):
-        moved = np.abs(table - first).reshape(ROWS, WIDTH)
+        moved = np.abs(table - first).reshape(rows, WIDTH)
         assert (moved[untouched] == 0).all() and (moved[SOME] > 0).all()
 
 

@@ -982,6 +982,47 @@ def test_parameters_that_broke_are_never_a_checkpoint(
         fit(dataclasses.replace(config, optimizer=wild), tmp_path / "run")
     with refused(tmp_path / "run" / "checkpoints"):
         TrainedRun.open(tmp_path / "run")
+    config = make(feed, epochs=0.1, checkpoint_steps=1)  # some steps before the first validation
+    wild = dataclasses.replace(wild, weight_decay=1e30)  # overflows at once
+    with refused("parameters", "step 1"):
+        fit(dataclasses.replace(config, optimizer=wild), tmp_path / "between")
+    assert not list((tmp_path / "between").glob("checkpoints/[0-9]*"))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_mesh(feed: Path, tmp_path: Path) -> None:
+    """As it would with the same one."""
+    shapes = {"one": MeshConfig(8, 1, 1), "two": MeshConfig(2, 2, 2)}
+    short, long = (next_item_experiment(feed, epochs=epochs) for epochs in (0.5, 1.0))
+    curves = []
+    for name, shape in shapes.items():
+        fit(short, tmp_path / name, make_mesh(shapes["one"]))
+        fit(long, tmp_path / name, make_mesh(shape))
+        lines = read_metrics(tmp_path / name)
+        curves.append([line["loss"] for line in lines if line["kind"] == "train"])
+    assert len(curves[0]) >= 2
+    np.testing.assert_allclose(*curves, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_the_rows_that_a_step_takes_out_are_those_that_its_loss_asks_for(
+    tmp_path: Path, impl: str
+) -> None:
+    """Whatever kind of key draws the negatives of a slice."""
+    generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=2_000), tmp_path / "log")
+    config = lazy_experiment(tmp_path / "log")
+    few = dataclasses.replace(config.data, batch_size=4)
+    loss = dataclasses.replace(config.loss, negatives=16)
+    config, losses = dataclasses.replace(config, data=few, loss=loss), []
+    for optimizer in (config.optimizer, OptimizerConfig()):
+        mesh = make_mesh(devices=jax.devices()[:1])
+        of_run = dataclasses.replace(config, optimizer=optimizer)
+        training = setup(of_run, PreparedLog.open(tmp_path / "log"), mesh)
+        batch = place_batch(next(iter(training.batches.train(0))), mesh)
+        key = jax.random.key(1, impl=impl)
+        metrics = training.step(training.init(0), batch, key, training.statistics)[1]
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

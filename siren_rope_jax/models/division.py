@@ -62,7 +62,7 @@ def rows_of(table: Any) -> Rows:
 
 @dataclass(frozen=True)
 class Division:
-    """What a compiled function depends on.
+    """How positions and a table's rows are divided: hashable, so compiled functions depend on it.
 
     Attributes:
       partition: where the arrays live.
@@ -85,16 +85,17 @@ class Division:
         table: Any,
         positions: Any,
         block_elements: int,
-        axis: str = "rows",
+        axis: str | None = "rows",
     ) -> "Division":
         """Of a table (`Rows`, or an array [Q, S, ...]) and of what is given for each position."""
         shape = table.whole_shape if isinstance(table, Rows) else table.shape[:2]
         batch = partition.axes("batch", len(positions))
-        return cls(partition, batch, partition.axes(axis, shape[1]), shape, block_elements)
+        rows = partition.axes(axis, shape[1]) if axis else ()
+        return cls(partition, batch, rows, shape, block_elements)
 
     @property
     def gathered(self) -> tuple[str, ...]:
-        """Those over which positions must be brought together to meet all rows."""
+        """Mesh axes that divide both: over them, positions are gathered to meet all rows."""
         return tuple(axis for axis in self.batch if axis in self.rows)
 
     @property
@@ -175,13 +176,13 @@ class Division:
     # Inside of `run`
 
     def gather(self, x: Any) -> Any:
-        """The same positions of all devices that must meet these rows, side by side."""
+        """The arrays of the positions of all devices along `gathered`, side by side."""
         if not self.gathered:
             return x
         return jax.tree.map(lambda x: jax.lax.all_gather(x, self.gathered, tiled=True), x)
 
     def own(self, x: Array) -> Array:
-        """What belongs to this device's positions, of what is the same on all devices."""
+        """This device's part of what was computed for gathered positions."""
         if not self.gathered:
             return x
         parts = x.reshape(self.partition.size(self.gathered), -1, *x.shape[1:])

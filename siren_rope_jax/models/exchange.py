@@ -30,7 +30,8 @@ class Route:
       distinct: the ids' owners and places as one number, ascending, each once.
       first: where in `distinct` those of a device begin.
       count: how many there are of it.
-      owner, turn: of every id: who has its row, and which of that device's ids it is.
+      owner, turn: for each id, which device has its row, and its place among the distinct ids that
+        are asked of that device.
       size: of the device's positions.
     """
 

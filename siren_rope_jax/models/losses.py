@@ -255,7 +255,7 @@ def _shared_logits(
         excluded_NxK=target_N[:, None],
         block_elements=config.block_elements,
         partition=partition,
-        candidates="shared",
+        candidates=None,
     )
 
 

@@ -31,7 +31,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "heads": ("tensor",),
     "hidden": ("tensor",),
 }
-"""A logical axis and the mesh axes that divide it, in order. An axis without a rule is whole."""
+"""A logical axis and the mesh axes that divide it, in order. No others exist."""
 
 LogicalAxes = tuple[str | None, ...]
 
@@ -66,7 +66,7 @@ class Partition:
         """
         if self.mesh is None:
             return ()
-        axes = tuple(a for a in RULES.get(axis, ()) if self.mesh.shape.get(a, 1) > 1)
+        axes = tuple(a for a in RULES[axis] if self.mesh.shape.get(a, 1) > 1)
         while size is not None and size % self.size(axes):
             axes = axes[:-1]
         return axes
@@ -118,7 +118,7 @@ class Partition:
 
 
 WHOLE = Partition()
-"""Of arrays that are not divided, on one device or on every one of them."""
+"""The trivial partition: there is no mesh, and nothing is divided."""
 
 
 @flax.struct.dataclass
@@ -133,12 +133,18 @@ class TableRows(nn.LogicallyPartitioned):
 
 
 def table_init(init: Any, partition: Partition) -> Any:
-    """An initialiser of tables: draws as many rows as asked for, and pads them with zeros."""
+    """An initialiser of tables [V, D] as [Q, S, D]; the rows that pad them are zero.
+
+    Args:
+      init: of all rows [Q, S, D]. They are drawn in this shape, so that each device draws its own.
+      partition: where they live.
+    """
 
     def padded(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Any:
-        of_table = table_shape(shape[0])
-        padding = (0, math.prod(of_table) - shape[0]), (0, 0)
-        drawn = jnp.pad(init(key, shape, dtype), padding).reshape(*of_table, shape[1])
+        each, stripes = table_shape(shape[0])
+        row_QxS = jnp.arange(each)[:, None] * stripes + jnp.arange(stripes)
+        drawn = init(key, (each, stripes, shape[1]), dtype)
+        drawn = jnp.where(row_QxS[..., None] < shape[0], drawn, 0)
         if partition.mesh is None:
             return drawn
         return TableRows(drawn, names=(None, "rows", None), count=shape[0])

@@ -57,9 +57,9 @@ class RetrieverConfig(TrunkConfig):
         check(self.temperature > 0, "temperature", "above 0")
 
 
-def _item_init(key: Array, shape: tuple[int, int], dtype: DTypeLike) -> Array:
+def _item_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Row 0, the unknown item, starts at zero and stays there if training never has it."""
-    return (jax.random.normal(key, shape, dtype) * 0.02).at[0].set(0.0)
+    return (jax.random.normal(key, shape, dtype) * 0.02).at[0, 0].set(0.0)
 
 
 class Retrieved(NamedTuple):

@@ -12,12 +12,11 @@ K tags of a candidate; a whole table is [Q, S, D], a device's part of it [R, D] 
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen import linear
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -33,6 +32,11 @@ TOUCHED = "touched"
 """The collection in which a step that updates only some rows of a table gives a module these."""
 
 
+def _unit_variance(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Rows whose squares sum to 1 on average, as those of Flax's `Embed`."""
+    return jax.random.normal(key, shape, dtype) * jnp.sqrt(jnp.asarray(1 / shape[-1], dtype))
+
+
 class Table(nn.Module):
     """An embedding per id, as Flax's `Embed`, but divided among devices by its rows.
 
@@ -43,14 +47,14 @@ class Table(nn.Module):
       width: of an embedding.
       dtype: of the result; the parameter is float32.
       partition: where it lives.
-      init: of the rows.
+      init: of the rows [Q, S, D].
     """
 
     rows: int
     width: int
     dtype: DTypeLike = jnp.float32
     partition: Partition = WHOLE
-    init: Any = linear.default_embed_init
+    init: Any = _unit_variance
 
     @nn.compact
     def content(self) -> Rows:
@@ -125,7 +129,7 @@ def log_partition(
     *,
     block_elements: int,
     partition: Partition = WHOLE,
-    candidates: str = "rows",
+    candidates: Literal["rows", "batch"] | None = "rows",
 ) -> Float[Array, " N"]:
     """log sum_c exp(q_n . e_c + bias_c) over the candidates c, block by block; float32.
 
@@ -141,8 +145,8 @@ def log_partition(
         gradient needs twice this memory and the table's gradient, however many candidates there
         are.
       partition: where queries and candidates live.
-      candidates: the logical axis of the candidates: "rows" of a table, or "batch" if there is one
-        for each position.
+      candidates: the logical axis of the candidates: "rows" of a table, "batch" if there is one for
+        each position, None if they are whole on every device.
 
     Returns:
       -inf for a position without candidates, which gets no gradient.

@@ -12,7 +12,7 @@ import re
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,24 @@ def session(config: PrepareConfig) -> Iterator[SparkSession]:
 def _gist(error: Exception) -> str:
     """What DuckDB said in a worker, or else the first line of Spark's message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    of_worker = (line for line in lines if re.match(r"_?duckdb\.", line))
-    return one_line(next(of_worker, lines[0] if lines else type(error).__name__), 300)
+    return one_line(_of_worker(error) or next(iter(lines), type(error).__name__), 300)
+
+
+def _of_worker(error: Exception) -> str:
+    """What DuckDB said in a worker, if that is what failed."""
+    lines = str(error).splitlines()
+    return next((line for line in lines if re.match(r"_?duckdb\.", line)), "")
+
+
+def _url(path: Path) -> str:
+    """As Hadoop takes it, which leaves blanks and other signs as they are."""
+    return f"file://{path}"
+
+
+def _batches(files: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    for file in files:  # one after the other, for they may be many
+        with pq.ParquetFile(file) as opened:
+            yield from opened.iter_batches(BATCH_ROWS)
 
 
 class Spark:
@@ -131,22 +147,21 @@ class Spark:
         try:
             rows = rows.mapInArrow(run, PySparkSchema.from_ibis(schema))
             return self._opened(self._written(name, rows))
-        except PySparkException:
-            with bounded(self._config):
-                compute(self.in_duckdb(table), True)
+        except PySparkException as error:
+            if _of_worker(error):
+                with bounded(self._config):
+                    compute(self.in_duckdb(table), True)
             raise  # it is not about an expression
 
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
         path = self._written("for_duckdb", self._spark.sql(self._con.compile(table)))
-        return self._duck.read_parquet(f"{path}/*.parquet")
+        return self._duck.read_parquet([str(file) for file in sorted(path.glob("*.parquet"))])
 
     def stream(self, ordered: ibis.Table) -> Iterator[pa.RecordBatch]:
         rows = self._spark.sql(self._con.compile(ordered))
         path = self._written(f"ordered_{next(self._numbers)}", rows)
         # Every file has a part of the rows; its name says which one.
-        files = [pq.ParquetFile(file) for file in sorted(path.glob("*.parquet"))]
-        batches = (batch for file in files for batch in file.iter_batches(BATCH_ROWS))
-        return _of_equal_size(batches)
+        return _of_equal_size(_batches(sorted(path.glob("*.parquet"))))
 
     def percent(self) -> float:
         status = self._spark.sparkContext.statusTracker()
@@ -157,12 +172,12 @@ class Spark:
 
     def _written(self, name: str, rows: Any) -> Path:
         path = self._folder / name
-        rows.write.mode("overwrite").parquet(path.as_uri())
+        rows.write.mode("overwrite").parquet(_url(path))
         return path
 
     def _opened(self, path: Path) -> ibis.Table:
         name = f"siren_rope_jax_{next(self._numbers)}"
-        self._spark.read.parquet(path.as_uri()).createOrReplaceTempView(name)
+        self._spark.read.parquet(_url(path)).createOrReplaceTempView(name)
         return self._con.table(name)
 
 

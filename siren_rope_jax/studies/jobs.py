@@ -1,9 +1,11 @@
 """Trains many runs, one after another or several at a time on separate CPU cores."""
 
+import ctypes
 import multiprocessing
 import os
 import platform
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,7 +31,8 @@ Train = Callable[[ExperimentConfig, Path], Any]
 ERROR_FILE = "error.txt"
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """The environment in which glibc takes large blocks of memory in huge pages, read when a process
-starts. A step takes its temporaries anew, whose pages the system must clear (docs/scale.md)."""
+starts: each step allocates its temporaries again, and the kernel clears their pages."""
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _results(todo: list[Run], jobs: int, train: Train) -> Iterator[tuple[Run, st
         try:
             share = (cores, jobs, compiled)
             with ProcessPoolExecutor(1, context, _set_up_process, share) as process:
-                return process.submit(_train_one, run, train).result()
+                return process.submit(_train_in_process, run, train).result()
         except BrokenProcessPool:
             message = "its process died; it may have been killed, or have run out of memory"
             return _note_error(run, message, message)
@@ -113,11 +116,20 @@ def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
     """Limits a process to its share of the machine, before JAX starts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    if sys.platform == "linux":  # told to end if the ablation is killed, so that it saves and does
+        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
     # Otherwise every process would reserve three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(round(0.9 / jobs, 2)))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # runs that differ in seed share programs
         jax.config.update("jax_compilation_cache_dir", compiled)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _train_in_process(run: Run, train: Train) -> str | None:
+    try:
+        return _train_one(run, train)
+    except SystemExit:  # told to end: there may be no parent that waits for an answer
+        os._exit(0)
 
 
 def _train_one(run: Run, train: Train) -> str | None:

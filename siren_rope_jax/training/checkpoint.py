@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import multihost_utils
+from jaxtyping import Array
 from orbax.checkpoint import v1 as ocp
 
 from siren_rope_jax.base.errors import UserError, one_line
@@ -135,8 +137,12 @@ class Checkpoints:
         """Saves a `TrainState` in the background; returns once it is copied from the devices.
 
         Raises:
-          UserError: this one or the one before cannot be written.
+          UserError: a parameter is not finite, or this checkpoint or the one before cannot be
+            written.
         """
+        if not _are_finite(state.params):
+            about = f"are not all finite at step {step}; lower config.optimizer.learning_rate"
+            raise UserError("parameters", about)
         saved = dataclasses.asdict(progress)
         items = {"params": state.params, "rest": state.replace(params=None)}
         sums = {
@@ -388,3 +394,8 @@ def _silence() -> Iterator[list[None]]:
 def _brief(error: Exception) -> str:
     """What an exception says first: Orbax and TensorStore go on for pages."""
     return one_line(f"{type(error).__name__}: {error}", 200)
+
+
+@jax.jit
+def _are_finite(params: Any) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()

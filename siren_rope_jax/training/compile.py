@@ -54,7 +54,8 @@ def compile_step(config: ExperimentConfig, data: DataSpec, topology: str) -> dic
 
     Returns:
       "memory" and "traffic" in bytes of a chip; "flops" of a step's matrix products on all chips,
-      without what rematerialisation adds; "collectives" of a chip and step, by kind; "seconds" that
+      without what rematerialisation adds; "collectives" of a chip and step, by kind; how many
+      "loops_of_unknown_length" count as one round in traffic and collectives; "seconds" that
       each of arithmetic, memory and links takes at its peak; "mfu", the share of the peak that is
       reached if they overlap; "bound": which of them takes longest.
 
@@ -92,6 +93,7 @@ def compile_step(config: ExperimentConfig, data: DataSpec, topology: str) -> dic
         "traffic": {"memory": program.memory_traffic(), "accessed": int(costs["bytes accessed"])},
         "flops": flops,
         "collectives": collectives,
+        "loops_of_unknown_length": program.loops_of_unknown_length,
     }
     if chip := CHIPS.get(kind):
         seconds = {
@@ -125,6 +127,8 @@ def as_text(report: dict[str, Any]) -> str:
             f"{kind:20s}{found['bytes'] / 1e9:9.3f} GB a chip in {found['count']}, the largest of "
             f"{found['largest'] / 1e6:.1f} MB"
         )
+    if unknown := report["loops_of_unknown_length"]:
+        lines.append(f"{unknown} loops run as often as the data say, and count as one round")
     if "seconds" in report:
         lines += [f"{name:20s}{s * 1e3:9.2f} ms" for name, s in report["seconds"].items()]
         mfu = f"{100 * report['mfu']:.0f} % of the peak if all of it overlaps"
@@ -144,7 +148,8 @@ def matmul_flops(training: Any) -> float:
     config = replace(config, training=replace(config.training, slices=1))
     if hasattr(config, "loss"):  # all scores at once, too
         config = replace(config, loss=replace(config.loss, block_elements=2**62))
-    one = setup(config, training.data, make_mesh(devices=jax.devices("cpu")[:1]), training.steps)
+    one_device = make_mesh(devices=training.mesh.devices.flat[:1].tolist())
+    one = setup(config, training.data, one_device, training.steps)
     return _flops(one.trace().jaxpr.jaxpr)
 
 

@@ -66,8 +66,12 @@ def by_slices(function: Callable[[Any, Array], Any], slices: int) -> Callable[[A
 
     def of_all(batch: Any, key: Array) -> Any:
         rows = jax.tree.map(lambda x: _sliced(x, slices), batch)
-        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(slices))
-        return jax.vmap(function)(rows, keys)
+
+        def of_slice(numbered: Any) -> Any:  # not by vmap: under it, some keys draw otherwise
+            number, rows = numbered
+            return function(rows, jax.random.fold_in(key, number))
+
+        return jax.lax.map(of_slice, (jnp.arange(slices), rows))
 
     return of_all
 

@@ -1,7 +1,8 @@
 """Reads a compiled program: which collectives it runs, how often, and what it moves.
 
 XLA's own analysis counts the body of a loop once; here it counts as often as the loop runs, where
-its condition compares with a constant.
+its condition compares with a constant. How often other loops run depends on the data: they count
+once, and `loops_of_unknown_length` says how many there are.
 """
 
 import math
@@ -80,13 +81,19 @@ class Program:
             yield Instruction(f"{body}/{name}", shape, op, rest, times)
             called = re.search(r"body=%?([\w.\-]+)", rest)
             if op == "while" and called:
-                yield from self._run(called[1], times * self._trips(rest))
+                yield from self._run(called[1], times * (self._trips(rest) or 1))
             elif op in ("call", "conditional", "async-start"):
                 for other in re.findall(r"(?:to_apply|calls|computation)=%?([\w.\-]+)", rest):
                     yield from self._run(other, times)
 
-    def _trips(self, rest: str) -> int:
-        """How often a loop runs: what its condition compares a counter with; 1 if unknown."""
+    @cached_property
+    def loops_of_unknown_length(self) -> int:
+        """How many loops run as often as the data say, as the program runs them."""
+        loops = (line for line in self.instructions if line.op == "while")
+        return sum(line.times for line in loops if self._trips(line.rest) is None)
+
+    def _trips(self, rest: str) -> int | None:
+        """How often a loop runs: what its condition compares a counter with; None if unknown."""
         if known := re.search(r"known_trip_count\W+n\W+(\d+)", rest):
             return int(known[1])
         condition = re.search(r"condition=%?([\w.\-]+)", rest)
@@ -97,7 +104,7 @@ class Program:
                 for name in re.findall(r"%([\w.\-]+)", args):
                     if found := re.match(r"(\d+)\)", constants.get(name, "")):
                         return int(found[1])
-        return 1
+        return None
 
     def collectives(self, devices: int) -> list[tuple[str, int, int, int]]:
         """Kind, bytes of its result on a device, devices of a group, and how often it runs.

@@ -100,7 +100,7 @@ def fit(
                 watch.saved()
                 run_log.resume_clock()
             elif (is_due or is_last) and step > progress.step:
-                run_log.pause_clock()  # and refuses to save what is not finite
+                run_log.pause_clock()
                 progress.step, progress.seconds = step, run_log.seconds
                 checkpoints.save(step, state, progress)
                 watch.saved()
@@ -111,7 +111,8 @@ def fit(
                 state, metrics = take_step(training, state, batches, key, statistics)
                 run_log.step(step + 1, metrics)
     if not progress.ended and is_main():
-        where = f"was told to end and saved step {progress.step} of at most {steps}"
+        saved = f"saved step {progress.step}" if progress.step else "had no step to save"
+        where = f"was told to end and {saved} of at most {steps}"
         print(f"{config.variant}: {where}; the same command goes on", file=sys.stderr)
     return progress
 

@@ -15,7 +15,7 @@ from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
-from siren_rope_jax.training.mesh import make_mesh
+from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.workdir import check_data, load_config, trained_with
 
@@ -47,7 +47,8 @@ class TrainedRun:
         Args:
           workdir: the run's directory.
           log: directory of its prepared log; None: where config.json says.
-          mesh: where to compute; None: on all devices.
+          mesh: where to compute; None: on all devices, in the shape of the training's mesh if they
+            can have it.
 
         Raises:
           UserError: there is no run or no checkpoint yet, a file of it is damaged, its parameters
@@ -62,7 +63,7 @@ class TrainedRun:
             )
         data = PreparedLog.open(path)
         check_data(workdir, data.fingerprint)
-        of_run = setup(config, data, mesh or make_mesh())
+        of_run = setup(config, data, mesh or _mesh_like(config.mesh))
         with Checkpoints(workdir, read_only=True) as checkpoints:
             params, step = checkpoints.best(
                 of_run.param_specs, of_run.unpadded_specs, trained_with(workdir)
@@ -88,3 +89,11 @@ class TrainedRun:
     def score(self, split: Split) -> Any:
         """What the model says of every target event of a split."""
         return self.setup.score(self.params, split)
+
+
+def _mesh_like(config: MeshConfig) -> Mesh:
+    """Of this shape; or all devices along `data`, if they are others than those of the training."""
+    try:
+        return make_mesh(config)
+    except UserError:
+        return make_mesh()

@@ -97,6 +97,9 @@ class Retrieval(Kind[RetrievalExperiment]):
     column = ("query_time", "query's time")
 
     def check(self, data: DataSpec) -> None:
+        if data.items < 2:
+            none = "the log knows no item; prepare it again with a lower min_count"
+            raise UserError("config.data.path", none)
         task = self.config.data.target_task
         if task and task not in data.tasks:
             names = suggestion(task, data.tasks) or "; the log has none"
