@@ -72,6 +72,7 @@ LAZY = (
     "--config.optimizer.lazy_adam=('items',)",
 )
 ALL_AXES = ("--config.mesh.fsdp=2", "--config.mesh.tensor=2")
+TWENTY_STEPS = ("--config.training.epochs=0.5",)
 
 
 @pytest.mark.slow
@@ -96,6 +97,7 @@ def test_two_processes_of_four_devices_equal_one_device(
     """With all axes of the mesh: every process has some of every table's rows."""
     feed, one, two = tmp_path / "feed", tmp_path / "one", tmp_path / "two"
     generate(SyntheticConfig(num_users=150, events_per_user=20, num_items=200), feed)
+    more = (*more, *TWENTY_STEPS)
     _finish([*_start_two(config, feed, two, *more, *mesh), _start(config, feed, one, 1, *more)])
     assert len(_curve(one, criterion)) > 0
     np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-5)

@@ -48,7 +48,7 @@ for name, changes in (
     query, items, _ = model.apply({"params": params}, batch)
     query, target = query.reshape(-1, query.shape[-1]), batch.target.reshape(-1)
     for loss in losses:
-        given = {"item_counts": jnp.ones(len(items)), "key": jax.random.key(0)}
+        given = {"item_counts": jnp.ones(model.data.items), "key": jax.random.key(0)}
         retrieval_loss(loss, query, items, target, target > 0, **given)
     rank_targets(query, items.values, target, target[:, None])
     top_items(query, items.values, target[:, None], 3)

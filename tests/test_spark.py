@@ -134,8 +134,9 @@ def _typed(path: Path) -> tuple[Path, dict]:
 def test_both_engines_prepare_the_same_log(tmp_path, made):
     path, values = made(tmp_path)
     expected = opened(config(**values), path, tmp_path / "duckdb")
-    prepare(config(**values), path, tmp_path / "spark", "spark")
-    found = type(expected).open(tmp_path / "spark")
+    output = tmp_path / "by Spark [ü]"
+    prepare(config(**values), path, output, "spark")
+    found = type(expected).open(output)
     assert_same(found, expected)
     assert found.fingerprint == expected.fingerprint
     assert dict(found.report) | {"seconds": 0} == dict(expected.report) | {"seconds": 0}

@@ -33,8 +33,8 @@ class Rows:
       of: Q and S of the whole table; None: those of `values`.
     """
 
-    values: Float[Array, "Q S D"]
-    ids: Int[Array, "Q S"] | None = None
+    values: Float[Array, "*R D"]
+    ids: Int[Array, "*R"] | None = None
     of: tuple[int, int] | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
@@ -169,7 +169,8 @@ class Division:
         own = self.table[0] * self.stripes
 
         def striped(x: Array) -> Array:
-            return x.reshape(self.table[0] if len(x) == own else 1, -1, *x.shape[1:])
+            first = self.table[0] if len(x) == own else 1
+            return x.reshape(first, len(x) // first, *x.shape[1:])
 
         return jax.tree.map(striped, tree)
 
@@ -214,7 +215,7 @@ class Division:
 
     def owner_and_place(self, ids: Int[Array, "*N"]) -> tuple[Int[Array, "*N"], Int[Array, "*N"]]:
         """The device that has a row, and its place there; one beyond all devices if none has."""
-        count, stripes = self.table
+        count, stripes = self.table[0], max(self.table[1], 1)  # even of an empty table
         there = (ids >= 0) & (ids < count * stripes)
         owner = ids % stripes // self.stripes
         place = ids // stripes * self.stripes + ids % self.stripes
@@ -239,7 +240,7 @@ class Division:
 
 
 def _flat(tree: Any) -> Any:
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
 
 
 def scan_positions(

@@ -177,7 +177,8 @@ class Spark:
 
     def _opened(self, path: Path) -> ibis.Table:
         name = f"siren_rope_jax_{next(self._numbers)}"
-        self._spark.read.parquet(_url(path)).createOrReplaceTempView(name)
+        glob = re.sub(r"([\[\]{}*?\\])", r"\\\1", _url(path))  # of this path alone
+        self._spark.read.parquet(glob).createOrReplaceTempView(name)
         return self._con.table(name)
 
 
