@@ -54,8 +54,8 @@ class LossConfig:
         of the batch's other histories, which are drawn by popularity; those of a history's own tell
         of its user.
       log_q: subtracts from every negative's score the log of how often it is expected among the
-        negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008): its
-        sum without bias, the log of it too low, and by the more the fewer negatives there are.
+        negatives, so that the sampled softmax estimates the full one (Bengio & Senecal 2008). The
+        estimate of the sum is unbiased; its log is too low, the more so with few negatives.
       label_smoothing: share of the target's weight spread over all items (full softmax).
       gbce_t: gSASRec's t in 0..1: from plain binary cross-entropy (0) to probabilities calibrated
         as the full softmax's (1).

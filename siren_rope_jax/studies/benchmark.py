@@ -43,6 +43,8 @@ from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.mesh import make_mesh, place_batch
 from siren_rope_jax.training.setup import Setup, setup
 
+_ENVIRONMENT = ("GLIBC_TUNABLES", "OMP_WAIT_POLICY", "XLA_FLAGS")
+"""Variables that change how fast a step is."""
 _ONLY = {
     "block": "softmax",
     "biases": (),
@@ -243,6 +245,7 @@ def _machine(mesh: Mesh, twins: Mapping[str, Any]) -> dict[str, Any]:
         "device": device.device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),  # of this process and of all others
+        **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         "siren-rope-jax": __version__,
         **{name: version(name) for name in packages},
     }

@@ -1,4 +1,4 @@
-"""When a training saves besides its validations: after some steps or minutes, or told to end."""
+"""When a training saves between its validations, and when it stops: after SIGTERM."""
 
 import signal
 import threading

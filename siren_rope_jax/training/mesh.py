@@ -180,7 +180,7 @@ def path_name(path: Any) -> str:
 
 
 def fits(path: Any, glob: str) -> bool:
-    """Whether a parameter's path, or its end from some name on, fits a glob."""
+    """Whether a glob fits a parameter's path, or what follows some name in it."""
     return fnmatch.fnmatchcase(f"/{path_name(path)}", f"*/{glob}")
 
 
