@@ -15,6 +15,7 @@ import ibis
 import pyarrow as pa
 
 from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import file_digest
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Schema
@@ -94,6 +95,8 @@ def prepare(
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
+        if in_core >= 2**31:  # which batches number by int32
+            raise UserError("input", f"{in_core:,} events are left, and a log has fewer than 2^31")
         progress.begin("computing columns")
         evaluated = functools.partial(events.evaluated, config=config)
         table = chosen.by_row("events", log, evaluated)
