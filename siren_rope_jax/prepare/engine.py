@@ -167,8 +167,9 @@ def _duckdb(
         allowed = ", ".join(exp.Literal.string(str(path)).sql("duckdb") for path in paths)
         con.raw_sql(f"SET allowed_{setting} = [{allowed}]")
     con.raw_sql("SET enable_external_access = false")
-    con.raw_sql("SET enable_progress_bar = true")  # so that it knows how far a query is
-    con.raw_sql("SET enable_progress_bar_print = false")
+    with contextlib.suppress(duckdb.InvalidInputException):  # of a notebook without ipywidgets
+        con.raw_sql("SET enable_progress_bar = true")  # so that it knows how far a query is
+        con.raw_sql("SET enable_progress_bar_print = false")
     con.raw_sql("SET lock_configuration = true")
     try:
         yield con
