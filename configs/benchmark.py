@@ -2,7 +2,7 @@
 
     python experiments/benchmark.py --config=configs/benchmark.py
 
-takes about five minutes on two cores. The slices of a batch fit the caches of a CPU; on a GPU take
+takes some minutes on two cores. The slices of a batch fit the caches of a CPU; on a GPU take
 --config.training.slices=1.
 """
 

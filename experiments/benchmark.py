@@ -18,7 +18,7 @@ quartiles over the rounds. The ratios:
 
 PyTorch computes the whole batch at once, as its users do, whatever config.training.slices. On a
 machine that is busy with other things, set OMP_WAIT_POLICY=passive: its threads spin while they
-wait for each other, and take more than twice the time if one of them has no core.
+wait for each other, which takes far longer if one of them has no core.
 """
 
 import json

@@ -17,7 +17,8 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import expanded, write_json
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.rotation.time import TimeScale
@@ -37,7 +38,7 @@ _YEAR = 365 * 86_400
 def main() -> None:
     """Runs what the flags describe."""
     config = read_experiment(_CONFIG.value)
-    path = expanded(config.data.path)
+    path = local(config.data.path)
     if path.exists():
         data = kind_of(config).spec(PreparedLog.open(path))
     elif _ITEMS.value:

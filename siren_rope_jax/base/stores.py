@@ -115,7 +115,7 @@ def workdir_of(path: str | Path, alone: bool = True) -> Iterator[Path]:
             mirror.leave()
         except UserError as error:
             raise UserError(url, f"{error.problem}; the files are in {folder}") from error
-    shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.rmtree(folder.parent, ignore_errors=True)  # also of a run that was refused
 
 
 class Store:

@@ -37,9 +37,7 @@ class Relation:
         self, q: Float[Array, "... Q H K"], k: Float[Array, "... L H K"]
     ) -> tuple[Float[Array, "... Q H K"], Float[Array, "... L H K"]]:
         """Queries and keys, turned by the rotation."""
-        if self.rotation is None:
-            return q, k
-        return self.rotation.query(q), self.rotation.key(k)
+        return (q, k) if self.rotation is None else self.rotation(q, k)
 
     def mask(self, queries: Events, keys: Events) -> Bool[Array, "... 1 Q K"]:
         """Whether queries see keys: earlier ones of the same segment. Nobody sees padding."""

@@ -89,14 +89,14 @@ def prepare(
         if config.core > 1:
             log = events.core(chosen, log, config.core)
         in_core = log.count().to_pyarrow().as_py()
+        if in_core >= 2**31:  # which batches number by int32
+            raise UserError("input", f"{in_core:,} events are left, and a log has fewer than 2^31")
         times.check_zones(chosen, log, config, where)
         missing_times = times.check_times(log, config, where)
         of_times = times.check_plausible(log, config, where)
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
-        if in_core >= 2**31:  # which batches number by int32
-            raise UserError("input", f"{in_core:,} events are left, and a log has fewer than 2^31")
         progress.begin("computing columns")
         evaluated = functools.partial(events.evaluated, config=config)
         table = chosen.by_row("events", log, evaluated)

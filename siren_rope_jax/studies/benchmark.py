@@ -37,6 +37,7 @@ from siren_rope_jax.studies.contestants import (
     step,
     twins,
 )
+from siren_rope_jax.studies.jobs import available_cores
 from siren_rope_jax.training.compile import matmul_flops
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds import read_experiment
@@ -128,6 +129,7 @@ def benchmark(config: ExperimentConfig, rounds: int, seconds: float) -> Report:
         ordinal = setup(_variant(config, "ordinal"), log, mesh, STEPS)
         host_batch = next(iter(ours.batches.train(config.seed)))
         batch = place_batch(host_batch, mesh)
+        flops, exact = matmul_flops(ours), _extra(ours, ordinal)
         product, product_flops = matrix_product(mesh, config.model.dtype)
         in_torch, why_not = twins(ours, host_batch)
         contestants = {
@@ -148,11 +150,11 @@ def benchmark(config: ExperimentConfig, rounds: int, seconds: float) -> Report:
         "siren_over_ordinal_train": ratios(samples["train"], samples["train_ordinal"]),
         "siren_over_ordinal_inference": ratios(samples["inference"], samples["inference_ordinal"]),
         "loop_over_step": ratios(samples["loop"], samples["train"]),
-        "of_matrix_peak": [matmul_flops(ours) / s / peak for s in samples["train"]],
+        "of_matrix_peak": [flops / s / peak for s in samples["train"]],
     }
     values = json.loads(json.dumps(to_dict(config)))
     machine = _machine(mesh, in_torch) | {"matrix_tflops": round(peak / 1e12, 3)}
-    return Report(machine, values, by_round, _extra(ours, ordinal), samples, why_not)
+    return Report(machine, values, by_round, exact, samples, why_not)
 
 
 def measured(
@@ -243,7 +245,7 @@ def _machine(mesh: Mesh, twins: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "platform": device.platform,
         "device": device.device_kind,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(available_cores()),
         "load": round(os.getloadavg()[0], 1),  # of this process and of all others
         **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         "siren-rope-jax": __version__,

@@ -30,7 +30,6 @@ from siren_rope_jax.training.mesh import (
     by_row,
     held_parts,
     parameter_shardings,
-    path_name,
     replicated,
     state_shardings,
 )
@@ -106,13 +105,12 @@ class Setup:
         """Names of large tables that are whole on each of several devices."""
         if self.mesh.size == 1:
             return []
-        specs = {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(self.param_specs)}
-        tables = ("/".join(path) for path in self._step.tables)
+        specs = flatten_dict(self.param_specs)
         return sorted(
-            name.rpartition("/")[0]
-            for name in tables
-            if specs[name].sharding.is_fully_replicated
-            and math.prod(specs[name].shape[:2]) >= _LARGE_TABLE
+            "/".join(path[:-1])
+            for path in self._step.tables
+            if specs[path].sharding.is_fully_replicated
+            and math.prod(specs[path].shape[:2]) >= _LARGE_TABLE
         )
 
     @property
