@@ -213,18 +213,20 @@ def _evaluator(
             "enable_external_access": False,
         }
         old, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-        with duckdb.connect(config=settings) as engine:
-            engine.execute("SET TimeZone = 'UTC'")
-            engine.execute("SET lock_configuration = true")
-            tables = [list(batches)] if whole else ([batch] for batch in batches)
-            for some in tables:
-                if some:
-                    engine.register(_ROWS, pa.Table.from_batches(some))
-                    found = engine.sql(query).to_arrow_table()
-                    yield from found.cast(schema).to_batches()
-        resource.setrlimit(resource.RLIMIT_DATA, (old, hard))  # for others, who may use the worker
+        limits = [x for x in (old, hard) if x != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *limits]), hard))
+        try:
+            with duckdb.connect(config=settings) as engine:
+                engine.execute("SET TimeZone = 'UTC'")
+                engine.execute("SET lock_configuration = true")
+                tables = [list(batches)] if whole else ([batch] for batch in batches)
+                for some in tables:
+                    if some:
+                        engine.register(_ROWS, pa.Table.from_batches(some))
+                        found = engine.sql(query).to_arrow_table()
+                        yield from found.cast(schema).to_batches()
+        finally:  # others may use the worker
+            resource.setrlimit(resource.RLIMIT_DATA, (old, hard))
 
     return evaluate
 
