@@ -22,7 +22,7 @@ ALSO_WRONG = [
     ([SYNTHETIC, "--config.model.width=9", "--workdir=x"], "config.model.width", "9"),
     ([SYNTHETIC, "--config.training.epochs=a", "--workdir=x"], "--config.training.epochs", "a"),
     ([SYNTHETIC, "--config.variant=ordinal", "--workdir=x"], "config.variant", ":ordinal"),
-    ([SYNTHETIC, "--workdir=gs://bucket/x"], "--workdir", "gs://bucket/x"),
+    ([SYNTHETIC, "--workdir=oss://bucket/x"], "oss://bucket/x", "ossfs"),
     (["--config=configs/data/table.py", "--workdir=x"], "config", "prepare.py"),
     ([SYNTHETIC, "--workdir=x", "--wrokdir=y"], "--wrokdir", ""),
     ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "prepare.py"),

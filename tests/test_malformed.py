@@ -964,7 +964,8 @@ TRAIN_VALUES = {
     "path of a text file": train("log.csv", "prepared", "--config.data.path=log.csv",
                                  files={"log.csv": LOG}),
     "path that is not there": train("gone", "prepare.py", "--config.data.path=gone"),
-    "path in a bucket": train("gs:/b/log", "prepare.py", "--config.data.path=gs://b/log"),
+    "path in a bucket": train("oss://b/log", "ossfs", "--config.data.path=oss://b/log"),
+    "path in no store": train("nil://b/log", "Protocol", "--config.data.path=nil://b/log"),
     "width 0": of_run("model.width", 0, 1),
     "width 9": of_run("model.width", 9, "even"),
     "width 2^40": of_run("model.width", 2**40),
@@ -1196,7 +1197,7 @@ OUTPUTS = {
                                     files={"folder": a_folder, "folder/a.csv": LOG}),
     "run of a name too long": train("x" * 300, "long", f"--workdir={'x' * 300}"),
     "run of nothing": train("--workdir", "", "--workdir="),
-    "run in a bucket": train("--workdir", "gs://b/r", "--workdir=gs://b/r"),
+    "run in a bucket": train("oss://b/r", "ossfs", "--workdir=oss://b/r"),
 }  # fmt: skip
 
 GROUPS = {
