@@ -98,9 +98,10 @@ def workdir_of(path: str | Path, alone: bool = True) -> Iterator[Path]:
         about = "several processes need a directory that all have mounted (gcsfuse, Filestore)"
         raise UserError(path, about)
     url = str(path).rstrip("/")
+    store = Store(url)
+    _claim(store)
     folder = Path(tempfile.mkdtemp(prefix="siren-rope-")) / url.rpartition("/")[2]
-    mirror = _Mirror(Store(url), folder)
-    mirror.claim()
+    mirror = _Mirror(store, folder)
     mirror.fetch()
     ended = threading.Event()
     thread = threading.Thread(target=mirror.keep_up, args=(ended,), daemon=True)
@@ -191,18 +192,6 @@ class _Mirror:
         self._store, self._folder = store, folder
         self._brought: dict[str, tuple[int, int]] = {}  # size and time of what is in the store
 
-    def claim(self) -> None:
-        """Refuses a folder that another process uses: one that goes on rewriting its file."""
-        said, until = self._store.read(_OWNER), time.monotonic() + 2 * SECONDS
-        while said is not None and time.monotonic() < until:
-            time.sleep(SECONDS / 10)
-            now = self._store.read(_OWNER)
-            if now not in (said, None):
-                about = "another process uses it; wait for it, or choose another --workdir"
-                raise UserError(self._store.url, about)
-            said = now
-        self._say()
-
     def leave(self) -> None:
         """Lets others use it."""
         self._store.remove(_OWNER)
@@ -225,7 +214,7 @@ class _Mirror:
 
     def push(self) -> None:
         """Brings all changes to the store."""
-        self._say()
+        _sign(self._store)
         present = self._present()
         for name in sorted(present, key=_order):
             if self._brought.get(name) != present[name]:
@@ -239,9 +228,6 @@ class _Mirror:
         for name in self._brought.keys() - present.keys():
             self._store.remove(name)
             del self._brought[name]
-
-    def _say(self) -> None:
-        self._store.write(_OWNER, str(time.time_ns()))
 
     def _present(self) -> dict[str, tuple[int, int]]:
         """Size and time of the files that are complete."""
@@ -258,6 +244,23 @@ class _Mirror:
             if path.is_file():
                 found[name] = about.st_size, about.st_mtime_ns
         return found
+
+
+def _claim(store: Store) -> None:
+    """Refuses a folder that another process uses: one that goes on rewriting its file."""
+    said, until = store.read(_OWNER), time.monotonic() + 2 * SECONDS
+    while said is not None and time.monotonic() < until:
+        time.sleep(SECONDS / 10)
+        now = store.read(_OWNER)
+        if now not in (said, None):
+            about = "another process uses it; wait for it, or choose another --workdir"
+            raise UserError(store.url, about)
+        said = now
+    _sign(store)
+
+
+def _sign(store: Store) -> None:
+    store.write(_OWNER, str(time.time_ns()))
 
 
 def _order(name: str) -> tuple[bool, bool, str]:
