@@ -52,7 +52,7 @@ def main() -> None:
 
 def _train(config: Any, workdir: Path) -> None:
     if not fit(config, workdir).ended:
-        return  # told to end: the same command goes on
+        return  # after SIGTERM: the same command goes on
     outcome = evaluate_run(workdir)
     if is_main():
         print(as_text(outcome))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from siren_rope_jax.prepare.progress import PHASES, Progress
+from siren_rope_jax.prepare.progress import PHASES, PhaseBar
 from tests.raw_logs import prepared, raw_log
 
 
@@ -38,7 +38,7 @@ def test_the_bar_follows_the_engine_until_events_are_counted(monkeypatch):
         while percent not in sys.stderr.getvalue():
             assert progress._watch.is_alive() and time.monotonic() < deadline
 
-    with Progress(lambda: 40.0) as progress:
+    with PhaseBar(lambda: 40.0) as progress:
         progress.begin("writing histories", events=8)
         wait_for(" 40%")
         progress.count(6)

@@ -171,7 +171,7 @@ def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> N
         config = _read_config(values["config"].parser.parse(given["config"]), given["config"])
     except UserError:
         raise
-    except (Exception, SystemExit):  # the config file itself fails, which is told elsewhere
+    except (Exception, SystemExit):  # the config file itself fails, which is reported elsewhere
         return
     for name in given:
         group, parts = config, name.split(".")

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, never half-written, and told if they were changed since."""
+"""Files that are complete or absent, never half-written, and a later change is noticed."""
 
 import hashlib
 import json

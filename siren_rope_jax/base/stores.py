@@ -205,7 +205,7 @@ class _Mirror:
         self._brought = self._present()
 
     def keep_up(self, ended: threading.Event) -> None:
-        """Brings changes to the store until the end; what fails is told and tried again."""
+        """Brings changes to the store until the end; what fails is reported and tried again."""
         while not ended.wait(SECONDS):
             try:
                 self.push()

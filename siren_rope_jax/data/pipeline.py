@@ -11,7 +11,7 @@ import numpy as np
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.data.assemble import Layout, Piece
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.windows import Rows, Split, pack_rows, plan_windows
+from siren_rope_jax.data.windows import PackedRows, Split, pack_rows, plan_windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Batches:
         return max(len(self._train_rows) // self.config.batch_size, 1)
 
     @cached_property
-    def _train_rows(self) -> Rows:
+    def _train_rows(self) -> PackedRows:
         return self._rows("train", self.config.length)
 
     def evaluation(self, split: Split) -> grain.IterDataset:
@@ -116,7 +116,7 @@ class Batches:
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
         return self._read(dataset, rows, size)
 
-    def _rows(self, split: Split, stride: int) -> Rows:
+    def _rows(self, split: Split, stride: int) -> PackedRows:
         saved = self.layout.places_saved
         windows = plan_windows(self.log.index, split, self.config.length + saved, stride)
         rows = pack_rows(windows, self.config.length, self.config.pack, saved)
@@ -124,7 +124,7 @@ class Batches:
             raise UserError(self.log.path, f"the {split} split has no events to predict")
         return rows
 
-    def _read(self, dataset: grain.MapDataset, rows: Rows, size: int) -> grain.IterDataset:
+    def _read(self, dataset: grain.MapDataset, rows: PackedRows, size: int) -> grain.IterDataset:
         """Batches the numbers of rows, `size` at a time, and reads what is held of each at once.
 
         One read of many histories costs as much as one of a few.
@@ -139,7 +139,7 @@ class Batches:
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
         )
 
-    def _batch(self, rows: Rows, numbers: Sequence[int]) -> Any:
+    def _batch(self, rows: PackedRows, numbers: Sequence[int]) -> Any:
         """The batch of these rows; numbers beyond the last row stand for padding."""
         windows = [rows.windows_of(number) for number in numbers]
         joined = np.concatenate(windows)

@@ -49,7 +49,7 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> n
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Windows packed into rows: row r holds windows[offsets[r]:offsets[r + 1]]."""
 
     windows: np.ndarray
@@ -64,7 +64,7 @@ class Rows:
         return self.windows[first:stop]
 
 
-def pack_rows(windows: np.ndarray, length: int, pack: bool = True, shift: int = 0) -> Rows:
+def pack_rows(windows: np.ndarray, length: int, pack: bool = True, shift: int = 0) -> PackedRows:
     """Packs windows into rows of `length` places: longest first, each into the fullest that fits.
 
     Args:
@@ -75,7 +75,7 @@ def pack_rows(windows: np.ndarray, length: int, pack: bool = True, shift: int = 
     """
     windows = windows[windows["stop"] - windows["start"] > shift]
     if not pack:
-        return Rows(windows, np.arange(len(windows) + 1))
+        return PackedRows(windows, np.arange(len(windows) + 1))
     lengths = windows["stop"] - windows["start"] - shift
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(length + 1)]  # rows by their free places
@@ -95,4 +95,4 @@ def pack_rows(windows: np.ndarray, length: int, pack: bool = True, shift: int = 
         with_room[room - need].append(row)
         rooms |= 1 << (room - need)
     members = np.fromiter(itertools.chain.from_iterable(rows), np.int64, len(windows))
-    return Rows(windows[members], np.cumsum([0, *map(len, rows)]))
+    return PackedRows(windows[members], np.cumsum([0, *map(len, rows)]))

@@ -69,29 +69,22 @@ class Division:
       batch: mesh axes that divide the positions.
       rows: mesh axes that divide the table's rows.
       table: Q and S of the whole table.
-      block_elements: bound on the elements of the largest temporary of a device.
     """
 
     partition: Partition
     batch: tuple[str, ...]
     rows: tuple[str, ...]
     table: tuple[int, int]
-    block_elements: int
 
     @classmethod
     def of(
-        cls,
-        partition: Partition,
-        table: Any,
-        positions: Any,
-        block_elements: int,
-        axis: str | None = "rows",
+        cls, partition: Partition, table: Any, positions: Any, axis: str | None = "rows"
     ) -> "Division":
         """Of a table (`Rows`, or an array [Q, S, ...]) and of what is given for each position."""
         shape = table.whole_shape if isinstance(table, Rows) else table.shape[:2]
         batch = partition.axes("batch", len(positions))
         rows = partition.axes(axis, shape[1]) if axis else ()
-        return cls(partition, batch, rows, shape, block_elements)
+        return cls(partition, batch, rows, shape)
 
     @property
     def gathered(self) -> tuple[str, ...]:
@@ -108,16 +101,18 @@ class Division:
         """Of a device."""
         return self.table[1] // self.devices
 
-    def positions_at_once(self, size: int, width: int, *, bounded: bool = False) -> int:
+    def positions_at_once(
+        self, block_elements: int, size: int, width: int, *, bounded: bool = False
+    ) -> int:
         """How many of a device's positions are a chunk, each of which takes `width` elements.
 
-        So many that the gathered ones are within the bound. Where nothing is gathered all are one
-        chunk, unless it must be `bounded` even then.
+        So many that the gathered ones take at most `block_elements`. Where nothing is gathered all
+        are one chunk, unless it must be `bounded` even then.
         """
         if not self.gathered and not bounded:
             return size
         each = self.partition.size(self.gathered) * max(width, 1)
-        return min(max(self.block_elements // each, 1), size)
+        return min(max(block_elements // each, 1), size)
 
     def run(
         self,

@@ -147,14 +147,15 @@ def _at_rows(
     *by_row: Any,
 ) -> Any:
     """Calls `function(division, columns, rows, *by_row)` for some positions after the others."""
-    division = Division.of(partition, table, columns[0], block_elements)
+    division = Division.of(partition, table, columns[0])
 
     def local(division: Division, columns: Any, rows_RxD: Array, *by_row: Any) -> Any:
         def chunk(_: None, columns: Any) -> tuple[None, Any]:
             found = function(division, division.gather(columns), rows_RxD, *by_row)
             return None, jax.tree.map(division.own, found)
 
-        at_once = division.positions_at_once(len(columns[0]), len(rows_RxD), bounded=True)
+        sizes = len(columns[0]), len(rows_RxD)
+        at_once = division.positions_at_once(block_elements, *sizes, bounded=True)
         return scan_positions(chunk, None, at_once, *columns)[1]
 
     of_rows: Any = [("rows", x) for x in (table, *by_row)]

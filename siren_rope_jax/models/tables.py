@@ -26,8 +26,6 @@ from siren_rope_jax.models.division import Division, Rows, by_rows, rows_of, sca
 from siren_rope_jax.models.exchange import route
 from siren_rope_jax.models.partition import WHOLE, Partition, table_init
 
-_NOTHING_TO_BOUND = 1
-
 TOUCHED = "touched"
 """The collection in which a step that updates only some rows of a table gives a module these."""
 
@@ -75,7 +73,7 @@ def lookup(
 ) -> Float[Array, "*S D"]:
     """The rows of these ids, in `dtype`; an id that no row has gets an arbitrary one."""
     rows, ids = rows_of(table), jnp.asarray(ids)
-    division = Division.of(partition, rows, ids.reshape(-1), _NOTHING_TO_BOUND)
+    division = Division.of(partition, rows, ids.reshape(-1))
     if not division.rows and not division.batch and rows.values.dtype == jnp.float32:
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
         return flat.values[division.places(flat, ids)[0]].astype(dtype)
@@ -154,40 +152,46 @@ def log_partition(
     scope = (jax.lax.stop_gradient(bias), tags)
     if table.ndim == 2:
         table, scope = jax.tree.map(by_rows, (table, scope))
-    division = Division.of(partition, table, q_NxD, block_elements, candidates)
-    return _log_partition(division, q_NxD, table, scope, excluded_NxK)
+    division = Division.of(partition, table, q_NxD, candidates)
+    return _log_partition(division, block_elements, q_NxD, table, scope, excluded_NxK)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _log_partition(
-    division: Division, q_NxD: Array, table: Array, scope: Any, excluded_NxK: Array | None
+    division: Division,
+    block_elements: int,
+    q_NxD: Array,
+    table: Array,
+    scope: Any,
+    excluded_NxK: Array | None,
 ) -> Array:
-    return _log_partition_forward(division, q_NxD, table, scope, excluded_NxK)[0]
+    return _log_partition_forward(division, block_elements, q_NxD, table, scope, excluded_NxK)[0]
 
 
 def _log_partition_forward(
-    division: Division, q_NxD: Array, table: Array, scope: Any, excluded_NxK: Array | None
+    division: Division,
+    block_elements: int,
+    q_NxD: Array,
+    table: Array,
+    scope: Any,
+    excluded_NxK: Array | None,
 ) -> tuple[Array, Any]:
     def local(division: Division, q_NxD: Array, excluded: Any, rows_CxD: Array, scope: Any) -> Any:
         def chunk(_: Any, columns: tuple[Array, ...]) -> tuple[None, Any]:
             q_GxD, *excluded = division.gather(columns)
             limits = blocked_scores.Limits(*scope, *excluded)
-            peak, total = blocked_scores.peak_and_sum(
-                division.block_elements, q_GxD, rows_CxD, limits
-            )
+            peak, total = blocked_scores.peak_and_sum(block_elements, q_GxD, rows_CxD, limits)
             highest = division.over_rows(jax.lax.pmax, peak)
             if division.rows:
                 total = division.over_rows(jax.lax.psum, total * jnp.exp(peak - highest))
             return None, (division.own(highest), division.own(total))
 
         limits = blocked_scores.Limits(*scope, *excluded)
-        if not division.rows and blocked_scores.is_one_block(
-            division.block_elements, q_NxD, rows_CxD
-        ):
+        if not division.rows and blocked_scores.is_one_block(block_elements, q_NxD, rows_CxD):
             # Its exponentials fit in the budget, and keeping them saves a second pass.
             peak_N, sum_N, exp_NxC = blocked_scores.exponentials(q_NxD, rows_CxD, limits)
             return peak_N, sum_N, (exp_NxC,)
-        at_once = division.positions_at_once(*q_NxD.shape)
+        at_once = division.positions_at_once(block_elements, *q_NxD.shape)
         return *scan_positions(chunk, None, at_once, q_NxD, *excluded)[1], ()
 
     excluded = () if excluded_NxK is None else (excluded_NxK,)
@@ -203,7 +207,9 @@ def _log_partition_forward(
     return peak_N + jnp.log(sum_N), saved
 
 
-def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -> tuple[Any, ...]:
+def _log_partition_backward(
+    division: Division, block_elements: int, saved: Any, gradient_N: Array
+) -> tuple[Any, ...]:
     def local(
         division: Division, by_position: Any, excluded: Any, kept: Any, rows_CxD: Array, scope: Any
     ) -> Any:
@@ -214,7 +220,7 @@ def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -
             limits = blocked_scores.Limits(*scope, *excluded)
             scaled_GxD = (q_GxD * weight_G[:, None]).astype(q_GxD.dtype)
             dq_GxD, drows_CxD = blocked_scores.add_gradients(
-                division.block_elements, q_GxD, scaled_GxD, peak_G, rows_CxD, limits, drows_CxD
+                block_elements, q_GxD, scaled_GxD, peak_G, rows_CxD, limits, drows_CxD
             )
             return drows_CxD, division.own_sum(dq_GxD)
 
@@ -223,7 +229,7 @@ def _log_partition_backward(division: Division, saved: Any, gradient_N: Array) -
             dq_NxD, drows_CxD = blocked_scores.products(kept[0], rows_CxD, scaled_NxD)
         else:
             zeros = jnp.zeros(rows_CxD.shape, jnp.float32)
-            at_once = division.positions_at_once(*q_NxD.shape)
+            at_once = division.positions_at_once(block_elements, *q_NxD.shape)
             drows_CxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position, *excluded)
         dq_NxD = (dq_NxD * weight_N[:, None]).astype(q_NxD.dtype)
         return dq_NxD, division.whole_gradient(drows_CxD).astype(rows_CxD.dtype)
@@ -266,32 +272,36 @@ def gathered_scores(
       partition: where queries and rows live.
     """
     rows = rows_of(table)
-    division = Division.of(partition, rows, q_NxD, block_elements)
-    return _gathered_scores(division, q_NxD, rows, id_NxM)
+    division = Division.of(partition, rows, q_NxD)
+    return _gathered_scores(division, block_elements, q_NxD, rows, id_NxM)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gathered_scores(division: Division, q_NxD: Array, rows: Rows, id_NxM: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gathered_scores(
+    division: Division, block_elements: int, q_NxD: Array, rows: Rows, id_NxM: Array
+) -> Array:
     def local(division: Division, q_NxD: Array, id_NxM: Array, rows: Rows) -> Array:
         def chunk(_: Any, columns: tuple[Array, ...]) -> tuple[None, Array]:
             q_GxD, id_GxM = division.gather(columns)
             place, here = division.places(rows, id_GxM)
-            scores = blocked_scores.gathered(division.block_elements, q_GxD, rows.values, place)
+            scores = blocked_scores.gathered(block_elements, q_GxD, rows.values, place)
             return None, division.own_sum(jnp.where(here, scores, 0))
 
-        at_once = division.positions_at_once(*q_NxD.shape)
+        at_once = division.positions_at_once(block_elements, *q_NxD.shape)
         return scan_positions(chunk, None, at_once, q_NxD, id_NxM)[1]
 
     arguments: Any = ("positions", q_NxD), ("positions", id_NxM), ("rows", rows)
     return division.run(local, "positions", *arguments)
 
 
-def _gathered_scores_forward(division: Division, *arguments: Any) -> tuple[Array, Any]:
-    return _gathered_scores(division, *arguments), arguments
+def _gathered_scores_forward(
+    division: Division, block_elements: int, *arguments: Any
+) -> tuple[Array, Any]:
+    return _gathered_scores(division, block_elements, *arguments), arguments
 
 
 def _gathered_scores_backward(
-    division: Division, saved: Any, gradient_NxM: Array
+    division: Division, block_elements: int, saved: Any, gradient_NxM: Array
 ) -> tuple[Array, Rows, None]:
     def local(division: Division, by_position: Any, rows: Rows) -> tuple[Array, Array]:
         def chunk(drows_RxD: Array, columns: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -299,12 +309,12 @@ def _gathered_scores_backward(
             place, here = division.places(rows, id_GxM)
             gradient_GxM = jnp.where(here, gradient_GxM, 0)
             dq_GxD, drows_RxD = blocked_scores.add_gathered_gradients(
-                division.block_elements, q_GxD, rows.values, place, gradient_GxM, drows_RxD
+                block_elements, q_GxD, rows.values, place, gradient_GxM, drows_RxD
             )
             return drows_RxD, division.own_sum(dq_GxD)
 
         q_NxD, zeros = by_position[0], jnp.zeros(rows.values.shape, jnp.float32)
-        at_once = division.positions_at_once(*q_NxD.shape)
+        at_once = division.positions_at_once(block_elements, *q_NxD.shape)
         drows_RxD, dq_NxD = scan_positions(chunk, zeros, at_once, *by_position)
         drows_RxD = division.whole_gradient(drows_RxD)
         return dq_NxD.astype(q_NxD.dtype), drows_RxD.astype(rows.values.dtype)

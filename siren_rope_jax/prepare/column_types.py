@@ -321,7 +321,7 @@ def _refuse_inexact(part: Part, identities: set[str], time: str) -> None:
             bits = {2: 11, 4: 24}.get(value.type().nbytes, 53)
             beyond = (value.abs() > 2.0**bits) & ~value.isnan()
             if _own(name) == time:
-                beyond &= ~value.isinf()  # which is told as a time
+                beyond &= ~value.isinf()  # which is reported as a time
             if beyond.any().to_pyarrow().as_py():
                 raise UserError(
                     part.path,

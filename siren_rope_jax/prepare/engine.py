@@ -21,7 +21,7 @@ from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.readers import engine_said
 
 Compute = Callable[[ibis.Table, bool], ibis.Table]
-"""Makes other columns of a table, row by row; if told so, tries every expression on all rows."""
+"""Makes other columns of a table, row by row; if asked to, tries every expression on all rows."""
 
 ENGINES = ("duckdb", "spark")
 BATCH_ROWS = 1 << 16

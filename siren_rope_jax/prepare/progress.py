@@ -16,7 +16,7 @@ PHASES = (
 _SECONDS = 0.5  # between two looks at the engine
 
 
-class Progress:
+class PhaseBar:
     """A bar on stderr while it is entered, if that is a terminal; else nothing is shown."""
 
     def __init__(self, percent: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class Progress:
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "PhaseBar":
         if not self._bar.disable:
             self._watch.start()
         return self

@@ -23,7 +23,7 @@ from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 from siren_rope_jax.prepare.engine import Engine, opened
 from siren_rope_jax.prepare.histories import Block, Histories
-from siren_rope_jax.prepare.progress import Progress
+from siren_rope_jax.prepare.progress import PhaseBar
 from siren_rope_jax.prepare.writer import (
     categorical,
     new_directory,
@@ -71,7 +71,7 @@ def prepare(
     with (
         new_directory(output) as directory,
         opened(engine, directory / "scratch", config, files) as (duck, chosen),
-        Progress(chosen.percent) as progress,
+        PhaseBar(chosen.percent) as progress,
     ):
         progress.begin("finding types")
         raw = readers.open_log(duck, files, config, directory / "scratch")
@@ -147,7 +147,7 @@ def _first_of_equal(table: ibis.Table) -> ibis.Table:
     return rows.drop(floats).rename({c: f"{INTERNAL}{c}" for c in floats}).select(*values, "row")
 
 
-def _counted(blocks: Iterable[Block], progress: Progress) -> Iterator[Block]:
+def _counted(blocks: Iterable[Block], progress: PhaseBar) -> Iterator[Block]:
     """The blocks, whose events are counted when they have been used."""
     for block in blocks:
         yield block

@@ -222,7 +222,7 @@ def check_gzip(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path, gzipped: bool | None = None) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked if its name says so; what is wrong with it is told."""
+    """The bytes of a file, unpacked if its name says so; what is wrong with it is reported."""
     packed = is_gzipped(path) if gzipped is None else gzipped
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:

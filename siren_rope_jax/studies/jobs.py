@@ -41,7 +41,7 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
     A run for fewer epochs does not go on: it would not be one like the others.
     """
     if not fit(config, workdir, longer=False).ended:
-        sys.exit(0)  # told to end, and so are all other runs
+        sys.exit(0)  # after SIGTERM, which all other runs get too
     return evaluate_run(workdir)
 
 
@@ -116,7 +116,7 @@ def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
     """Limits a process to its share of the machine, before JAX starts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    if sys.platform == "linux":  # told to end if the ablation is killed, so that it saves and does
+    if sys.platform == "linux":  # SIGTERM if the ablation is killed, so that it saves and ends
         ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
     # Otherwise every process would reserve three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(round(0.9 / jobs, 2)))
@@ -128,7 +128,7 @@ def _set_up_process(cores: list[int], jobs: int, compiled: str) -> None:
 def _train_in_process(run: Run, train: Train) -> str | None:
     try:
         return _train_one(run, train)
-    except SystemExit:  # told to end: there may be no parent that waits for an answer
+    except SystemExit:  # after SIGTERM: there may be no parent that waits for an answer
         os._exit(0)
 
 

@@ -96,7 +96,7 @@ class Checkpoints:
     A checkpoint appears only when it is complete. It holds `params` and `rest` (the remaining
     state: step and optimiser). Its metadata are the run's `Progress`, which says which batch comes
     next and which checkpoint is the best, and checksums of everything: what is loaded is what was
-    saved, or the damage is told. Checkpoints of earlier versions have no checksums.
+    saved, or the damage is reported. Checkpoints of earlier versions have no checksums.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False) -> None:
@@ -126,7 +126,7 @@ class Checkpoints:
                 with self._writing():
                     self._checkpointer.close()
         except UserError:
-            if kind is None:  # else what went wrong before is told
+            if kind is None:  # else what went wrong before is reported
                 raise
         finally:
             if not self._failed:  # else threads of Orbax have more to log, until the process ends
@@ -315,7 +315,7 @@ class Checkpoints:
                 raise self._damaged(step, f"the checksums of its {name} differ")
 
     def _reading(self, step: int | None, read: Callable[[], T]) -> T:
-        """What `read` returns; whatever fails in reading a checkpoint is told as damage."""
+        """What `read` returns; whatever fails in reading a checkpoint is reported as damage."""
         with _silence() as ignored:  # Orbax writes pages about what it could not read
             try:
                 return read()

@@ -112,7 +112,7 @@ def fit(
                 run_log.step(step + 1, metrics)
     if not progress.ended and is_main():
         saved = f"saved step {progress.step}" if progress.step else "had no step to save"
-        where = f"was told to end and {saved} of at most {steps}"
+        where = f"received SIGTERM and {saved} of at most {steps}"
         print(f"{config.variant}: {where}; the same command goes on", file=sys.stderr)
     return progress
 

@@ -22,7 +22,6 @@ from siren_rope_jax.models.partition import Partition
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as optax has them
 _NO_ID = np.iinfo(np.int32).max
-_NOTHING_TO_BOUND = 1
 
 State = dict[str, Array]
 """What an optimiser keeps of a table: arrays with the table's rows."""
@@ -104,7 +103,7 @@ def touch(
     """
     flat = jnp.concatenate([x.reshape(-1) for x in ids])
     flat = jnp.pad(flat, (0, -len(flat) % partition.parts("batch")), constant_values=-1)
-    division = Division.of(partition, table, flat, _NOTHING_TO_BOUND)
+    division = Division.of(partition, table, flat)
     own_rows = division.table[0] * division.stripes
 
     def mask(division: Division, id_N: Array) -> Array:
@@ -187,7 +186,7 @@ def update(
 
         return put(table, changed), jax.tree.map(put, state, own)
 
-    division = Division.of(partition, table, (), _NOTHING_TO_BOUND)
+    division = Division.of(partition, table, ())
     function: Any = scattered if touched.mask is None else masked
     of_rows = touched.rows if touched.mask is None else touched.mask
     arrays: Any = [("rows", x) for x in (table, state, of_rows, gradient)]

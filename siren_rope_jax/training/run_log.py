@@ -115,7 +115,7 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        with suppress(OSError):  # a line that a full disk did not take was told before
+        with suppress(OSError):  # a line that a full disk did not take was reported before
             self._file.close()
         if self._board is not None:
             self._board.close()
