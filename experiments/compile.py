@@ -43,7 +43,8 @@ def main() -> None:
         data = kind_of(config).spec(PreparedLog.open(path))
     elif _ITEMS.value:
         scale = TimeScale.fit(1_700_000_000, 1_700_000_000 + _YEAR)
-        data = DataSpec({"item": 2}, ("label",), config.data.length, scale, actions=1)
+        tasks = ("label",)  # of which a log has two columns of actions
+        data = DataSpec({"item": 2}, tasks, config.data.length, scale, actions=2 * len(tasks))
     else:
         raise UserError("--items", f"say how many items there are: there is no log at {path}")
     if _ITEMS.value:

@@ -23,7 +23,7 @@ from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.rotation.variants import check_not_variant
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
-from siren_rope_jax.training.mesh import is_main, join
+from siren_rope_jax.training.processes import PATIENCE, is_main, join
 
 _FLAGS = cli.new_flags()
 _CONFIG = cli.config_flag(_FLAGS, "The experiment.")
@@ -32,6 +32,13 @@ _DISTRIBUTED = flags.DEFINE_string(
     None,
     "One of several processes: 'auto' where JAX knows the cluster (TPU pods, Slurm), else "
     "HOST:PORT,PROCESSES,INDEX with the address of process 0.",
+    flag_values=_FLAGS,
+)
+_JOIN_SECONDS = flags.DEFINE_float(
+    "join_seconds",
+    PATIENCE,
+    "How long each of several processes waits for all others to start.",
+    lower_bound=1.0,
     flag_values=_FLAGS,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -45,7 +52,7 @@ def main() -> None:
     check_not_variant(overrides.get("variant", ""))
     config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
-        join(_DISTRIBUTED.value)
+        join(_DISTRIBUTED.value, _JOIN_SECONDS.value)
     with workdir_of(_WORKDIR.value, alone=not _DISTRIBUTED.value) as workdir:
         _train(config, workdir)
 

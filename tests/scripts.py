@@ -1,6 +1,7 @@
 """The scripts of `experiments/` as users run them: in processes of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,12 @@ def printed(name: str, *flags: str, **environment: str) -> str:
     done = run(name, *flags, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def restored_step(stderr: str) -> int:
+    """The step that a training went on from, or at which it had ended, as it says; 0: none."""
+    found = re.search(r"the training (goes on|has ended) at step (\d+)", stderr)
+    return int(found[2]) if found else 0
 
 
 def complaint(name: str, *flags: str, cwd: Path = ROOT) -> str:

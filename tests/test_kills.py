@@ -20,7 +20,8 @@ from siren_rope_jax.base.files import read_json
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.run_log import read_metrics
 from tests.made_up import BASES
-from tests.scripts import ROOT, printed
+from tests.scripts import ROOT, printed, restored_step
+from tests.scripts import run as run_script
 
 pytestmark = pytest.mark.slow
 TINY = {
@@ -105,7 +106,8 @@ def test_a_training_killed_again_and_again(
     for moment in (within(run, ".predictions*"), within(run, "predictions.parquet")):
         kills += kill_when(moment, 0.0, "train", *training(log, run))
     assert kills >= 5
-    printed("train", *training(log, run), **ONE_DEVICE)
+    done = run_script("train", *training(log, run), **ONE_DEVICE)
+    assert done.returncode == 0 and restored_step(done.stderr) > 0
     assert figures(run) == figures(whole)
     kept = [sorted(p.name for p in d.glob("checkpoints/*")) for d in (run, whole)]
     assert kept[0] == kept[1]
@@ -127,10 +129,11 @@ def test_a_training_told_to_end_saves_and_goes_on(log: Path, whole: Path, tmp_pa
             time.sleep(0.001)
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)
-        told = process.communicate()[1]
-        assert process.returncode == 0 and "the same command goes on" in told
+        said = process.communicate()[1]
+        assert process.returncode == 0 and "the same command goes on" in said
         assert not (run / "result.json").exists()
-    printed("train", *training(log, run), **ONE_DEVICE)
+    done = run_script("train", *training(log, run), **ONE_DEVICE)
+    assert done.returncode == 0 and restored_step(done.stderr) > 0
     assert figures(run) == figures(whole)
 
 
@@ -143,8 +146,10 @@ def test_an_evaluation_killed_again_and_again(whole: Path, tmp_path: Path) -> No
     seconds = time.monotonic() - began
     moments = [any_moment] * 3 + [within(run, ".predictions*")]
     delays = [rng.uniform(0.3, 1.0) * seconds for _ in range(3)] + [0.0]
+    kills = 0
     for moment, delay in zip(moments, delays, strict=True):
-        kill_when(moment, delay, "evaluate", *flags)
+        kills += kill_when(moment, delay, "evaluate", *flags)
+    assert kills >= 1
     printed("evaluate", *flags, **ONE_DEVICE)
     assert figures(run) == figures(whole)
 

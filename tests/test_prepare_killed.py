@@ -25,7 +25,7 @@ def test_a_killed_prepare_leaves_nothing_in_the_end(tmp_path, how):
     printed("prepare", *flags)
     takes = time.monotonic() - begin
     expected = PreparedLog.open(tmp_path / "whole").fingerprint
-    moments = random.Random(how)
+    moments, endings = random.Random(how), []
     for _ in range(4):
         flags = table_flags(log, tmp_path / "out", "--config.tasks=like=rating>=4")
         process = subprocess.Popen(
@@ -35,10 +35,11 @@ def test_a_killed_prepare_leaves_nothing_in_the_end(tmp_path, how):
         )
         time.sleep(moments.uniform(0.4, 1) * takes)
         process.send_signal(how)
-        process.wait()
+        endings.append(process.wait())
         if (tmp_path / "out").exists():
             assert PreparedLog.open(tmp_path / "out").fingerprint == expected
             break
+    assert -how in endings
     if not (tmp_path / "out").exists():
         printed("prepare", *flags)
     assert PreparedLog.open(tmp_path / "out").fingerprint == expected

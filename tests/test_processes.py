@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.trained import TrainedRun
-from tests.scripts import ROOT
+from tests.scripts import ROOT, restored_step
 
 
 def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> subprocess.Popen:
@@ -39,19 +39,25 @@ def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> 
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subprocess.Popen]:
+def _free_address() -> str:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def _start_two(config: str, feed: Path, workdir: Path, *more: str) -> list[subprocess.Popen]:
+    address = _free_address()
     return [
         _start(config, feed, workdir, 4, f"--distributed={address},2,{i}", *more) for i in range(2)
     ]
 
 
-def _finish(processes: list[subprocess.Popen]) -> None:
+def _finish(processes: list[subprocess.Popen]) -> list[str]:
+    """What each process says on stderr; all must succeed."""
     errors = [process.communicate(timeout=300)[1] for process in processes]  # wait for all
     for process, text in zip(processes, errors, strict=True):
         assert process.returncode == 0, text
+    return errors
 
 
 def _curve(workdir: Path, criterion: str) -> list[float]:
@@ -137,5 +143,25 @@ def test_two_processes_that_were_interrupted_go_on(tmp_path: Path, how: int) -> 
     if how == signal.SIGTERM:
         assert [process.returncode for process in both] == [0, 0]
         assert "the same command goes on" in said[0]
-    _finish([*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 1, *more)])
+    said = _finish(
+        [*_start_two("next_item", feed, two, *more), _start("next_item", feed, one, 1, *more)]
+    )
+    assert restored_step(said[0]) > 0
     np.testing.assert_allclose(_curve(two, "nll"), _curve(one, "nll"), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_with_other_flags_are_refused(tmp_path: Path) -> None:
+    feed, run = tmp_path / "feed", tmp_path / "run"
+    generate(SyntheticConfig(num_users=20, events_per_user=20, num_items=30), feed)
+    address = _free_address()
+    both = [
+        _start("next_item", feed, run, 4, f"--distributed={address},2,{i}", *RETRIEVAL, rate)
+        for i, rate in enumerate(
+            f"--config.optimizer.learning_rate={rate}" for rate in (0.001, 0.5)
+        )
+    ]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2], said
+    assert "config.optimizer.learning_rate: is 0.5 in this process, 0.001 in the main" in said[1]
+    assert "as process 1" in said[0] and not run.exists()

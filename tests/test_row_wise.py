@@ -45,7 +45,7 @@ def step(
     return update(rule, table, state, touched, gradient, hyper, DECAY, where)
 
 
-@pytest.mark.parametrize("kind", ["adam", "adagrad"])
+@pytest.mark.parametrize("kind", ["lazy_adam", "row_wise_adagrad"])
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_only_touched_rows_change_and_how_many_are_taken_out_does_not_matter(
     name: str, kind: Any
@@ -89,7 +89,7 @@ def test_adam_of_rows_touched_in_every_step_is_adamw() -> None:
 
 
 def test_row_wise_adagrad_keeps_the_sum_of_the_mean_squared_gradients() -> None:
-    rule, table = RowWise("adagrad", rate=3.0), jnp.ones((*SHAPE, WIDTH))
+    rule, table = RowWise("row_wise_adagrad", rate=3.0), jnp.ones((*SHAPE, WIDTH))
     gradient, state = jnp.full((2, WIDTH), 2.0), rule.first_state(table)
     touched = touch(table, [np.array([3, 4])], WHOLE)
     padded = jnp.zeros(touched.rows.values.shape).at[0, :2].set(gradient)

@@ -59,7 +59,7 @@ from siren_rope_jax.training.workdir import claim_workdir, load_config, owned
 from tests.batches import interrupted_after, small_config, small_retriever_config
 from tests.made_up import change, make_log
 from tests.refusals import refused
-from tests.scripts import ROOT, printed
+from tests.scripts import ROOT, printed, restored_step
 from tests.scripts import run as run_script
 
 LONELY = "one event"
@@ -197,7 +197,10 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+    again = subprocess.run(
+        command, check=True, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert restored_step(again.stderr) > 0
 
     for one, other in zip(
         *(jax.tree.leaves(final_params(config, d)) for d in (undisturbed, killed)), strict=True
@@ -796,9 +799,8 @@ def test_a_platform_that_is_not_there_is_told_in_one_line(
 @pytest.mark.slow
 def test_processes_that_wait_in_vain_end_with_one_line() -> None:
     script = (
-        "import sys; from siren_rope_jax.training import mesh\n"
-        "mesh._PATIENCE = 3\n"
-        "mesh.join(sys.argv[1])\n"
+        "import sys; from siren_rope_jax.training import processes\n"
+        "processes.join(sys.argv[1], 3)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for index in (0, 1):
@@ -821,7 +823,10 @@ def test_rows_that_do_not_fit_the_devices_are_refused(feed: Path, tmp_path: Path
 
 
 def test_a_run_goes_on_that_was_never_validated(
-    feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    feed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It has checkpoints by steps, but nothing to evaluate yet."""
     config = experiment(feed, epochs=1.0, evaluations_per_epoch=1, checkpoint_steps=1)
@@ -831,6 +836,7 @@ def test_a_run_goes_on_that_was_never_validated(
     with refused(tmp_path / "run/checkpoints"):
         evaluate_run(tmp_path / "run")
     assert fit(config, tmp_path / "run").cost == whole.cost
+    assert restored_step(capsys.readouterr().err) == 2
     lines = [read_metrics(tmp_path / name)[-1] for name in ("run", "whole")]
     assert [{k: v for k, v in line.items() if "second" not in k} for line in lines[:1]] == [
         {k: v for k, v in line.items() if "second" not in k} for line in lines[1:]

@@ -28,7 +28,7 @@ from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.training.kinds import KINDS, kind_of_result
 from siren_rope_jax.training.kinds.kind import Kind, titled
-from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import epochs_before
 
@@ -37,7 +37,8 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
-    and result_<split>.json. Returns what result.json holds.
+    and result_<split>.json. Returns what result.json holds; of several processes only the main one
+    writes and returns it, the others return nothing ({}).
 
     Raises:
       UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be
@@ -50,7 +51,10 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
         if (path := workdir / name_for_split(name, split)).is_dir():
             raise UserError(path, "is a folder where a file belongs; remove it")
     run = TrainedRun.open(workdir)
-    evaluated = Evaluated.of(run.log, run.score(cast(Split, split)))
+    scored = run.score(cast(Split, split))
+    if not is_main():
+        return {}
+    evaluated = Evaluated.of(run.log, scored)
     outcome = result(
         evaluated,
         to_dict(run.config),
@@ -62,15 +66,14 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     )
     if before := epochs_before(workdir):
         outcome["epochs_before"] = before
-    if is_main():
-        path = workdir / name_for_split("result.json", split)
-        try:
-            path.unlink(missing_ok=True)  # it must never stand beside another model's predictions
-            written = write_predictions(workdir, evaluated, run.setup.kind, split)
-            outcome["predictions"] = file_digest(written)
-            write_json(path, outcome)
-        except OSError as error:
-            raise UserError(workdir, f"its results cannot be written: {error}") from error
+    path = workdir / name_for_split("result.json", split)
+    try:
+        path.unlink(missing_ok=True)  # it must never stand beside another model's predictions
+        written = write_predictions(workdir, evaluated, run.setup.kind, split)
+        outcome["predictions"] = file_digest(written)
+        write_json(path, outcome)
+    except OSError as error:
+        raise UserError(workdir, f"its results cannot be written: {error}") from error
     return outcome
 
 

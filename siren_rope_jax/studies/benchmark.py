@@ -1,8 +1,9 @@
 """How fast a training step is beside what it can be compared with, all measured in one run.
 
 The contestants take turns: a round is each of them once, and every round begins with another one.
-A ratio is taken within a round, so that whatever else slows the machine down slows both of its
-sides, and its median over the rounds counts.
+A ratio of two times is taken within a round, so that whatever else slows the machine down slows
+both of its sides, and its median over the rounds counts. The rate of the matrix product alone is
+that of its fastest round, for it stands for the machine's peak.
 """
 
 import json

@@ -25,7 +25,7 @@ from siren_rope_jax.base.errors import UserError, one_line
 from siren_rope_jax.base.files import json_digest
 from siren_rope_jax.training import older_runs
 from siren_rope_jax.training.checksums import checksums
-from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.workdir import run_digest
 
 T = TypeVar("T")
@@ -179,8 +179,8 @@ class Checkpoints:
           state: a `TrainState` of specs: shapes, dtypes and shardings, on any mesh.
 
         Raises:
-          UserError: all that could be gone on from are damaged, or the best one is, which the run
-            will need.
+          UserError: no usable checkpoint is left, or the best one, which the run will need, is
+            damaged.
         """
         damage: UserError | None = None
         for step in reversed(self._steps()):
@@ -201,7 +201,7 @@ class Checkpoints:
         return None
 
     def _move_aside(self, steps: Sequence[int]) -> None:
-        """Renames checkpoints that are not gone on from."""
+        """Renames damaged checkpoints that are newer than the one that is used."""
         for step in steps:
             place = self.directory / str(step)
             shutil.rmtree(aside := place.with_name(f"{step}.damaged"), ignore_errors=True)
@@ -357,17 +357,17 @@ class Checkpoints:
 
     def _remove_leftovers(self) -> None:
         """Removes what a training left of an older checkpoint when it was killed removing it."""
-        if not (steps := self._steps()):
-            return
         try:
+            steps = self._steps()
             self._kept.best_of = {step: self._saved(step)[0].best_step for step in steps[-2:]}
-        except UserError:  # `latest` tells it
-            return
-        if is_main():
-            for step in set(steps) - self._kept.needed(steps):
-                shutil.rmtree(self.directory / str(step), ignore_errors=True)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("leftovers of checkpoints")
+            if steps and is_main():
+                for step in set(steps) - self._kept.needed(steps):
+                    shutil.rmtree(self.directory / str(step), ignore_errors=True)
+        except UserError:  # which `latest` reports
+            pass
+        finally:
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("leftovers of checkpoints")
 
 
 def _is_no_error(record: logging.LogRecord) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Int
 
 from siren_rope_jax.training.experiment import TrainingConfig
 
@@ -17,14 +18,16 @@ class Watch:
     """Watches the clock, and SIGTERM, by which machines that are taken away announce it.
 
     All processes of a run learn the same: of a signal to any of them by JAX's preemption service,
-    which agrees on the step to end at; of the time every `log_every` steps.
+    which agrees on the step to end at; of the time by the clock of the main process, which also
+    says at which step they look at it next.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._told = False
+        self._asked_to_end = False
         self._before: Any = None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
+        self._looked_step = self._next_look = -1  # the last at which several processes did
 
     def __enter__(self) -> "Watch":
         alone = jax.process_count() == 1  # of several processes, JAX takes the signal
@@ -38,7 +41,7 @@ class Watch:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self._told = True
+        self._asked_to_end = True
 
     def saved(self) -> None:
         """A checkpoint was saved, so that the next one is due later."""
@@ -48,9 +51,22 @@ class Watch:
         """Whether a checkpoint is due at a step, and whether to end with one."""
         every = self._config.checkpoint_steps
         due = every > 0 and step % every == 0
-        late = time.monotonic() - self._saved_at >= 60 * self._config.checkpoint_minutes
         if jax.process_count() == 1:
-            return due or late, self._told
-        if step % self._config.log_every == 0:  # the clock of the main process counts
-            due |= bool(multihost_utils.broadcast_one_to_all(np.array(late)))
+            return due or self._seconds_left() <= 0, self._asked_to_end
+        if step >= self._next_look:
+            late, wait = map(int, multihost_utils.broadcast_one_to_all(self._plan(step)))
+            due |= bool(late)
+            self._next_look = step + wait
         return due, multihost_utils.reached_preemption_sync_point(step)
+
+    def _seconds_left(self) -> float:
+        """Until a checkpoint is due by the clock."""
+        return 60 * self._config.checkpoint_minutes - (time.monotonic() - self._saved_at)
+
+    def _plan(self, step: int) -> Int[np.ndarray, "2"]:
+        """Whether a checkpoint is due by this clock, and after how many steps to look again."""
+        left, now, first = self._seconds_left(), time.monotonic(), self._looked_step < 0
+        each = (now - self._looked_at) / (step - self._looked_step)
+        self._looked_at, self._looked_step = now, step
+        wait = 1 if first or left <= 0 else int(min(left / each, self._config.log_every))
+        return np.array([left <= 0, max(wait, 1)])

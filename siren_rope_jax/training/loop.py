@@ -18,13 +18,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import expanded
+from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.interruption import Watch
-from siren_rope_jax.training.mesh import is_main, make_mesh, place_batch
+from siren_rope_jax.training.mesh import make_mesh, place_batch
+from siren_rope_jax.training.processes import check_alike, is_main
 from siren_rope_jax.training.profile import Profile
 from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
@@ -64,7 +67,10 @@ def fit(
     key, statistics = training.key(config.seed), training.statistics
     per_epoch, patience = config.training.evaluations_per_epoch, config.training.patience
 
+    check_alike(_started(config, log.fingerprint))
+
     with ExitStack() as stack:
+        watch = stack.enter_context(Watch(config.training))
         _own_for_all(stack, workdir, config, log.fingerprint, longer)
         checkpoints = stack.enter_context(Checkpoints(workdir))
         restored = checkpoints.latest(specs)
@@ -82,7 +88,6 @@ def fit(
             remedy = "devices whose number is a power of two would divide it"
             print(f"warning: config.mesh: {about}; {remedy}", file=sys.stderr)
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
-        watch = stack.enter_context(Watch(config.training))
         profile = stack.enter_context(Profile(traced, workdir / "profile", run_log.flush))
         batches = iter(training.batches.train(config.seed, progress.step))
         for step in range(progress.step, steps + 1):
@@ -158,6 +163,13 @@ def is_validated(step: int, steps: int, epoch: int, per_epoch: int) -> bool:
     nearest = step * per_epoch // epoch
     even = (round(k * epoch / per_epoch) for k in (nearest, nearest + 1))
     return step == steps or step in even
+
+
+def _started(config: ExperimentConfig, fingerprint: str) -> dict[str, Any]:
+    """What all processes of a run must have in common: all but where each finds the log."""
+    flat = flatten_dict(to_dict(config), sep=".")
+    common = {f"config.{key}": value for key, value in flat.items() if key != "data.path"}
+    return common | {"version": __version__, "the log's fingerprint": fingerprint}
 
 
 def _own_for_all(

@@ -1,10 +1,7 @@
-"""The devices of a run: one mesh, the processes that share it, and what each of them reads."""
+"""The devices of a run: one mesh, what each process reads, and where parameters live."""
 
 import fnmatch
 import os
-import re
-import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +12,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.partition import MESH_AXES, Partition
-
-_PATIENCE = 60  # seconds to wait for the other processes of a run
 
 
 @dataclass(frozen=True)
@@ -69,52 +64,6 @@ def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = 
     shape = (data, config.fsdp, config.tensor)
     types = (AxisType.Auto,) * len(shape)
     return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
-
-
-def join(where: str) -> None:
-    """Joins the processes of a run; must come before anything else touches JAX.
-
-    After a minute without the others the process ends with one line and status 2, for JAX would
-    abort it with a trace of its own.
-
-    Args:
-      where: "auto" where JAX knows the cluster, else "HOST:PORT,PROCESSES,INDEX".
-
-    Raises:
-      UserError: `where` is something else, or the processes cannot be joined (JAX says why).
-    """
-    given: dict[str, Any] = {}
-    if where != "auto":
-        parts = re.fullmatch(r"([^,]+),(\d+),(\d+)", where)
-        processes, index = (int(parts[2]), int(parts[3])) if parts else (0, 0)
-        if not parts or index >= processes:
-            form = "HOST:PORT,PROCESSES,INDEX with an index from 0 to PROCESSES - 1"
-            raise UserError("--distributed", f"{where!r} is neither 'auto' nor {form}")
-        given = {"coordinator_address": parts[1], "num_processes": processes, "process_id": index}
-    last = threading.Timer(_PATIENCE, _end_alone, [where])
-    last.daemon = True
-    last.start()
-    try:
-        jax.distributed.initialize(**given, initialization_timeout=2 * _PATIENCE)
-    except (ValueError, RuntimeError) as error:
-        raise UserError("--distributed", f"{where!r}: cannot join: {error}") from error
-    finally:
-        last.cancel()
-
-
-def _end_alone(where: str) -> None:
-    """Ends this process from another thread while the main one waits in JAX."""
-    why = (
-        f"{where!r}: not all processes came within {_PATIENCE} seconds; start all of them at about "
-        "the same time, each with the address of process 0, which the others must be able to reach"
-    )
-    print(f"error: {UserError('--distributed', why)}", file=sys.stderr, flush=True)
-    os._exit(2)
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes files and prints; every process computes."""
-    return jax.process_index() == 0
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from flax.traverse_util import flatten_dict
-from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.training.mesh import fits, path_name
-from siren_rope_jax.training.older_runs import path_before_0_4
 from siren_rope_jax.training.row_wise import RowWise
 
 NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
@@ -67,11 +63,11 @@ class OptimizerConfig:
         check(used, "adagrad_rate", "left at 1.0 where row_wise_adagrad has no table")
 
     @property
-    def row_wise(self) -> dict[str, RowWise]:
-        """How tables are updated of which only some rows are: a glob of their names -> the rule."""
-        adagrad = RowWise("adagrad", self.adagrad_rate)
-        rules = dict.fromkeys(self.row_wise_adagrad, adagrad)
-        return rules | dict.fromkeys(self.lazy_adam, RowWise())
+    def row_wise(self) -> list[tuple[str, RowWise]]:
+        """How tables are updated of which only some rows are: globs of their names, and rules."""
+        adagrad = RowWise("row_wise_adagrad", self.adagrad_rate)
+        of_adagrad = [(glob, adagrad) for glob in self.row_wise_adagrad]
+        return [(glob, RowWise("lazy_adam")) for glob in self.lazy_adam] + of_adagrad
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -105,24 +101,9 @@ def decays(config: OptimizerConfig, params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decay, params)
 
 
-def gradient_norm(gradients: Any) -> Array:
-    """The global norm, summed in version 0.3's order: results stay the same to the last bit."""
-    flat = flatten_dict(gradients)
-    return optax.tree.norm([flat[path] for path in sorted(flat, key=path_before_0_4)])
-
-
-def clipped(gradients: Any, norm: Array, limit: float) -> Any:
-    """Scales gradients of this norm down to `limit` if they exceed it."""
-    return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), gradients)
-
-
-def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scales the gradients down to `limit` if their `gradient_norm` exceeds it."""
-
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return clipped(gradients, gradient_norm(gradients), limit), state
-
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+def clipping(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Scales all gradients down to the limit of their global norm."""
+    return optax.clip_by_global_norm(config.clip_norm)
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -131,7 +112,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     With such tables it does not clip, because their gradients belong to the norm.
     """
     optimizer = optax.chain(
-        optax.identity() if config.row_wise else clip_by_global_norm(config.clip_norm),
+        optax.identity() if config.row_wise else clipping(config),
         optax.adamw(
             learning_rate(config, steps),
             weight_decay=config.weight_decay,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.processes import is_main
 
 
 class Profile:

@@ -32,18 +32,19 @@ class RowWise:
     """How the rows of a table that a step touches are updated; all others stay as they are.
 
     Attributes:
-      kind: `adam`: AdamW, whose moments and weight decay rest while a row is not touched ("lazy"),
-        with the bias correction of the step's number; `adagrad`: row-wise Adagrad, which keeps one
-        number per row: the sum of its mean squared gradients. It has no weight decay.
+      kind: the key of the config that chooses it. `lazy_adam`: AdamW, whose moments and weight
+        decay rest while a row is not touched, with the bias correction of the step's number;
+        `row_wise_adagrad`: Adagrad that keeps one number per row, the sum of its mean squared
+        gradients, and has no weight decay.
       rate: times the learning rate of the other parameters.
     """
 
-    kind: Literal["adam", "adagrad"] = "adam"
+    kind: Literal["lazy_adam", "row_wise_adagrad"] = "lazy_adam"
     rate: float = 1.0
 
     def first_state(self, table: Float[Array, "Q S D"]) -> State:
         """Before the first step."""
-        if self.kind == "adagrad":
+        if self.kind == "row_wise_adagrad":
             return {"sum": jnp.zeros(table.shape[:2], jnp.float32)}
         return {"mean": jnp.zeros_like(table), "square": jnp.zeros_like(table)}
 
@@ -65,7 +66,7 @@ class RowWise:
           decay: AdamW's weight decay.
         """
         step, learning_rate = hyper[0], hyper[1] * self.rate
-        if self.kind == "adagrad":
+        if self.kind == "row_wise_adagrad":
             total = state["sum"] + jnp.square(gradient).mean(axis=-1)
             scale = jax.lax.rsqrt(total + EPSILON)
             return rows - learning_rate * gradient * scale[:, None], {"sum": total}

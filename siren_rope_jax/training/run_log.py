@@ -21,7 +21,7 @@ from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.mesh import is_main
+from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.workdir import run_digest
 
 _CRC = "crc"  # the key of a line's own checksum

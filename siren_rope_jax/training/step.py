@@ -19,9 +19,8 @@ from siren_rope_jax.training.gradients import by_slices, loss_and_gradient
 from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.optim import (
-    clipped,
+    clipping,
     decays,
-    gradient_norm,
     learning_rate,
     make_optimizer,
 )
@@ -85,14 +84,14 @@ class Step:
             touched = {p: touch(tables[p], asked[p[:-1]], self.partition) for p in tables}
         variables = {"others": others, "rows": {p: t.rows.values for p, t in touched.items()}}
         loss, gradients = self._gradient(variables, batch, key, (statistics, touched))
-        norm = gradient_norm(unflatten_dict(flatten_dict(gradients["others"]) | gradients["rows"]))
+        norm = optax.tree.norm(gradients)
         metrics = {"loss": loss, "gradient_norm": norm, "events": (batch.segment > 0).sum()}
         if not self.row_wise:
             inner = state.optimizer_state
             updates, inner = self.optimizer.update(gradients["others"], inner, others)
             params = optax.apply_updates(others, updates)
             return TrainState(state.step + 1, params, inner), metrics
-        gradients = clipped(gradients, norm, self._config.optimizer.clip_norm)
+        gradients, _ = clipping(self._config.optimizer).update(gradients, optax.EmptyState())
         inner = state.optimizer_state["others"]
         updates, inner = self.optimizer.update(gradients["others"], inner, others)
         others = optax.apply_updates(others, updates)
@@ -115,18 +114,19 @@ class Step:
         """
         found: dict[Path, RowWise] = {}
         names = {path: tuple(map(jax.tree_util.DictKey, path[:-1])) for path in self.tables}
-        for glob, rule in self._config.optimizer.row_wise.items():
+        for glob, rule in self._config.optimizer.row_wise:
             fitting = [path for path, name in names.items() if fits(name, glob)]
             if not fitting:
                 all_names = ", ".join(sorted(map(path_name, names.values())))
                 about = f"{glob!r} fits none of the tables {all_names}"
-                raise UserError(f"config.optimizer.{_key(rule)}", about)
+                raise UserError(f"config.optimizer.{rule.kind}", about)
             if twice := found.keys() & set(fitting):
-                told = ", ".join("/".join(path[:-1]) for path in twice)
-                raise UserError(f"config.optimizer.{_key(rule)}", f"another rule has {told}, too")
+                names_twice = ", ".join("/".join(path[:-1]) for path in twice)
+                about = f"another rule has {names_twice}, too"
+                raise UserError(f"config.optimizer.{rule.kind}", about)
             found |= dict.fromkeys(sorted(fitting), rule)
         for path, rule in found.items():
-            self.kind.check_row_wise(path, _key(rule))
+            self.kind.check_row_wise(path, rule.kind)
         return found
 
     @property
@@ -191,8 +191,3 @@ class Step:
         flat = flatten_dict(params)
         tables = {path: flat.pop(path) for path in self.row_wise}
         return tables, unflatten_dict(flat)
-
-
-def _key(rule: RowWise) -> str:
-    """The key of the config by which a rule is chosen."""
-    return "lazy_adam" if rule.kind == "adam" else "row_wise_adagrad"
