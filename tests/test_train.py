@@ -862,6 +862,8 @@ def test_tables_that_cannot_be_updated_by_rows_are_refused(feed: Path) -> None:
         states(lazy_experiment(feed), lazy_adam=("item",))
     with refused("config.optimizer.row_wise_adagrad"):  # with the full softmax
         states(next_item_experiment(feed), row_wise_adagrad=("items",))
+    with refused("config.optimizer.row_wise_adagrad", "items"):
+        states(lazy_experiment(feed), lazy_adam=("items",), row_wise_adagrad=("it*",))
     with refused("accumulate"):
         states(lazy_experiment(feed), lazy_adam=("items",), accumulate=2)
 
