@@ -121,6 +121,8 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
 
     Before the first known one they get that; where a user has none, the earliest time of the log.
     """
+    # Asked for by itself: in a window over all rows, one of many machines would have to hold these.
+    earliest = log.time_ns.min().to_pyarrow().as_py()
     so_far = ibis.window(group_by="user", order_by="row", preceding=None, following=0)
     known, time = f"{INTERNAL}known so far", log.time_ns
     log = log.mutate(**{known: time.count().over(so_far)})
@@ -128,7 +130,7 @@ def with_order_time(log: ibis.Table) -> ibis.Table:
     order_time = ibis.coalesce(
         log.time_ns.max().over(group_by=["user", known]),  # one row of these has a time
         first.max().over(group_by="user"),
-        log.time_ns.min().over(ibis.window()),  # users without any time
+        ibis.literal(earliest, "int64"),  # users without any time
     )
     return log.mutate(**{ORDER_TIME: order_time}).drop(known)
 
