@@ -43,6 +43,14 @@ class Engine(Protocol):
           UserError: an expression fails, or needs other rows than the engine can give it.
         """
 
+    def numbered(
+        self, name: str, table: ibis.Table, order: Sequence[Any], column: str, first: int
+    ) -> ibis.Table:
+        """Stores a table as `keep`, with its rows' numbers in this order, int32 from `first`.
+
+        No two rows may be equal in the order.
+        """
+
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
         """Returns a stored table as one of DuckDB."""
 
@@ -78,6 +86,12 @@ class DuckDB:
             except duckdb.Error:
                 compute(table, True)
                 raise  # it is not about an expression
+
+    def numbered(
+        self, name: str, table: ibis.Table, order: Sequence[Any], column: str, first: int
+    ) -> ibis.Table:
+        number = (first + ibis.row_number().over(order_by=order)).cast("int32")
+        return self.keep(name, table.mutate(**{column: number}))
 
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
         return table

@@ -1,8 +1,8 @@
 """Prepares with Spark: what joins, counts and sorts runs on its machines.
 
-DuckDB reads the files, on the machine that starts, as it does without Spark. What a row alone
-becomes is computed by DuckDB, too, in Spark's Python workers: so a text, a time or a function means
-the same with either engine.
+The machine that starts reads the files with DuckDB, and writes the prepared log, as without Spark.
+What a row alone becomes is computed by DuckDB, too, in Spark's Python workers: so a text, a time or
+a function means the same with either engine.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import sqlglot
 from ibis.backends.pyspark.datatypes import PySparkSchema
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession, functions
 from sqlglot import exp
 
 from siren_rope_jax.base.errors import UserError, one_line
@@ -32,6 +32,7 @@ from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.engine import BATCH_ROWS, Compute, bounded
 
 _ROWS = "siren_rope_jax_rows"  # in DuckDB: the rows of which a query computes others
+_PLACE_BITS = 33  # of Spark's increasing ids: a row's place in its part, below the part's number
 
 _SETTINGS = {
     "spark.sql.ansi.enabled": "true",  # too large a number is an error
@@ -152,6 +153,21 @@ class Spark:
                 with bounded(self._config):
                     compute(self.in_duckdb(table), True)
             raise  # it is not about an expression
+
+    def numbered(
+        self, name: str, table: ibis.Table, order: Sequence[Any], column: str, first: int
+    ) -> ibis.Table:
+        # A window over all rows would bring these to one machine; a sort leaves them on many.
+        ordered = self._spark.sql(self._con.compile(table.order_by(order)))
+        placed = ordered.withColumn(column, functions.monotonically_increasing_id())
+        stored = self._opened(self._written(name, placed))
+        part = (stored[column] >> _PLACE_BITS).cast("int32")
+        place = stored[column] & ((1 << _PLACE_BITS) - 1)
+        counted = stored.group_by(part=part).aggregate(rows=stored.count()).to_pyarrow()
+        rows = dict(zip(*(values.to_pylist() for values in counted.columns), strict=True))
+        sizes = [rows.get(number, 0) for number in range(1 + max(rows, default=0))]
+        begins = ibis.literal(list(itertools.accumulate(sizes, initial=first)), "array<int64>")
+        return stored.mutate(**{column: (begins[part] + place).cast("int32")})
 
     def in_duckdb(self, table: ibis.Table) -> ibis.Table:
         path = self._written("for_duckdb", self._spark.sql(self._con.compile(table)))

@@ -106,8 +106,7 @@ def prepare(
         names = ("item", *config.categorical)
         ids = {name: _number(chosen, table, name) for name in names}
         vocabularies = {name: _in_memory(chosen, of_name, "id") for name, of_name in ids.items()}
-        number = ibis.row_number().over(order_by="user").cast("int32")
-        users = chosen.keep("users", table.select("user").distinct().mutate(number=number))
+        users = chosen.numbered("users", table.select("user").distinct(), ["user"], "number", 0)
         schema = _schema(config, vocabularies, ends)
         progress.begin("writing histories", in_core)
         stream = Histories(_encode(chosen, table, users, ids, schema), schema)
@@ -162,9 +161,8 @@ def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:
         .group_by(value=value)
         .aggregate(train_count=(table.split == TRAIN).sum())
     )
-    place = ibis.row_number().over(order_by=[ibis.desc("train_count"), "value"])
-    numbered = counted.mutate(id=(1 + place).cast("int32")).relocate("id")
-    return engine.keep(f"vocabulary_{name}", numbered)
+    order = [ibis.desc("train_count"), "value"]
+    return engine.numbered(f"vocabulary_{name}", counted, order, "id", 1).relocate("id")
 
 
 def _in_memory(engine: Engine, table: ibis.Table, key: str) -> pa.Table:
