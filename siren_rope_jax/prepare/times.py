@@ -322,10 +322,10 @@ def check_zones(engine: Engine, table: ibis.Table, config: PrepareConfig, where:
     value = table[GIVEN_TIME]
     if config.time_unit != "iso" or not value.type().is_string():
         return
-    table = engine.in_duckdb(table.select("row", GIVEN_TIME))
+    table = engine.in_duckdb(table.filter(value.contains("/")).select("row", GIVEN_TIME))
     value = table[GIVEN_TIME].strip()
     name = value.re_extract(r"([A-Za-z_]+(/[A-Za-z0-9_+-]+)+)$", 1)
-    in_zone = value.contains("/") & (name != "")
+    in_zone = name != ""
     names = table.filter(in_zone).select(name=name).distinct().name.to_pyarrow().to_pylist()
     for zone in names:
         if zone not in available_timezones():
