@@ -1,5 +1,7 @@
 """Spark prepares the same log as DuckDB, or says in one line what it cannot do."""
 
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -143,6 +145,44 @@ def test_both_engines_prepare_the_same_log(tmp_path, made):
     for name in found.schema.categorical:
         assert found.vocabulary(name.name).equals(expected.vocabulary(name.name))
     assert {f.name for f in found.path.iterdir()} == {f.name for f in expected.path.iterdir()}
+
+
+@pytest.mark.parametrize("split", ["time", "leave_one_out"])
+def test_no_table_is_brought_to_one_machine(tmp_path, monkeypatch, split):
+    """Whatever needs an order or the earliest time of all; with more users and items than parts."""
+    from siren_rope_jax.prepare.spark import Spark
+
+    plans, written = {}, Spark._written
+
+    def planned(self, name, rows):
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            rows.explain()
+        plans[name] = text.getvalue()
+        return written(self, name, rows)
+
+    monkeypatch.setattr(Spark, "_written", planned)
+    raw = raw_log(3000)
+    raw["uid"], raw["iid"] = raw.serial * 31 % 397, raw.serial * 37 % 499
+    stamp = pd.to_datetime(raw["at"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    raw["at"] = stamp.where((raw.serial % 9 > 0) & (raw.uid > 3), "")  # some users have none
+    values = {
+        "time_unit": "iso",
+        "allow_missing_time": True,
+        "tie_breaker": "rating",
+        "core": 3,
+        "categorical": {"x": "x", "nothing": "nullif(tab, tab)"},
+        "split": {"kind": split},
+    }
+    path = write(tmp_path / "log.csv", raw)
+    expected = opened(config(**values), path, tmp_path / "duckdb")
+    prepare(config(**values), path, tmp_path / "spark", "spark")
+    found = type(expected).open(tmp_path / "spark")
+    assert found.fingerprint == expected.fingerprint
+    for name in ("item", "x", "nothing"):
+        assert found.vocabulary(name).equals(expected.vocabulary(name))
+    assert {"log", "log_core", "events", "users", "vocabulary_item", "vocabulary_x"} <= set(plans)
+    for name, plan in plans.items():
+        assert "Physical Plan" in plan and "SinglePartition" not in plan, name
 
 
 def test_what_spark_would_do_otherwise_is_refused_and_nothing_is_written(tmp_path):
