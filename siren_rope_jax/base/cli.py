@@ -19,7 +19,7 @@ from ml_collections.config_flags import config_flags
 from siren_rope_jax.base import extras
 from siren_rope_jax.base.config import said_in
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
-from siren_rope_jax.base.files import expanded
+from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
 
 _PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
@@ -197,11 +197,7 @@ def _check_paths(values: flags.FlagValues, in_stores: Sequence[str]) -> None:
             if "\0" in path:
                 raise UserError(f"--{name}", f"{excerpt(path)} holds a NUL byte; it is no path")
             if is_url(path) and name not in in_stores:
-                raise UserError(
-                    f"--{name}",
-                    f"{path} is not a path on this machine; mount the bucket (gcsfuse, Filestore) "
-                    "or fetch the file, and give that path",
-                )
+                raise UserError(f"--{name}", f"{path} {NOT_HERE}")
         own = [path if is_url(path) else str(expanded(path)) for path in paths]
         values[name].value = own if isinstance(value, list) else own[0]
 

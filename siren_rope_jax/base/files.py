@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from siren_rope_jax.base.errors import UserError
 
 LOCK = ".lock"
 """The name of a lock's file, which stays behind, empty."""
+NOT_HERE = "is not a path on this machine; mount the store or fetch the files, and give that path"
+"""What is wrong with a URL."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib has made one slash of two
 _CHECKSUM = "checksum"  # the key of a JSON file's own checksum
 
 
@@ -27,8 +31,10 @@ def expanded(path: str | Path) -> Path:
     """The path, in which a leading `~` or `~user` stands for a home folder, as in a shell.
 
     Raises:
-      UserError: there is no such user.
+      UserError: there is no such user, or it is a URL.
     """
+    if _URL.match(str(path)):
+        raise UserError(path, NOT_HERE)
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
