@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from absl import flags
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.base.stores import workdir_of
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
+from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.workdir import note_log
 
 _FLAGS = cli.new_flags()

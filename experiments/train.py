@@ -18,11 +18,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.base.stores import workdir_of
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.rotation.variants import check_not_variant
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.processes import PATIENCE, is_main, join
 
 _FLAGS = cli.new_flags()

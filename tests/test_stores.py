@@ -11,11 +11,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from siren_rope_jax.base import stores
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
-from siren_rope_jax.base.stores import CACHE, Store, local, workdir_of
+from siren_rope_jax.base.stores import CACHE, Store, local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.training import mirror
+from siren_rope_jax.training.mirror import workdir_of
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint
 from tests.test_kills import TINY, figures
@@ -63,7 +65,7 @@ def test_what_cannot_be_reached_is_told(tmp_path: Path) -> None:
 
 
 def test_a_mirror_brings_changes_to_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "SECONDS", 0.1)
+    monkeypatch.setattr(mirror, "SECONDS", 0.1)
     url, files = "memory://runs/one", fsspec.filesystem("memory")
     with workdir_of(url) as folder:
         (folder / "checkpoints" / "7").mkdir(parents=True)
@@ -94,8 +96,7 @@ def test_files_that_cannot_be_brought_to_the_store_are_kept(
 
 
 def _full(self: Store, path: Path, name: str) -> None:
-    with self._told():
-        raise OSError(28, "No space left on device")
+    raise UserError(self.url, "No space left on device")
 
 
 @pytest.mark.slow
