@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from siren_rope_jax.base import stores
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json
 from siren_rope_jax.base.stores import CACHE, Store, local
@@ -48,6 +49,28 @@ def test_a_log_is_copied_once_and_again_if_it_changes(
     assert PreparedLog.open(url).fingerprint == PreparedLog.open(log).fingerprint
     next(cache.glob("*/index.npy")).unlink()
     assert len(PreparedLog.open(url).index) == 30
+
+
+def test_an_interrupted_copy_goes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {p.relative_to(log).as_posix() for p in log.rglob("*") if p.is_file()}
+    get, copied = Store.get, list[str]()
+
+    def get_three(self: Store, name: str, path: Path) -> None:
+        if len(copied) == 3:
+            raise UserError(self.url, "the connection is lost")
+        get(self, name, path)
+        copied.append(name)
+
+    monkeypatch.setattr(stores, "_AT_ONCE", 1)
+    monkeypatch.setattr(Store, "get", get_three)
+    with refused(log.as_uri(), "lost"):
+        local(log.as_uri())
+    first = set(copied)
+    copied.clear()
+    monkeypatch.setattr(Store, "get", lambda *a: (copied.append(a[1]), get(*a)))
+    folder = local(log.as_uri())
+    assert len(first) == 3 and sorted(copied) == sorted(files - first)
+    assert all((folder / name).read_bytes() == (log / name).read_bytes() for name in files)
 
 
 def test_what_cannot_be_reached_is_told(tmp_path: Path) -> None:

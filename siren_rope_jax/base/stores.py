@@ -7,8 +7,9 @@ A prepared log in a store is copied to this machine once. For work directories t
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,7 @@ CACHE = "SIREN_ROPE_CACHE"
 """The environment variable that names the folder of copies; else it is below ~/.cache."""
 
 _VERSIONS = ".versions.json"  # of the files of a copy
+_AT_ONCE = 8  # files that are copied
 
 
 def is_url(path: str | Path) -> bool:
@@ -46,20 +48,19 @@ def local(path: str | Path) -> Path:
     folder = expanded(cache) / name
     with locked(folder, "another process copies it", wait=True):
         store, versions = Store(url), folder / _VERSIONS
-        found = store.versions()
+        found = {n: v for n, v in store.versions().items() if not n.startswith(".")}
         if not found:
             raise UserError(url, "there are no files")
         held = read_json(versions)["versions"] if versions.is_file() else {}
-        wanted = [n for n, v in found.items() if held.get(n) != v or not (folder / n).is_file()]
-        if wanted:
-            versions.unlink(missing_ok=True)  # until the copy is whole again
-            print(f"copying {url} to {folder}", file=sys.stderr)
-        for file in wanted:
-            store.get(file, folder / file)
         for file in held.keys() - found.keys():
             (folder / file).unlink(missing_ok=True)
-        if wanted or held.keys() != found.keys():
-            write_json(versions, {"versions": found})
+            del held[file]
+        wanted = [n for n, v in found.items() if held.get(n) != v or not (folder / n).is_file()]
+        if wanted:
+            print(f"copying {url} to {folder}", file=sys.stderr)
+        for file in store.get_all(wanted, folder):
+            held[file] = found[file]
+            write_json(versions, {"versions": held})  # an interrupted copy goes on from here
     return folder
 
 
@@ -92,6 +93,17 @@ class Store:
         with _as_user_error(self.url), replacing(path) as temporary:
             self._files.get_file(f"{self._root}/{name}", str(temporary))
 
+    def get_all(self, names: Iterable[str], folder: Path) -> Iterator[str]:
+        """Copies files to a folder, several at a time; yields the name of each once it is there."""
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            copies = {threads.submit(self.get, name, folder / name): name for name in names}
+            try:
+                for copy in as_completed(copies):
+                    copy.result()
+                    yield copies[copy]
+            finally:
+                threads.shutdown(cancel_futures=True)
+
     def put(self, path: Path, name: str) -> None:
         """Copies a file of this machine to the store."""
         target = f"{self._root}/{name}"
@@ -101,10 +113,10 @@ class Store:
 
     def read(self, name: str) -> str | None:
         """The text of a file; None if there is none."""
-        with _as_user_error(self.url):
+        with _as_user_error(self.url), suppress(FileNotFoundError):
             self._files.invalidate_cache()
-            target = f"{self._root}/{name}"
-            return self._files.cat_file(target).decode() if self._files.exists(target) else None
+            return self._files.cat_file(f"{self._root}/{name}").decode()
+        return None
 
     def write(self, name: str, text: str) -> None:
         """Writes a file."""
@@ -114,9 +126,8 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
-        with _as_user_error(self.url):
-            if self._files.exists(f"{self._root}/{name}"):
-                self._files.rm_file(f"{self._root}/{name}")
+        with _as_user_error(self.url), suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{name}")
 
 
 @contextmanager
