@@ -1,19 +1,23 @@
 """Logs and work directories in a store: local files behind URLs, which fsspec reaches alike."""
 
+import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import fsspec
 import pytest
+from fsspec.registry import known_implementations
 
 from siren_rope_jax.base import stores
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import read_json
+from siren_rope_jax.base.files import expanded, read_json
 from siren_rope_jax.base.stores import CACHE, Store, local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
@@ -23,6 +27,8 @@ from tests.refusals import refused
 from tests.scripts import ROOT, complaint
 from tests.test_kills import TINY, figures
 
+OWNER, COMPLETE = "owner.txt", "_CHECKPOINT_METADATA"
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -31,9 +37,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the folders of this machine are."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a folder in a store, whose mirrors are in more of a hurry than usual."""
+    monkeypatch.setattr(mirror, "SECONDS", 0.2)
+    return f"memory://runs/{request.node.name}"
+
+
+@pytest.fixture
 def log(tmp_path: Path) -> Path:
     generate(SyntheticConfig(num_users=40, events_per_user=20, num_items=15), tmp_path / "log")
     return tmp_path / "log"
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits for it, but not forever."""
+    end = time.monotonic() + 180
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def names(url: str) -> set[str]:
+    return set(Store(url).versions())
 
 
 def test_a_log_is_copied_once_and_again_if_it_changes(
@@ -73,81 +106,135 @@ def test_an_interrupted_copy_goes_on(log: Path, monkeypatch: pytest.MonkeyPatch)
     assert all((folder / name).read_bytes() == (log / name).read_bytes() for name in files)
 
 
-def test_what_cannot_be_reached_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused((tmp_path / "none").as_uri(), "no files"):
         local((tmp_path / "none").as_uri())
     with refused("nosuch://bucket/log"):
         local("nosuch://bucket/log")
-    with refused("gs://bucket/log", "gcsfs"):  # which is not installed here
-        local("gs://bucket/log")
-    with refused("memory://run", "mounted"), workdir_of("memory://run", alone=False):
-        pass
+    missing = {"class": "no_such_package.Files", "err": "install no_such_package"}
+    monkeypatch.setitem(known_implementations, "missing", missing)
+    with refused("missing://bucket/log", "no_such_package"):
+        local("missing://bucket/log")
+    for path in ("gs://bucket/log", Path("gs://bucket/log")):
+        with refused(path, "mount"):
+            expanded(path)
     said = complaint("prepare", "--config=configs/data/table.py", "--input=gs://bucket/log.csv",
                      f"--output={tmp_path / 'out'}")  # fmt: skip
     assert said.startswith("--input: ")
 
 
-def test_a_mirror_brings_changes_to_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "SECONDS", 0.1)
-    url, files = "memory://runs/one", fsspec.filesystem("memory")
+def test_a_mirror_brings_changes_to_the_store(url: str) -> None:
     with workdir_of(url) as folder:
         (folder / "checkpoints" / "7").mkdir(parents=True)
         (folder / "checkpoints" / "7" / "part").write_text("7")
         (folder / "metrics.jsonl").write_text("a")
         (folder / ".half").write_text("")
-        while not files.exists("/runs/one/checkpoints/7/part"):
-            time.sleep(0.05)
+        until(lambda: "checkpoints/7/part" in names(url))
         with refused(url, "another process"), workdir_of(url):
             pass
         shutil.rmtree(folder / "checkpoints" / "7")
         (folder / "metrics.jsonl").write_text("ab")
-    assert Store(url).versions().keys() == {"metrics.jsonl"}
+    assert names(url) == {"metrics.jsonl"}
     assert not folder.exists()
     with workdir_of(url) as folder:
         assert (folder / "metrics.jsonl").read_text() == "ab"
 
 
-def test_files_that_cannot_be_brought_to_the_store_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
+def test_folders_that_come_and_go_do_not_end_a_mirror(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = "memory://runs/full"
-    with refused(url, "the files are in"), workdir_of(url) as folder:
+    present, walks = mirror._Mirror._present, list[bool]()
+
+    def counted(self: mirror._Mirror) -> object:
+        found = present(self)
+        walks.append(True)
+        return found
+
+    monkeypatch.setattr(mirror, "SECONDS", 0.02)
+    monkeypatch.setattr(mirror._Mirror, "_present", counted)
+    with workdir_of(url) as folder:
+        for step in itertools.count():
+            new, done = folder / f"checkpoints/{step}.new", folder / f"checkpoints/{step}"
+            (new / "d" / "e").mkdir(parents=True)
+            (new / "d" / "e" / "part").touch()
+            new.rename(done)
+            shutil.rmtree(done)
+            if len(walks) > 100:
+                break
+        (folder / "late").touch()
+        until(lambda: "late" in names(url))
+    assert names(url) == {"late"} and capsys.readouterr().err == ""
+
+
+def test_what_fails_is_tried_again(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = iter([RuntimeError("of a store's own"), UserError(url, "is full")])
+    put = Store.put
+
+    def put_later(self: Store, path: Path, name: str) -> None:
+        for failure in failures:
+            raise failure
+        put(self, path, name)
+
+    monkeypatch.setattr(Store, "put", put_later)
+    with workdir_of(url) as folder:
         (folder / "result.json").write_text("{}")
-        monkeypatch.setattr(Store, "put", _full)
+        until(lambda: "result.json" in names(url))
+    assert capsys.readouterr().err.count("trying again") == 2
+
+
+def test_files_that_cannot_be_brought_to_the_store_are_kept(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Store, path: Path, name: str) -> None:
+        raise UserError(self.url, "No space left on device")
+
+    with refused(url, "No space", "the files are in"), workdir_of(url) as folder:
+        (folder / "result.json").write_text("{}")
+        monkeypatch.setattr(Store, "put", full)
     assert (folder / "result.json").exists()
     shutil.rmtree(folder.parent)
 
 
-def _full(self: Store, path: Path, name: str) -> None:
-    raise UserError(self.url, "No space left on device")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_training_in_a_store_goes_on_on_another_machine(
-    log: Path, tmp_path: Path, how: int
-) -> None:
+def test_a_training_in_a_store_goes_on_on_another_machine(log: Path, tmp_path: Path) -> None:
+    """After SIGTERM, for which it brings all to the store, and after SIGKILL."""
     flags = [f"--config={ROOT / 'configs/synthetic.py'}:ordinal"]
     flags += [f"--config.{key}={value}" for key, value in TINY.items()]
     flags += [f"--config.data.path={log.as_uri()}", "--config.training.epochs=30"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-
-    def start(workdir: str) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "experiments/train.py"), f"--workdir={workdir}"]
-        return subprocess.Popen(command + flags, env=environment, stderr=subprocess.DEVNULL)
-
     whole, stored = tmp_path / "whole", tmp_path / "stored"
-    process = start(stored.as_uri())
-    begun = "owner.txt" if how == signal.SIGTERM else "checkpoints/*/_CHECKPOINT_METADATA"
-    while process.poll() is None and not list(stored.glob(begun)):
-        time.sleep(0.05)
-    time.sleep(3 if how == signal.SIGTERM else 0)  # before or after its first step
-    process.send_signal(how)
-    process.wait()
-    assert not (stored / "result.json").exists()
-    for workdir in (stored.as_uri(), str(whole)):
-        assert start(workdir).wait() == 0
+
+    def start(workdir: str, machine: str) -> subprocess.Popen[str]:
+        (tmp_path / machine).mkdir()
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "experiments/train.py"), f"--workdir={workdir}", *flags],
+            env=environment | {"TMPDIR": str(tmp_path / machine)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def step_it_went_on_at(told: str) -> int:
+        return int(re.search(r"goes on at step (\d+)", told)[1])
+
+    complete = f"checkpoints/*/{COMPLETE}"
+    first = start(stored.as_uri(), "first")
+    until(lambda: first.poll() is not None or list(tmp_path.glob(f"first/*/stored/{complete}")))
+    first.send_signal(signal.SIGTERM)
+    assert "the same command goes on" in first.communicate()[1] and first.returncode == 0
+    before = set(stored.glob(complete))
+    assert before and not list((tmp_path / "first").glob("siren-rope-*"))
+    second = start(stored.as_uri(), "second")
+    until(lambda: second.poll() is not None or set(stored.glob(complete)) - before)
+    second.kill()
+    at = step_it_went_on_at(second.communicate()[1])
+    assert at > 0 and not (stored / "result.json").exists()
+    third, undisturbed = start(stored.as_uri(), "third"), start(str(whole), "fourth")
+    assert step_it_went_on_at(third.communicate()[1]) > at
+    undisturbed.communicate()
+    assert third.returncode == undisturbed.returncode == 0
     assert figures(stored) == figures(whole)
     assert read_json(stored / "config.json")["data"]["path"] == log.as_uri()
-    names = [sorted(p.name for p in run.iterdir() if p.name != ".lock") for run in (stored, whole)]
-    assert names[0] == names[1]
+    found = [sorted(p.name for p in run.iterdir() if p.name != ".lock") for run in (stored, whole)]
+    assert found[0] == found[1]

@@ -1,14 +1,14 @@
 """Work directories in a store: a folder on this machine, whose changes are brought to the store."""
 
+import os
 import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import expanded
@@ -19,7 +19,7 @@ SECONDS = 10.0
 
 _OWNER = "owner.txt"  # in a store: rewritten by the process that uses a work directory
 _LAST = "_CHECKPOINT_METADATA"  # completes a checkpoint
-_UNFINISHED = ("orbax-checkpoint-tmp",)  # in names of what is being written
+_UNFINISHED = "orbax-checkpoint-tmp"  # in names of what is being written
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class _Mirror:
         while not ended.wait(SECONDS):
             try:
                 self.push()
-            except UserError as error:
+            except Exception as error:
                 print(f"warning: {error}; trying again", file=sys.stderr)
 
     def push(self) -> None:
@@ -112,20 +112,24 @@ class _Mirror:
             del self._brought[name]
 
     def _present(self) -> dict[str, tuple[int, int]]:
-        """Size and time of the files that are complete."""
+        """Size and time of the files that are complete. Folders may come and go meanwhile."""
         found = {}
-        for path in self._folder.rglob("*"):
-            name = path.relative_to(self._folder).as_posix()
-            hidden = any(part.startswith(".") for part in name.split("/"))
-            if hidden or any(word in name for word in _UNFINISHED):
-                continue
-            try:
-                about: Any = path.stat()
-            except FileNotFoundError:
-                continue
-            if path.is_file():
-                found[name] = about.st_size, about.st_mtime_ns
+        for folder, folders, files in os.walk(self._folder, onerror=self._unless_gone):
+            folders[:] = filter(_is_complete, folders)
+            for path in (Path(folder, name) for name in files if _is_complete(name)):
+                with suppress(FileNotFoundError):
+                    about = path.stat()
+                    name = path.relative_to(self._folder).as_posix()
+                    found[name] = about.st_size, about.st_mtime_ns
         return found
+
+    def _unless_gone(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError) or not self._folder.is_dir():
+            raise error  # else what cannot be seen would be removed from the store
+
+
+def _is_complete(name: str) -> bool:
+    return not name.startswith(".") and _UNFINISHED not in name
 
 
 def _claim(store: Store) -> None:
