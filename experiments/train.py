@@ -53,7 +53,7 @@ def main() -> None:
     config = read_experiment(_CONFIG.value)
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value, _JOIN_SECONDS.value)
-    with workdir_of(_WORKDIR.value, alone=not _DISTRIBUTED.value) as workdir:
+    with workdir_of(_WORKDIR.value) as workdir:
         _train(config, workdir)
 
 

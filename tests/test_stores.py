@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import pytest
 from fsspec.registry import known_implementations
 
@@ -123,6 +126,13 @@ def test_what_cannot_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert said.startswith("--input: ")
 
 
+def test_several_processes_cannot_share_a_mirror(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with refused(url, "mounted"), workdir_of(url):
+        pass
+    assert not names(url)
+
+
 def test_a_mirror_brings_changes_to_the_store(url: str) -> None:
     with workdir_of(url) as folder:
         (folder / "checkpoints" / "7").mkdir(parents=True)
@@ -194,6 +204,96 @@ def test_files_that_cannot_be_brought_to_the_store_are_kept(
         (folder / "result.json").write_text("{}")
         monkeypatch.setattr(Store, "put", full)
     assert (folder / "result.json").exists()
+    shutil.rmtree(folder.parent)
+
+
+def test_a_folder_that_cannot_be_fetched_is_left(
+    url: str, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(url).write("config.json", "{}")
+
+    def lost(self: Store, name: str, path: Path) -> None:
+        raise UserError(self.url, "the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "get", lost)
+        with refused(url, "lost"), workdir_of(url):
+            pass
+    assert names(url) == {"config.json"} and not list(temporary.iterdir())
+    with workdir_of(url):
+        assert names(url) == {"config.json", OWNER}
+    assert names(url) == {"config.json"} and not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("slow", ["get", "put"])
+def test_a_slow_transfer_is_no_end_of_its_process(
+    url: str, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    monkeypatch.setattr(mirror, "SECONDS", 0.5)
+    transfer, begun = getattr(Store, slow), threading.Event()
+
+    def slowly(*arguments: object) -> None:
+        begun.set()
+        time.sleep(6 * mirror.SECONDS)
+        transfer(*arguments)
+
+    def run() -> None:
+        with workdir_of(url) as folder:
+            (folder / "result.json").write_text("{}")
+
+    Store(url).write("metrics.jsonl", "")
+    monkeypatch.setattr(Store, slow, slowly)
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(run)
+        assert begun.wait(60)
+        with refused(url, "another process"), workdir_of(url):
+            pass
+        running.result()
+    assert names(url) == {"metrics.jsonl", "result.json"}
+
+
+def test_of_two_that_claim_a_folder_at_once_one_gets_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen that it is free before one of them says that it is its own."""
+    await_owner, free = mirror._await_owner, threading.Barrier(2)
+    other_is_refused, entered = threading.Event(), list[Path]()
+
+    def await_both(store: Store) -> None:
+        await_owner(store)
+        free.wait(60)
+
+    def claim(_: int) -> bool:
+        try:
+            with workdir_of(url) as folder:
+                entered.append(folder)
+                (folder / "result.json").write_text("{}")
+                other_is_refused.wait(60)
+            return True
+        except UserError as error:
+            other_is_refused.set()
+            assert error.about == url and "another process" in error.problem
+            return False
+
+    monkeypatch.setattr(mirror, "SECONDS", 10.0)
+    monkeypatch.setattr(mirror, "_await_owner", await_both)
+    with ThreadPoolExecutor() as threads:
+        assert sorted(threads.map(claim, range(2))) == [False, True]
+    assert len(entered) == 1 and names(url) == {"result.json"}
+
+
+@pytest.mark.parametrize("more", ["", " and more"])
+def test_a_folder_that_was_taken_gets_nothing_more(url: str, more: str) -> None:
+    with refused(url, "another process", "the files are in"), workdir_of(url) as folder:
+        (folder / "metrics.jsonl").write_text("ours")
+        until(lambda: Store(url).read("metrics.jsonl") == "ours")
+        Store(url).write(OWNER, "another's")
+        Store(url).write("metrics.jsonl", "theirs")
+        if more:
+            (folder / "metrics.jsonl").write_text(f"ours{more}")
+        time.sleep(5 * mirror.SECONDS)
+    assert Store(url).read("metrics.jsonl") == "theirs" and Store(url).read(OWNER) == "another's"
+    assert (folder / "metrics.jsonl").read_text() == f"ours{more}"
     shutil.rmtree(folder.parent)
 
 

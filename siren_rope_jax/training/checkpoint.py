@@ -29,8 +29,9 @@ from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.workdir import run_digest
 
 T = TypeVar("T")
+METADATA = "_CHECKPOINT_METADATA"
+"""The file of a checkpoint that holds its metadata."""
 _CHECKSUMS = "checksums"  # in a checkpoint's metadata
-_METADATA = "_CHECKPOINT_METADATA"  # the file that holds them
 _LOGGERS = "absl", "asyncio"  # to which Orbax writes
 
 
@@ -291,7 +292,7 @@ class Checkpoints:
 
     def _saved(self, step: int) -> tuple[Progress, dict[str, Any]]:
         """The progress saved with a checkpoint, and its checksums; none of an earlier version's."""
-        path = self.directory / str(step) / _METADATA  # Orbax would open all arrays, too
+        path = self.directory / str(step) / METADATA  # Orbax would open all arrays, too
         written = self._reading(step, lambda: json.loads(path.read_text(encoding="utf-8")))
         saved = self._reading(step, lambda: dict(written["custom_metadata"]))
         sums = saved.pop(_CHECKSUMS, {})
