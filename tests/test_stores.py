@@ -297,6 +297,14 @@ def test_a_folder_that_was_taken_gets_nothing_more(url: str, more: str) -> None:
     shutil.rmtree(folder.parent)
 
 
+def test_a_checkpoint_that_is_stored_in_part_is_no_checkpoint(url: str) -> None:
+    for name in (f"checkpoints/10/{COMPLETE}", "checkpoints/10/part", "checkpoints/20/part"):
+        Store(url).write(name, "")
+    with workdir_of(url) as folder:
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["10"]
+    assert names(url) == {f"checkpoints/10/{COMPLETE}", "checkpoints/10/part"}
+
+
 @pytest.mark.slow
 def test_a_training_in_a_store_goes_on_on_another_machine(log: Path, tmp_path: Path) -> None:
     """After SIGTERM, for which it brings all to the store, and after SIGKILL."""

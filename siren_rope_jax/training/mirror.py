@@ -6,6 +6,7 @@ that file all the time, so that others see that it lives.
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,7 @@ SECONDS = 10.0
 """Between two times that a work directory is brought to its store."""
 
 _OWNER = "owner.txt"
+_STEP = re.compile(r"checkpoints/\d+/")
 _UNFINISHED = "orbax-checkpoint-tmp"  # in names of what is being written
 
 
@@ -158,15 +160,19 @@ class _Mirror:
     def __init__(self, store: Store, folder: Path) -> None:
         self.folder, self.pending = folder, False
         self._store = store
-        self._brought: dict[str, tuple[int, int]] = {}  # size and time of what is there
+        self._brought: dict[str, tuple[int, int] | None] = {}  # size and time of what is there
 
     def fetch(self) -> None:
-        """Copies all files."""
+        """Copies all files, except checkpoints that are not complete in the store.
+
+        When changes are brought there, these are completed or removed.
+        """
         self.folder.mkdir()
         names = self._store.versions().keys() - {_OWNER}
-        for _ in self._store.get_all(names, self.folder):
+        partial = {n for n in names if (step := _STEP.match(n)) and step[0] + METADATA not in names}
+        for _ in self._store.get_all(names - partial, self.folder):
             pass
-        self._brought = self._present()
+        self._brought = {**self._present(), **dict.fromkeys(partial)}
 
     @contextmanager
     def kept_up(self, owner: _Owner) -> Iterator[None]:
