@@ -305,6 +305,12 @@ def test_a_checkpoint_that_is_stored_in_part_is_no_checkpoint(url: str) -> None:
     assert names(url) == {f"checkpoints/10/{COMPLETE}", "checkpoints/10/part"}
 
 
+def test_errors_name_the_folder_of_the_store(url: str, temporary: Path) -> None:
+    with refused(f"{url}/checkpoints/3", f"remove {url}/c"), workdir_of(url) as folder:
+        raise UserError(folder / "checkpoints" / "3", f"is damaged; remove {folder}/c")
+    assert not names(url) and not list(temporary.iterdir())
+
+
 @pytest.mark.slow
 def test_a_training_in_a_store_goes_on_on_another_machine(log: Path, tmp_path: Path) -> None:
     """After SIGTERM, for which it brings all to the store, and after SIGKILL."""

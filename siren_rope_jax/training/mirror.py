@@ -50,7 +50,7 @@ def workdir_of(path: str | Path) -> Iterator[Path]:
     Raises:
       UserError: the store cannot be reached; another process uses that folder, which is waited for
         a little if it may have been killed; or there are several processes, which must share one
-        directory.
+        directory. Errors of the block about the folder on this machine name the URL instead.
     """
     url = str(path).rstrip("/")
     if not is_url(path):
@@ -179,7 +179,7 @@ class _Mirror:
         """Brings changes to the store during the block, and all of them in the end."""
         self.pending = True
         try:
-            with _repeated(lambda: self._push(owner), SECONDS):
+            with _repeated(lambda: self._push(owner), SECONDS), self.named():
                 yield
         finally:
             try:
@@ -189,6 +189,16 @@ class _Mirror:
                 where = f"the files are in {self.folder}"
                 raise UserError(self._store.url, f"{said}; {where}") from error
             self.pending = False
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors of the block that are about the copy name the folder of the store instead."""
+        try:
+            yield
+        except UserError as error:
+            own, url = str(self.folder), self._store.url
+            about, problem = error.about.replace(own, url), error.problem.replace(own, url)
+            raise UserError(about, problem) from error
 
     def _push(self, owner: _Owner) -> None:
         owner.check()
