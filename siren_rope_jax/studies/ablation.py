@@ -50,8 +50,8 @@ class Dataset:
     Attributes:
       name: in the report, and the name of its directory.
       base: path of the experiment's config file.
-      prepared: directory of a prepared log; if empty, the log is prepared once, in
-        WORKDIR/data/<name>.
+      prepared: directory of a prepared log, or its URL in a store; if empty, the log is prepared
+        once, in WORKDIR/data/<name>.
       config: path of the data config to prepare it with.
       input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
       prepare: overrides for the data config, by dotted key.
@@ -144,7 +144,7 @@ def _check_known(names: Iterable[str], variants: Sequence[str], about: str) -> N
 class Log:
     """The prepared log of a data set, which may not exist yet; shared by all its runs."""
 
-    path: Path
+    path: str  # or the URL
 
     @cached_property
     def fingerprint(self) -> str:
@@ -210,12 +210,12 @@ def plan(ablation: Ablation, workdir: Path) -> list[Run]:
     """
     runs = []
     for dataset in ablation.datasets:
-        log = Log(Path(dataset.prepared or workdir / "data" / dataset.name))
+        log = Log(dataset.prepared or str(workdir / "data" / dataset.name))
         configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
                 name = f"variant {variant.name!r} on data set {dataset.name!r}"
-                own = {"variant": variant.name, "data.path": str(log.path), "seed": seed}
+                own = {"variant": variant.name, "data.path": log.path, "seed": seed}
                 overrides = {**dataset.overrides, **variant.overrides, **own}
                 argument = variant.argument or variant.name
                 with _naming(name):
