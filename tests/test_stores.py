@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,11 +24,16 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import expanded, read_json
 from siren_rope_jax.base.stores import CACHE, Store, local
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.studies.ablation import Ablation, Dataset, Variant, plan
 from siren_rope_jax.training import mirror
+from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mirror import workdir_of
+from siren_rope_jax.training.trained import TrainedRun
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint
+from tests.test_damage import experiment
 from tests.test_kills import TINY, figures
 
 OWNER, COMPLETE = "owner.txt", "_CHECKPOINT_METADATA"
@@ -217,8 +223,9 @@ def test_a_folder_that_cannot_be_fetched_is_left(
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "get", lost)
-        with refused(url, "lost"), workdir_of(url):
-            pass
+        for read_only in (False, True):
+            with refused(url, "lost"), workdir_of(url, read_only):
+                pass
     assert names(url) == {"config.json"} and not list(temporary.iterdir())
     with workdir_of(url):
         assert names(url) == {"config.json", OWNER}
@@ -300,6 +307,9 @@ def test_a_folder_that_was_taken_gets_nothing_more(url: str, more: str) -> None:
 def test_a_checkpoint_that_is_stored_in_part_is_no_checkpoint(url: str) -> None:
     for name in (f"checkpoints/10/{COMPLETE}", "checkpoints/10/part", "checkpoints/20/part"):
         Store(url).write(name, "")
+    with workdir_of(url, read_only=True) as folder:
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["10"]
+    assert "checkpoints/20/part" in names(url)
     with workdir_of(url) as folder:
         assert [path.name for path in (folder / "checkpoints").iterdir()] == ["10"]
     assert names(url) == {f"checkpoints/10/{COMPLETE}", "checkpoints/10/part"}
@@ -308,7 +318,56 @@ def test_a_checkpoint_that_is_stored_in_part_is_no_checkpoint(url: str) -> None:
 def test_errors_name_the_folder_of_the_store(url: str, temporary: Path) -> None:
     with refused(f"{url}/checkpoints/3", f"remove {url}/c"), workdir_of(url) as folder:
         raise UserError(folder / "checkpoints" / "3", f"is damaged; remove {folder}/c")
+    for use in (evaluate_run, TrainedRun.open):
+        with refused(url, "config.json"):
+            use(url)
     assert not names(url) and not list(temporary.iterdir())
+
+
+def test_a_log_in_a_store_can_be_compared_on(log: Path, tmp_path: Path) -> None:
+    data = Dataset("feed", str(ROOT / "configs/synthetic.py"), prepared=log.as_uri())
+    (run,) = plan(Ablation("One", (Variant("ordinal"),), (data,), (0,), "ordinal"), tmp_path)
+    assert run.config.data.path == log.as_uri()
+    assert run.log.fingerprint == PreparedLog.open(log).fingerprint
+
+
+@pytest.mark.slow
+def test_a_run_in_a_store_is_used_from_python(
+    url: str, log: Path, temporary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, whole = experiment(log), tmp_path / "whole"
+    for workdir in (whole, url):
+        fit(config, workdir)
+    files = {p.relative_to(whole).as_posix() for p in whole.rglob("*") if p.is_file()} - {".lock"}
+    assert len(names(url)) == len(files)
+    assert {n for n in names(url) ^ files if "/d/" not in n} == set()  # whose names are random
+    steps = sorted(int(path.name) for path in whole.glob("checkpoints/*"))
+    Store(url).remove(f"checkpoints/{steps[-1]}/{COMPLETE}")
+    assert TrainedRun.open(url).step <= steps[-2]
+    capsys.readouterr()
+    fit(config, url)
+    assert f"goes on at step {steps[-2]}" in capsys.readouterr().err
+    ours, theirs = (evaluate_run(workdir) for workdir in (url, whole))
+    assert ours["tasks"] == theirs["tasks"] and "result.json" in names(url)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.slow
+def test_a_training_whose_folder_is_taken_ends(url: str, log: Path, temporary: Path) -> None:
+    config = experiment(log)
+    config = replace(config, training=replace(config.training, epochs=1e3, patience=10**6))
+
+    def take() -> None:
+        until(lambda: any(name.endswith(COMPLETE) for name in names(url)))
+        Store(url).write(OWNER, "another's")
+
+    with ThreadPoolExecutor() as threads:
+        taking = threads.submit(take)
+        with refused(url, "another process", "the files are in"):
+            fit(config, url)
+        taking.result()
+    (kept,) = temporary.glob("*/*")
+    assert not TrainedRun.open(kept).progress.ended
 
 
 @pytest.mark.slow

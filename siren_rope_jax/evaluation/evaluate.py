@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.base.files import (
-    expanded,
     file_digest,
     name_for_split,
     read_json,
@@ -28,6 +27,7 @@ from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.training.kinds import KINDS, kind_of_result
 from siren_rope_jax.training.kinds.kind import Kind, titled
+from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import epochs_before
@@ -35,6 +35,8 @@ from siren_rope_jax.training.workdir import epochs_before
 
 def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
+
+    The run's directory may be in a store, named by its URL (`training/mirror.py`).
 
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
     and result_<split>.json. Returns what result.json holds; of several processes only the main one
@@ -46,7 +48,11 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     """
     if split not in get_args(Split):
         raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
-    workdir = expanded(workdir)
+    with workdir_of(workdir) as folder:
+        return _evaluate(folder, split)
+
+
+def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
     for name in ("result.json", "predictions.parquet"):
         if (path := workdir / name_for_split(name, split)).is_dir():
             raise UserError(path, "is a folder where a file belongs; remove it")

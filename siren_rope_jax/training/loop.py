@@ -20,13 +20,13 @@ from jaxtyping import Array
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import expanded
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.interruption import Watch
 from siren_rope_jax.training.mesh import make_mesh, place_batch
+from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.processes import check_alike, is_main
 from siren_rope_jax.training.profile import Profile
 from siren_rope_jax.training.run_log import RunLog
@@ -44,7 +44,7 @@ def fit(
 
     Args:
       config: of the experiment.
-      workdir: its directory.
+      workdir: its directory, on this machine or the URL of one in a store (`mirror.py`).
       mesh: where to train; None: on all devices, in the shape of config.mesh.
       longer: whether a run of the same experiment for fewer epochs, or with less patience, goes on
         from its latest checkpoint, even if it had ended; else it is refused as another experiment.
@@ -55,7 +55,6 @@ def fit(
       UserError: about the config, the log, the work directory or a damaged file in it; another
         process trains there; or the loss is not finite.
     """
-    workdir = expanded(workdir)
     log = PreparedLog.open(config.data.path)
     training = setup(config, log, mesh or make_mesh(config.mesh))
     training.batches.train(config.seed)  # refuses a batch size before a directory is claimed
@@ -71,6 +70,7 @@ def fit(
 
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(config.training))
+        workdir = stack.enter_context(workdir_of(workdir))
         _own_for_all(stack, workdir, config, log.fingerprint, longer)
         checkpoints = stack.enter_context(Checkpoints(workdir))
         restored = checkpoints.latest(specs)

@@ -35,7 +35,7 @@ _UNFINISHED = "orbax-checkpoint-tmp"  # in names of what is being written
 
 
 @contextmanager
-def workdir_of(path: str | Path) -> Iterator[Path]:
+def workdir_of(path: str | Path, read_only: bool = False) -> Iterator[Path]:
     """A work directory on this machine: the path itself or, for a URL, a mirror of that folder.
 
     The mirror begins with the files of the store. Every `SECONDS`, and at last, changed files are
@@ -46,6 +46,7 @@ def workdir_of(path: str | Path) -> Iterator[Path]:
 
     Args:
       path: of the directory.
+      read_only: whether nothing is to be brought to the store, so that others may use it, too.
 
     Raises:
       UserError: the store cannot be reached; another process uses that folder, which is waited for
@@ -55,6 +56,9 @@ def workdir_of(path: str | Path) -> Iterator[Path]:
     url = str(path).rstrip("/")
     if not is_url(path):
         yield expanded(path)
+    elif read_only:
+        with _fetched(Store(url)) as mirror, mirror.named():
+            yield mirror.folder
     elif jax.process_count() > 1:
         raise UserError(url, "several processes need a directory that all have mounted")
     else:

@@ -10,12 +10,12 @@ import jax
 from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import expanded
 from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
+from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.workdir import check_data, load_config, trained_with
 
@@ -45,7 +45,7 @@ class TrainedRun:
         """Opens the run in `workdir`; one that another version trained, with a warning.
 
         Args:
-          workdir: the run's directory.
+          workdir: the run's directory, or the URL of one in a store, which is left as it is.
           log: directory of its prepared log; None: where config.json says.
           mesh: where to compute; None: on all devices, in the shape of the training's mesh if they
             can have it.
@@ -54,7 +54,11 @@ class TrainedRun:
           UserError: there is no run or no checkpoint yet, a file of it is damaged, its parameters
             do not fit this version, or its data are gone or others.
         """
-        workdir = expanded(workdir)
+        with workdir_of(workdir, read_only=True) as folder:
+            return TrainedRun._open(folder, log, mesh)
+
+    @staticmethod
+    def _open(workdir: Path, log: str | Path | None, mesh: Mesh | None) -> "TrainedRun":
         config = load_config(workdir)
         path = local(config.data.path if log is None else log)
         if log is None and not path.exists():
