@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from siren_rope_jax.base.times import NO_TIME as NO_TIME
     from siren_rope_jax.data.log import PreparedLog as PreparedLog
     from siren_rope_jax.evaluation.evaluate import evaluate_run as evaluate_run
+    from siren_rope_jax.inference.encoded import Encoded as Encoded
+    from siren_rope_jax.inference.encoded import encode as encode
     from siren_rope_jax.inference.recommend import recommend as recommend
     from siren_rope_jax.rotation.rotary import TimeRotary as TimeRotary
     from siren_rope_jax.rotation.rotate import QueryKeyRotation as QueryKeyRotation
@@ -37,6 +39,7 @@ _PUBLIC = {
     "base.times": ("NO_TIME",),
     "data.log": ("PreparedLog",),
     "evaluation.evaluate": ("evaluate_run",),
+    "inference.encoded": ("Encoded", "encode"),
     "inference.recommend": ("recommend",),
     "rotation.rotary": ("TimeRotary",),
     "rotation.rotate": ("QueryKeyRotation",),

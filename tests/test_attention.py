@@ -259,7 +259,9 @@ def test_a_blocked_gradient_takes_memory_that_grows_with_the_length() -> None:
         of = Relation(QueryKeyRotation(turn, turn), events, events, aligned=True)
 
         def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            return kernels.softmax("auto", WHOLE, (q, k, v), relation=of, empty=None).sum()
+            return kernels.softmax(
+                "auto", WHOLE, (q, k, v), relation=of, empty=None, own=(k, v)
+            ).sum()
 
         step = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
         x = jax.ShapeDtypeStruct((1, length, HEADS, WIDTH), jnp.float32)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -74,6 +75,22 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     printed("analyze", f"--workdir={run}")
     assert (run / "analysis.json").is_file() and (run / "plots/rotation.png").is_file()
 
+    # Events and candidates in the columns of the raw log; a candidate has no label yet.
+    events, candidates, scores = (tmp_path / f"{n}.csv" for n in ("events", "asked", "scores"))
+    events.write_text(
+        "uid,article,at,liked,seconds,device\n"
+        "u1,a3,2024-06-20T10:00:00Z,1,40,phone\n"
+        "new one,a4,2024-06-20T11:00:00Z,0,2,desk\n"
+    )
+    candidates.write_text("article,device\na1,phone\na2,desk\nnever seen,phone\n")
+    files = f"--events={events}", f"--candidates={candidates}", f"--output={scores}"
+    printed("score", f"--workdir={run}", *files, "--time=2024-06-21T08:00Z")
+    table = pd.read_csv(scores)
+    assert table["user"].tolist() == ["u1"] * 3 + ["new one"] * 3
+    assert table[["like", "read"]].gt(0).all(axis=None) and table["like"].lt(1).all()
+    line = complaint("score", f"--workdir={run}", *files)
+    assert line.startswith("--time: ")
+
 
 @pytest.mark.slow
 def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
@@ -93,6 +110,14 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     lists = names["monday_morning"]
     assert lists["user"].tolist() == ["u1"] * 10 + ["u2"] * 10
     assert lists["item"].str.startswith("a").all()
+
+    events, output = tmp_path / "events.csv", tmp_path / "lists.parquet"
+    events.write_text("uid,article,at\nu1,a3,2024-06-20T10:00:00Z\nnew,a4,2024-06-20T11:00:00Z\n")
+    flags = f"--workdir={run}", "--time=2024-06-21T08:00Z", f"--output={output}", "--k=3"
+    printed("recommend", *flags, f"--events={events}")
+    assert pd.read_parquet(output)["user"].tolist() == ["u1"] * 3 + ["new"] * 3
+    printed("recommend", *flags, "--everybody")
+    assert pd.read_parquet(output)["user"].nunique() == 60
 
 
 def test_a_log_can_be_described_by_a_json_file_and_by_another_log(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.inference.fresh_events import encode
-from siren_rope_jax.inference.recommend import _users_with_events, before, recommend
+from siren_rope_jax.inference.arguments import before, known_users
+from siren_rope_jax.inference.fresh_events import encode_events
+from siren_rope_jax.inference.recommend import recommend
 from siren_rope_jax.training.experiment import TrainingConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -183,7 +184,7 @@ def test_users_without_past_events_can_be_skipped(log, run):
 
 def test_integer_ids_may_be_floats_as_pandas_makes_them(tmp_path):
     log = prepared(tmp_path, raw_log())
-    assert _users_with_events(log, [3.0, 99.0], {}, skip=True) == [3]
+    assert known_users(log, [3.0, 99.0], {}, skip=True, needed=True) == [3]
 
 
 def test_a_logs_time_zone_gives_the_offset_of_requests_and_fresh_events(log, run):
@@ -195,7 +196,7 @@ def test_a_logs_time_zone_gives_the_offset_of_requests_and_fresh_events(log, run
         found = recommend(zoned, ["user 3"], june, utc_offset=given)
         pd.testing.assert_frame_equal(found, recommend(run, ["user 3"], june, utc_offset=offset))
     months = pd.DataFrame({"user": "new", "item": "i7", "time": [june - 10_000_000, june]})
-    rows = encode(zoned.log, months)["new"]
+    rows = encode_events(zoned.log, months)["new"]
     assert rows["utc_offset"].tolist() == [3600, 2 * 3600]
 
 
@@ -205,7 +206,7 @@ def test_features_of_fresh_events_may_be_missing_as_in_the_log(tmp_path):
     tabs = log.vocabulary("tab")["value"].to_pylist()
     fresh = pd.DataFrame({"user": 3, "item": "i7", "time": [1, 2, 3], "tab": [None, tabs[1], 99]})
     for events in (fresh, fresh.astype({"tab": "Int64"})):
-        assert encode(log, events)[3]["categorical/tab"].tolist() == [0, 2, 0]
+        assert encode_events(log, events)[3]["categorical/tab"].tolist() == [0, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -215,9 +216,9 @@ def test_times_of_fresh_events_are_rounded_down_and_values_may_be_categories(log
     events = fresh_event("new", 0).assign(time=-0.5)
     if form != "seconds":
         events["time"] = pd.to_datetime(events["time"], unit="s", utc=True).astype(form)
-    plain = encode(log, events)["new"]
+    plain = encode_events(log, events)["new"]
     assert plain["time"] == [-1]
-    encoded = encode(log, events.astype({"item": "category", "user": "category"}))
+    encoded = encode_events(log, events.astype({"item": "category", "user": "category"}))
     np.testing.assert_array_equal(encoded["new"], plain)
 
 
@@ -244,7 +245,8 @@ def test_scores_of_a_repeat_model_are_log_probabilities(log, run):
     ("change", "named"),
     [
         (lambda fresh: fresh.assign(time=-1), ["'user 3'", -1]),
-        (lambda fresh: fresh.assign(time=10**12), ["time", 10**12, "row 0"]),
+        (lambda fresh: fresh.assign(time=1e20), ["time", 1e20, "row 0"]),
+        (lambda fresh: fresh.assign(time=10**12), ["'user 3'", 10**9]),  # milliseconds
         (lambda fresh: fresh.assign(time="today"), ["time"]),
         (lambda fresh: fresh.assign(item=None), ["item", "row 0"]),
         (lambda fresh: fresh.assign(item=7), ["item", "integer", "string"]),
@@ -288,7 +290,7 @@ NAIVE = datetime.datetime(2023, 12, 1)
         *[({"k": k}, [k]) for k in (0, 3.0, "3", True)],
         ({"filter_seen": "no"}, ["'no'", True, False, None]),
         ({"missing": "drop"}, ["'drop'", "raise", "skip"]),
-        *[({"request_time": t}, [repr(t)]) for t in (True, None, NAIVE, 10**12)],
+        *[({"request_time": t}, [repr(t)]) for t in (True, None, NAIVE, 10**20)],
         *[
             ({"request_time": t}, [repr(t)])
             for t in (np.nan, pd.NaT, np.datetime64(NAIVE), "today")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.windows import pack_rows, plan_windows
+from siren_rope_jax.data.windows import pack_rows, plan_windows, window_start
 from tests.refusals import refused
 
 INDEX = st.lists(
@@ -14,10 +14,10 @@ INDEX = st.lists(
 SPLITS = st.sampled_from(["train", "validation", "test"])
 
 
-@given(INDEX, SPLITS, st.integers(1, 12), st.integers(1, 12))
-def test_every_event_is_a_target_once_with_its_context(index, split, length, stride):
+@given(INDEX, SPLITS, st.integers(1, 12), st.integers(1, 12), st.booleans())
+def test_every_event_is_a_target_once_with_its_context(index, split, length, stride, moved):
     stride = min(stride, length)
-    windows = plan_windows(index, split, length, stride)
+    windows = plan_windows(index, split, length, stride, moved)
     column = ["train", "validation", "test"].index(split) + 1
     expected = [
         (user, event)
@@ -30,6 +30,9 @@ def test_every_event_is_a_target_once_with_its_context(index, split, length, str
         targets += [(user, event) for event in range(target, stop)]
         for event in range(target, stop):
             assert event - start >= min(event, length - stride)
+            assert moved or start == window_start(np.int64(event), length, stride)
+        if moved and stop == index[user, 1 : column + 1].sum():
+            assert stop - start == min(stop, length)
     assert targets == expected
 
 

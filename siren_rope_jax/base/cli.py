@@ -1,5 +1,6 @@
 """How every script starts: flags and config overrides, and errors as one line and exit status 2."""
 
+import functools
 import itertools
 import os
 import re
@@ -22,7 +23,7 @@ from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
 
-_PATHS = ("workdir", "input", "output", "log", "downloads", "ours")
+_PATHS = ("workdir", "input", "output", "log", "downloads", "ours", "events", "candidates")
 _TRACEBACK = "--traceback"
 
 
@@ -43,6 +44,26 @@ def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[Co
     """Defines the required flag --config, whose keys can be overridden as --config.key=value."""
     # `_parse` refuses a missing one: absl could not tell it from a config file that returns None.
     return config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
+
+
+def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]:
+    """Defines what all scripts that use a trained run share: its place, and files in and out."""
+    define = functools.partial(flags.DEFINE_string, flag_values=values)
+    workdir = define("workdir", None, "Directory of the run.", required=True)
+    moved = "Directory of the run's prepared log, if it has moved since the training."
+    log = define("log", None, moved)
+    events = define("events", None, "Events after the end of the log.")
+    columns = flags.DEFINE_enum(
+        "columns",
+        "log",
+        ("log", "prepared"),
+        "How the files' columns are named: as in the raw log, or as in the prepared one (user, "
+        "item, time, and the names of the features and tasks).",
+        flag_values=values,
+    )
+    time = define("time", None, "When the answer is requested: Unix seconds, or an ISO date.")
+    output = define("output", None, "The file to write, CSV or .parquet.", required=True)
+    return workdir, log, events, columns, time, output
 
 
 def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[str] = ()) -> None:

@@ -99,7 +99,7 @@ class Batches:
 
     @cached_property
     def _train_rows(self) -> PackedRows:
-        return self._rows("train", self.config.length)
+        return self._rows("train", self.config.length, move_last=True)
 
     def evaluation(self, split: Split) -> grain.IterDataset:
         """All rows of a split once, in order, the last batch filled up with padding.
@@ -116,9 +116,10 @@ class Batches:
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
         return self._read(dataset, rows, size)
 
-    def _rows(self, split: Split, stride: int) -> PackedRows:
+    def _rows(self, split: Split, stride: int, move_last: bool = False) -> PackedRows:
         saved = self.layout.places_saved
-        windows = plan_windows(self.log.index, split, self.config.length + saved, stride)
+        length = self.config.length + saved
+        windows = plan_windows(self.log.index, split, length, stride, move_last)
         rows = pack_rows(windows, self.config.length, self.config.pack, saved)
         if not len(rows):
             raise UserError(self.log.path, f"the {split} split has no events to predict")

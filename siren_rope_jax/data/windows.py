@@ -17,8 +17,12 @@ WINDOW = np.dtype([(name, np.int64) for name in ("user", "start", "target", "sto
 """A user's events [start, stop), counted from 0: from `target` on they are targets."""
 
 
-def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> np.ndarray:
+def plan_windows(
+    index: np.ndarray, split: Split, length: int, stride: int, move_last: bool = False
+) -> np.ndarray:
     """Covers the events of a split, each as a target of one window: [W] of `WINDOW`.
+
+    Windows begin at multiples of the stride (`window_start`), unless `move_last`.
 
     Args:
       index: int64 [U, 4] as in `PreparedLog`: each user's events, and those of each split.
@@ -26,6 +30,8 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> n
       length: the largest number of events in a window.
       stride: the largest number of targets in a window that does not begin with its user's first
         event; a target has at least `length - stride` events of context, if its user has as many.
+      move_last: whether a user's last window begins earlier, if it would have fewer events than
+        `length` otherwise; its targets then have more context.
 
     Raises:
       UserError: length < 1, or stride outside 1..length.
@@ -35,17 +41,26 @@ def plan_windows(index: np.ndarray, split: Split, length: int, stride: int) -> n
     column = SPLITS.index(split) + 1
     end = index[:, 1 : column + 1].sum(axis=1)
     begin = end - index[:, column]
-    # A user's first window may hold more targets, as long as it starts with the first event.
-    first_stop = np.minimum(end, np.maximum(begin + stride, length))
-    count = np.where(end > begin, 1 + -(-(end - first_stop) // stride), 0)
+    first = window_start(begin, length, stride)
+    last = window_start(end - 1, length, stride)
+    count = np.where(end > begin, 1 + (last - first) // stride, 0)
     user = np.repeat(np.arange(len(index)), count)
     nth = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
-    stop = np.minimum(first_stop[user] + nth * stride, end[user])
-    target = np.where(nth == 0, begin[user], first_stop[user] + (nth - 1) * stride)
+    start, end = first[user] + nth * stride, end[user]
     windows = np.empty(len(user), WINDOW)
-    windows["user"], windows["start"] = user, np.maximum(stop - length, 0)
-    windows["target"], windows["stop"] = target, stop
+    windows["target"] = np.where(nth == 0, begin[user], start + length - stride)
+    windows["user"], windows["stop"] = user, np.minimum(start + length, end)
+    windows["start"] = np.minimum(start, np.maximum(end - length, 0)) if move_last else start
     return windows
+
+
+def window_start(target: np.ndarray, length: int, stride: int) -> np.ndarray:
+    """The first event of the window in which a user's event of this number is a target.
+
+    It depends on that number alone, not on what came later or on the split, so that a model which
+    is asked for events as they happen sees of each history what it saw in the evaluation.
+    """
+    return np.maximum(-(-(target + 1 - length) // stride), 0) * stride
 
 
 @dataclasses.dataclass(frozen=True)

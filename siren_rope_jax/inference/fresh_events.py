@@ -1,29 +1,34 @@
 """Events that are newer than a prepared log, such as today's, in the encoding of that log."""
 
+import dataclasses
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import TEST
+from siren_rope_jax.data.schema import NO_LABEL, TEST
+
+_FLOATS = -float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)
 
 
-def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
+def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarray, " N"]]:
     """Encodes each user's events, ordered by the full time, as rows of `Schema.event_dtype`.
 
     Args:
       log: provides the vocabularies; a value that they lack is encoded as one that was too rare.
       events: raw values in columns named as in the prepared log: `user` (old or new); `item` and
         the other categorical features, which may be missing (None) except for the item; `time`, in
-        Unix seconds or as datetimes with a time zone; `utc_offset` in seconds, if the log has
-        offsets but no time zone; and the dense features, as the log's config computes them. Other
-        columns are ignored.
+        Unix seconds, milliseconds, microseconds or nanoseconds, whichever lie between 1902 and
+        2100, or as datetimes with a time zone; `utc_offset` in seconds, if the log has offsets but
+        no time zone; and the dense features, as the log's config computes them. What the user did
+        may be there too: labels (0, 1, True, False or None) and actions; what is not there is
+        absent, as in the log. Other columns are ignored.
 
     Returns:
       user -> rows; empty if there are no events.
@@ -32,52 +37,129 @@ def encode(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np.ndarra
       UserError: about `events`: a column or a required value is missing, a value is out of range,
         or a column has another type than in the log.
     """
-    if not isinstance(events, pd.DataFrame):
-        raise UserError("events", f"must be a pandas DataFrame, not a {type(events).__name__}")
+    check_frame(events, "events")
     if not len(events):
         return {}
-    schema = log.schema
-    rows = np.zeros(len(events), schema.event_dtype)
-    rows["split"] = TEST  # later than all training events
-    seconds, full_time = _times(_column(events, "time"))
-    rows["time"] = seconds
-    if schema.time_zone:
-        rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
-    elif schema.has_utc_offset:
-        offset = _column(events, "utc_offset")
-        rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET)
-    for categorical in schema.categorical:
-        values = log.vocabulary(categorical.name)["value"].to_pandas()
-        raw = _column(events, categorical.name, required=categorical is schema.categorical[0])
-        rows[f"categorical/{categorical.name}"] = ids_in(raw, values, "events")
-    largest = float(np.finfo(np.float32).max)
-    for dense in schema.dense:
-        rows[f"dense/{dense.name}"] = _numbers(_column(events, dense.name), -largest, largest)
+    of_table = _Columns(events, "events")
+    rows, full_time = _rows(log, of_table)
+    for task in log.schema.tasks:
+        rows[f"task/{task}"] = _labels(of_table, task)
+    for action in log.schema.actions:
+        rows[f"action/{action.name}"] = _optional_numbers(of_table, action.name)
+    for context in log.schema.context:  # of a past request, which no later event sees
+        rows[f"context/{context.name}"] = context.mean
     order = np.argsort(full_time, kind="stable")
-    users = _column(events, "user")
+    users = of_table("user")
     _check_type(users, log.users().slice(0, 1000).to_pandas(), "events")
     users = users.iloc[order]
     return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
 
 
-def _column(events: pd.DataFrame, name: str, required: bool = True) -> pd.Series:
-    if list(events.columns).count(name) > 1:
-        raise UserError("events", f"has more than one column {name!r}")
-    if name not in events:
-        raise UserError(
-            "events",
-            f"has no column {name!r}, only {', '.join(map(str, events))} (columns are named as in "
-            "the prepared log: user, item, time and its features)",
-        )
-    if required and (missing := events[name].isna()).any():
-        raise UserError("events", f"{name} is missing in row {int(missing.argmax())}")
-    column = events[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):  # pandas' own encoding of the values
-        column = column.astype(column.cat.categories.dtype)
-    return column
+def encode_candidates(log: PreparedLog, candidates: pd.DataFrame) -> Shaped[np.ndarray, " N"]:
+    """Encodes events that may happen, each at the time of its request, in their order.
+
+    Args:
+      log: as in `encode_events`.
+      candidates: as the events of `encode_events`, with the time of the request as `time` and all
+        features of `Schema.context`, but without labels and actions.
+
+    Raises:
+      UserError: about `candidates`, as in `encode_events`.
+    """
+    check_frame(candidates, "candidates")
+    of_table = _Columns(candidates, "candidates")
+    rows, _ = _rows(log, of_table)
+    for context in log.schema.context:
+        rows[f"context/{context.name}"] = _numbers(of_table(context.name), *_FLOATS, "candidates")
+    return rows
 
 
-def _times(times: pd.Series) -> tuple[Int[np.ndarray, " N"], Shaped[np.ndarray, " N"]]:
+def check_frame(table: Any, argument: str) -> None:
+    """Refuses what is no table."""
+    if not isinstance(table, pd.DataFrame):
+        raise UserError(argument, f"must be a pandas DataFrame, not a {type(table).__name__}")
+
+
+def _rows(log: PreparedLog, column: "_Columns") -> tuple[np.ndarray, np.ndarray]:
+    """What is known of events before their outcome, in the order of the table; and the full times.
+
+    Labels and actions are absent.
+    """
+    schema = log.schema
+    rows = np.zeros(len(column.table), schema.event_dtype)
+    rows["split"] = TEST  # later than all training events
+    for task in schema.tasks:
+        rows[f"task/{task}"] = NO_LABEL
+    for action in schema.actions:
+        rows[f"action/{action.name}"] = np.nan
+    rows["time"], full_time = _times(column("time"), column.argument)
+    if schema.time_zone:
+        rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
+    elif schema.has_utc_offset:
+        offset = column("utc_offset")
+        rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET, column.argument)
+    for categorical in schema.categorical:
+        values = log.vocabulary(categorical.name)["value"].to_pandas()
+        raw = column(categorical.name, required=categorical is schema.categorical[0])
+        rows[f"categorical/{categorical.name}"] = ids_in(raw, values, column.argument)
+    for dense in schema.dense:
+        rows[f"dense/{dense.name}"] = _numbers(column(dense.name), *_FLOATS, column.argument)
+    return rows, full_time
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """The columns of a table, which is an argument of this name."""
+
+    table: pd.DataFrame
+    argument: str
+
+    def __call__(self, name: str, required: bool = True) -> pd.Series:
+        """A column by name, whose values must be there if they are required."""
+        table = self.table
+        if list(table.columns).count(name) > 1:
+            raise UserError(self.argument, f"has more than one column {name!r}")
+        if name not in table:
+            raise UserError(
+                self.argument,
+                f"has no column {name!r}, only {', '.join(map(str, table))} (columns are named as "
+                "in the prepared log: user, item, time and its features)",
+            )
+        if required and (missing := table[name].isna()).any():
+            raise UserError(self.argument, f"{name} is missing in row {int(missing.argmax())}")
+        column = table[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):  # pandas' own encoding of the values
+            column = column.astype(column.cat.categories.dtype)
+        return column
+
+
+def _labels(column: _Columns, task: str) -> Int[np.ndarray, " N"]:
+    """0 and 1; `NO_LABEL` where there is none."""
+    if task not in column.table:
+        return np.full(len(column.table), NO_LABEL)
+    given = column(task, required=False)
+    values = pd.to_numeric(given, errors="coerce")
+    if (wrong := (given.notna() & ~values.isin([0, 1]))).any():
+        row = int(wrong.argmax())
+        about = f"{task} is {given.iloc[row]!r} in row {row}; a label is 0, 1 or missing"
+        raise UserError(column.argument, about)
+    return values.fillna(NO_LABEL).to_numpy(np.int64)
+
+
+def _optional_numbers(column: _Columns, name: str) -> Float[np.ndarray, " N"]:
+    """Numbers; NaN where there is none."""
+    if name not in column.table:
+        return np.full(len(column.table), np.nan)
+    given = column(name, required=False)
+    known = given[given.notna()].infer_objects()
+    values = np.full(len(given), np.nan)
+    values[given.notna().to_numpy()] = _numbers(known, *_FLOATS, column.argument)
+    return values
+
+
+def _times(
+    times: pd.Series, argument: str
+) -> tuple[Int[np.ndarray, " N"], Shaped[np.ndarray, " N"]]:
     """Unix seconds, rounded down as in a log, also before 1970; and what orders the events.
 
     The times are numbers, or datetimes with a zone (of pandas, Python or Arrow).
@@ -92,19 +174,30 @@ def _times(times: pd.Series) -> tuple[Int[np.ndarray, " N"], Shaped[np.ndarray, 
     if zoned:
         full = times - pd.Timestamp(0, tz="UTC")
         times = full // pd.Timedelta(seconds=1)
-    seconds = np.floor(_numbers(times, MIN_TIME, MAX_TIME - 1)).astype(np.int64)
+    elif is_numeric_dtype(times.dtype):
+        times = times // unit_of(times.abs().max())
+    seconds = np.floor(_numbers(times, MIN_TIME, MAX_TIME - 1, argument)).astype(np.int64)
     return seconds, full.to_numpy()
 
 
-def _numbers(values: pd.Series, least: float, most: float) -> np.ndarray:
+def unit_of(largest: float) -> int:
+    """How many units of time are a second, if the largest of some times since 1970 is this number.
+
+    Seconds, milliseconds, microseconds or nanoseconds: the first in which it is before 2100. Only
+    times of the first weeks of 1970 could be meant otherwise.
+    """
+    return next((unit for unit in (1, 10**3, 10**6, 10**9) if largest < MAX_TIME * unit), 1)
+
+
+def _numbers(values: pd.Series, least: float, most: float, argument: str) -> np.ndarray:
     name = values.name
     if not is_numeric_dtype(values.dtype):
         right = "numbers or datetimes with a time zone" if name == "time" else "numbers"
-        raise UserError("events", f"{name} is of type {values.dtype}; pass {right}")
+        raise UserError(argument, f"{name} is of type {values.dtype}; pass {right}")
     if (wrong := ~values.between(least, most)).any():
         row = int(wrong.argmax())
         found, right = values.iloc[row], f"between {least} and {most}"
-        raise UserError("events", f"{name} is {found} in row {row}; it must be {right}")
+        raise UserError(argument, f"{name} is {found} in row {row}; it must be {right}")
     return values.to_numpy()
 
 

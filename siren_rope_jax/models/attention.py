@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from siren_rope_jax.models import kernels
+from siren_rope_jax.models.cache import remembered
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.layers import Dense, silu
@@ -57,14 +58,15 @@ class SoftmaxAttention(nn.Module):
             return _heads(y, self.heads, self.partition)
 
         q_BxLxHxK, k_BxLxHxK = relation.rotate(project(x, "query"), project(x, "key"))
-        v_BxLxHxK = project(values, "value")
+        own = k_BxLxHxK, project(values, "value")
+        seen = remembered(self, relation.cached, "keys_and_values", own)
         empty = None
         if self.learned_empty_output:
             init = nn.initializers.normal(0.02)
             vector_D = self.param("learned_empty_output", init, (width,)).astype(self.dtype)
             empty = _heads(vector_D, self.heads)
-        qkv, on = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK), self.partition
-        out = kernels.softmax(self.kernel, on, qkv, relation=relation, empty=empty)
+        qkv, on = (q_BxLxHxK, *seen), self.partition
+        out = kernels.softmax(self.kernel, on, qkv, relation=relation, empty=empty, own=own)
         output = dense(
             width,
             "heads",
@@ -114,8 +116,16 @@ class PointwiseAttention(nn.Module):
             v = project(values, 1, "value")
         q, k, v_BxLxHxK = (_heads(y, self.heads, self.partition) for y in (q, k, v))
         q_BxLxHxK, k_BxLxHxK = relation.rotate(q, k)
-        qkv, on, length = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK), self.partition, self.length
-        pooled = kernels.pointwise(self.kernel, on, qkv, relation=relation, length=length)
+        own = k_BxLxHxK, v_BxLxHxK
+        seen = remembered(self, relation.cached, "keys_and_values", own)
+        pooled = kernels.pointwise(
+            self.kernel,
+            self.partition,
+            (q_BxLxHxK, *seen),
+            relation=relation,
+            length=self.length,
+            own=own,
+        )
         normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(pooled.reshape(x.shape))
         return dense(
             width, "heads", "width", dtype=self.dtype, name="output", partition=self.partition
@@ -124,6 +134,8 @@ class PointwiseAttention(nn.Module):
 
 class RepeatAttention(nn.Module):
     """The queries and keys of an attention over the history: which of its items come again?
+
+    With a cache, only queries and keys of the call are returned; those of the cache are kept there.
 
     Attributes:
       heads: H; divides the width.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
-from siren_rope_jax.models import blocked_attention, splash_attention
+from siren_rope_jax.models import blocked_attention, request_attention, splash_attention
 from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.layers import silu
@@ -30,9 +30,16 @@ QKV = tuple[Array, Array, Array]
 
 
 def softmax(
-    kind: KernelKind, partition: Partition, qkv: QKV, relation: Relation, empty: Array | None
+    kind: KernelKind,
+    partition: Partition,
+    qkv: QKV,
+    relation: Relation,
+    empty: Array | None,
+    own: request_attention.Pair,
 ) -> Float[Array, "B Q H D"]:
-    """`softmax_attention`, computed in that way."""
+    """`softmax_attention`, computed in that way; of requests, which also see their `own` keys."""
+    if relation.requests:
+        return request_attention.softmax_attention(qkv[0], qkv[1:], own, relation, empty)
     kind = _chosen(kind, partition, qkv[0].shape[1], relation)
     if kind == "splash" and relation.bias is None:
         return splash_attention.softmax_attention(*qkv, relation, empty, partition=partition)
@@ -42,9 +49,16 @@ def softmax(
 
 
 def pointwise(
-    kind: KernelKind, partition: Partition, qkv: QKV, relation: Relation, length: int
+    kind: KernelKind,
+    partition: Partition,
+    qkv: QKV,
+    relation: Relation,
+    length: int,
+    own: request_attention.Pair,
 ) -> Float[Array, "B Q H D"]:
-    """`pointwise_attention`, computed in that way."""
+    """`pointwise_attention`, computed in that way; of requests, which also see their `own` keys."""
+    if relation.requests:
+        return request_attention.pointwise_attention(qkv[0], qkv[1:], own, relation, length)
     kind = _chosen(kind, partition, qkv[0].shape[1], relation)
     if kind == "dense":
         return pointwise_attention(*qkv, relation, length)

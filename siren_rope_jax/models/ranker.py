@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
 from siren_rope_jax.models.blocks import Mlp
+from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.tables import Table
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
@@ -90,18 +91,31 @@ class Ranker(nn.Module):
         """Of the modules of the categories' tables, in the batch's order."""
         return [f"embed_{name}" for name in self.data.categories]
 
-    def __call__(self, batch: RankingBatch, *, deterministic: bool = True) -> Float[Array, "B L T"]:
-        """Returns logits, float32; those of padding are meaningless."""
+    def __call__(
+        self, batch: RankingBatch, *, cached: Cached | None = None, deterministic: bool = True
+    ) -> Float[Array, "B L T"]:
+        """Returns logits, float32; those of padding are meaningless.
+
+        Args:
+          batch: events; with `cached`, those of a history each.
+          cached: how a cache of earlier events is used. The candidates of a request know no action.
+          deterministic: False: with dropout.
+        """
         c = self.config
         x, actions = self.tokens(batch)
-        signals = signals_of(batch, self.data, batch.time)
+        signals, segment = signals_of(batch, self.data, batch.time), batch.segment
         if c.interleaved:
-            tokens, segment = _interleave(x, actions), _twice(batch.segment)
-            relations = self.trunk.relations(segment, jax.tree.map(_twice, signals))
+            tokens = x
+            if cached is None or not cached.requests:
+                tokens, segment = _interleave(x, actions), _twice(segment)
+                signals = jax.tree.map(_twice, signals)
+                if cached is not None:
+                    cached = Cached(_interleaved_places(jnp.asarray(cached.places)))
+            relations = self.trunk.relations(segment, signals, cached=cached)
             tokens = self.trunk(tokens, relations[TRUNK], deterministic=deterministic)
-            fused = [tokens[:, ::2]]
+            fused = [tokens[:, :: tokens.shape[1] // x.shape[1]]]
         else:
-            relations = self.trunk.relations(batch.segment, signals)
+            relations = self.trunk.relations(segment, signals, cached=cached)
             values = actions if c.mixed_value else None
             x = self.trunk(x, relations[TRUNK], added_to_values=values, deterministic=deterministic)
             fused = [x]
@@ -128,6 +142,11 @@ def _interleave(
 ) -> Float[Array, "B 2*L D"]:
     """[e_1, a_1, e_2, a_2, ...]"""
     return jnp.stack([x, actions], axis=2).reshape(x.shape[0], -1, x.shape[-1])
+
+
+def _interleaved_places(places: Int[Array, "N Q"]) -> Int[Array, "N 2*Q"]:
+    """Those of an event and of its action, in a cache that has two for each event."""
+    return _interleave(2 * places[..., None], 2 * places[..., None] + 1)[..., 0]
 
 
 def _twice(x_BxL: AnyArray) -> Array:

@@ -8,6 +8,7 @@ asks for all at once.
 import flax.struct
 from jaxtyping import Array, Bool, Float
 
+from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.rotation.biases import Bias, Events
 from siren_rope_jax.rotation.rotate import QueryKeyRotation
 
@@ -24,6 +25,9 @@ class Relation:
       strict: whether a query does not see the key of its own event.
       aligned: whether queries and keys are the same places of a row in order, so that a query sees
         no key after its own.
+      cached: how a cache is used; None: there is none. With requests, `keys` are those of the
+        cache; each query sees them and, unless `strict`, the key of its own event.
+      own: the queries' own events as keys.
     """
 
     rotation: QueryKeyRotation | None
@@ -32,6 +36,13 @@ class Relation:
     bias: Bias | None = None
     strict: bool = flax.struct.field(pytree_node=False, default=False)
     aligned: bool = flax.struct.field(pytree_node=False, default=False)
+    cached: Cached | None = None
+    own: Events | None = None
+
+    @property
+    def requests(self) -> bool:
+        """Whether queries are requests to a cache, which do not see each other."""
+        return self.cached is not None and self.cached.requests
 
     def rotate(
         self, q: Float[Array, "... Q H K"], k: Float[Array, "... L H K"]

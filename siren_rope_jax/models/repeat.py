@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
-from siren_rope_jax.models import kernels
+from siren_rope_jax.models import kernels, request_attention
 from siren_rope_jax.models.division import scan_positions
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
@@ -70,8 +70,9 @@ class Repeat:
     """What a model says of repeats in a batch: its last attention, before it is computed.
 
     Attributes:
-      item: of every event.
-      query, key: rotated, float32.
+      item: of every event; with a cache, of those there.
+      query, key: rotated, float32; with a cache, the keys there.
+      own: items and keys of the queries' own events, which requests to a cache see besides.
       relation: of queries and keys.
       explore_logit: of the probability that the next item comes from the softmax.
       kernel: how the attention is computed for the targets.
@@ -81,6 +82,7 @@ class Repeat:
     item: Int[AnyArray, "B L"]
     query: Float[Array, "B L H K"]
     key: Float[Array, "B L H K"]
+    own: tuple[Int[AnyArray, "B L"], Float[Array, "B L H K"]]
     relation: Relation
     explore_logit: Float[Array, "B L"]
     kernel: kernels.KernelKind = flax.struct.field(pytree_node=False, default="auto")
@@ -125,6 +127,26 @@ class Repeat:
         weight_NxL = scan_positions(weights, None, at_once, row_N, place_N)[1]
         weight_NxL *= self.share[row_N, place_N][:, None]
         return Mixture(jnp.asarray(self.item)[row_N], weight_NxL, self.explore[row_N, place_N])
+
+    def of_requests(self) -> Mixture:
+        """What is said of all items by the requests to a cache, those of one history after others'.
+
+        Its positions are N * Q.
+        """
+        item_NxQ, key = self.own
+        cached_NxHxQxC, own_NxHxQ, _ = request_attention.softmax_weights(
+            self.query, self.key, key, self.relation
+        )
+        whole = jnp.concatenate([cached_NxHxQxC, own_NxHxQ[..., None]], axis=-1).mean(axis=1)
+        shape = (*jnp.shape(item_NxQ), jnp.shape(self.item)[1])
+        item = jnp.broadcast_to(jnp.asarray(self.item)[:, None], shape)
+        item = jnp.concatenate([item, jnp.asarray(item_NxQ)[..., None]], axis=-1)
+        weight, explore = whole * self.share[..., None], self.explore
+        return Mixture(
+            item.reshape(-1, item.shape[-1]),
+            weight.reshape(-1, weight.shape[-1]),
+            explore.reshape(-1),
+        )
 
     def weights(self) -> Float[Array, "B L L"]:
         """The weights of all slots on all items, in memory that grows with the square of L."""

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
+from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
@@ -114,22 +115,33 @@ class Retriever(nn.Module):
         """Of the modules of the categories' tables, in the batch's order."""
         return ["items", *(f"embed_{name}" for name in list(self.data.categories)[1:])]
 
-    def __call__(self, batch: NextItemBatch, *, deterministic: bool = True) -> Retrieved:
-        """The queries of all slots, and all that they are compared with."""
+    def __call__(
+        self, batch: NextItemBatch, *, cached: Cached | None = None, deterministic: bool = True
+    ) -> Retrieved:
+        """The queries of all slots, and all that they are compared with.
+
+        Args:
+          batch: events; with `cached`, those of a history each.
+          cached: how a cache of earlier events is used. A request is the last event of a history
+            with the time of the request.
+          deterministic: False: with dropout.
+        """
         request = None
         if self.config.query_time == "request":
             request = signals_of(batch, self.data, batch.request_time)
         signals = signals_of(batch, self.data, batch.time)
-        relations = self.trunk.relations(batch.segment, signals, request)
+        relations = self.trunk.relations(batch.segment, signals, request, cached)
         x = self.token_dropout(self.tokens(batch), deterministic=deterministic)
         x = self.output_norm(self.trunk(x, relations[TRUNK], deterministic=deterministic))
         repeat = None
         if self.config.repeat:
-            q, k = self.repeat_attention(x, relations[LAST])
+            q, own = self.repeat_attention(x, relations[LAST])
+            item, key = remembered(self, cached, "repeat", (batch.categorical[..., 0], own))
             repeat = Repeat(
-                item=batch.categorical[..., 0],
+                item=item,
                 query=q,
-                key=k,
+                key=key,
+                own=(batch.categorical[..., 0], own),
                 relation=replace(relations[LAST], rotation=None),
                 explore_logit=self.explore(x)[..., 0].astype(jnp.float32),
                 kernel=self.config.attention,

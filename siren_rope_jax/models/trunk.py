@@ -8,12 +8,14 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.blocks import Block, BlockKind
+from siren_rope_jax.models.cache import CACHE, Cached, remembered
 from siren_rope_jax.models.kernels import KernelKind
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
@@ -98,6 +100,10 @@ def _rematerialised(block: type[Block], remat: Rematerialisation, in_loop: bool)
     return nn.remat(block, policy=policy, static_argnums=(4,), prevent_cse=not in_loop)
 
 
+_LATER = np.int32(2**30)
+"""The place of a request, after all places of a cache."""
+
+
 class _Layer(nn.Module):
     """One step of a loop over blocks.
 
@@ -122,7 +128,7 @@ def _stacked(layers: int) -> Any:
     """`_Layer` as a loop, whose parameters have a first dimension of layers."""
     return nn.scan(
         _Layer,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, CACHE: 1},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,
         length=layers,
@@ -177,7 +183,11 @@ class Trunk(nn.Module):
             self.last_bias = bias(name=f"bias_{c.layers}")
 
     def relations(
-        self, segment: Int[AnyArray, "B L"], signals: Signals, request: Signals | None = None
+        self,
+        segment: Int[AnyArray, "B L"],
+        signals: Signals,
+        request: Signals | None = None,
+        cached: Cached | None = None,
     ) -> dict[str, Relation]:
         """How the events of a row are related, for the trunk and the attention that follows it.
 
@@ -185,12 +195,26 @@ class Trunk(nn.Module):
           segment: as in a batch; 0 is padding.
           signals: of the events.
           request: what queries are made by, where that is not their own event's.
+          cached: how a cache is used; None: there is none.
         """
-        place = jnp.arange(segment.shape[-1])
-        keys = Events(jnp.asarray(segment), place, signals.position, signals.time)
-        queries = keys if request is None else replace(keys, time=request.time)
+        segment, place = jnp.asarray(segment), jnp.arange(segment.shape[-1])
+        if cached is not None:
+            place = jnp.asarray(_LATER if cached.requests else cached.places)
+        if cached is not None or self.is_mutable_collection(CACHE):
+            place = jnp.broadcast_to(place, segment.shape)
+        events = Events(segment, place, signals.position, signals.time)
+        queries = events if request is None else replace(events, time=request.time)
+        keys = remembered(self, cached, "events", events)
         relations = {
-            name: Relation(rotation, queries, keys, strict=self.strict, aligned=True)
+            name: Relation(
+                rotation,
+                queries,
+                keys,
+                strict=self.strict,
+                aligned=cached is None,
+                cached=cached,
+                own=events,
+            )
             for name, rotation in self.encoding.rotations(signals, request).items()
         }
         if self.has_last and self.config.biases:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,16 @@ class TrainedRun:
         """The module."""
         return self.setup.model
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose first argument is the module, compiled once for this run."""
+        if function not in self._compiled:
+            self._compiled[function] = jax.jit(partial(function, self.model))
+        return self._compiled[function]
+
     @cached_property
-    def apply(self) -> Callable[..., Any]:
-        """The module's compiled `apply`."""
-        return jax.jit(self.model.apply)
+    def _compiled(self) -> dict[Callable[..., Any], Callable[..., Any]]:
+        """What `compiled` has compiled."""
+        return {}
 
     def score(self, split: Split) -> Any:
         """What the model says of every target event of a split."""

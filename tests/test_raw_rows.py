@@ -1,0 +1,88 @@
+"""A raw file, read with the config of a prepared log, gives what `prepare` made of it."""
+
+import numpy as np
+import pytest
+
+from siren_rope_jax.inference.files import moment, read_table, write_table
+from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
+from tests.raw_logs import prepared, raw_log, write
+from tests.refusals import refused
+
+COLUMNS = {
+    "categorical": {"tab": "CASE WHEN tab > 0 THEN tab END"},
+    "derived": {"double": "2 * x"},
+    "dense": {"x": "double / 2"},
+    "context": {"hour": "time // 3600 % 24"},
+    "actions": {"rating": "NULLIF(rating, 1)"},
+}
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.tsv"])
+def test_the_events_of_a_log_are_those_that_prepare_made(tmp_path, name):
+    frame = raw_log()
+    log = prepared(tmp_path, frame, min_count=1, tie_breaker="serial", **COLUMNS)
+    # In the file's order, because only `prepare` has a tie breaker.
+    table = read_table(log, write(tmp_path / "again" / name, frame.sort_values("serial")), "log")
+    found = encode_events(log, table)
+    assert set(found) == set(log.user_numbers)
+    for user, number in log.user_numbers.items():
+        expected, rows = log.history(number), found[user]
+        for column in expected.dtype.names:
+            if column == "split" or column.startswith("context/"):
+                continue  # of requests, which these events are no longer
+            np.testing.assert_array_equal(rows[column], expected[column], err_msg=column)
+
+
+def test_candidates_may_lack_users_times_and_labels(tmp_path):
+    frame = raw_log(40)
+    log = prepared(tmp_path, raw_log(), min_count=1, **COLUMNS)
+    some = frame.drop(columns=["uid", "at", "rating"])
+    table = read_table(log, write(tmp_path / "candidates.csv", some), "log")
+    assert list(table) == ["item", "tab", "x"] and len(table) == 40
+    rows = encode_candidates(log, table.assign(time=1_700_000_000, hour=3.0))
+    assert (rows["task/like"] == -1).all() and np.isnan(rows["action/rating"]).all()
+    values = log.vocabulary("item")["value"].to_pandas()
+    assert values[rows["categorical/item"] - 1].tolist() == frame["iid"].tolist()
+
+
+def test_numbers_are_text_where_the_log_has_text(tmp_path):
+    """A file whose ids all look like numbers, of a log where some do not."""
+    frame = raw_log().assign(iid=lambda f: f["iid"].str[1:].replace({"3": "three"}))
+    log = prepared(tmp_path, frame, min_count=1)
+    numbers = frame[frame["iid"] != "three"]
+    table = read_table(log, write(tmp_path / "new.csv", numbers), "log")
+    assert (table["item"] == numbers["iid"].to_numpy()).all()
+    assert all((rows["categorical/item"] > 0).all() for rows in encode_events(log, table).values())
+
+
+def test_what_a_file_cannot_say_is_refused(tmp_path):
+    before = "lag(x) OVER (PARTITION BY user ORDER BY time_ns, row)"
+    log = prepared(tmp_path, raw_log(), dense={"before": f"coalesce({before}, 0)"})
+    file = write(tmp_path / "new.csv", raw_log())
+    with refused("config.dense.before", "several rows"):
+        read_table(log, file, "log")
+    log = prepared(tmp_path, raw_log())
+    with refused("config.item", "'iid'"):
+        read_table(
+            prepared(tmp_path, raw_log()),
+            write(tmp_path / "b.csv", raw_log()[["uid", "at"]]),
+            "log",
+        )
+    assert list(read_table(log, file, "prepared")) == list(raw_log())
+    with refused(tmp_path / "gone.csv"):
+        read_table(log, tmp_path / "gone.csv", "prepared")
+
+
+def test_answers_are_written_whole(tmp_path):
+    for name in ("a.csv", "a.parquet"):
+        write_table(raw_log(5), tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.parquet"]
+    with refused(tmp_path / "none/a.csv"):
+        write_table(raw_log(5), tmp_path / "none/a.csv")
+
+
+def test_times_that_users_type():
+    assert moment("1700000000") == moment("2023-11-14T22:13:20") == 1_700_000_000
+    assert moment("2023-11-14T23:13:20+01:00") == 1_700_000_000
+    with refused("--time", "'today'"):
+        moment("today")
