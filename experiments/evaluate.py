@@ -1,49 +1,9 @@
 """Evaluates a trained run: its best checkpoint on one split.
 
-    python experiments/evaluate.py --workdir=DIR [--split=test] [--log=DIR]
-
-Writes result.json, predictions.parquet and plots/ into DIR (for a split other than test,
-result_<split>.json and so on), and prints the metrics beside those of the baselines. A --log is
-noted in config.json, so you need to give it only once. Both may be in a store, as gs://bucket/DIR.
+The same as `siren-rope evaluate`; --help says how to use it.
 """
 
-from importlib.util import find_spec
-
-from absl import flags
-
-from siren_rope_jax.base import cli
-from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
-from siren_rope_jax.training.mirror import workdir_of
-from siren_rope_jax.training.workdir import note_log
-
-_FLAGS = cli.new_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
-)
-_SPLIT = flags.DEFINE_string(
-    "split", "test", "Events to score: train, validation or test.", flag_values=_FLAGS
-)
-_LOG = flags.DEFINE_string(
-    "log",
-    None,
-    "Directory of the run's prepared log, if it has moved since the training.",
-    flag_values=_FLAGS,
-)
-
-
-def main() -> None:
-    """Runs what the flags describe."""
-    with workdir_of(_WORKDIR.value) as workdir:
-        if _LOG.value:
-            note_log(workdir, _LOG.value)
-        print(as_text(evaluate_run(workdir, _SPLIT.value)))
-        if find_spec("matplotlib"):
-            from siren_rope_jax.studies.plots import draw_run
-
-            draw_run(workdir, _SPLIT.value)
-        else:
-            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
-
+from siren_rope_jax.commands.evaluate import run
 
 if __name__ == "__main__":
-    cli.run(main, _FLAGS, in_stores=["workdir", "log"])
+    run()

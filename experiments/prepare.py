@@ -1,86 +1,9 @@
 """Prepares a raw event log for training: checks, encodes and splits it.
 
-    python experiments/prepare.py --config=configs/data/NAME.py --input=PATH --output=DIR \
-        [--config.key=value ...]
-    python experiments/prepare.py --config=configs/data/NAME.py --download --output=DIR
-
-The second form prints the terms of the log and downloads it, if the publisher offers a direct link;
-the file stays in --downloads for the next time. The built-in feed, configs/data/synthetic.py, is
-generated and takes neither --input nor --download.
+The same as `siren-rope prepare`; --help says how to use it.
 """
 
-from pathlib import Path
-
-from absl import flags
-
-from siren_rope_jax.base import cli
-from siren_rope_jax.base.errors import UserError
-
-with cli.needs("prepare"):
-    from siren_rope_jax.prepare.engine import ENGINES
-    from siren_rope_jax.prepare.make import make_log
-    from siren_rope_jax.prepare.writer import check_new
-
-_FLAGS = cli.new_flags()
-_CONFIG = cli.config_flag(_FLAGS, "What the columns of the log mean.")
-_INPUT = flags.DEFINE_string(
-    "input", None, "The log: a file, or a quoted glob of several.", flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "The folder to write, which must be new or empty.",
-    required=True,
-    flag_values=_FLAGS,
-)
-_ENGINE = flags.DEFINE_enum(
-    "engine",
-    "duckdb",
-    ENGINES,
-    "What computes: this machine, or those of Spark (docs/prepare.md).",
-    flag_values=_FLAGS,
-)
-_DOWNLOAD = flags.DEFINE_bool(
-    "download", False, "Download the log; replaces --input.", flag_values=_FLAGS
-)
-_DOWNLOADS = flags.DEFINE_string(
-    "downloads", "runs/downloads", "Where to keep downloads.", flag_values=_FLAGS
-)
-
-
-def main() -> None:
-    """Prepares what the flags describe and prints what was found."""
-    if _DOWNLOAD.value and _INPUT.value is not None:
-        raise UserError("--download", "--input names the log already; give only one of them")
-    check_new(_OUTPUT.value)  # before anything is downloaded
-    source: str | Path | None = _INPUT.value
-    if _DOWNLOAD.value:
-        with cli.needs("download"):
-            from siren_rope_jax.prepare.download import fetch_log
-        source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
-    report = make_log(_CONFIG.value, source, _OUTPUT.value, _ENGINE.value)
-    print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
-    if "time_span" in report:
-        span = report["time_span"]
-        print(f"times from {span['first']} to {span['last']}; 99 % of the events lie within")
-        days = f"{span['central_99_days']:g} days"
-        print(f"{days}, from {span['central_99_first']} to {span['central_99_last']}")
-    if report["protocol"] == "leave_one_out":
-        print("test is each user's last event, validation the one before it")
-    else:
-        print(f"train until {report['train_end']}, validation until {report['validation_end']}")
-    for split, count in report["events"].items():
-        unknown = report["unknown_item_events"][split]
-        rates = ", ".join(f"{t} {r[split]['rate']:.1%}" for t, r in report["tasks"].items())
-        positive = f"; positive: {rates}" if rates else ""
-        print(f"{split}: {count} events, {unknown} with an unknown item{positive}")
-    for task, floors in report.get("floors", {}).items():
-        values = ", ".join(f"{name} {ne:.4f}" for name, ne in floors.items())
-        print(f"{task}: NE on test: {values}")
-    for warning in report["warnings"]:
-        print(f"note: {warning}")
-    print(f"wrote {_OUTPUT.value} in {report['seconds']} s")
-
+from siren_rope_jax.commands.prepare import run
 
 if __name__ == "__main__":
-    cli.run(main, _FLAGS)
+    run()

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from siren_rope_jax.base import extras
-from siren_rope_jax.base.config import said_in
+from siren_rope_jax.base.config import config_file, said_in
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
@@ -84,7 +84,7 @@ def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[s
         described = values.get_help(include_special_flags=False)
         print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
         return
-    with _reported(values):
+    with reported(values):
         _parse(values, sys.argv)
         _check_paths(values, in_stores)
         main()
@@ -93,12 +93,13 @@ def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[s
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Wraps a script's imports that need an extra; without it the script ends as in `run`."""
-    with _reported(), extras.needs(extra):
+    with reported(), extras.needs(extra):
         yield
 
 
 @contextmanager
-def _reported(values: flags.FlagValues | None = None) -> Iterator[None]:
+def reported(values: flags.FlagValues | None = None) -> Iterator[None]:
+    """Ends the process after an exception in this block, as `run` says."""
     try:
         yield
     except BrokenPipeError:  # of `... | head`: nobody reads on
@@ -137,6 +138,7 @@ def _noted_traceback() -> str:
 
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    argv = _with_found_config(argv)
     given = _given(argv).get("config", "")
     if "config" in values and not given:
         raise UserError("--config", "is missing; name a config file, such as configs/table.py")
@@ -160,6 +162,18 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         stray = rest[1]
         tip = f"; did you mean --{stray.lstrip('-')}?" if "=" in stray else ""
         raise UserError("command line", f"{excerpt(stray)} belongs to no flag{tip}")
+
+
+def _with_found_config(argv: Sequence[str]) -> list[str]:
+    """The command line with the path of a config file that only the package has."""
+    found = list(argv)
+    for n, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        at = n if equals else n + 1
+        if name in ("--config", "-config") and at < len(argv):
+            file, colon, variant = (value if equals else argv[at]).partition(":")
+            found[at] = f"{name}=" * bool(equals) + f"{config_file(file)}{colon}{variant}"
+    return found
 
 
 def _flag_error(error: flags.Error) -> UserError:

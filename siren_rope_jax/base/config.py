@@ -79,6 +79,23 @@ def from_config_dict(
         raise error.below(where) from error
 
 
+PACKAGED = Path(__file__).parents[1] / "configs"
+"""The config files that are installed with the package."""
+if not PACKAGED.is_dir():  # of a clone
+    PACKAGED = Path(__file__).parents[2] / "configs"
+
+
+def config_file(path: str | Path) -> Path:
+    """A config file, in the current folder or, as `configs/NAME.py`, one that the package has.
+
+    If there is neither, the path is returned as it is.
+    """
+    path = Path(path)
+    packaged = PACKAGED.joinpath(*path.parts[1:])
+    known = path.parts[:1] == ("configs",) and len(path.parts) > 1 and packaged.is_file()
+    return packaged if known and not path.is_file() else path
+
+
 def load_config_file(
     path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
 ) -> ConfigDict:
@@ -92,7 +109,7 @@ def load_config_file(
     Raises:
       UserError: no such file, no `get_config` in it that returns a ConfigDict, or an unknown key.
     """
-    if not Path(path).is_file():
+    if not (path := config_file(path)).is_file():
         raise UserError(path, f"there is no such config file below {Path.cwd()}")
     try:
         namespace = runpy.run_path(str(path))

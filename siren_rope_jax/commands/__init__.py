@@ -1,0 +1,1 @@
+"""What users run: one module per command, each with its flags."""

@@ -1,0 +1,88 @@
+"""Shows what the rotation of a trained run learned about time.
+
+    siren-rope analyze --workdir=DIR [--attention=trunk|last] [--log=DIR]
+
+Writes analysis.json and plots/rotation.png into DIR: the angles over a week, which hours they tell
+apart, the periods they follow, and how far they are from depending on time differences alone.
+
+A retriever with model.repeat has a last attention that names items of the history again and has its
+own rotation. That rotation is shown unless --attention says otherwise, and there is one more
+picture, plots/attended_hours.png: for requests at each hour, the hours of the past events that the
+attention chooses, and of those to which the users returned. If --attention is not the default, the
+files are analysis_ATTENTION.json and plots/rotation_ATTENTION.png.
+
+A --log is noted in config.json, so you need to give it only once.
+"""
+
+from pathlib import Path
+from typing import cast, get_args
+
+from absl import flags
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.files import write_json
+from siren_rope_jax.training.trained import TrainedRun
+from siren_rope_jax.training.workdir import note_log
+
+with cli.needs("plots"):
+    from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
+    from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
+
+_FLAGS = cli.new_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
+_LOG = flags.DEFINE_string(
+    "log",
+    None,
+    "Directory of the run's prepared log, if it has moved since the training.",
+    flag_values=_FLAGS,
+)
+_ATTENTION = flags.DEFINE_enum(
+    "attention",
+    None,
+    get_args(Attention),
+    "Whose rotation; see above for the default.",
+    flag_values=_FLAGS,
+)
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    workdir = Path(_WORKDIR.value)
+    if _LOG.value:
+        note_log(workdir, _LOG.value)
+    run = TrainedRun.open(workdir)
+    analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
+    numbers = analysis.numbers()
+    plots = workdir / "plots"
+    of_last = ", last attention" if analysis.attention == "last" else ""
+    title = f"{run.log.schema.name}: rotation of {run.config.variant}{of_last}, seed"
+    other = "" if analysis.attention == default_attention(run) else f"_{analysis.attention}"
+    print(draw(plots / f"rotation{other}.png", analysis, f"{title} {run.config.seed}"))
+    for entry in numbers["spectrum"]:
+        print(f"period {entry['hours']:7.1f} h: {entry['share']:.1%} of the angles' variance")
+    for entry in numbers["departure"]:
+        shift, change = entry["shift_hours"], entry["change"]
+        print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
+    if analysis.attention == "last" and run.setup.kind.name == "retrieval":
+        numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
+    write_json(workdir / f"analysis{other}.json", numbers)
+
+
+def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
+    """Draws and prints where the last attention goes; returns the numbers."""
+    hours = attended_hours(run)
+    rows = {"the users' returns": hours.users, run.config.variant: hours.model}
+    title = f"{run.log.schema.name}: which past events are chosen, validation split, seed"
+    title = f"{title} {run.config.seed}"
+    print(draw_attended_hours(path, rows, title, run.log.schema.has_utc_offset))
+    for name, sums in rows.items():
+        for pairs, (share, even) in sums.shares().items():
+            print(f"{name}: {share:.1%} on {pairs} (of all past events: {even:.1%})")
+    return hours.numbers()
+
+
+def run() -> None:
+    """Runs the command."""
+    cli.run(main, _FLAGS)

@@ -1,0 +1,53 @@
+r"""Recommends items to users at a given time with a trained retrieval run.
+
+    siren-rope recommend --workdir=RUN --time=WHEN --output=FILE [--events=FILE] \
+        [--candidates=FILE] [--k=10]
+
+Files are CSV or Parquet, with the columns of the raw log that the run was trained on. --events are
+those that happened after the log ended; the lists are for their users, or with --everybody for all
+users of the log as well. --candidates name the items that may be recommended; all if not given.
+Output: user, rank, item, score.
+"""
+
+from absl import flags
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.inference.files import moment, read_table, write_table
+from siren_rope_jax.inference.recommend import recommend
+from siren_rope_jax.training.trained import TrainedRun
+
+_FLAGS = cli.new_flags()
+_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _OUTPUT = cli.request_flags(_FLAGS)
+_CANDIDATES = flags.DEFINE_string(
+    "candidates", None, "Items that may be recommended, in the log's column.", flag_values=_FLAGS
+)
+_EVERYBODY = flags.DEFINE_bool(
+    "everybody", False, "For all users of the log, not only those of --events.", flag_values=_FLAGS
+)
+_K = flags.DEFINE_integer("k", 10, "Items for each user.", flag_values=_FLAGS)
+
+
+def main() -> None:
+    """Recommends what the flags describe."""
+    if _TIME.value is None:
+        raise UserError("--time", "is missing: when are the lists requested?")
+    time = moment(_TIME.value)
+    run = TrainedRun.open(_WORKDIR.value, _LOG.value)
+    events = items = None
+    users = run.log.users().to_pylist() if _EVERYBODY.value else []
+    if _EVENTS.value:
+        events = read_table(run.log, _EVENTS.value, _COLUMNS.value)
+        users = list(dict.fromkeys([*users, *events["user"]]))
+    if not users:
+        raise UserError("--events", "is missing; for all users of the log, pass --everybody")
+    if _CANDIDATES.value:
+        items = read_table(run.log, _CANDIDATES.value, _COLUMNS.value)["item"]
+    lists = recommend(run, users, time, _K.value, events=events, items=items, missing="skip")
+    write_table(lists, _OUTPUT.value)
+    print(f"wrote {_OUTPUT.value}: lists for {lists['user'].nunique():,} of {len(users):,} users")
+
+
+def run() -> None:
+    """Runs the command."""
+    cli.run(main, _FLAGS)

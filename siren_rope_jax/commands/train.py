@@ -1,0 +1,76 @@
+r"""Trains one model and evaluates it on the test split.
+
+    siren-rope train --config=configs/NAME.py[:VARIANT] --workdir=DIR \
+        [--config.key=value ...]
+
+Writes config.json, metrics.jsonl, checkpoints/, result.json, predictions.parquet and plots/ into
+DIR. The same command resumes an interrupted training, on any number of devices; SIGTERM saves it
+first. With a greater --config.training.epochs (or patience) a training goes on from its end. On
+several hosts, run it on each of them with --distributed=auto and one shared DIR. DIR may be in a
+store (gs://bucket/folder; docs/scale.md) if there is one process.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
+from siren_rope_jax.rotation.variants import check_not_variant
+from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.mirror import workdir_of
+from siren_rope_jax.training.processes import PATIENCE, is_main, join
+
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "The experiment.")
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed",
+    None,
+    "One of several processes: 'auto' where JAX knows the cluster (TPU pods, Slurm), else "
+    "HOST:PORT,PROCESSES,INDEX with the address of process 0.",
+    flag_values=_FLAGS,
+)
+_JOIN_SECONDS = flags.DEFINE_float(
+    "join_seconds",
+    PATIENCE,
+    "How long each of several processes waits for all others to start.",
+    lower_bound=1.0,
+    flag_values=_FLAGS,
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    overrides = config_flags.get_override_values(_FLAGS["config"])
+    check_not_variant(overrides.get("variant", ""))
+    config = read_experiment(_CONFIG.value)
+    if _DISTRIBUTED.value:
+        join(_DISTRIBUTED.value, _JOIN_SECONDS.value)
+    with workdir_of(_WORKDIR.value) as workdir:
+        _train(config, workdir)
+
+
+def _train(config: Any, workdir: Path) -> None:
+    if not fit(config, workdir).ended:
+        return  # after SIGTERM: the same command goes on
+    outcome = evaluate_run(workdir)
+    if is_main():
+        print(as_text(outcome))
+        if find_spec("matplotlib"):
+            from siren_rope_jax.studies.plots import draw_run
+
+            draw_run(workdir)
+        else:
+            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
+
+
+def run() -> None:
+    """Runs the command."""
+    cli.run(main, _FLAGS, in_stores=["workdir"])
