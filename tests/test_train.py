@@ -843,6 +843,37 @@ def test_a_run_goes_on_that_was_never_validated(
     ]
 
 
+def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption(
+    feed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where there is no terminal they are printed at times; Ctrl-C says what is saved."""
+
+    def losses(name: str, every: int) -> list[float]:
+        config = experiment(feed, epochs=1.0, evaluations_per_epoch=1, log_every=every)
+        training = dataclasses.replace(config.training, checkpoint_steps=1)
+        config = dataclasses.replace(config, training=training)
+        if name == "interrupted":
+            with interrupted_after(4, monkeypatch):
+                fit(config, tmp_path / name)
+            assert "step 4 is saved; the same command goes on" in capsys.readouterr().err
+        fit(config, tmp_path / name)
+        lines = read_metrics(tmp_path / name)
+        return [line["loss"] for line in lines if line["kind"] == "train"]
+
+    each = losses("each", 1)
+    monkeypatch.setattr("siren_rope_jax.training.run_log._SECONDS_OF_A_LINE", 0.0)
+    by_three = losses("by_three", 3)
+    assert len(each) >= 6
+    whole = [np.mean(each[n : n + 3]) for n in range(0, len(each), 3)]
+    np.testing.assert_allclose(by_three, whole, rtol=1e-6)
+    said = capsys.readouterr().err
+    assert f"step 3/{len(each)}: loss {by_three[0]:.4f}, " in said and " left\n" in said
+    assert losses("interrupted", 3) == by_three
+
+
 def test_a_best_checkpoint_is_kept_as_long_as_one_before_the_latest_needs_it() -> None:
     kept = _Kept()
     kept.best_of = {1000: 1000, 1900: 1000, 2000: 2000}

@@ -21,6 +21,7 @@ from siren_rope_jax.base.text import number
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.windows import Split
+from siren_rope_jax.evaluation.advice import advice
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
@@ -184,7 +185,7 @@ def write_predictions(
 
 
 def as_text(outcome: Mapping[str, Any]) -> str:
-    """A table of a result's metrics, with the baselines on the same events, for the terminal."""
+    """A result for the terminal: its metrics, beside baselines on the same events, and advice."""
     kind = kind_of_result(outcome)
     about = f"{outcome['dataset']}, {outcome['split']} split, {outcome['events']:,} events"
     lines = [f"{about} ({PROTOCOLS[outcome['protocol']].name})", kind.rule(outcome)]
@@ -201,7 +202,7 @@ def as_text(outcome: Mapping[str, Any]) -> str:
             if values := kind.part(measured, part):
                 cells = (f"{number(values[metric], 4):>9}" for metric in kind.shown)
                 lines.append(f"  {name:{width}}{''.join(cells)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *advice(outcome)])
 
 
 def headline(outcome: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ class Progress:
       best_step: the step at which it was reached.
       stale: validations since then.
       seconds: spent in training steps, including their compilation.
+      loss_sum, loss_steps: of the steps since the last line of training metrics.
       ended: whether the epochs or the patience are used up.
     """
 
@@ -57,6 +58,8 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
     ended: bool = False
 
     def update(self, step: int, cost: float, seconds: float) -> bool:

@@ -7,7 +7,7 @@ lost one exactly. Which batch is next, its number says: that of the steps before
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def fit(
             remedy = "devices whose number is a power of two would divide it"
             print(f"warning: config.mesh: {about}; {remedy}", file=sys.stderr)
         run_log = stack.enter_context(RunLog(workdir, config, progress, steps))
+        stack.enter_context(_interruptible(config.variant, progress))
         profile = stack.enter_context(Profile(traced, workdir / "profile", run_log.flush))
         batches = iter(training.batches.train(config.seed, progress.step))
         for step in range(progress.step, steps + 1):
@@ -101,12 +102,14 @@ def fit(
                 progress.ended = step == steps or progress.stale >= patience
                 values |= gate_values(state.params)
                 run_log.validation(step, values, training.kind.criterion[0], best)
+                progress.loss_sum, progress.loss_steps = run_log.loss_sum, run_log.loss_steps
                 checkpoints.save(step, state, progress)
                 watch.saved()
                 run_log.resume_clock()
             elif (is_due or is_last) and step > progress.step:
                 run_log.pause_clock()
                 progress.step, progress.seconds = step, run_log.seconds
+                progress.loss_sum, progress.loss_steps = run_log.loss_sum, run_log.loss_steps
                 checkpoints.save(step, state, progress)
                 watch.saved()
                 run_log.resume_clock()
@@ -120,6 +123,18 @@ def fit(
         where = f"received SIGTERM and {saved} of at most {steps}"
         print(f"{config.variant}: {where}; the same command goes on", file=sys.stderr)
     return progress
+
+
+@contextmanager
+def _interruptible(variant: str, progress: Progress) -> Iterator[None]:
+    """Says after Ctrl-C what is saved."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_main():
+            saved = f"step {progress.step} is saved" if progress.step else "nothing is saved yet"
+            print(f"{variant}: {saved}; the same command goes on", file=sys.stderr)
+        raise
 
 
 def take_step(

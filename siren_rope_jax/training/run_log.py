@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 from jaxtyping import Array
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
@@ -24,6 +24,7 @@ from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.workdir import run_digest
 
+_SECONDS_OF_A_LINE = 30.0  # between two lines about a training, where there is no terminal
 _CRC = "crc"  # the key of a line's own checksum
 
 
@@ -73,6 +74,7 @@ class RunLog:
 
     Attributes:
       seconds: spent in training steps so far, also before a restart, but not in validations.
+      loss_sum, loss_steps: of the steps since the last line of training metrics.
     """
 
     def __init__(
@@ -89,6 +91,9 @@ class RunLog:
         if is_main():
             self._drop_after(workdir, first_step, progress.validated)
         self.seconds = progress.seconds
+        self.loss_sum, self.loss_steps = progress.loss_sum, progress.loss_steps
+        self._started, self._first_step = time.monotonic(), first_step
+        self._said_at = self._started
         self._name, self._last_step = config.variant, last_step
         self._log_every = config.training.log_every
         with self._told():
@@ -107,6 +112,7 @@ class RunLog:
             disable=None if is_main() else True,
             leave=False,
         )
+        self._bar.set_postfix_str("compiling")
         self._pending: tuple[int, Mapping[str, Array]] | None = None
         self.resume_clock()
 
@@ -168,15 +174,27 @@ class RunLog:
                 "check the dense features for extreme values",
             )
         self._events += int(values.pop("events"))
+        self.loss_sum, self.loss_steps = self.loss_sum + values["loss"], self.loss_steps + 1
         if step % self._log_every == 0 or step == self._last_step:
             seconds = time.perf_counter() - self._clock
             values["events_per_second"] = self._events / seconds
+            values["loss"] = self.loss_sum / self.loss_steps  # a single batch's says little
+            self.loss_sum, self.loss_steps = 0.0, 0
             self._write(step, "train", values)
-            self._bar.set_postfix_str(
-                f"loss {values['loss']:.4f}, {values['events_per_second']:,.0f} events/s"
-            )
+            self._say(step, values)
             self.seconds += seconds
             self.resume_clock()
+
+    def _say(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows how far the training is: in the bar or, without a terminal, in a line at times."""
+        said = f"loss {values['loss']:.4f}, {values['events_per_second']:,.0f} events/s"
+        self._bar.set_postfix_str(said)
+        now = time.monotonic()
+        if self._bar.disable and is_main() and now - self._said_at >= _SECONDS_OF_A_LINE:
+            self._said_at = now
+            left = (now - self._started) / (step - self._first_step) * (self._last_step - step)
+            at_most = f"at most {tqdm.format_interval(left)} left"
+            print(f"{self._name} step {step}/{self._last_step}: {said}, {at_most}", file=sys.stderr)
 
     def pause_clock(self) -> None:
         """Excludes the time until `resume_clock` from the training time."""
