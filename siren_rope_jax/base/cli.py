@@ -66,6 +66,13 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
     return workdir, log, events, columns, time, output
 
 
+def whole_number(text: str, flag: str) -> int:
+    """A number of at least 1 in a list that a flag takes."""
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise UserError(flag, f"{excerpt(text)} is no whole number from 1 to 999,999,999")
+    return int(text)
+
+
 def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[str] = ()) -> None:
     """Parses the flags and runs `main`.
 

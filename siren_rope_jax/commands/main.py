@@ -25,6 +25,7 @@ COMMANDS = (
     "ablate",
     "analyze",
     "benchmark",
+    "latency",
     "compile",
     "compare-peer",
 )

@@ -64,7 +64,7 @@ class HistoryCache:
         variables = self.variables
         if pieces:
             width = _padded(max(len(events) - saved for _, events, _ in pieces))
-            batch = self._batch(pieces, (self._rows, width))
+            batch = self.batch(pieces, (self._rows, width))
             place = np.where(batch.segment > 0, batch.position, length).astype(np.int32)
             variables = self.run.compiled(_extended)(self.run.params, variables, batch, place)
         if moved:
@@ -85,7 +85,7 @@ class HistoryCache:
             some = [rows[first : first + REQUESTS] for rows in requests]
             width = _padded(max(map(len, some)))
             pieces = [(row, events, 0) for row, events in enumerate(some) if len(events)]
-            batch = self._batch(pieces, (self._rows, width))
+            batch = self.batch(pieces, (self._rows, width))
             position = np.zeros((self._rows, 1), np.int32)
             position[: len(requests), 0] = [
                 len(h) - s for h, s in zip(self.histories, self._starts, strict=True)
@@ -113,7 +113,7 @@ class HistoryCache:
                 (row * count + nth, np.concatenate([history[-1:], asked[nth : nth + 1]]), last)
                 for nth in range(count)
             ]
-        batch = self._batch(pieces, (self._rows * count, 1))
+        batch = self.batch(pieces, (self._rows * count, 1))
         batch = jax.tree.map(lambda x: x.reshape(self._rows, count, *x.shape[2:]), batch)
         return self.run.compiled(_queries)(self.run.params, self.variables, batch)
 
@@ -136,11 +136,11 @@ class HistoryCache:
             for row, n in enumerate(which)
             if len(self.histories[n]) > self._starts[n]
         ]
-        batch = self._batch(pieces, (_padded(len(which)), self.run.config.data.length))
+        batch = self.batch(pieces, (_padded(len(which)), self.run.config.data.length))
         return self.run.compiled(_encoded)(self.run.params, batch)
 
-    def _batch(self, pieces: Sequence[tuple[int, np.ndarray, int]], shape: tuple[int, int]) -> Any:
-        """A batch of (row, events, position of the first)."""
+    def batch(self, pieces: Sequence[tuple[int, np.ndarray, int]], shape: tuple[int, int]) -> Any:
+        """A batch of rows of one history each: (row, events, position of the first)."""
         made = [
             Piece(row, 1, 0, events, first=0, start=0, target=0, stop=len(events))
             for row, events, _ in pieces

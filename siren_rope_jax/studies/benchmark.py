@@ -154,8 +154,8 @@ def benchmark(config: ExperimentConfig, rounds: int, seconds: float) -> Report:
         "of_matrix_peak": [flops / s / peak for s in samples["train"]],
     }
     values = json.loads(json.dumps(to_dict(config)))
-    machine = _machine(mesh, in_torch) | {"matrix_tflops": round(peak / 1e12, 3)}
-    return Report(machine, values, by_round, exact, samples, why_not)
+    of_machine = machine(mesh, in_torch) | {"matrix_tflops": round(peak / 1e12, 3)}
+    return Report(of_machine, values, by_round, exact, samples, why_not)
 
 
 def measured(
@@ -240,7 +240,8 @@ def _bytes_accessed(training: Setup) -> float:
     return costs["bytes accessed"]
 
 
-def _machine(mesh: Mesh, twins: Mapping[str, Any]) -> dict[str, Any]:
+def machine(mesh: Mesh, twins: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured on: the device, its surroundings, and versions."""
     device = mesh.devices.flat[0]
     packages = ("jax", "torch") if twins else ("jax",)
     return {
