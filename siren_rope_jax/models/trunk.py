@@ -41,7 +41,7 @@ class TrunkConfig:
         feed-forward part with SiLU, and keys and values that are normed as the queries are;
         `hstu`: pointwise attention with gating (HSTU).
       attention: how attentions are computed; all ways have the same result (`kernels.py`).
-      width: D.
+      width: components of a token (D).
       heads, layers: of the trunk; an attention after it has as many heads.
       input_time_features: time features joined to those of the events ("time in the embedding").
       dropout: rate on every residual branch.

@@ -122,7 +122,11 @@ class Ladder(AngleMap):
 
 @dataclass(frozen=True)
 class _OfTime(AngleMap):
-    """A map of the time in units of `unit` seconds."""
+    """A map of the time in units of `unit` seconds.
+
+    Attributes:
+      unit: seconds per step of the time.
+    """
 
     unit: float = float(DAY)
 
@@ -139,6 +143,9 @@ class LearnedFrequencies(_OfTime):
     """Learned frequencies w_j of the time in units of `unit` seconds: shift-invariant.
 
     They start as the ladder with `base`.
+
+    Attributes:
+      base: of the ladder.
     """
 
     base: float = 10_000.0
@@ -226,7 +233,11 @@ class Network(AngleMap):
 
 @dataclass(frozen=True)
 class Embedding(AngleMap):
-    """A learned angle per plane for every value of the categorical feature `category`."""
+    """A learned angle per plane for every value of the categorical feature `category`.
+
+    Attributes:
+      category: name of the feature.
+    """
 
     category: str
 

@@ -1,0 +1,57 @@
+"""Lists the keys of config files: type, default and meaning of each.
+
+siren-rope keys [ranking|retrieval|prepare|ablation]
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.reference import as_markdown, keys_of
+from siren_rope_jax.training.kinds import KINDS
+
+_PAGE = """\
+# Config keys
+
+`siren-rope keys` prints this page for the installed version, `siren-rope keys ranking` one part of
+it in a form for the terminal. Any key of a config file can be overridden on the command line, as in
+`--config.model.width=128`; one that holds several values takes a tuple, as in
+`--config.optimizer.lazy_adam="('items',)"`. The values that a config file does not name are the
+defaults below. NAME stands for a name of your choice, and N for the number of one of several.
+"""
+
+
+def _classes() -> Mapping[str, tuple[str, Any]]:
+    """Kind of config -> what it is for, and its class."""
+    found: dict[str, tuple[str, Any]] = {
+        name: (f"An experiment of the kind `{name}` (`train`)", kind.config_class)
+        for name, kind in KINDS.items()
+    }
+    with cli.needs("plots,prepare"):
+        from siren_rope_jax.prepare.config import PrepareConfig
+        from siren_rope_jax.studies.ablation import Ablation
+    found["prepare"] = ("A raw log (`prepare`)", PrepareConfig)
+    found["ablation"] = ("A comparison (`ablate`)", Ablation)
+    return found
+
+
+def page() -> str:
+    """All keys, as docs/config.md has them."""
+    parts = [f"## {title}\n\n{as_markdown(cls)}\n" for title, cls in _classes().values()]
+    return "\n".join([_PAGE, *parts])
+
+
+def run() -> None:
+    """Runs the command."""
+    with cli.reported():
+        if len(sys.argv) < 2:
+            print(page(), end="")
+            return
+        classes = _classes()
+        if (name := sys.argv[1]) not in classes:
+            raise UserError(name, f"is no kind of config{suggestion(name, classes)}")
+        for key in keys_of(classes[name][1]):
+            default = f" = {key.default}" if key.default else ""
+            print(f"--{key.name}{default}  ({key.type})\n    {key.meaning}")
