@@ -21,6 +21,7 @@ COMMANDS = (
     "evaluate",
     "score",
     "recommend",
+    "export",
     "ablate",
     "analyze",
     "benchmark",

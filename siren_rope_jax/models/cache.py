@@ -63,6 +63,6 @@ def remembered(module: nn.Module, cached: Cached | None, name: str, new: Any) ->
 
 
 def _put(whole: Any, places: Any, part: Any) -> Array:
-    row = jnp.arange(len(whole))[:, None]
+    row = jnp.arange(whole.shape[0])[:, None]
     whole = jnp.asarray(whole)
     return whole.at[row, places].set(jnp.asarray(part, whole.dtype), mode="drop")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
@@ -82,7 +83,7 @@ class Division:
     ) -> "Division":
         """Of a table (`Rows`, or an array [Q, S, ...]) and of what is given for each position."""
         shape = table.whole_shape if isinstance(table, Rows) else table.shape[:2]
-        batch = partition.axes("batch", len(positions))
+        batch = partition.axes("batch", np.shape(positions)[0])
         rows = partition.axes(axis, shape[1]) if axis else ()
         return cls(partition, batch, rows, shape)
 

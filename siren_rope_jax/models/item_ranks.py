@@ -84,7 +84,7 @@ def top_items(
     k: int,
     repeat: Mixture | None = None,
     allowed_V: Bool[AnyArray, " V"] | None = None,
-    block_elements: int = BLOCK_ELEMENTS,
+    block_elements: int | None = BLOCK_ELEMENTS,
     items: int | None = None,
     partition: Partition = WHOLE,
 ) -> tuple[Int[Array, "N k"], Float[Array, "N k"]]:
@@ -97,7 +97,7 @@ def top_items(
       k: length of the lists.
       repeat: as in `rank_targets`; the scores are then log-probabilities.
       allowed_V: which items the lists may contain; None: all.
-      block_elements: as in `rank_targets`.
+      block_elements: as in `rank_targets`; None: all scores at once.
       items: as in `rank_targets`.
       partition: as in `rank_targets`.
 
@@ -142,7 +142,7 @@ def _at_rows(
     function: Any,
     columns: Any,
     table: Array,
-    block_elements: int,
+    block_elements: int | None,
     partition: Partition,
     *by_row: Any,
 ) -> Any:
@@ -154,8 +154,10 @@ def _at_rows(
             found = function(division, division.gather(columns), rows_RxD, *by_row)
             return None, jax.tree.map(division.own, found)
 
-        sizes = len(columns[0]), len(rows_RxD)
-        at_once = division.positions_at_once(block_elements, *sizes, bounded=True)
+        sizes = columns[0].shape[0], len(rows_RxD)
+        at_once = sizes[0]
+        if block_elements is not None:
+            at_once = division.positions_at_once(block_elements, *sizes, bounded=True)
         return scan_positions(chunk, None, at_once, *columns)[1]
 
     of_rows: Any = [("rows", x) for x in (table, *by_row)]
@@ -172,7 +174,7 @@ def _without(
     """The same with `value` at these ids of each position, as far as this device has them."""
     place, here = division.places_of_all(jnp.concatenate(ids, axis=1))
     place = jnp.where(here, place, len(rows_RxD))
-    return x_GxR.at[jnp.arange(len(x_GxR))[:, None], place].set(value, mode="drop")
+    return x_GxR.at[jnp.arange(x_GxR.shape[0])[:, None], place].set(value, mode="drop")
 
 
 def _log_sum_exp(division: Division, score_GxR: Array, candidate_R: Array) -> Float[Array, " G"]:
@@ -206,7 +208,7 @@ def _scores(
         item_GxL, weight_GxL, explore_G = repeat
         place_GxL, here_GxL = division.places_of_all(item_GxL)
         place_GxL = jnp.where(here_GxL, place_GxL, len(rows_RxD))
-        row_Gx1 = jnp.arange(len(q_GxD))[:, None]
+        row_Gx1 = jnp.arange(q_GxD.shape[0])[:, None]
         repeated_GxR = jnp.zeros_like(score_GxR)
         repeated_GxR = repeated_GxR.at[row_Gx1, place_GxL].add(weight_GxL, mode="drop")
         # In logs, because the probabilities of improbable items would underflow to 0, and tie.

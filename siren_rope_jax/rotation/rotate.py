@@ -102,7 +102,7 @@ class QueryKeyRotation(NamedTuple):
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     """Whether an array of this shape broadcasts to another one without changing that."""
     try:
-        return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
+        return jnp.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
     except ValueError:
         return False
 

@@ -1,0 +1,40 @@
+"""Exports a trained run as a folder that needs JAX, NumPy and flatbuffers alone.
+
+    siren-rope export --workdir=RUN --output=FOLDER [--log=DIR]
+
+The folder has the function as StableHLO (for CPUs, GPUs and TPUs, any number of users and
+requests), weights, vocabularies, a loader, and a model card written from result.json.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.files import read_json
+from siren_rope_jax.inference.export import export
+from siren_rope_jax.training.trained import TrainedRun
+
+_FLAGS = cli.new_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
+)
+_LOG = flags.DEFINE_string(
+    "log", None, "Directory of the run's prepared log, if it has moved.", flag_values=_FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The folder to write.", required=True, flag_values=_FLAGS
+)
+
+
+def main() -> None:
+    """Exports what the flags describe."""
+    run = TrainedRun.open(_WORKDIR.value, _LOG.value)
+    result = Path(_WORKDIR.value) / "result.json"
+    folder = export(run, _OUTPUT.value, read_json(result) if result.is_file() else None)
+    print(f"wrote {folder}; its README.md says how to call the model")
+
+
+def run() -> None:
+    """Runs the command."""
+    cli.run(main, _FLAGS)

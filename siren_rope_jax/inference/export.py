@@ -1,0 +1,118 @@
+"""Writes a trained model as a folder that needs JAX, NumPy and flatbuffers, not this package.
+
+model.stablehlo        the function, for CPUs, GPUs and TPUs, for any number of users and requests
+weights.npz            its first argument
+load.py                opens both, and encodes raw values
+schema.json            what the columns of the arguments mean
+vocabulary/NAME.json   the raw values of ids 1, 2, ... that the model knows
+README.md              the model card: what it was trained on, how well it does, how to call it
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.extras import needs
+from siren_rope_jax.base.version import __version__
+from siren_rope_jax.data.schema import Dense
+from siren_rope_jax.inference import load_exported
+from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
+from siren_rope_jax.training.trained import TrainedRun
+
+
+def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None = None) -> Path:
+    """Exports a run.
+
+    Args:
+      run: the trained run.
+      folder: to write, which must not exist.
+      result: its result.json, for the model card.
+
+    Raises:
+      UserError: the folder is there already, or cannot be written; or flatbuffers is missing.
+    """
+    folder = Path(folder)
+    with needs("export"):
+        import flatbuffers  # noqa: F401
+    if folder.exists():
+        raise UserError(folder, "is there already; choose another folder, or remove it")
+    function = exported(run)
+    try:
+        (folder / "vocabulary").mkdir(parents=True)
+        (folder / "model.stablehlo").write_bytes(function)
+        np.savez(folder / "weights.npz", **jax.device_get(weights_of(run)))
+        shutil.copyfile(load_exported.__file__, folder / "load.py")
+        _write_json(folder / "schema.json", _schema(run))
+        for feature in run.log.schema.categorical:
+            values = run.log.vocabulary(feature.name)["value"].to_pylist()[: feature.known]
+            _write_json(folder / "vocabulary" / f"{feature.name}.json", values)
+        (folder / "README.md").write_text(_card(run, result), encoding="utf-8")
+    except OSError as error:
+        raise UserError(folder, f"cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _schema(run: TrainedRun) -> dict[str, Any]:
+    schema, length = run.log.schema, run.config.data.length
+
+    def scales(columns: tuple[Dense, ...]) -> list[Any]:
+        return [[c.name, c.mean, c.std] for c in columns]
+
+    ranking = run.setup.kind.name == "ranking"
+    return {
+        "kind": run.setup.kind.name,
+        "variant": run.config.variant,
+        "length": length,
+        "most_events": length - 1 if ranking else length,
+        "categorical": [c.name for c in schema.categorical],
+        "dense": scales(schema.dense),
+        "context": scales(schema.context),
+        "actions": scales(schema.actions),
+        "tasks": list(schema.tasks),
+        "time_zone": schema.time_zone,
+        "arguments": [sorted(own) for own in argument_specs(run, 1, 1)],
+        "siren-rope-jax": __version__,
+    }
+
+
+def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
+    schema, kind = run.log.schema, run.setup.kind
+    count = f"{run.setup.parameters:,} parameters, {len(run.log.index):,} users"
+    lines = [
+        f"# {run.config.variant} on {schema.name}",
+        "",
+        f"A {kind.name} model of siren-rope-jax {__version__}: {count}, step {run.step}.",
+        f"Trained on events before {np.datetime64(schema.train_end, 's')} (UTC).",
+        f"The log: {schema.source or 'no source is noted'}.",
+        f"Its terms: {schema.license or 'unknown'}.",
+        "",
+        "## How well it does",
+        "",
+    ]
+    if result is None:
+        lines.append("It was not evaluated.")
+    else:
+        rows = {run.config.variant: result[kind.measured], **result["baselines"]}
+        for part in kind.parts(result):
+            lines += [f"{kind.rule(result)}.", ""]
+            labels = [kind.metrics[metric].label for metric in kind.shown]
+            lines += [f"| {part} | {' | '.join(labels)} |", f"|---|{'---:|' * len(labels)}"]
+            for name, measured in rows.items():
+                if values := kind.part(measured, part):
+                    cells = [values[metric] for metric in kind.shown]
+                    texts = ["–" if cell is None else f"{cell:.4f}" for cell in cells]
+                    lines.append(f"| {name} | {' | '.join(texts)} |")
+            lines.append("")
+        lines.append(kind.glossary)
+    lines += ["", "## How to call it", "", load_exported.__doc__ or ""]
+    return "\n".join(lines).rstrip() + "\n"

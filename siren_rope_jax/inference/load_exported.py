@@ -1,0 +1,99 @@
+"""Opens an exported model. It needs jax, numpy and flatbuffers, nothing else.
+
+    from load import Model
+
+    past = [{"item": "a", "time": 1767225600, "like": 1}, {"item": "b", "time": 1767225660}]
+    Model().score([past], [[{"item": "c", "time": 1767229200}]])
+
+Of every user there are past events, oldest first, and requests, the same number for each. Values
+are raw ones, by the names in schema.json; times are Unix seconds, or missing.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.export
+import numpy as np
+
+Rows = list[list[dict[str, Any]]]
+"""The events of each user."""
+
+
+class Model:
+    """The model in a folder: by default, in that of this file."""
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        here = Path(folder or Path(__file__).parent)
+        self.schema = json.loads((here / "schema.json").read_text(encoding="utf-8"))
+        self.weights = dict(np.load(here / "weights.npz"))
+        function = jax.export.deserialize(bytearray((here / "model.stablehlo").read_bytes()))
+        self.function = function.call
+        paths = {c: here / "vocabulary" / f"{c}.json" for c in self.schema["categorical"]}
+        self.values = {c: json.loads(path.read_text("utf-8")) for c, path in paths.items()}
+        self.ids = {c: {v: n for n, v in enumerate(x, 1)} for c, x in self.values.items()}
+
+    def score(self, histories: Rows, requests: Rows) -> np.ndarray:
+        """Of a ranking model: probabilities [users, requests, tasks], tasks as in schema.json."""
+        return np.asarray(self._call(histories, requests))
+
+    def recommend(
+        self, histories: Rows, requests: Rows, k: int = 10
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of a retrieval model: the k best items for each request, and their scores."""
+        ids, scores = (np.asarray(x)[..., :k] for x in self._call(histories, requests))
+        return np.array([None, *self.values["item"]], dtype=object)[ids], scores
+
+    def _call(self, histories: Rows, requests: Rows) -> Any:
+        """What the exported function returns; of a history it sees the last events that it can."""
+        schema = self.schema
+        seen = [history[-schema["most_events"] :] for history in histories]
+        history = self._arrays(seen, schema["length"])
+        history["events"] = np.array([len(events) for events in seen], np.int32)
+        asked = self._arrays(requests, len(requests[0]))
+        of_history, of_request = schema["arguments"]
+        return self.function(
+            self.weights, {n: history[n] for n in of_history}, {n: asked[n] for n in of_request}
+        )
+
+    def _arrays(self, rows: Rows, width: int) -> dict[str, np.ndarray]:
+        """All features and times of events, padded to a width."""
+        padded = [[*row, *[{}] * (width - len(row))] for row in rows]
+
+        def table(columns: list[Any], dtype: Any) -> np.ndarray:
+            values = [[[column(event) for column in columns] for event in row] for row in padded]
+            return np.array(values, dtype).reshape(len(rows), width, len(columns))
+
+        seconds = table([lambda e: e.get("time") or 0], np.int64)[..., 0]
+        return {
+            "categorical": table([self._id(c) for c in self.ids], np.int32),
+            "dense": table([_standard(*c) for c in self.schema["dense"]], np.float32),
+            "context": table([_standard(*c) for c in self.schema["context"]], np.float32),
+            "actions": table(self._actions(), np.float32),
+            "day": (seconds // 86_400).astype(np.int32),
+            "second": (seconds % 86_400).astype(np.int32),
+            "utc_offset": table([lambda e: e.get("utc_offset", 0)], np.int32)[..., 0],
+            "time_is_known": table([lambda e: e.get("time") is not None], bool)[..., 0],
+        }
+
+    def _id(self, name: str) -> Any:
+        return lambda event: self.ids[name].get(event.get(name), 0)
+
+    def _actions(self) -> list[Any]:
+        """What the user did: two columns for each label, and two for each other action."""
+        tasks, others = self.schema["tasks"], self.schema["actions"]
+        return [
+            *[lambda e, t=task: e.get(t) == 1 for task in tasks],
+            *[lambda e, t=task: e.get(t) == 0 for task in tasks],
+            *[_standard(*column) for column in others],
+            *[lambda e, n=name: _is_known(e.get(n)) for name, _, _ in others],
+        ]
+
+
+def _standard(name: str, mean: float, std: float) -> Any:
+    return lambda event: (event[name] - mean) / std if _is_known(event.get(name)) else 0.0
+
+
+def _is_known(x: Any) -> bool:
+    return x is not None and not math.isnan(x)

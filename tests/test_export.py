@@ -1,0 +1,115 @@
+"""An exported model gives the figures of its run, in a process that has none of this package."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.evaluation.evaluate import evaluate_run
+from siren_rope_jax.inference.encoded import encode
+from siren_rope_jax.inference.export import export
+from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
+from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.trained import TrainedRun
+from tests.made_up import make_log
+from tests.refusals import refused
+from tests.test_encoded import untrained
+
+ALONE = """
+import importlib.abc, json, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("siren_rope_jax", "flax", "optax", "grain", "orbax", "pandas"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+from load import Model
+import numpy as np
+
+asked = json.loads(sys.stdin.read())
+model = Model()
+if model.schema["kind"] == "ranking":
+    answer = {"scores": model.score(*asked).astype(float).tolist()}
+else:
+    items, scores = model.recommend(*asked, k=5)
+    answer = {"items": items.tolist(), "scores": scores.astype(float).tolist()}
+print(json.dumps(answer))
+"""
+
+
+def answer(folder: Path, histories: Any, requests: Any) -> dict[str, Any]:
+    """What the model in a folder says, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=folder, input=json.dumps([histories, requests]),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def raw(log: PreparedLog, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Events as their users would write them."""
+    found: list[dict[str, Any]] = [{"time": int(t)} if t > -(2**62) else {} for t in rows["time"]]
+    for c in log.schema.categorical:
+        values = log.vocabulary(c.name)["value"].to_pylist()
+        for event, n in zip(found, rows[f"categorical/{c.name}"], strict=True):
+            event[c.name] = values[n - 1] if n else None
+    for d in log.schema.dense:
+        for event, x in zip(found, rows[f"dense/{d.name}"], strict=True):
+            event[d.name] = float(x)
+    for task in log.schema.tasks:
+        for event, label in zip(found, rows[f"task/{task}"], strict=True):
+            if label >= 0:
+                event[task] = int(label)
+    for event, offset in zip(found, rows["utc_offset"], strict=True):
+        event["utc_offset"] = int(offset)
+    return found
+
+
+@pytest.mark.slow
+def test_scores_are_the_predictions_of_the_evaluation(tmp_path: Path) -> None:
+    generate(SyntheticConfig(num_users=30, events_per_user=12, num_items=25), tmp_path / "feed")
+    log = PreparedLog.open(tmp_path / "feed")
+    config = untrained(log, "ranking", "siren_rope").config
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=8))
+    fit(config, tmp_path / "run")
+    result = evaluate_run(tmp_path / "run")
+    folder = export(TrainedRun.open(tmp_path / "run"), tmp_path / "exported", result)
+    predictions = pd.read_parquet(tmp_path / "run/predictions.parquet")
+    histories, requests = [], []
+    for event in predictions["event"]:
+        user = int(np.searchsorted(log.offsets, event, side="right")) - 1
+        history, n = log.history(user), int(event - log.offsets[user])
+        histories.append(raw(log, history[:n]))
+        requests.append([{k: v for k, v in raw(log, history[n : n + 1])[0].items()
+                          if k not in log.schema.tasks}])  # fmt: skip
+    scores = np.array(answer(folder, histories, requests)["scores"])[:, 0]
+    for t, task in enumerate(log.schema.tasks):
+        np.testing.assert_allclose(scores[:, t], predictions[f"{task}_score"], atol=1e-6)
+    card = (folder / "README.md").read_text()
+    assert f"{result['tasks']['like']['ne']:.4f}" in card and "from load import Model" in card
+    with refused(folder):
+        export(TrainedRun.open(tmp_path / "run"), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repeat", [False, True])
+def test_lists_are_those_of_the_run(tmp_path: Path, repeat: bool) -> None:
+    log = make_log(tmp_path / "log", users=9, events=14, no_time=0.1, min_count=2)
+    run = untrained(log, "retrieval", "siren_rope_hstu_bias", repeat=repeat)
+    folder = export(run, tmp_path / "exported")
+    users, end = log.users().to_pylist()[:3], log.schema.end
+    expected = encode(run, users).recommend(end + 60, k=5)
+    histories = [raw(log, log.history(n)) for n in range(3)]
+    requests = [[{"time": end + 60, "utc_offset": h[-1]["utc_offset"]}] for h in histories]
+    found = answer(folder, histories, requests)
+    assert np.array(found["items"])[:, 0].ravel().tolist() == expected["item"].tolist()
+    np.testing.assert_allclose(np.ravel(found["scores"]), expected["score"], atol=1e-5)
