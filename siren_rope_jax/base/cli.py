@@ -145,6 +145,7 @@ def _noted_traceback() -> str:
 
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    _forget(values)
     argv = _with_found_config(argv)
     given = _given(argv).get("config", "")
     if "config" in values and not given:
@@ -169,6 +170,15 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         stray = rest[1]
         tip = f"; did you mean --{stray.lstrip('-')}?" if "=" in stray else ""
         raise UserError("command line", f"{excerpt(stray)} belongs to no flag{tip}")
+
+
+def _forget(values: flags.FlagValues) -> None:
+    """Forgets what was parsed before: a process may run a command more than once."""
+    for name in [name for name in values if name.startswith("config.")]:
+        delattr(values, name)  # an override, which the next config file may not have
+    for name in values:
+        values[name].unparse()
+    values.unparse_flags()
 
 
 def _with_found_config(argv: Sequence[str]) -> list[str]:
