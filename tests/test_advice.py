@@ -33,6 +33,7 @@ def test_a_good_ranker_hears_nothing(log):
 
 
 def test_a_retriever_is_compared_by_each_chief_metric(log):
+    """By its NDCG where its NLL is good."""
     event = log.events("test").event
     known = log.schema.categorical[0].known_ids(log.events().rows["categorical/item"][event]) > 0
     for rank, lines in ((1, 0), (60, 2)):

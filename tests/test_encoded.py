@@ -172,7 +172,7 @@ def test_scores_of_raw_candidates(feed: PreparedLog) -> None:
     # A row for one user at one time, in any order, in any unit of time.
     rows = scores.sample(frac=1, random_state=0).reset_index(drop=True)
     given = rows.drop(columns=list(feed.schema.tasks)).assign(time=(end + HOUR) * 1000)
-    again = encoded.score(given)
+    again = encoded.score(given.set_index(given.index + 7)).reset_index(drop=True)
     pd.testing.assert_frame_equal(again.drop(columns="time"), rows.drop(columns="time"), atol=1e-6)
     # The same for each user alone: neither users nor candidates see each other.
     alone = [sr.encode(run, [u]).score(some[n:][:1], end + HOUR) for u in users for n in range(4)]
@@ -182,6 +182,22 @@ def test_scores_of_raw_candidates(feed: PreparedLog) -> None:
     pd.testing.assert_frame_equal(own[same], scores[same], atol=1e-6)
     task = feed.schema.tasks[0]
     assert not np.allclose(own[~same][task], scores[~same][task])
+
+
+def test_scores_where_the_log_has_offsets(visits: PreparedLog) -> None:
+    """They are the last event's, those that are passed, or those of a column."""
+    run = untrained(visits, "ranking", "siren_rope")
+    users, end = visits.users().to_pylist()[:3], visits.schema.end + HOUR
+    encoded, some = sr.encode(run, users), pd.DataFrame({"item": ["i1", "i2"]})
+    last = [int(visits.history(n)["utc_offset"][-1]) for n in range(3)]
+    by_default = encoded.score(some, end)
+    table = by_default[["user", "item"]].assign(utc_offset=np.repeat(last, 2))
+    pd.testing.assert_series_equal(encoded.score(table, end)["like"], by_default["like"])
+    passed = encoded.score(some, end, utc_offset=last[0])
+    own = passed["user"] == users[0]
+    pd.testing.assert_series_equal(passed["like"][own], by_default["like"][own])
+    other = passed["user"] == users[1]
+    assert last[0] != last[1] and not np.allclose(passed["like"][other], by_default["like"][other])
 
 
 def test_a_sweep_scores_every_hour_of_a_week(feed: PreparedLog) -> None:

@@ -15,6 +15,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.inference.encoded import encode
 from siren_rope_jax.inference.export import export
+from siren_rope_jax.inference.load_exported import Model
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
@@ -76,7 +77,7 @@ def raw(log: PreparedLog, rows: np.ndarray) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_scores_are_the_predictions_of_the_evaluation(tmp_path: Path) -> None:
-    generate(SyntheticConfig(num_users=30, events_per_user=12, num_items=25), tmp_path / "feed")
+    generate(SyntheticConfig(num_users=30, events_per_user=40, num_items=25), tmp_path / "feed")
     log = PreparedLog.open(tmp_path / "feed")
     config = untrained(log, "ranking", "siren_rope").config
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=8))
@@ -103,13 +104,37 @@ def test_scores_are_the_predictions_of_the_evaluation(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("repeat", [False, True])
 def test_lists_are_those_of_the_run(tmp_path: Path, repeat: bool) -> None:
-    log = make_log(tmp_path / "log", users=9, events=14, no_time=0.1, min_count=2)
+    log = make_log(tmp_path / "log", users=9, events=30, no_time=0.1, min_count=2)
     run = untrained(log, "retrieval", "siren_rope_hstu_bias", repeat=repeat)
     folder = export(run, tmp_path / "exported")
     users, end = log.users().to_pylist()[:3], log.schema.end
     expected = encode(run, users).recommend(end + 60, k=5)
     histories = [raw(log, log.history(n)) for n in range(3)]
-    requests = [[{"time": end + 60, "utc_offset": h[-1]["utc_offset"]}] for h in histories]
+    requests = [[{"time": end + 60}] for _ in histories]  # at the last event's offset
     found = answer(folder, histories, requests)
     assert np.array(found["items"])[:, 0].ravel().tolist() == expected["item"].tolist()
     np.testing.assert_allclose(np.ravel(found["scores"]), expected["score"], atol=1e-5)
+    model = Model(folder)
+    for wrong in ([[{}]] * 3, [[{"time": 10**12}]] * 3, [[{"time": end}]] * 2, [[]] * 3):
+        with pytest.raises(ValueError):
+            model.recommend(histories, wrong)
+    with pytest.raises(ValueError):
+        model.recommend([[], *histories[1:]], requests)
+
+
+@pytest.mark.slow
+def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> None:
+    log = make_log(tmp_path / "log", users=9, events=14, min_count=2)
+    schema = dataclasses.replace(log.schema, time_zone="Europe/Berlin")
+    run = untrained(log, "retrieval", "siren_rope_cyclic")
+    run = dataclasses.replace(run, log=dataclasses.replace(log, schema=schema))
+    users, june = log.users().to_pylist()[:2], 1_717_200_000
+    expected = encode(run, users).recommend(june, k=5)
+    model = Model(export(run, tmp_path / "exported"))
+    histories = [raw(log, log.history(n)) for n in range(2)]
+    offsets = [h["utc_offset"] for h in log.histories_of([0, 1])]  # which the zone replaces
+    assert all((offset != 7_200).any() or (offset != 3_600).any() for offset in offsets)
+    items, _ = model.recommend(histories, [[{"time": june}]] * 2, k=5)
+    past = [[{k: v for k, v in e.items() if k != "utc_offset"} for e in h] for h in histories]
+    again, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
+    assert items.tolist() == again.tolist() and expected["user"].nunique() == 2

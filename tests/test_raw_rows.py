@@ -37,12 +37,59 @@ def test_candidates_may_lack_users_times_and_labels(tmp_path):
     frame = raw_log(40)
     log = prepared(tmp_path, raw_log(), min_count=1, **COLUMNS)
     some = frame.drop(columns=["uid", "at", "rating"])
-    table = read_table(log, write(tmp_path / "candidates.csv", some), "log")
-    assert list(table) == ["item", "tab", "x"] and len(table) == 40
-    rows = encode_candidates(log, table.assign(time=1_700_000_000, hour=3.0))
+    file = write(tmp_path / "candidates.csv", some)
+    table = read_table(log, file, "log", "candidates")
+    assert list(table) == ["item", "tab", "x", "iid", "serial"]  # the file's own columns stay
+    with refused("candidates", "hour"):
+        encode_candidates(log, table.assign(time=1_700_000_000))
+    table = read_table(log, file, "log", "candidates", 1_700_000_000.5)  # which has an hour
+    assert (table["time"] == 1_700_000_000).all() and (table["hour"] == 22).all()
+    rows = encode_candidates(log, table)
     assert (rows["task/like"] == -1).all() and np.isnan(rows["action/rating"]).all()
     values = log.vocabulary("item")["value"].to_pandas()
     assert values[rows["categorical/item"] - 1].tolist() == frame["iid"].tolist()
+
+
+def test_what_rows_need_not_have_is_left_out(tmp_path):
+    """Labels made of later rows, and chains of columns."""
+    frame = raw_log()
+    later = "lead(rating) OVER (PARTITION BY user ORDER BY time_ns, row)"
+    log = prepared(
+        tmp_path, frame, tasks={"like": f"{later} >= 4", "high": "double > 6"},
+        derived={"rated": "rating", "double": "2 * rated"},
+    )  # fmt: skip
+    file = write(tmp_path / "some.csv", frame.drop(columns=["uid", "rating"]))
+    table = read_table(log, file, "log", "candidates")
+    assert not {"like", "high", "user"} & set(table)
+    events = read_table(log, write(tmp_path / "all.csv", frame), "log")
+    assert "high" in events and "like" not in events
+    items = read_table(log, write(tmp_path / "items.csv", frame[["iid"]]), "log", "items")
+    assert items["item"].tolist() == frame["iid"].tolist()
+
+
+def test_a_feature_of_the_time_is_that_of_the_request(tmp_path):
+    log = prepared(tmp_path, raw_log(), dense={"age": "time - 1700000000"})
+    file = write(tmp_path / "some.csv", raw_log().drop(columns="at"))
+    with refused("config.dense.age", "time"):
+        read_table(log, file, "log", "candidates")
+    table = read_table(log, file, "log", "candidates", 1_700_000_100)
+    assert (table["age"] == 100).all()
+
+
+def test_large_numbers_and_the_order_within_a_second_are_kept(tmp_path):
+    large = 1_234_567_890_123_456_789
+    frame = raw_log().assign(
+        author=lambda f: large + f["tab"], at=lambda f: f["at"] * 1000 + f.index
+    )
+    log = prepared(tmp_path, frame, min_count=1, time_unit="ms", categorical={"author": "author"})
+    some = frame.assign(author=frame["author"].astype("Int64").where(frame["tab"] > 0))
+    table = read_table(log, write(tmp_path / "some.csv", some[::-1]), "log")
+    rows = encode_events(log, table)
+    ids = np.concatenate([rows[user]["categorical/author"] for user in rows])
+    assert (ids > 0).mean() == (frame["tab"] > 0).mean()
+    for user, own in frame.sort_values("at").groupby("uid"):
+        values = log.vocabulary("item")["value"].to_pandas()
+        assert values[rows[user]["categorical/item"] - 1].tolist() == own["iid"].tolist()
 
 
 def test_numbers_are_text_where_the_log_has_text(tmp_path):
@@ -51,7 +98,7 @@ def test_numbers_are_text_where_the_log_has_text(tmp_path):
     log = prepared(tmp_path, frame, min_count=1)
     numbers = frame[frame["iid"] != "three"]
     table = read_table(log, write(tmp_path / "new.csv", numbers), "log")
-    assert (table["item"] == numbers["iid"].to_numpy()).all()
+    assert sorted(table["item"]) == sorted(numbers["iid"])
     assert all((rows["categorical/item"] > 0).all() for rows in encode_events(log, table).values())
 
 
@@ -69,6 +116,9 @@ def test_what_a_file_cannot_say_is_refused(tmp_path):
             "log",
         )
     assert list(read_table(log, file, "prepared")) == list(raw_log())
+    named = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time"})
+    texts = write(tmp_path / "c.csv", named.assign(item="NA"))
+    assert (read_table(log, texts, "prepared")["item"] == "NA").all()  # as `prepare` takes it
     with refused(tmp_path / "gone.csv"):
         read_table(log, tmp_path / "gone.csv", "prepared")
 
@@ -84,5 +134,6 @@ def test_answers_are_written_whole(tmp_path):
 def test_times_that_users_type():
     assert moment("1700000000") == moment("2023-11-14T22:13:20") == 1_700_000_000
     assert moment("2023-11-14T23:13:20+01:00") == 1_700_000_000
+    assert moment("20231114") == moment("2023-11-14")
     with refused("--time", "'today'"):
         moment("today")

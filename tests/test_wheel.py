@@ -1,6 +1,7 @@
 """The installed package without its repository: from a log to scores with the command alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,14 @@ from tests.test_own_log import write_log
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel installed, and nothing else."""
     place = tmp_path_factory.mktemp("wheel")
+    for name in ("siren_rope_jax", "configs"):  # nothing is built in the repository
+        shutil.copytree(ROOT / name, place / "source" / name)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place / "source" / name)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", ROOT, "--no-deps", "-w", place / "built"], check=True)
+    subprocess.run(
+        [*pip, "wheel", place / "source", "--no-deps", "-w", place / "built"], check=True
+    )
     (wheel,) = (place / "built").glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", place / "site", wheel], check=True)
     return place / "site"
@@ -60,13 +67,18 @@ def test_from_ones_own_log_to_scores(installed: Path, tmp_path: Path) -> None:
         installed, tmp_path, "train", "--config=configs/table.py:siren_rope",
         "--config.data.path=data", "--workdir=run", "--config.training.epochs=1",
     )  # fmt: skip
-    (tmp_path / "asked.csv").write_text("uid,article,device\nu1,a1,phone\nnew,a2,desk\n")
+    # More users than are encoded at once, in any order, with a column that only they know.
+    asked = pd.DataFrame({"uid": [f"u{n % 50}" for n in range(99, -1, -1)], "article": "a1"})
+    asked = asked.assign(device="phone", request=range(100))
+    asked.to_csv(tmp_path / "asked.csv", index=False)
     command(
         installed, tmp_path, "score", "--workdir=run", "--candidates=asked.csv",
         "--time=2024-06-21", "--output=scores.csv",
     )  # fmt: skip
     scores = pd.read_csv(tmp_path / "scores.csv")
-    assert scores["user"].tolist() == ["u1", "new"] and scores["like"].between(0, 1).all()
+    assert scores["request"].tolist() == list(range(100)) and scores["like"].between(0, 1).all()
+    assert scores["user"].tolist() == asked["uid"].tolist()
+    assert scores.groupby("user")["like"].nunique().eq(1).all() and scores["like"].nunique() > 9
     assert len(command(installed, tmp_path, "configs").splitlines()) == len(
         list((ROOT / "configs").rglob("*.py"))
     )

@@ -62,8 +62,15 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
         flag_values=values,
     )
     time = define("time", None, "When the answer is requested: Unix seconds, or an ISO date.")
+    offset = flags.DEFINE_integer(
+        "utc_offset",
+        None,
+        "Local time minus UTC at the requests, in seconds. By default that of the log's time zone "
+        "or of each user's last event.",
+        flag_values=values,
+    )
     output = define("output", None, "The file to write, CSV or .parquet.", required=True)
-    return workdir, log, events, columns, time, output
+    return workdir, log, events, columns, time, offset, output
 
 
 def whole_number(text: str, flag: str) -> int:

@@ -46,11 +46,15 @@ def page() -> str:
 def run() -> None:
     """Runs the command."""
     with cli.reported():
-        if len(sys.argv) < 2:
+        name = sys.argv[1] if len(sys.argv) > 1 else ""
+        if name in ("--help", "-h"):
+            print(__doc__)
+            return
+        if not name:
             print(page(), end="")
             return
         classes = _classes()
-        if (name := sys.argv[1]) not in classes:
+        if name not in classes:
             raise UserError(name, f"is no kind of config{suggestion(name, classes)}")
         for key in keys_of(classes[name][1]):
             default = f" = {key.default}" if key.default else ""

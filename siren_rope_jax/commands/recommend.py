@@ -13,12 +13,12 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.inference.files import moment, read_table, write_table
+from siren_rope_jax.inference.files import moment, read_table, require, write_table
 from siren_rope_jax.inference.recommend import recommend
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
-_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _OUTPUT = cli.request_flags(_FLAGS)
+_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
 _CANDIDATES = flags.DEFINE_string(
     "candidates", None, "Items that may be recommended, in the log's column.", flag_values=_FLAGS
 )
@@ -37,13 +37,18 @@ def main() -> None:
     events = items = None
     users = run.log.users().to_pylist() if _EVERYBODY.value else []
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value)
+        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events")
+        require(events, "user", "--events")
         users = list(dict.fromkeys([*users, *events["user"]]))
     if not users:
         raise UserError("--events", "is missing; for all users of the log, pass --everybody")
     if _CANDIDATES.value:
-        items = read_table(run.log, _CANDIDATES.value, _COLUMNS.value)["item"]
-    lists = recommend(run, users, time, _K.value, events=events, items=items, missing="skip")
+        candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value, "items")
+        require(candidates, "item", "--candidates")
+        items = candidates["item"]
+    lists = recommend(
+        run, users, time, _K.value, _UTC_OFFSET.value, events=events, items=items, missing="skip"
+    )
     write_table(lists, _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}: lists for {lists['user'].nunique():,} of {len(users):,} users")
 

@@ -6,7 +6,8 @@ r"""Scores candidates for users with a trained ranking run: the probability of e
 Files are CSV or Parquet, with the columns of the raw log that the run was trained on; candidates
 need neither labels nor, if --time is given, times. --events are those that happened after the log
 ended. A candidate with a user is scored for that user. If the file names no users, all candidates
-are scored for every user of --events. Output: the candidates with one more column for each task.
+are scored for every user of --events. Output: the candidates in their order, with one more column
+for each task.
 """
 
 import pandas as pd
@@ -16,11 +17,11 @@ from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.inference.arguments import check_kind
 from siren_rope_jax.inference.encoded import batches_of_users
-from siren_rope_jax.inference.files import moment, read_table, write_table
+from siren_rope_jax.inference.files import moment, read_table, require, write_table
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
-_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _OUTPUT = cli.request_flags(_FLAGS)
+_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
 _CANDIDATES = flags.DEFINE_string(
     "candidates", None, "The candidates.", required=True, flag_values=_FLAGS
 )
@@ -29,29 +30,27 @@ _CANDIDATES = flags.DEFINE_string(
 def main() -> None:
     """Scores what the flags describe."""
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
-    check_kind(run, "ranking", "recommend.py")
+    check_kind(run, "ranking", "recommend")
+    time = None if _TIME.value is None else moment(_TIME.value)
     events = None
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value)
-    candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value)
+        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events")
+        require(events, "user", "--events")
+    candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value, "candidates", time)
     asked = candidates if (by_user := "user" in candidates) else events
     if asked is None:
         raise UserError("--candidates", "has no column for users; add it, or pass --events of some")
-    users = asked["user"].unique()
-    time = None if _TIME.value is None else moment(_TIME.value)
-    if "time" in candidates and time is not None:
-        candidates = candidates.drop(columns="time")
-    if "time" not in candidates and time is None:
+    if "time" not in candidates:
         raise UserError("--time", "is missing, and the candidates have no column for their times")
-    tables = []
+    users, tables = asked["user"].unique(), []
     for encoded in batches_of_users(run, users, events, before=time, missing="raise"):
         own = candidates
         if by_user:
             own = candidates[candidates["user"].isin(encoded.users)]
-        tables.append(encoded.score(own, time))
+        tables.append(encoded.score(own, utc_offset=_UTC_OFFSET.value))
     scores = pd.concat(tables)
     if by_user:
-        scores = scores.sort_index()
+        scores = scores.sort_index(kind="stable")
     write_table(scores, _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}: {len(scores):,} scores of {len(users):,} users")
 

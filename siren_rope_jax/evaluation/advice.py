@@ -35,7 +35,7 @@ def advice(outcome: Mapping[str, Any]) -> Iterator[str]:
                 continue
             label, value = kind.metrics[metric].label, own[metric]
             best = max(values, key=lambda name: sign * values[name])
-            if sign * values[best] > sign * value:
+            if round(sign * values[best] - sign * value, 4) > 0:
                 ahead = f"{label} {number(values[best], 4)}, the model {number(value, 4)}"
                 yield titled(part, f"the simple rule {best!r} is ahead of the model ({ahead}).")
                 behind = True

@@ -42,7 +42,7 @@ def unix_second(time: Any, argument: str = "request_time") -> int:
     has_zone = isinstance(time, datetime.datetime) and time.tzinfo is not None
     number = time.timestamp() if has_zone else time
     known = _is_number(number) and math.isfinite(number)
-    second = math.floor(number / unit_of(abs(number))) if known else MAX_TIME
+    second = math.floor(number // unit_of(abs(number))) if known else MAX_TIME
     right = f"Unix seconds or a datetime with a time zone, from 1902 to 2100, not {time!r}"
     check(MIN_TIME <= second < MAX_TIME, argument, right)
     return second

@@ -1,7 +1,7 @@
 """Users' histories, encoded once, and what a trained model says of them at any later request."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -60,9 +60,9 @@ def batches_of_users(
     missing: str,
     whole: bool = False,
 ) -> Iterator["Encoded"]:
-    """The same for some users after the others: a batch of the run's size, or the `whole` of them.
+    """Like `encode`, but yields `batch_size` users of the run's config at a time, or the `whole`.
 
-    All arguments are checked before the first is encoded.
+    Whatever is wrong with an argument is found first, but that a user has no events.
     """
     arguments.check_run(run)
     check(missing in ("raise", "skip"), "missing", f"'raise' or 'skip', not {missing!r}")
@@ -142,15 +142,15 @@ class Encoded:
             event.
 
         Returns:
-          the rows of `candidates` (for each user, if they had none), with the columns `user` and
-          `time` (as given) and, for each task of the log, its probability.
+          the rows of `candidates` with their index (for each user, if they had none), with the
+          columns `user` and `time` (as given) and, for each task of the log, its probability.
 
         Raises:
           UserError: about the argument that is wrong; or the run is a retrieval run.
         """
         arguments.check_kind(self.run, "ranking", "recommend")
         check_frame(candidates, "candidates")
-        schema, table = self.run.log.schema, candidates.reset_index(drop=True)
+        schema, table = self.run.log.schema, candidates.copy()
         if "user" not in table:
             everyone = pd.DataFrame({"user": pd.Series(list(self.users), dtype=object)})
             table = everyone.merge(table, how="cross")
@@ -170,7 +170,9 @@ class Encoded:
         parts = np.split(requests[order], np.cumsum(counts)[:-1])
         scores = np.empty((len(table), len(schema.tasks)), np.float32)
         scores[order] = np.concatenate(self.cache.probabilities(parts))
-        return table.assign(**dict(zip(schema.tasks, scores.T, strict=True)))
+        for task, column in zip(schema.tasks, scores.T, strict=True):
+            table[task] = column
+        return table
 
     def recommend(
         self,
@@ -282,7 +284,7 @@ class Encoded:
 
     def _check_users(self, users: Iterable[Any], argument: str) -> None:
         for user in users:
-            if user not in self._numbers:
+            if not isinstance(user, Hashable) or user not in self._numbers:
                 raise UserError(argument, f"name user {user!r}, whose history is not encoded")
 
     def _seconds(self, request_time: Any) -> Int[np.ndarray, " N"]:

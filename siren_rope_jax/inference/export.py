@@ -9,6 +9,7 @@ README.md              the model card: what it was trained on, how well it does,
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,19 +44,29 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
     if folder.exists():
         raise UserError(folder, "is there already; choose another folder, or remove it")
     function = exported(run)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        (folder / "vocabulary").mkdir(parents=True)
-        (folder / "model.stablehlo").write_bytes(function)
-        np.savez(folder / "weights.npz", **jax.device_get(weights_of(run)))
-        shutil.copyfile(load_exported.__file__, folder / "load.py")
-        _write_json(folder / "schema.json", _schema(run))
-        for feature in run.log.schema.categorical:
-            values = run.log.vocabulary(feature.name)["value"].to_pylist()[: feature.known]
-            _write_json(folder / "vocabulary" / f"{feature.name}.json", values)
-        (folder / "README.md").write_text(_card(run, result), encoding="utf-8")
+        _write(run, unfinished, function, result)
+        unfinished.rename(folder)
     except OSError as error:
         raise UserError(folder, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _write(
+    run: TrainedRun, folder: Path, function: bytes, result: Mapping[str, Any] | None
+) -> None:
+    (folder / "vocabulary").mkdir(parents=True)
+    (folder / "model.stablehlo").write_bytes(function)
+    np.savez(folder / "weights.npz", **jax.device_get(weights_of(run)))
+    shutil.copyfile(load_exported.__file__, folder / "load.py")
+    _write_json(folder / "schema.json", _schema(run))
+    for feature in run.log.schema.categorical:
+        values = run.log.vocabulary(feature.name)["value"].to_pylist()[: feature.known]
+        _write_json(folder / "vocabulary" / f"{feature.name}.json", values)
+    (folder / "README.md").write_text(_card(run, result), encoding="utf-8")
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -68,12 +79,11 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
     def scales(columns: tuple[Dense, ...]) -> list[Any]:
         return [[c.name, c.mean, c.std] for c in columns]
 
-    ranking = run.setup.kind.name == "ranking"
     return {
         "kind": run.setup.kind.name,
         "variant": run.config.variant,
         "length": length,
-        "most_events": length - 1 if ranking else length,
+        "stride": run.config.data.stride,
         "categorical": [c.name for c in schema.categorical],
         "dense": scales(schema.dense),
         "context": scales(schema.context),
@@ -114,5 +124,8 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
                     lines.append(f"| {name} | {' | '.join(texts)} |")
             lines.append("")
         lines.append(kind.glossary)
+    if kind.name == "retrieval":
+        had = "Items that a user has had before are not left out of the lists."
+        lines += ["", had]
     lines += ["", "## How to call it", "", load_exported.__doc__ or ""]
     return "\n".join(lines).rstrip() + "\n"

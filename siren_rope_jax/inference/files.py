@@ -1,6 +1,7 @@
 """Files of events, candidates and answers: CSV or Parquet."""
 
 import datetime
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +15,25 @@ from siren_rope_jax.data.log import PreparedLog
 
 Columns = Literal["log", "prepared"]
 """How the columns of a file are named: as in the raw log, or as in the prepared one."""
+Purpose = Literal["events", "candidates", "items"]
+"""What the rows of a file are."""
 
 
-def read_table(log: PreparedLog, path: str | Path, columns: Columns) -> pd.DataFrame:
-    """Reads events or candidates.
+def read_table(
+    log: PreparedLog,
+    path: str | Path,
+    columns: Columns,
+    purpose: Purpose = "events",
+    time: float | None = None,
+) -> pd.DataFrame:
+    """Reads events, candidates or items.
 
     Args:
       log: the prepared log of the run.
       path: of the file; with the columns of the raw log, of any kind that `prepare` reads.
       columns: "log": those of the raw log; the config that prepared it makes ours of them.
+      purpose: what the rows are; only the item of "items" is read.
+      time: of all rows, Unix seconds, in place of those of the file.
 
     Raises:
       UserError: about the file, or what its columns lack.
@@ -30,12 +41,25 @@ def read_table(log: PreparedLog, path: str | Path, columns: Columns) -> pd.DataF
     if columns == "log":
         with needs("prepare"):
             from siren_rope_jax.prepare.raw_rows import read_rows
-        return _as_in(log, read_rows(log.report, path))
-    path = Path(path)
+        return _as_in(log, read_rows(log.report, path, purpose, time))
+    table = _as_in(log, _read(Path(path), _texts(log)))
+    if time is not None:
+        table["time"] = time
+    return table
+
+
+def require(table: pd.DataFrame, column: str, argument: str) -> None:
+    """Refuses a table without a column."""
+    check(column in table, argument, f"a file with a column for the {column}")
+
+
+def _read(path: Path, texts: list[str]) -> pd.DataFrame:
+    """A CSV or Parquet file; in these columns of a CSV file nothing is taken for a number."""
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        return pd.read_csv(path)
+        kinds = dict.fromkeys(texts, str)
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
     except OSError as error:
         raise UserError(path, error.strerror or str(error)) from error
     except (ValueError, pa.ArrowException) as error:
@@ -44,11 +68,17 @@ def read_table(log: PreparedLog, path: str | Path, columns: Columns) -> pd.DataF
 
 def _as_in(log: PreparedLog, table: pd.DataFrame) -> pd.DataFrame:
     """The same, with ids as text where the log has them as text: "7" looks like a number alone."""
-    known = {c.name: log.vocabulary(c.name)["value"].type for c in log.schema.categorical}
-    for name, kind in (known | {"user": log.users().type}).items():
-        if name in table and pa.types.is_string(kind) and table[name].dtype.kind in "iu":
+    for name in _texts(log):
+        if name in table and table[name].dtype.kind in "iu":
             table[name] = table[name].astype(str)
     return table
+
+
+def _texts(log: PreparedLog) -> list[str]:
+    """The columns of ids that are text in the log."""
+    kinds = {c.name: log.vocabulary(c.name)["value"].type for c in log.schema.categorical}
+    kinds["user"] = log.users().type
+    return [name for name, kind in kinds.items() if pa.types.is_string(kind)]
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
@@ -66,10 +96,8 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
 def moment(text: str, argument: str = "--time") -> float:
     """A time that a user types: Unix seconds, or a date with or without a time and an offset."""
-    try:
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?", text) and not re.fullmatch(r"\d{8}", text):  # a date
         return float(text)
-    except ValueError:
-        pass
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
+from siren_rope_jax.base.times import DAY, MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import NO_LABEL, TEST
 
@@ -61,14 +61,15 @@ def encode_candidates(log: PreparedLog, candidates: pd.DataFrame) -> Shaped[np.n
     Args:
       log: as in `encode_events`.
       candidates: as the events of `encode_events`, with the time of the request as `time` and all
-        features of `Schema.context`, but without labels and actions.
+        features of `Schema.context`, but without labels and actions. Without a column
+        `utc_offset`, offsets are 0 where they do not follow from the log's time zone.
 
     Raises:
       UserError: about `candidates`, as in `encode_events`.
     """
     check_frame(candidates, "candidates")
     of_table = _Columns(candidates, "candidates")
-    rows, _ = _rows(log, of_table)
+    rows, _ = _rows(log, of_table, offsets="utc_offset" in candidates)
     for context in log.schema.context:
         rows[f"context/{context.name}"] = _numbers(of_table(context.name), *_FLOATS, "candidates")
     return rows
@@ -80,10 +81,12 @@ def check_frame(table: Any, argument: str) -> None:
         raise UserError(argument, f"must be a pandas DataFrame, not a {type(table).__name__}")
 
 
-def _rows(log: PreparedLog, column: "_Columns") -> tuple[np.ndarray, np.ndarray]:
+def _rows(
+    log: PreparedLog, column: "_Columns", offsets: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """What is known of events before their outcome, in the order of the table; and the full times.
 
-    Labels and actions are absent.
+    Labels and actions are absent, and so are `offsets` if it is false.
     """
     schema = log.schema
     rows = np.zeros(len(column.table), schema.event_dtype)
@@ -95,7 +98,7 @@ def _rows(log: PreparedLog, column: "_Columns") -> tuple[np.ndarray, np.ndarray]
     rows["time"], full_time = _times(column("time"), column.argument)
     if schema.time_zone:
         rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
-    elif schema.has_utc_offset:
+    elif schema.has_utc_offset and offsets:
         offset = column("utc_offset")
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET, column.argument)
     for categorical in schema.categorical:
@@ -138,7 +141,8 @@ def _labels(column: _Columns, task: str) -> Int[np.ndarray, " N"]:
     if task not in column.table:
         return np.full(len(column.table), NO_LABEL)
     given = column(task, required=False)
-    values = pd.to_numeric(given, errors="coerce")
+    plain = pd.Series([np.nan if pd.isna(x) else x for x in given], given.index, object)
+    values = pd.to_numeric(plain, errors="coerce")
     if (wrong := (given.notna() & ~values.isin([0, 1]))).any():
         row = int(wrong.argmax())
         about = f"{task} is {given.iloc[row]!r} in row {row}; a label is 0, 1 or missing"
@@ -175,7 +179,11 @@ def _times(
         full = times - pd.Timestamp(0, tz="UTC")
         times = full // pd.Timedelta(seconds=1)
     elif is_numeric_dtype(times.dtype):
-        times = times // unit_of(times.abs().max())
+        units = {unit_of(x) for x in (times.abs().min(), times.abs().max())}
+        if len(units) > 1 and times.abs().min() > DAY:
+            about = f"time is between {times.min()} and {times.max()}: not all in one unit"
+            raise UserError(argument, about)
+        times = times // max(units)
     seconds = np.floor(_numbers(times, MIN_TIME, MAX_TIME - 1, argument)).astype(np.int64)
     return seconds, full.to_numpy()
 

@@ -6,17 +6,23 @@
     Model().score([past], [[{"item": "c", "time": 1767229200}]])
 
 Of every user there are past events, oldest first, and requests, the same number for each. Values
-are raw ones, by the names in schema.json; times are Unix seconds, or missing.
+are raw ones, by the names in schema.json. Times are Unix seconds; those of past events may be
+missing. Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local
+time minus UTC, in seconds), which a request has from the last event if it has none itself.
 """
 
+import datetime
 import json
 import math
+import numbers
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import jax.export
 import numpy as np
 
+MIN_TIME, MAX_TIME = -2_145_916_800, 4_102_444_800  # 1902 and 2100, Unix seconds
 Rows = list[list[dict[str, Any]]]
 """The events of each user."""
 
@@ -46,9 +52,15 @@ class Model:
         return np.array([None, *self.values["item"]], dtype=object)[ids], scores
 
     def _call(self, histories: Rows, requests: Rows) -> Any:
-        """What the exported function returns; of a history it sees the last events that it can."""
+        """What the exported function returns."""
         schema = self.schema
-        seen = [history[-schema["most_events"] :] for history in histories]
+        self._check(histories, requests)
+        seen = [history[self._start(len(history)) :] for history in histories]
+        last = [history[-1].get("utc_offset", 0) if history else 0 for history in histories]
+        requests = [
+            [{"utc_offset": offset} | event for event in row]
+            for offset, row in zip(last, requests, strict=True)
+        ]
         history = self._arrays(seen, schema["length"])
         history["events"] = np.array([len(events) for events in seen], np.int32)
         asked = self._arrays(requests, len(requests[0]))
@@ -56,6 +68,36 @@ class Model:
         return self.function(
             self.weights, {n: history[n] for n in of_history}, {n: asked[n] for n in of_request}
         )
+
+    def _check(self, histories: Rows, requests: Rows) -> None:
+        """Refuses what would be answered by nonsense."""
+        counts = {len(row) for row in requests}
+        if len(histories) != len(requests) or len(counts) != 1 or 0 in counts:
+            raise ValueError(
+                "every user needs a history and the same number of requests, 1 or more"
+            )
+        if self.schema["kind"] == "retrieval" and not all(histories):
+            raise ValueError("every user needs a past event")
+        for event in (event for row in requests for event in row):
+            if not isinstance(event.get("time"), numbers.Real):
+                raise ValueError(f"a request needs a time, in Unix seconds: {event}")
+        for event in (event for row in [*histories, *requests] for event in row):
+            if not MIN_TIME <= (event.get("time") or 0) < MAX_TIME:
+                raise ValueError(f"times are Unix seconds from 1902 to 2100: {event}")
+
+    def _start(self, events: int) -> int:
+        """The first event that is seen, as in an evaluation: a multiple of the stride."""
+        retrieval = self.schema["kind"] == "retrieval"
+        beyond = events + 1 - (self.schema["length"] + retrieval)
+        return max(math.ceil(beyond / self.schema["stride"]), 0) * self.schema["stride"]
+
+    def _offset(self, event: dict[str, Any]) -> int:
+        """Local time minus UTC, in seconds."""
+        zone = self.schema["time_zone"]
+        if not zone or event.get("time") is None:
+            return event.get("utc_offset", 0)
+        local = datetime.datetime.fromtimestamp(event["time"], ZoneInfo(zone))
+        return int((local.utcoffset() or datetime.timedelta()).total_seconds())
 
     def _arrays(self, rows: Rows, width: int) -> dict[str, np.ndarray]:
         """All features and times of events, padded to a width."""
@@ -73,7 +115,7 @@ class Model:
             "actions": table(self._actions(), np.float32),
             "day": (seconds // 86_400).astype(np.int32),
             "second": (seconds % 86_400).astype(np.int32),
-            "utc_offset": table([lambda e: e.get("utc_offset", 0)], np.int32)[..., 0],
+            "utc_offset": table([self._offset], np.int32)[..., 0],
             "time_is_known": table([lambda e: e.get("time") is not None], bool)[..., 0],
         }
 

@@ -5,10 +5,11 @@ request cannot have yet, such as labels, may be missing.
 """
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ibis
 import pandas as pd
@@ -21,32 +22,48 @@ from siren_rope_jax.data.schema import TEST
 from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import RESERVED, PrepareConfig
 from siren_rope_jax.prepare.engine import opened
-from siren_rope_jax.prepare.expressions import DIALECT, names_in
+from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in
 
-_LATER = ("context", "actions", "tasks")
+_OPTIONAL = ("context", "actions", "tasks")
 """The groups of columns that a file may lack."""
 
+Purpose = Literal["events", "candidates", "items"]
+"""What the rows are: events that happened, in the order of their times; candidates, in the order of
+the file; or items, of which nothing else is read."""
 
-def read_rows(report: Mapping[str, Any], file: str | Path) -> pd.DataFrame:
-    """Reads a raw file into the columns of a prepared log, in the order of the file.
+
+def read_rows(
+    report: Mapping[str, Any], file: str | Path, purpose: Purpose, second: float | None = None
+) -> pd.DataFrame:
+    """Reads a raw file into the columns of a prepared log.
 
     Args:
       report: of the prepared log; it has the config that made it.
       file: of the same kind, or of another kind with the same columns. It may lack those of the
-        user, of the time, of labels, of actions and of the request's context.
+        user, of labels, of actions, of the request's context and, if `second` is given, of the
+        time.
+      purpose: what the rows are.
+      second: the time of all rows, Unix seconds, in place of those in the file.
 
     Returns:
       columns named as in the prepared log: user, item, time (Unix seconds), utc_offset, and the
-      features, actions and tasks, as far as the file has what they are made of.
+      features, actions and tasks, as far as the file has what they are made of; then the other
+      columns of the file.
 
     Raises:
-      UserError: the file or a value in it is not as it should be; or a column is made of several
-        rows of a log, which the file does not have.
+      UserError: the file or a value in it is not as it should be; or a column that rows need is
+        made of several rows of a log, or of a time that the file does not have.
     """
     if "config" not in report:
         about = "was not prepared from a file, so no config says what columns mean"
         raise UserError("the log", f"{about}; name them as in the prepared log")
     config = from_config_dict(PrepareConfig, dict(report["config"]))
+    if purpose == "items":
+        config = dataclasses.replace(config, categorical={}, dense={}, context={}, utc_offset="")
+    if second is not None:
+        time = f"CAST({math.floor(second)} AS BIGINT)"
+        config = dataclasses.replace(config, time=time, time_unit="s")
+        config = dataclasses.replace(config, time_origin="")
     files = readers.find_files(file)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -59,12 +76,21 @@ def read_rows(report: Mapping[str, Any], file: str | Path) -> pd.DataFrame:
             checks.require_present(log, config, raw.where)
             table = chosen.keep("events", events.evaluated(log, False, config))
             checks.check_values(table, raw.where)
-            rows = table.order_by("row").to_pyarrow().to_pandas()
-    kept = {c: c.partition("/")[2] or c for c in rows if c in ("user", "time", "utc_offset")}
+            order = [events.ORDER_TIME, "row"] if purpose == "events" else ["row"]
+            rows = _in_pandas(table.order_by(order))
+            given = _in_pandas(raw.table.order_by("row"))
+    kept = {c: c for c in rows if c in ("user", "time", "utc_offset")}
     kept |= {c: c.partition("/")[2] for c in rows if "/" in c}
     if not (config.utc_offset or config.time_zone):
         absent.add("utc_offset")
-    return rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
+    found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
+    others = [c for c in given if c not in found and c not in absent and c != "row"]
+    return found.join(given[others].iloc[rows["row"] - 1].reset_index(drop=True))
+
+
+def _in_pandas(table: ibis.Table) -> pd.DataFrame:
+    """With whole numbers as such, even beside missing ones."""
+    return table.to_pyarrow().to_pandas(integer_object_nulls=True)
 
 
 def _as_far_as_there(
@@ -73,7 +99,7 @@ def _as_far_as_there(
     """The config without what the columns cannot make; and which columns only stand in for it.
 
     Raises:
-      UserError: a column is made of other rows, too.
+      UserError: a column that all rows need is made of what the file does not have.
     """
     there, absent = {c.lower() for c in columns}, set()
     changes: dict[str, Any] = {"tie_breaker": "", "drop_duplicates": False}
@@ -83,24 +109,30 @@ def _as_far_as_there(
             absent.add(key)
             changes[key] = "'1970-01-01'" if key == "time" and config.time_unit == "iso" else "0"
     there |= {*RESERVED} - absent - ({"time_ns"} if "time" in absent else set())
-    of_derived = {name.lower() for name in config.derived}
-    changes["derived"] = {
-        name: text
-        for name, text in config.derived.items()
-        if names_in(text, f"config.derived.{name}") <= there | of_derived
-    }
-    there |= {name.lower() for name in changes["derived"]}
-    for group in _LATER:
-        changes[group] = {
-            name: text
-            for name, text in getattr(config, group).items()
-            if names_in(text, f"config.{group}.{name}") <= there
-        }
-    config = dataclasses.replace(config, **changes)
-    texts = {f"config.{g}.{n}": t for g in ("derived", "categorical", "dense", *_LATER)
-             for n, t in getattr(config, g).items()}  # fmt: skip
-    for about, text in (texts | {"config.utc_offset": config.utc_offset}).items():
-        if text and sqlglot.parse_one(text, dialect=DIALECT).find(exp.Window):
-            why = "is made of several rows of a log, which the file does not have"
-            raise UserError(about, f"{why}; name the file's columns as in the prepared log instead")
-    return config, absent
+
+    def possible(text: str, about: str) -> bool:
+        return names_in(text, about) <= there and not _has_window(text)
+
+    changes["derived"] = {}
+    for name in in_order(config.derived, "config.derived"):
+        if possible(text := config.derived[name], f"config.derived.{name}"):
+            changes["derived"][name] = text
+            there.add(name.lower())
+    for group in _OPTIONAL:
+        of_group = getattr(config, group).items()
+        changes[group] = {n: t for n, t in of_group if possible(t, f"config.{group}.{n}")}
+    if config.utc_offset and not possible(config.utc_offset, "config.utc_offset"):
+        changes["utc_offset"] = ""
+    for group in ("categorical", "dense"):
+        for name, text in getattr(config, group).items():
+            about = f"config.{group}.{name}"
+            if _has_window(text):
+                why = "is made of several rows of a log, which the file does not have"
+                raise UserError(about, f"{why}; name its columns as in the prepared log instead")
+            if names_in(text, about) & {"time", "time_ns"} - there:
+                raise UserError(about, "is made of the time, which the file does not have")
+    return dataclasses.replace(config, **changes), absent
+
+
+def _has_window(text: str) -> bool:
+    return sqlglot.parse_one(text, dialect=DIALECT).find(exp.Window) is not None
