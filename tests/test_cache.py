@@ -1,4 +1,7 @@
-"""A cache of keys and values: the same results as one full pass, however it was filled."""
+"""A cache of keys and values: the same results as one full pass, however it was filled.
+
+`test_encoded.py` has all variants.
+"""
 
 import itertools
 from typing import Any
@@ -12,11 +15,11 @@ from siren_rope_jax.models.cache import CACHE, Cached
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
 from tests.batches import (
     DATA,
+    REPRESENTATIVE,
     random_batch,
     random_next_items,
     small_model,
     small_retriever,
-    variants,
 )
 
 LENGTH, ROWS = DATA.context_length, 2
@@ -46,7 +49,7 @@ def filled(model: Any, params: Any, batch: Any, cuts: list[int]) -> Any:
     return variables
 
 
-@pytest.mark.parametrize("name", variants(RANKING_VARIANTS))
+@pytest.mark.parametrize("name", sorted(REPRESENTATIVE & {*RANKING_VARIANTS}))
 def test_candidates_have_the_logits_of_a_full_pass(name: str) -> None:
     model, params = small_model(name)
     batch = random_batch(rows=ROWS)
@@ -64,7 +67,7 @@ def test_candidates_have_the_logits_of_a_full_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("repeat", [False, True])
-@pytest.mark.parametrize("name", variants(RETRIEVAL_VARIANTS))
+@pytest.mark.parametrize("name", sorted(REPRESENTATIVE & {*RETRIEVAL_VARIANTS}))
 def test_requests_have_the_queries_of_a_full_pass(name: str, repeat: bool) -> None:
     model, params = small_retriever(name, repeat=repeat)
     batch = random_next_items(rows=ROWS)
