@@ -36,6 +36,12 @@ def restored_step(stderr: str) -> int:
     return int(found[2]) if found else 0
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a training has saved one that is complete."""
+    found = workdir.glob("checkpoints/*/_CHECKPOINT_METADATA")
+    return any(path.parent.name.isdigit() for path in found)
+
+
 def complaint(name: str, *flags: str, cwd: Path = ROOT) -> str:
     """The one line that the script says before it ends with status 2, without "error: "."""
     done = run(name, *flags, cwd=cwd)

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.trained import TrainedRun
-from tests.scripts import ROOT, restored_step
+from tests.scripts import ROOT, has_checkpoint, restored_step
 
 
 def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> subprocess.Popen:
@@ -133,7 +133,7 @@ def test_two_processes_that_were_interrupted_go_on(tmp_path: Path, how: int) -> 
     more = (*RETRIEVAL, "--config.training.evaluations_per_epoch=5")
     both = _start_two("next_item", feed, two, *more)
     deadline = time.monotonic() + 300
-    while not list(two.glob("checkpoints/[0-9]*/params/manifest.ocdbt")):
+    while not has_checkpoint(two):
         assert all(p.poll() is None for p in both) and time.monotonic() < deadline
         time.sleep(0.01)
     for process in both if how == signal.SIGKILL else both[1:]:

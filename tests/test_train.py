@@ -59,7 +59,7 @@ from siren_rope_jax.training.workdir import claim_workdir, load_config, owned
 from tests.batches import interrupted_after, small_config, small_retriever_config
 from tests.made_up import change, make_log
 from tests.refusals import refused
-from tests.scripts import ROOT, printed, restored_step
+from tests.scripts import ROOT, has_checkpoint, printed, restored_step
 from tests.scripts import run as run_script
 
 LONELY = "one event"
@@ -192,7 +192,7 @@ def test_a_killed_run_resumes_to_the_very_same_parameters(
     command = _command(config, tmp_path / "b.json", killed)
     process = subprocess.Popen(command, env=environment, cwd=ROOT)
     deadline = time.monotonic() + 120
-    while not list(killed.glob("checkpoints/[0-9]*/params/manifest.ocdbt")):
+    while not has_checkpoint(killed):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
