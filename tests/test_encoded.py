@@ -96,6 +96,23 @@ def test_requests_rank_as_the_evaluation_ranks_every_test_event(
         assert rank == 0 or abs(place[n, item] - rank) <= 1  # rounding sometimes breaks a tie
 
 
+FEW = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def in_chunks_and_at_once(
+    run: TrainedRun, whole: list[np.ndarray], begin: int, sizes: list[int]
+) -> tuple[HistoryCache, HistoryCache]:
+    """The same beginnings of histories, each of another length, encoded in these two ways."""
+    grown = HistoryCache.of(run, [h[: begin + n] for n, h in enumerate(whole)])
+    at = begin
+    for size in sizes:
+        later = [h[at + n : at + n + size] for n, h in enumerate(whole)]
+        grown, at = grown.extended(later), at + size
+    return grown, HistoryCache.of(run, [h[: at + n] for n, h in enumerate(whole)])
+
+
 @cache
 def _ranker(path: str) -> TrainedRun:
     return untrained(PreparedLog.open(path), "ranking", "siren_rope_hstu_bias")
@@ -106,9 +123,7 @@ def _retriever(path: str) -> TrainedRun:
     return untrained(PreparedLog.open(path), "retrieval", "siren_rope_hstu_bias", repeat=True)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@FEW
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(0, 10))
 def test_events_in_any_chunks_equal_one_pass(
     feed: PreparedLog, sizes: list[int], begin: int
@@ -116,20 +131,13 @@ def test_events_in_any_chunks_equal_one_pass(
     """Also where a history becomes longer than the model's rows."""
     run = _ranker(str(feed.path))
     whole = feed.histories_of(range(len(feed.index)))[:5]
-    grown = HistoryCache.of(run, [h[: begin + n] for n, h in enumerate(whole)])
-    at = begin
-    for size in sizes:
-        later = [h[at + n : at + n + size] for n, h in enumerate(whole)]
-        grown, at = grown.extended(later), at + size
-    once = HistoryCache.of(run, [h[: at + n] for n, h in enumerate(whole)])
+    grown, once = in_chunks_and_at_once(run, whole, begin, sizes)
     requests = [h[-3:] for h in whole]
     for one, other in zip(grown.probabilities(requests), once.probabilities(requests), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@FEW
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(1, 10))
 def test_visits_in_any_chunks_equal_one_pass(
     visits: PreparedLog, sizes: list[int], begin: int
@@ -137,12 +145,7 @@ def test_visits_in_any_chunks_equal_one_pass(
     """With events that have no time."""
     run = _retriever(str(visits.path))
     whole = visits.histories_of(range(len(visits.index)))[:5]
-    grown = HistoryCache.of(run, [h[: begin + n] for n, h in enumerate(whole)])
-    at = begin
-    for size in sizes:
-        later = [h[at + n : at + n + size] for n, h in enumerate(whole)]
-        grown, at = grown.extended(later), at + size
-    once = HistoryCache.of(run, [h[: at + n] for n, h in enumerate(whole)])
+    grown, once = in_chunks_and_at_once(run, whole, begin, sizes)
     requests = [h[-2:] for h in whole]
     one, other = (c.queries(requests) for c in (grown, once))
     np.testing.assert_allclose(one.query[:10], other.query[:10], atol=1e-5)

@@ -7,11 +7,10 @@ result_<split>.json and so on), and prints the metrics beside those of the basel
 noted in config.json, so you need to give it only once. Both may be in a store, as gs://bucket/DIR.
 """
 
-from importlib.util import find_spec
-
 from absl import flags
 
 from siren_rope_jax.base import cli
+from siren_rope_jax.commands import pictures
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.workdir import note_log
@@ -37,12 +36,7 @@ def main() -> None:
         if _LOG.value:
             note_log(workdir, _LOG.value)
         print(as_text(evaluate_run(workdir, _SPLIT.value)))
-        if find_spec("matplotlib"):
-            from siren_rope_jax.studies.plots import draw_run
-
-            draw_run(workdir, _SPLIT.value)
-        else:
-            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
+        pictures.draw(workdir, _SPLIT.value)
 
 
 def run() -> None:

@@ -10,7 +10,6 @@ several hosts, run it on each of them with --distributed=auto and one shared DIR
 store (gs://bucket/folder; docs/scale.md) if there is one process.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from siren_rope_jax.base import cli
+from siren_rope_jax.commands import pictures
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.rotation.variants import check_not_variant
 from siren_rope_jax.training.kinds import read_experiment
@@ -63,12 +63,7 @@ def _train(config: Any, workdir: Path) -> None:
     outcome = evaluate_run(workdir)
     if is_main():
         print(as_text(outcome))
-        if find_spec("matplotlib"):
-            from siren_rope_jax.studies.plots import draw_run
-
-            draw_run(workdir)
-        else:
-            print("no pictures without matplotlib; pip install 'siren-rope-jax[plots]'")
+        pictures.draw(workdir)
 
 
 def run() -> None:

@@ -16,6 +16,7 @@ from siren_rope_jax.data.assemble import Piece
 from siren_rope_jax.data.windows import window_start
 from siren_rope_jax.models.cache import CACHE, Cached
 from siren_rope_jax.models.retriever import Retrieved
+from siren_rope_jax.training.rank_scorer import next_power_of_2
 from siren_rope_jax.training.trained import TrainedRun
 
 REQUESTS = 1024
@@ -63,7 +64,7 @@ class HistoryCache:
                 pieces.append((row, whole[row][first:], first - start))
         variables = self.variables
         if pieces:
-            width = _padded(max(len(events) - saved for _, events, _ in pieces))
+            width = next_power_of_2(max(len(events) - saved for _, events, _ in pieces))
             batch = self.batch(pieces, (self._rows, width))
             place = np.where(batch.segment > 0, batch.position, length).astype(np.int32)
             variables = self.run.compiled(_extended)(self.run.params, variables, batch, place)
@@ -80,16 +81,16 @@ class HistoryCache:
             and the context of its request. They do not see each other.
         """
         tasks = len(self.run.log.schema.tasks)
+        position = np.zeros((self._rows, 1), np.int32)
+        position[: len(requests), 0] = [
+            len(h) - s for h, s in zip(self.histories, self._starts, strict=True)
+        ]
         found = [[np.zeros((0, tasks), np.float32)] for _ in requests]
         for first in range(0, max(map(len, requests), default=0), REQUESTS):
             some = [rows[first : first + REQUESTS] for rows in requests]
-            width = _padded(max(map(len, some)))
+            width = next_power_of_2(max(map(len, some)))
             pieces = [(row, events, 0) for row, events in enumerate(some) if len(events)]
             batch = self.batch(pieces, (self._rows, width))
-            position = np.zeros((self._rows, 1), np.int32)
-            position[: len(requests), 0] = [
-                len(h) - s for h, s in zip(self.histories, self._starts, strict=True)
-            ]
             batch = batch.replace(position=np.broadcast_to(position, batch.position.shape))
             scores = self.run.compiled(_probabilities)(self.run.params, self.variables, batch)
             for own, events, row in zip(found, some, np.asarray(scores), strict=False):
@@ -127,7 +128,7 @@ class HistoryCache:
     @property
     def _rows(self) -> int:
         """Of the arrays, so that few shapes are compiled."""
-        return _padded(len(self.histories))
+        return next_power_of_2(len(self.histories))
 
     def _encoded(self, which: Sequence[int]) -> Any:
         """The variables of some histories."""
@@ -136,7 +137,7 @@ class HistoryCache:
             for row, n in enumerate(which)
             if len(self.histories[n]) > self._starts[n]
         ]
-        batch = self.batch(pieces, (_padded(len(which)), self.run.config.data.length))
+        batch = self.batch(pieces, (next_power_of_2(len(which)), self.run.config.data.length))
         return self.run.compiled(_encoded)(self.run.params, batch)
 
     def batch(self, pieces: Sequence[tuple[int, np.ndarray, int]], shape: tuple[int, int]) -> Any:
@@ -150,11 +151,6 @@ class HistoryCache:
         for row, _, position in pieces:
             offset[row] = position
         return batch.replace(position=batch.position + offset)
-
-
-def _padded(size: int) -> int:
-    """The least power of 2 that is not below a size, which is at least 1."""
-    return 1 << max(int(size) - 1, 0).bit_length()
 
 
 def _encoded(model: Any, params: Any, batch: Any) -> Any:

@@ -62,8 +62,7 @@ def read_rows(
         config = dataclasses.replace(config, categorical={}, dense={}, context={}, utc_offset="")
     if second is not None:
         time = f"CAST({math.floor(second)} AS BIGINT)"
-        config = dataclasses.replace(config, time=time, time_unit="s")
-        config = dataclasses.replace(config, time_origin="")
+        config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
     files = readers.find_files(file)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

@@ -139,7 +139,7 @@ def _repeated(do: Callable[[], None], seconds: float) -> Iterator[None]:
         while not ended.wait(seconds):
             try:
                 do()
-            except _Lost:  # told in the end
+            except _Lost:  # reported in the end
                 interrupt_main(signal.SIGTERM)  # nothing happens if the program does not heed it
             except Exception as error:
                 print(f"warning: {error}; trying again", file=sys.stderr)

@@ -97,7 +97,7 @@ class RankScorer:
         Often they are few, so that most slots are never copied to the host.
         """
         wanted = np.asarray(self._replicate(batch.event)) >= 0
-        first = np.argsort(~wanted, axis=None, kind="stable")[: _next_power_of_2(wanted.sum())]
+        first = np.argsort(~wanted, axis=None, kind="stable")[: next_power_of_2(wanted.sum())]
         at = np.unravel_index(first, wanted.shape)
         return self._take(*self._retrieve(params, batch), batch, at)
 
@@ -117,11 +117,11 @@ def seen_items(log: PreparedLog, event: Int[np.ndarray, " N"]) -> Int[np.ndarray
 
 def padded_ids(lists: Sequence[np.ndarray]) -> Int[np.ndarray, "N S"]:
     """Lists of ids as rows, padded with 0 to a power of 2, so that few shapes are compiled."""
-    width = _next_power_of_2(max(map(len, lists), default=0))
+    width = next_power_of_2(max(map(len, lists), default=0))
     return np.stack([np.pad(ids, (0, width - len(ids))) for ids in lists]).astype(np.int32)
 
 
-def _next_power_of_2(size: int) -> int:
+def next_power_of_2(size: int) -> int:
     """The least power of 2 that is not below `size`."""
     return 1 << max(int(size) - 1, 0).bit_length()
 
