@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
                 "layers": 2,
                 "embedding_width": 16,
                 "head_widths": (128,),
+                "unknown_rate": 0.0,  # as in the PyTorch twin
                 **ranking_variant("siren_rope"),
             },
             "training": {"slices": 16},

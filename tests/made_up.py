@@ -89,7 +89,7 @@ def make_run(workdir, log, kind="ranking", noise=0.5, **config):
         best = {"nll": 3 + noise, "hr@10": 0.7}
         best |= {"mrr": 0.4 - 0.1 * noise, "ndcg@10": 0.5 - 0.1 * noise}
     workdir.mkdir(parents=True, exist_ok=True)
-    write_predictions(workdir, Evaluated.of(log, scored), KINDS[kind])
+    write_predictions(workdir / "predictions.parquet", Evaluated.of(log, scored), KINDS[kind])
     with (workdir / "metrics.jsonl").open("w") as lines:
         for step in range(1, 501):
             train = {"step": step, "kind": "train", "events_per_second": 1e5,

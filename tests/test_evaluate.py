@@ -57,7 +57,8 @@ def made_up(log, kind="ranking", split="test"):
 
 
 def predictions(workdir, log, scored, kind="ranking"):
-    path = evaluate.write_predictions(workdir, Evaluated.of(log, scored), KINDS[kind])
+    path = workdir / "predictions.parquet"
+    evaluate.write_predictions(path, Evaluated.of(log, scored), KINDS[kind])
     assert [p.name for p in workdir.iterdir()] == ["predictions.parquet"]
     return pd.read_parquet(path)
 

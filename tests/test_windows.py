@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.data.windows import pack_rows, plan_windows, window_start
+from siren_rope_jax.data.windows import (
+    Targets,
+    pack_rows,
+    plan_windows,
+    split_targets,
+    window_start,
+)
 from tests.refusals import refused
 
 INDEX = st.lists(
@@ -17,7 +23,7 @@ SPLITS = st.sampled_from(["train", "validation", "test"])
 @given(INDEX, SPLITS, st.integers(1, 12), st.integers(1, 12), st.booleans())
 def test_every_event_is_a_target_once_with_its_context(index, split, length, stride, moved):
     stride = min(stride, length)
-    windows = plan_windows(index, split, length, stride, moved)
+    windows = plan_windows(split_targets(index, split), length, stride, moved)
     column = ["train", "validation", "test"].index(split) + 1
     expected = [
         (user, event)
@@ -38,7 +44,7 @@ def test_every_event_is_a_target_once_with_its_context(index, split, length, str
 
 @given(INDEX, st.integers(1, 12), st.booleans())
 def test_rows_hold_every_window_once_and_never_overflow(index, length, pack):
-    windows = plan_windows(index, "train", length, length)
+    windows = plan_windows(split_targets(index, "train"), length, length)
     rows = pack_rows(windows, length, pack)
     np.testing.assert_array_equal(np.sort(rows.windows), np.sort(windows))
     for row in map(rows.windows_of, range(len(rows))):
@@ -49,8 +55,7 @@ def test_rows_hold_every_window_once_and_never_overflow(index, length, pack):
 def test_packing_is_dense():
     rng = np.random.default_rng(0)
     counts = rng.geometric(0.15, 5_000)
-    index = np.stack([counts, counts, 0 * counts, 0 * counts], axis=1)
-    windows = plan_windows(index, "train", 64, 64)
+    windows = plan_windows(Targets(0 * counts, counts), 64, 64)
     rows = pack_rows(windows, 64)
     assert (windows["stop"] - windows["start"]).sum() / (len(rows) * 64) > 0.98
 
@@ -60,4 +65,4 @@ def test_packing_is_dense():
 )
 def test_impossible_lengths_and_strides_are_refused(length, stride, about):
     with refused(about):
-        plan_windows(np.ones((1, 4), int), "train", length, stride)
+        plan_windows(Targets(np.zeros(1, int), np.ones(1, int)), length, stride)

@@ -25,6 +25,7 @@ COMMANDS = (
     "ablate",
     "analyze",
     "benchmark",
+    "stream",
     "latency",
     "compile",
     "compare-peer",

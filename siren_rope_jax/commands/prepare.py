@@ -9,7 +9,9 @@ the file stays in --downloads for the next time. The built-in feed, configs/data
 generated and takes neither --input nor --download.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -74,12 +76,28 @@ def main() -> None:
         rates = ", ".join(f"{t} {r[split]['rate']:.1%}" for t, r in report["tasks"].items())
         positive = f"; positive: {rates}" if rates else ""
         print(f"{split}: {count} events, {unknown} with an unknown item{positive}")
+    for line in _by_item(report):
+        print(line)
     for task, floors in report.get("floors", {}).items():
         values = ", ".join(f"{name} {ne:.4f}" for name, ne in floors.items())
         print(f"{task}: NE on test: {values}")
     for warning in report["warnings"]:
         print(f"note: {warning}")
     print(f"wrote {_OUTPUT.value} in {report['seconds']} s")
+
+
+def _by_item(report: Mapping[str, Any]) -> Iterator[str]:
+    """Rates of labels where items are rare or new, for a model may take the one for the other."""
+    by_item = report.get("by_item", {})
+    for name, split in (("rare", "train"), ("rare", "test"), ("new", "test")):
+        about = by_item.get(name, {}).get(split)
+        if about and about["events"] and about["rates"]:
+            rates = ", ".join(f"{t} {_percent(rate)}" for t, rate in about["rates"].items())
+            yield f"{split}, {name} items: {about['events']} events; positive: {rates}"
+
+
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.1%}"
 
 
 def run() -> None:

@@ -112,6 +112,12 @@ class PreparedLog:
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
 
+    def with_all_values(self) -> "PreparedLog":
+        """The same log for a model that knows every value, also those that are not in train."""
+        known = (dataclasses.replace(c, known=c.values) for c in self.schema.categorical)
+        schema = dataclasses.replace(self.schema, categorical=tuple(known))
+        return dataclasses.replace(self, schema=schema)
+
     @cached_property
     def offsets(self) -> np.ndarray:
         """int64 [U + 1]: the global index of each user's first event, and the total."""

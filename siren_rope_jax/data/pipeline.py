@@ -11,7 +11,14 @@ import numpy as np
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.data.assemble import Layout, Piece
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.windows import PackedRows, Split, pack_rows, plan_windows
+from siren_rope_jax.data.windows import (
+    PackedRows,
+    Split,
+    Targets,
+    pack_rows,
+    plan_windows,
+    split_targets,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,29 +108,50 @@ class Batches:
     def _train_rows(self) -> PackedRows:
         return self._rows("train", self.config.length, move_last=True)
 
-    def evaluation(self, split: Split) -> grain.IterDataset:
-        """All rows of a split once, in order, the last batch filled up with padding.
+    def evaluation(self, targets: Split | Targets) -> grain.IterDataset:
+        """All rows of a split, or of other targets, once, in order, the last batch padded.
 
         Every part gets the same number of batches. They have `batch_size` rows, or the few more
         that can be divided evenly among the devices, so that a run can be evaluated on any number
         of devices.
 
         Raises:
-          UserError: the split is empty.
+          UserError: there is no target.
         """
-        rows = self._rows(split, self.config.stride)
+        rows = self._rows(targets, self.config.stride)
         size = _rounded_up(self.config.batch_size, self.parts)
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size))
         return self._read(dataset, rows, size)
 
-    def _rows(self, split: Split, stride: int, move_last: bool = False) -> PackedRows:
-        saved = self.layout.places_saved
-        length = self.config.length + saved
-        windows = plan_windows(self.log.index, split, length, stride, move_last)
-        rows = pack_rows(windows, self.config.length, self.config.pack, saved)
+    def one_pass(self, targets: Targets, seed: int) -> grain.IterDataset:
+        """All rows with these targets once, as training has them: shuffled, and padded.
+
+        Raises:
+          UserError: there is no target.
+        """
+        rows = self._rows(targets, self.config.length, move_last=True)
+        size = _rounded_up(self.config.batch_size, self.parts)
+        dataset = grain.MapDataset.range(_rounded_up(len(rows), size)).seed(seed).shuffle()
+        return self._read(dataset, rows, size)
+
+    def asks(self, targets: Targets) -> bool:
+        """Whether any row has such a target: a user's first event may be none."""
+        return bool(len(self._planned(targets, self.config.length)))
+
+    def _rows(self, targets: Split | Targets, stride: int, move_last: bool = False) -> PackedRows:
+        if isinstance(targets, str):
+            what, targets = f"the {targets} split has", split_targets(self.log.index, targets)
+        else:
+            what = "these targets have"
+        rows = self._planned(targets, stride, move_last)
         if not len(rows):
-            raise UserError(self.log.path, f"the {split} split has no events to predict")
+            raise UserError(self.log.path, f"{what} no events to predict")
         return rows
+
+    def _planned(self, targets: Targets, stride: int, move_last: bool = False) -> PackedRows:
+        saved = self.layout.places_saved
+        windows = plan_windows(targets, self.config.length + saved, stride, move_last)
+        return pack_rows(windows, self.config.length, self.config.pack, saved)
 
     def _read(self, dataset: grain.MapDataset, rows: PackedRows, size: int) -> grain.IterDataset:
         """Batches the numbers of rows, `size` at a time, and reads what is held of each at once.

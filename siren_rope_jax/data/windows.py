@@ -7,8 +7,10 @@ once, so a history is not repeated for each of its prefixes. Windows share a row
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.data.schema import SPLITS, Split
@@ -17,16 +19,27 @@ WINDOW = np.dtype([(name, np.int64) for name in ("user", "start", "target", "sto
 """A user's events [start, stop), counted from 0: from `target` on they are targets."""
 
 
-def plan_windows(
-    index: np.ndarray, split: Split, length: int, stride: int, move_last: bool = False
-) -> np.ndarray:
-    """Covers the events of a split, each as a target of one window: [W] of `WINDOW`.
+class Targets(NamedTuple):
+    """The events [begin, end) of every user, counted from the first, that a model must predict."""
+
+    begin: Int[np.ndarray, " U"]
+    end: Int[np.ndarray, " U"]
+
+
+def split_targets(index: np.ndarray, split: Split) -> Targets:
+    """The events of a split; `index` is that of `PreparedLog`."""
+    column = SPLITS.index(split) + 1
+    end = index[:, 1 : column + 1].sum(axis=1)
+    return Targets(end - index[:, column], end)
+
+
+def plan_windows(targets: Targets, length: int, stride: int, move_last: bool = False) -> np.ndarray:
+    """Covers targets, each of which belongs to one window: [W] of `WINDOW`.
 
     Windows begin at multiples of the stride (`window_start`), unless `move_last`.
 
     Args:
-      index: int64 [U, 4] as in `PreparedLog`: each user's events, and those of each split.
-      split: the targets; earlier splits serve as context only, later ones are not used.
+      targets: earlier events serve as context only, later ones are not used.
       length: the largest number of events in a window.
       stride: the largest number of targets in a window that does not begin with its user's first
         event; a target has at least `length - stride` events of context, if its user has as many.
@@ -38,13 +51,11 @@ def plan_windows(
     """
     check(length >= 1, "length", "at least 1")
     check(1 <= stride <= length, "stride", f"in 1..{length}, the length of a window")
-    column = SPLITS.index(split) + 1
-    end = index[:, 1 : column + 1].sum(axis=1)
-    begin = end - index[:, column]
+    begin, end = targets
     first = window_start(begin, length, stride)
     last = window_start(end - 1, length, stride)
     count = np.where(end > begin, 1 + (last - first) // stride, 0)
-    user = np.repeat(np.arange(len(index)), count)
+    user = np.repeat(np.arange(len(begin)), count)
     nth = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
     start, end = first[user] + nth * stride, end[user]
     windows = np.empty(len(user), WINDOW)

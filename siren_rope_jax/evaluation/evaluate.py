@@ -76,7 +76,8 @@ def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
     path = workdir / name_for_split("result.json", split)
     try:
         path.unlink(missing_ok=True)  # it must never stand beside another model's predictions
-        written = write_predictions(workdir, evaluated, run.setup.kind, split)
+        written = workdir / name_for_split("predictions.parquet", split)
+        write_predictions(written, evaluated, run.setup.kind)
         outcome["predictions"] = file_digest(written)
         write_json(path, outcome)
     except OSError as error:
@@ -159,10 +160,8 @@ def result(
     }
 
 
-def write_predictions(
-    workdir: Path, evaluated: Evaluated, kind: Kind | type[Kind], split: str = "test"
-) -> Path:
-    """Writes a split's predictions.parquet, one row per event in order of the global event index.
+def write_predictions(path: Path, evaluated: Evaluated, kind: Kind | type[Kind]) -> None:
+    """Writes predictions.parquet, one row per event in order of the global event index.
 
     Columns: event, user and item (raw ids), time (Unix seconds UTC, null if unknown), utc_offset
     (seconds), then those of the kind of experiment.
@@ -178,10 +177,8 @@ def write_predictions(
     }
     for name, values in kind.columns(log.schema, events, evaluated.scored).items():
         columns[name] = pa.array(np.ma.getdata(values), mask=np.ma.getmaskarray(values))
-    path = Path(workdir) / name_for_split("predictions.parquet", split)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
-    return path
 
 
 def as_text(outcome: Mapping[str, Any]) -> str:

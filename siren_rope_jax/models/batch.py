@@ -1,11 +1,14 @@
 """What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.rotation.sources import Signals
@@ -111,6 +114,16 @@ class NextItemBatch(EventBatch):
         zeros = np.zeros(shape, np.int32)
         common = _no_events(data, shape)
         return cls(**common, request_time=common["time"], target=zeros, history=zeros)
+
+
+Batch = TypeVar("Batch", bound=EventBatch)
+
+
+def with_unknown(batch: Batch, rate: float, key: Array) -> Batch:
+    """The same events, but a share of their ids is taken for unknown, each by itself."""
+    ids = jnp.asarray(batch.categorical)
+    unknown = jax.random.bernoulli(key, rate, ids.shape)
+    return dataclasses.replace(batch, categorical=jnp.where(unknown, 0, ids))
 
 
 def signals_of(batch: EventBatch, data: DataSpec, time: Time) -> Signals:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.models.attention import SoftmaxAttention
-from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of
+from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of, with_unknown
 from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
@@ -102,6 +102,8 @@ class Ranker(nn.Module):
           deterministic: False: with dropout.
         """
         c = self.config
+        if c.unknown_rate and not deterministic:
+            batch = with_unknown(batch, c.unknown_rate, self.make_rng("dropout"))
         x, actions = self.tokens(batch)
         signals, segment = signals_of(batch, self.data, batch.time), batch.segment
         if c.interleaved:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
-from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of, with_unknown
 from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
@@ -126,7 +126,9 @@ class Retriever(nn.Module):
             with the time of the request.
           deterministic: False: with dropout.
         """
-        request = None
+        request, item = None, batch.categorical[..., 0]  # which may be named again
+        if self.config.unknown_rate and not deterministic:
+            batch = with_unknown(batch, self.config.unknown_rate, self.make_rng("dropout"))
         if self.config.query_time == "request":
             request = signals_of(batch, self.data, batch.request_time)
         signals = signals_of(batch, self.data, batch.time)
@@ -136,12 +138,12 @@ class Retriever(nn.Module):
         repeat = None
         if self.config.repeat:
             q, own = self.repeat_attention(x, relations[LAST])
-            item, key = remembered(self, cached, "repeat", (batch.categorical[..., 0], own))
+            items, key = remembered(self, cached, "repeat", (item, own))
             repeat = Repeat(
-                item=item,
+                item=items,
                 query=q,
                 key=key,
-                own=(batch.categorical[..., 0], own),
+                own=(item, own),
                 relation=replace(relations[LAST], rotation=None),
                 explore_logit=self.explore(x)[..., 0].astype(jnp.float32),
                 kernel=self.config.attention,

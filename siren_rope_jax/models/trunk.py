@@ -45,6 +45,9 @@ class TrunkConfig:
       heads, layers: of the trunk; an attention after it has as many heads.
       input_time_features: time features joined to those of the events ("time in the embedding").
       dropout: rate on every residual branch.
+      unknown_rate: share of the ids of events, of every categorical feature, that training takes
+        for unknown. So the row of unknown values learns from all of them, not from the rare ones
+        alone, what to make of a value that comes up after training.
       dtype: of the computation; angles and parameters stay float32.
       remat: what the gradient computes again instead of keeping it: `none`; `dots`: all of a block
         but its matrix products with parameters; `all`: all but a block's input.
@@ -61,6 +64,7 @@ class TrunkConfig:
     layers: int = 2
     input_time_features: tuple[TimeFeature, ...] = ()
     dropout: float = 0.0
+    unknown_rate: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Rematerialisation = "none"
     scan_layers: bool = False
@@ -68,7 +72,8 @@ class TrunkConfig:
     def __post_init__(self) -> None:
         for key, most in (("width", MOST), ("heads", MOST), ("layers", 1_000)):
             check(1 <= getattr(self, key) <= most, key, f"from 1 to {most:,}")
-        check(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        for key in ("dropout", "unknown_rate"):
+            check(0 <= getattr(self, key) < 1, key, "in [0, 1)")
         if self.width % (2 * self.heads):
             raise UserError(
                 "width",

@@ -10,6 +10,9 @@ import pyarrow as pa
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Dense, Schema
 
+ITEMS = ("known", "rare", "new")
+"""Of an event: its item is known to a model, occurs too rarely in train, or not at all there."""
+
 Block = tuple[np.ndarray, np.ndarray]
 """Histories of some users: their rows, user by user and oldest first, and how many each has."""
 
@@ -21,10 +24,11 @@ class Histories:
     just before them in time.
     """
 
-    def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema):
+    def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema, seen_items: int):
         """Takes batches with `user_index`, `row` and the fields of `schema.event_dtype`.
 
-        They must be sorted by user and, within a user, oldest first.
+        They must be sorted by user and, within a user, oldest first. The items that occur in train
+        have the ids up to `seen_items`.
         """
         self._batches = batches
         self._schema = schema
@@ -33,8 +37,10 @@ class Histories:
             for group in ("dense", "context", "actions")
         }
         self.out_of_order = 0
-        self._events, self._unknown_items = np.zeros((2, len(SPLITS)), int)
-        self._labels = {task: np.zeros((2, len(SPLITS)), int) for task in schema.tasks}
+        self._seen_items = seen_items
+        self._events = np.zeros((len(ITEMS), len(SPLITS)), int)
+        shape = (2, len(ITEMS), len(SPLITS))
+        self._labels = {task: np.zeros(shape, int) for task in schema.tasks}
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the histories of all users, some at a time."""
@@ -65,13 +71,13 @@ class Histories:
 
     def _count(self, rows: np.ndarray) -> None:
         split, item = rows["split"], rows["categorical/item"]
-        unknown = (item == 0) | (item > self._schema.categorical[0].known)
-        self._events += np.bincount(split, minlength=len(SPLITS))
-        self._unknown_items += np.bincount(split[unknown], minlength=len(SPLITS))
+        limits = [self._schema.categorical[0].known, self._seen_items]
+        of_item = np.where(item == 0, len(limits), np.digitize(item, limits, right=True))
+        cell = of_item * len(SPLITS) + split
+        self._events += _counted(cell, self._events.shape)
         for task, counts in self._labels.items():
             for label in (0, 1):
-                labelled = split[rows[f"task/{task}"] == label]
-                counts[label] += np.bincount(labelled, minlength=len(SPLITS))
+                counts[label] += _counted(cell[rows[f"task/{task}"] == label], counts[label].shape)
         train = rows[split == TRAIN]
         for group, of_group in self._moments.items():
             for name, moments in of_group.items():
@@ -92,13 +98,14 @@ class Histories:
           UserError: a split has no events or, for a task, only one class, so that NE and AUC are
             undefined.
         """
-        for split, count in zip(SPLITS, self._events, strict=True):
+        for split, count in zip(SPLITS, self._events.sum(axis=0), strict=True):
             if not count:
                 raise UserError("config.split", f"{split} has no events")
         tasks: dict[str, dict[str, dict[str, Any]]] = {}
         for task, counts in self._labels.items():
             about, tasks[task] = f"config.tasks.{task}", {}
-            for split, negatives, positives in zip(SPLITS, *counts.tolist(), strict=True):
+            of_splits = counts.sum(axis=1).tolist()
+            for split, negatives, positives in zip(SPLITS, *of_splits, strict=True):
                 labels = negatives + positives
                 if labels == 0:
                     raise UserError(about, f"no event of {split} has a label")
@@ -110,14 +117,32 @@ class Histories:
                     )
                 rate = round(positives / labels, 6)
                 tasks[task][split] = {"labels": labels, "positives": positives, "rate": rate}
-        item = self._schema.categorical[0]
+        item, unknown = self._schema.categorical[0], self._events[1:].sum(axis=0)
         return {
             "items": item.values,
             "known_items": item.known,
-            "events": dict(zip(SPLITS, self._events.tolist(), strict=True)),
-            "unknown_item_events": dict(zip(SPLITS, self._unknown_items.tolist(), strict=True)),
+            "events": dict(zip(SPLITS, self._events.sum(axis=0).tolist(), strict=True)),
+            "unknown_item_events": dict(zip(SPLITS, unknown.tolist(), strict=True)),
             "tasks": tasks,
+            "by_item": {
+                name: {split: self._about(i, s) for s, split in enumerate(SPLITS)}
+                for i, name in enumerate(ITEMS)
+            },
         }
+
+    def _about(self, of_item: int, split: int) -> dict[str, Any]:
+        """How many events a split has with such items, and the rates of their labels, if any."""
+        rates = {}
+        for task, counts in self._labels.items():
+            negatives, positives = counts[:, of_item, split].tolist()
+            labels = negatives + positives
+            rates[task] = round(positives / labels, 6) if labels else None
+        return {"events": int(self._events[of_item, split]), "rates": rates}
+
+
+def _counted(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """How often each cell of an array of this shape occurs."""
+    return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
 
 
 class _Moments:

@@ -32,7 +32,7 @@ from siren_rope_jax.data.schema import TEST, TRAIN, Dense, Schema
 from siren_rope_jax.metrics.binary import normalized_entropy
 from siren_rope_jax.prepare import ideal
 from siren_rope_jax.prepare.histories import Histories
-from siren_rope_jax.prepare.writer import categorical, encode_ids, write_log
+from siren_rope_jax.prepare.writer import categorical, encode_ids, seen_values, write_log
 
 DRIFT_WAVES = 3
 """Number of cosines in a drift: half a period over the span, a whole one, one and a half."""
@@ -262,7 +262,7 @@ def generate(config: SyntheticConfig, output: str | Path) -> dict[str, Any]:
         source="the built-in synthetic feed",
     )
     batch = pa.record_batch({name: values.reshape(-1) for name, values in columns.items()})
-    stream = Histories([batch], schema)
+    stream = Histories([batch], schema, seen_values(vocabularies["item"]))
     histories = [rows for block, counts in stream for rows in np.split(block, counts.cumsum()[:-1])]
     try:
         report = {"rows_read": feed.time.size, "users": users, "warnings": [], **stream.report()}

@@ -27,6 +27,7 @@ from siren_rope_jax.prepare.progress import PhaseBar
 from siren_rope_jax.prepare.writer import (
     categorical,
     new_directory,
+    seen_values,
     write_description,
     write_histories,
 )
@@ -109,7 +110,8 @@ def prepare(
         users = chosen.numbered("users", table.select("user").distinct(), ["user"], "number", 0)
         schema = _schema(config, vocabularies, ends)
         progress.begin("writing histories", in_core)
-        stream = Histories(_encode(chosen, table, users, ids, schema), schema)
+        seen = seen_values(vocabularies["item"])
+        stream = Histories(_encode(chosen, table, users, ids, schema), schema, seen)
         blocks = _counted(stream, progress)
         written = write_histories(directory, schema.event_dtype, blocks)
         events_of_users = written[0][:, 0]

@@ -124,6 +124,11 @@ def categorical(name: str, vocabulary: pa.Table, min_count: int) -> Categorical:
     return Categorical(name, len(vocabulary), int(known.sum()))
 
 
+def seen_values(vocabulary: pa.Table) -> int:
+    """How many of its values, which are the first ones, occur in train."""
+    return int((vocabulary["train_count"].to_numpy() > 0).sum())
+
+
 def write_log(
     output: str | Path,
     schema: Schema,

@@ -78,7 +78,7 @@ def loop(training: Setup, workdir: Path) -> Iterator[Contestant]:
         def run(calls: int) -> None:
             nonlocal state, done
             for _ in range(calls):
-                state, metrics = take_step(training, state, batches, key, training.statistics)
+                state, metrics = take_step(training, state, next(batches), key, training.statistics)
                 done += 1
                 run_log.step(done, metrics)
             run_log.flush()

@@ -114,7 +114,9 @@ def compare(config: PeerConfig, python: str, workdir: Path) -> dict[str, Any]:
         training_ended=True,
     )
     outcome |= {"validation": metrics_of_ranks(validation.rank, validation.nll), "peer": fitted}
-    outcome["predictions"] = file_digest(write_predictions(workdir, evaluated, Retrieval))
+    written = workdir / "predictions.parquet"
+    write_predictions(written, evaluated, Retrieval)
+    outcome["predictions"] = file_digest(written)
     write_json(workdir / "data.json", {"fingerprint": log.fingerprint})
     write_json(workdir / "result.json", outcome)
     return outcome

@@ -23,6 +23,8 @@ class TrainingConfig:
       evaluations_per_epoch: validations (and checkpoints) in each, evenly spread; one per step at
         most.
       patience: validations without a better one before stopping.
+      warm_start: work directory of a run whose best parameters this one begins with, such as one on
+        an earlier state of the log (`warm_start.py`); empty: parameters are drawn.
       slices: parts of a batch that are differentiated one after the other. More of them take less
         memory; on a CPU they are faster if one fits the caches. They change neither the batch nor
         its loss, but what dropout and negatives are drawn.
@@ -36,6 +38,7 @@ class TrainingConfig:
     epochs: float = 5.0
     evaluations_per_epoch: int = 1
     patience: int = 3
+    warm_start: str = ""
     slices: int = 1
     checkpoint_steps: int = 0
     checkpoint_minutes: float = 10.0

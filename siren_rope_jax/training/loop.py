@@ -32,6 +32,7 @@ from siren_rope_jax.training.profile import Profile
 from siren_rope_jax.training.run_log import RunLog
 from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.step import TrainState
+from siren_rope_jax.training.warm_start import first_state
 from siren_rope_jax.training.workdir import owned
 
 
@@ -74,7 +75,7 @@ def fit(
         _own_for_all(stack, workdir, config, log.fingerprint, longer)
         checkpoints = stack.enter_context(Checkpoints(workdir))
         restored = checkpoints.latest(specs)
-        state, progress = restored or (training.init(config.seed), Progress())
+        state, progress = restored or (first_state(training), Progress())
         progress.ended = progress.step >= steps or progress.stale >= patience
         if restored and is_main():
             goes_on = "has ended" if progress.ended else "goes on"
@@ -116,7 +117,7 @@ def fit(
             if progress.ended or is_last:
                 break
             with profile.step(step + 1):
-                state, metrics = take_step(training, state, batches, key, statistics)
+                state, metrics = take_step(training, state, next(batches), key, statistics)
                 run_log.step(step + 1, metrics)
     if not progress.ended and is_main():
         saved = f"saved step {progress.step}" if progress.step else "had no step to save"
@@ -138,10 +139,10 @@ def _interruptible(variant: str, progress: Progress) -> Iterator[None]:
 
 
 def take_step(
-    training: Setup, state: TrainState, batches: Iterator[Any], key: Array, statistics: Any
+    training: Setup, state: TrainState, batch: Any, key: Array, statistics: Any
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Dispatches the step of the next batch; returns the new state and the step's metrics."""
-    batch = place_batch(next(batches), training.mesh)
+    """Dispatches the step of a batch of the host; returns the new state and the step's metrics."""
+    batch = place_batch(batch, training.mesh)
     with jax.transfer_guard("disallow"):
         return training.step(state, batch, key, statistics)
 

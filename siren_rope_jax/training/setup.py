@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.pipeline import Batches
-from siren_rope_jax.data.windows import Split
+from siren_rope_jax.data.windows import Split, Targets
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.partition import Partition, TableRows
 from siren_rope_jax.training.experiment import ExperimentConfig
@@ -160,8 +160,12 @@ class Setup:
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, placed on the mesh."""
+        return self.init_from(self.init_params(seed))
+
+    def init_from(self, params: Any) -> TrainState:
+        """The same, with parameters from elsewhere."""
         first = jax.jit(self._step.first_state, out_shardings=_shardings(self.state_specs))
-        return first(self.init_params(seed))
+        return first(params)
 
     def key(self, seed: int) -> Array:
         """The key of a run, on every device."""
@@ -170,16 +174,20 @@ class Setup:
     @cached_property
     def statistics(self) -> Any:
         """Of the log's training split, on every device."""
-        return jax.device_put(self.kind.statistics(self._log), replicated(self.mesh))
+        return self.statistics_of(None)
+
+    def statistics_of(self, events: Events | None) -> Any:
+        """The same of other events that are trained on."""
+        return jax.device_put(self.kind.statistics(self._log, events), replicated(self.mesh))
 
     @cached_property
     def batches(self) -> Batches:
         """Of the log, for this process."""
         return self.kind.batches(self._log, held_parts(self.mesh), batch_parts(self.mesh))
 
-    def score(self, params: Any, split: Split) -> Any:
-        """What the model says of every target event of a split."""
-        return self._scorer(params, self.batches.evaluation(split))
+    def score(self, params: Any, targets: Split | Targets) -> Any:
+        """What the model says of every target event, of a split for example."""
+        return self._scorer(params, self.batches.evaluation(targets))
 
     def validate(self, params: Any) -> dict[str, float]:
         """The chief metrics of the validation split."""

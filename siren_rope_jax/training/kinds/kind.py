@@ -8,6 +8,7 @@ import abc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -114,8 +115,13 @@ class Kind(abc.ABC, Generic[Config]):
     def padding(self, data: DataSpec, rows: int) -> Any:
         """A batch without events, which has the shapes and dtypes of all."""
 
-    def statistics(self, log: PreparedLog) -> Any:
-        """What the loss must know of the whole training split: a tree of arrays."""
+    def statistics(self, log: PreparedLog, events: Events | None = None) -> Any:
+        """What the loss must know of all events that are trained on: a tree of arrays.
+
+        Args:
+          log: the data.
+          events: which are trained on; None: the train split.
+        """
         return {}
 
     def statistics_specs(self, data: DataSpec) -> Any:
@@ -138,7 +144,11 @@ class Kind(abc.ABC, Generic[Config]):
 
     def asked_rows(self, model: Any, batch: Any, key: Array) -> dict[tuple[str, ...], list[Array]]:
         """The ids that `loss` asks of the tables with these arguments, by the paths of modules."""
-        return {(path,): [batch.categorical[..., i]] for i, path in enumerate(model.table_names)}
+        asked: dict[tuple[str, ...], list[Array]] = {}
+        unknown = [jnp.zeros(1, jnp.int32)] * bool(model.config.unknown_rate)
+        for i, table in enumerate(model.table_names):
+            asked[table,] = [batch.categorical[..., i], *unknown]
+        return asked
 
     def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
         """Refuses a loss that needs all rows of a table, for this key of the optimiser."""

@@ -115,11 +115,11 @@ class Retrieval(Kind[RetrievalExperiment]):
     def padding(self, data: DataSpec, rows: int) -> NextItemBatch:
         return NextItemBatch.padding(data, rows)
 
-    def statistics(self, log: PreparedLog) -> dict[str, np.ndarray]:
+    def statistics(self, log: PreparedLog, events: Events | None = None) -> dict[str, np.ndarray]:
         """How often training asks for each known item, if the loss needs it; 0 for the unknown."""
         if not self.config.loss.needs_item_counts:
             return {}
-        events, item = log.events("train"), log.schema.categorical[0]
+        events, item = events or log.events("train"), log.schema.categorical[0]
         asked = ~np.isin(events.event, log.offsets)  # nothing precedes a user's first event
         if task := self.config.data.target_task:
             asked &= events.rows[f"task/{task}"] == 1

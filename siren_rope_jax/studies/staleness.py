@@ -1,0 +1,245 @@
+"""How much models lose by standing still: a table and pictures of streamed runs.
+
+Intervals are of users and seeds together: the variance of a mean over seeds is that over resampled
+users, with the seeds held fixed, plus that over seeds divided by their number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siren_rope_jax.base.files import read_json, replacing
+from siren_rope_jax.base.times import HOUR
+from siren_rope_jax.metrics.bootstrap import Resampled
+from siren_rope_jax.studies.comparable import check_alike
+from siren_rope_jax.studies.predictions import read_predictions
+from siren_rope_jax.studies.stream import FROZEN
+from siren_rope_jax.studies.streamed import FOLDER, RESULT
+from siren_rope_jax.studies.style import colour, figure, legend_below
+from siren_rope_jax.studies.tables import table
+from siren_rope_jax.training.kinds import KINDS
+from siren_rope_jax.training.kinds.kind import Kind, titled
+
+_PRESENT = "0"
+_NORMAL = 1.96
+_ALIKE = ("version", "fingerprint", "stream", "config.kind")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The streamed runs of one log, by variant.
+
+    Attributes:
+      folders: of each variant's seeds.
+    """
+
+    folders: Mapping[str, Sequence[Path]]
+
+    @staticmethod
+    def below(workdirs: Sequence[Path]) -> "Streams":
+        """Those of these runs.
+
+        Raises:
+          UserError: they differ in what was asked about, or in how they were streamed.
+        """
+        folders = [workdir / FOLDER for workdir in workdirs]
+        results = {str(folder): read_json(folder / RESULT) for folder in folders}
+        some = KINDS[next(iter(results.values()))["config"]["kind"]]
+        decisive = [f"config.{key}" for key in some.decisive]
+        check_alike(results, [*_ALIKE, *decisive])
+        by_variant: dict[str, list[Path]] = {}
+        for folder in folders:
+            by_variant.setdefault(results[str(folder)]["variant"], []).append(folder)
+        return Streams(by_variant)
+
+    @cached_property
+    def some(self) -> Mapping[str, Any]:
+        """One of the results."""
+        return self.results[next(iter(self.folders))][0]
+
+    @cached_property
+    def results(self) -> Mapping[str, list[Any]]:
+        """The content of stream.json, by variant."""
+        return {v: [read_json(f / RESULT) for f in own] for v, own in self.folders.items()}
+
+    @property
+    def kind(self) -> type[Kind]:
+        """Of experiment."""
+        return KINDS[self.some["config"]["kind"]]
+
+    @property
+    def metric(self) -> str:
+        """The primary one of the kind."""
+        return "ndcg@10" if "ndcg@10" in self.kind.compared else self.kind.compared[0]
+
+    @property
+    def states(self) -> list[str]:
+        """Of every model, from the present to the frozen one."""
+        return list(self.some["states"])
+
+    def resampled(self, variant: str, state: str, part: str) -> Resampled:
+        """The primary metric of a state of a variant, on the data and on resampled users."""
+        columns = self.kind.resampled(part)
+        paths = [folder / f"{state}.parquet" for folder in self.folders[variant]]
+        reference = next(iter(self.folders.values()))[0] / f"{_PRESENT}.parquet"
+        users, values = read_predictions(paths, columns, reference)
+        return columns.resample(users, values)[self.metric]
+
+
+def interval(value: Resampled, than: Resampled | None = None) -> tuple[float, float]:
+    """A metric, or its difference to another one, and half the width of its 95 % interval.
+
+    That of a single seed is of users alone.
+    """
+    samples, by_seed = value.samples, value.by_seed
+    if than is not None:
+        samples, by_seed = samples - than.samples, by_seed - than.by_seed
+    variance = float(np.nanvar(samples))
+    if len(by_seed) > 1:
+        variance += float(np.var(by_seed, ddof=1)) / len(by_seed)
+    return float(np.mean(by_seed)), _NORMAL * variance**0.5
+
+
+def write_staleness(streams: Streams, folder: Path) -> list[Path]:
+    """Writes staleness.md and its pictures; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "staleness.md"
+    lines = [*_introduction(streams), ""]
+    pictures = []
+    for part in streams.kind.parts(_as_result(streams)):
+        values = {
+            variant: {state: streams.resampled(variant, state, part) for state in streams.states}
+            for variant in streams.folders
+        }
+        first = next(iter(streams.folders))
+        simple = {name: streams.resampled(first, name, part) for name in streams.some["baselines"]}
+        lines += _table(streams, part, values, simple)
+        end = f"-{part}.png" if part else ".png"
+        pictures += [
+            _by_age(streams, part, values, simple, folder / f"staleness{end}"),
+            _over_time(streams, part, folder / f"stream{end}"),
+        ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return [path, *pictures]
+
+
+def _as_result(streams: Streams) -> dict[str, Any]:
+    """As a result.json, of which a kind tells the parts."""
+    return {streams.kind.measured: streams.some["states"][_PRESENT]}
+
+
+def _introduction(streams: Streams) -> list[str]:
+    some, seeds = streams.some, max(map(len, streams.folders.values()))
+    every, label = some["stream"]["every"] / HOUR, streams.kind.metrics[streams.metric].label
+    return [
+        f"# {some['dataset']}: models that go on learning",
+        "",
+        f"{some['events']:,} events of the test split, in slices of {every:g} h: each is asked "
+        "about before it is learned. *Present*: the model has learned all slices before; *n h "
+        "old*: the model as it was so long before the slice began; *frozen*: the model as it was "
+        f"trained. {label}, mean over {seeds} seed{'s' * (seeds > 1)} ± half of the 95 % interval "
+        "of users and seeds together. Candidates are all items of the log, also those that nobody "
+        "has had yet.",
+    ]
+
+
+def _names(streams: Streams) -> list[str]:
+    """Of the states, in words."""
+    hours = streams.some["stream"]["every"] / HOUR
+    named = {_PRESENT: "present", FROZEN: FROZEN}
+    return [named.get(s) or f"{int(s) * hours:g} h old" for s in streams.states]
+
+
+def _table(
+    streams: Streams,
+    part: str,
+    values: Mapping[str, Mapping[str, Resampled]],
+    simple: Mapping[str, Resampled],
+) -> list[str]:
+    header = [part or "model", *_names(streams), "present − frozen"]
+    header += [f"present − {name}" for name in simple]
+    rows = []
+    for variant, by_state in values.items():
+        present = by_state[_PRESENT]
+        cells = [_text(interval(of)) for of in by_state.values()]
+        cells.append(_text(interval(present, by_state[FROZEN]), sign="+"))
+        cells += [_text(interval(present, other), sign="+") for other in simple.values()]
+        rows.append([variant, *cells])
+    blank = [""] * (len(header) - 2)
+    rows += [[f"*{name}*", _text(interval(of)), *blank] for name, of in simple.items()]
+    return table(header, rows)
+
+
+def _text(of: tuple[float, float], sign: str = "") -> str:
+    return "–" if np.isnan(of[0]) else f"{of[0]:{sign}.4f} ± {of[1]:.4f}"
+
+
+def _by_age(
+    streams: Streams,
+    part: str,
+    values: Mapping[str, Mapping[str, Resampled]],
+    simple: Mapping[str, Resampled],
+    path: Path,
+) -> Path:
+    """The metric on the same events by the time since a model has last learned, on average."""
+    hours = streams.some["stream"]["every"] / HOUR
+    ages = [state for state in streams.states if state != FROZEN]
+    x = [(int(age) + 0.5) * hours for age in ages]
+    metric = streams.kind.metrics[streams.metric]
+    title = titled(part, "the same events, asked of models of different age")
+    with figure(path, title, 1, 1, 6.4, 4.0) as (picture, axes):
+        ax = axes[0, 0]
+        for i, (variant, by_state) in enumerate(values.items()):
+            mean, reach = np.transpose([interval(by_state[age]) for age in ages])
+            ax.errorbar(x, mean, reach, label=variant, capsize=3, marker="o", **colour(i))
+        for i, (name, of) in enumerate(simple.items()):
+            style = {"color": "#777777", "linestyle": ("--", ":", "-.")[i % 3]}
+            ax.axhline(interval(of)[0], label=f"{name} (baseline)", linewidth=1.2, **style)
+        ax.set(xlabel="hours since the model has last learned", ylabel=metric.axis)
+        ax.set_title(metric.label)
+        legend_below(picture, least=1)
+    return path
+
+
+def _over_time(streams: Streams, part: str, path: Path) -> Path:
+    """The metric in six-hour periods: the present and the frozen model of every variant."""
+    kind, metric = streams.kind, streams.kind.metrics[streams.metric]
+    title = titled(part, "over the time after training")
+    with figure(path, title, 1, 1, 8.0, 4.0) as (picture, axes):
+        ax = axes[0, 0]
+        for i, (variant, results) in enumerate(streams.results.items()):
+            for state, dash in ((_PRESENT, "-"), (FROZEN, ":")):
+                name = f"{variant}, {'present' if state == _PRESENT else FROZEN}"
+                x, y = _periods(kind, results, state, part, streams.metric)
+                ax.plot(x, y, dash, color=colour(i)["color"], label=name, marker=".")
+        for name in streams.some["baselines"]:
+            if name in ("recent", "user_rate"):
+                x, y = _periods(kind, [streams.some], name, part, streams.metric)
+                ax.plot(x, y, "--", color="#777777", label=f"{name} (baseline)")
+        ax.set(ylabel=metric.axis, title=metric.label)
+        ax.xaxis.axis_date()
+        picture.autofmt_xdate(rotation=30)
+        legend_below(picture, least=1)
+    return path
+
+
+def _periods(
+    kind: type[Kind], results: Sequence[Mapping[str, Any]], state: str, part: str, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Days since 1970 of six-hour periods, and the mean of a metric over their events and seeds."""
+    begins, sums, counts = [], [], []
+    for result in results:
+        for of_slice in result["slices"]:
+            measured = kind.part(of_slice["states"][state], part)
+            if measured and measured.get(metric) is not None:
+                begins.append(of_slice["begin"] // (6 * HOUR))
+                sums.append(measured[metric] * measured["count"])
+                counts.append(measured["count"])
+    periods, at = np.unique(begins, return_inverse=True)
+    mean = np.bincount(at, sums) / np.bincount(at, counts)
+    return (periods + 0.5) / 4, mean

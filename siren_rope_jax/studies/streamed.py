@@ -1,0 +1,108 @@
+"""The files of a stream, in the folder `stream` of its run: what every state of the model said.
+
+stream.json      how it was streamed, its metrics by state, and by slice
+STATE.parquet    the predictions of a state, as predictions.parquet has them: `0` is the model
+that has learned all slices before, `3` the one of three slices ago, `frozen`
+the one that was trained, `recent` and the like are simple baselines
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.base.version import __version__
+from siren_rope_jax.evaluation.baselines.families import FAMILIES
+from siren_rope_jax.evaluation.evaluate import write_predictions
+from siren_rope_jax.evaluation.evaluated import Evaluated
+from siren_rope_jax.studies.stream import StreamConfig, stream
+from siren_rope_jax.training.trained import TrainedRun
+
+FOLDER = "stream"
+RESULT = "stream.json"
+
+
+def is_streamed(workdir: Path, config: StreamConfig) -> bool:
+    """Whether a run was streamed so, by this version."""
+    path = workdir / FOLDER / RESULT
+    if not path.is_file():
+        return False
+    found = read_json(path)
+    return found["stream"] == to_dict(config) and found["version"] == __version__
+
+
+def stream_run(workdir: Path, config: StreamConfig) -> dict[str, Any]:
+    """Streams a run and writes the files; returns the content of stream.json.
+
+    Raises:
+      UserError: as `stream`, or no event of the test split was asked about.
+    """
+    began, run = time.monotonic(), TrainedRun.open(workdir)
+    kind, schema = run.setup.kind, run.log.schema
+    counted_span = config.most * config.every or schema.end + 1 - schema.validation_end
+    span = schema.validation_end - schema.train_end + counted_span
+    slices = list(
+        tqdm(
+            stream(run, config),
+            desc=run.config.variant,
+            unit="slice",
+            total=-(-span // config.every),
+            disable=None,
+            leave=False,
+        )
+    )
+    counted = [s for s in slices if s.scored]
+    if not counted:
+        raise UserError(workdir, "no event of the test split could be asked about")
+    log, folder = run.log.with_all_values(), workdir / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / RESULT).unlink(missing_ok=True)  # it must never stand beside other predictions
+    states = {
+        name: Evaluated.of(log, _joined([s.scored[name] for s in counted]))
+        for name in counted[0].scored
+    }
+    some = next(iter(states.values()))
+    simple = FAMILIES[kind.baselines].predict(some, to_dict(run.config))
+    baselines = {name: Evaluated.of(log, scored) for name, scored in simple.items()}
+    of_slice = np.digitize(some.events.rows["time"], [s.begin for s in counted]) - 1
+    for name, evaluated in (states | baselines).items():
+        write_predictions(folder / f"{name}.parquet", evaluated, kind)
+
+    def by_slice(number: int) -> dict[str, Any]:
+        rows = np.flatnonzero(of_slice == number)
+        return {
+            name: kind.measure_slice(log.schema, *evaluated.only(rows))
+            for name, evaluated in (states | baselines).items()
+        }
+
+    def metrics(of: Mapping[str, Evaluated]) -> dict[str, Any]:
+        return {n: kind.measure(log.schema, e.events, e.scored) for n, e in of.items()}
+
+    outcome = {
+        "variant": run.config.variant,
+        "dataset": schema.name,
+        "seed": run.config.seed,
+        "version": __version__,
+        "stream": to_dict(config),
+        "fingerprint": run.log.fingerprint,
+        "events": len(some.events.event),
+        "seconds": round(time.monotonic() - began, 1),
+        "steps": sum(s.steps for s in slices),
+        "states": metrics(states),
+        "baselines": metrics(baselines),
+        "slices": [{"begin": s.begin, "states": by_slice(n)} for n, s in enumerate(counted)],
+        "config": to_dict(run.config),
+    }
+    write_json(folder / RESULT, outcome)
+    return outcome
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The scores of all slices, as those of one split."""
+    return type(parts[0])(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,123 @@
+"""The parameters that a training begins with: drawn, or those of an earlier run.
+
+A warm start keeps what a run has learned when its log has grown. Rows of tables follow the raw ids
+of their values, whatever numbers the logs give them. A value that the earlier run does not know
+begins as its unknown row, that is, as the earlier run has seen it. Everything else must have the
+same shape. The optimiser begins anew, and so does its schedule; T~ spans the training times of the
+present log, and dense features have its mean and deviation.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Int
+
+from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.models.partition import Partition
+from siren_rope_jax.models.tables import lookup
+from siren_rope_jax.training.setup import Setup
+from siren_rope_jax.training.step import TrainState
+from siren_rope_jax.training.trained import TrainedRun
+
+_KEY = "config.training.warm_start"
+Path = tuple[str, ...]
+
+
+def first_state(training: Setup) -> TrainState:
+    """The state before the first step, as the config says.
+
+    Raises:
+      UserError: as `warm_params`, or there is no such run.
+    """
+    config = training.config
+    if not config.training.warm_start:
+        return training.init(config.seed)
+    try:
+        run = TrainedRun.open(config.training.warm_start, mesh=training.mesh)
+    except UserError as error:
+        raise UserError(_KEY, str(error)) from error
+    return training.init_from(warm_params(training, run))
+
+
+def warm_params(training: Setup, run: TrainedRun) -> Any:
+    """A run's parameters, made to fit a training on another log.
+
+    Args:
+      training: what they must fit; it has a log.
+      run: of the same model, on the mesh of `training`.
+
+    Raises:
+      UserError: about a parameter that one of them lacks, or that has another shape; or the logs
+        have no item in common.
+    """
+    assert training.log is not None
+    theirs, ours = flatten_dict(run.params), flatten_dict(training.param_specs)
+    if only := theirs.keys() ^ ours.keys():
+        name = "/".join(min(only))
+        lacks = "the earlier run" if min(only) in ours else "this model"
+        raise UserError(_KEY, f"{lacks} has no parameter {name}; both need the same model")
+    by_value = _category_of_rows(training)
+    rows = {name: known_rows(run.log, training.log, name) for name in set(by_value.values())}
+    item = training.log.schema.categorical[0].name
+    if not np.any(rows.get(item, np.ones(1)) > 0):
+        raise UserError(_KEY, f"no value of {item} is in both logs; are they of the same kind?")
+    params = {}
+    for path, spec in ours.items():
+        if path in by_value:
+            params[path] = _by_rows(theirs[path], spec, rows[by_value[path]], training.mesh)
+            continue
+        if theirs[path].shape != spec.shape:
+            about = f"{'/'.join(path)} has shape {theirs[path].shape}, not {spec.shape}"
+            raise UserError(_KEY, f"{about}; both runs need a model of the same size")
+        params[path] = jax.device_put(theirs[path], spec.sharding)
+    return unflatten_dict(params)
+
+
+def known_rows(earlier: PreparedLog, present: PreparedLog, name: str) -> Int[np.ndarray, " V"]:
+    """Of every row of a categorical feature's table, the row of the same value in an earlier log.
+
+    0, the unknown row, stands for itself and for values that the earlier log's model does not know.
+    """
+    of_earlier, of_present = (_known_values(log, name) for log in (earlier, present))
+    return np.concatenate([[0], of_earlier.get_indexer(of_present) + 1]).astype(np.int32)
+
+
+def _known_values(log: PreparedLog, name: str) -> pd.Index:
+    """The values that a model of the log knows, in the order of its rows from 1."""
+    (known,) = [c.known for c in log.schema.categorical if c.name == name]
+    return pd.Index(log.vocabulary(name)["value"].slice(0, known).to_pandas())
+
+
+def _category_of_rows(training: Setup) -> Mapping[Path, str]:
+    """The parameters with a row for each value of a categorical feature, and that feature."""
+    modules = dict(zip(training.model.table_names, training.data.categories, strict=True))
+    found = {}
+    for path in flatten_dict(training.param_specs):
+        if path[0] in modules:
+            found[path] = modules[path[0]]
+        elif path[0] == "encoding" and path[-1] in ("table", "embedding"):
+            (found[path],) = training.config.model.encoding[path[1]].map.categories
+    return found
+
+
+def _by_rows(
+    earlier: Array, spec: jax.ShapeDtypeStruct, row_V: Int[np.ndarray, " V"], mesh: Any
+) -> Array:
+    """A table whose row v is row `row_V[v]` of an earlier one; rows that pad it are zero."""
+    if len(spec.shape) == 2:
+        return jax.device_put(jnp.asarray(earlier)[row_V], spec.sharding)
+    each, stripes, _ = spec.shape
+    id_QxS = np.full(each * stripes, -1, np.int32)
+    id_QxS[: len(row_V)] = row_V
+
+    def taken(earlier: Array, id_QxS: Array) -> Array:
+        rows = lookup(earlier, jnp.maximum(id_QxS, 0), Partition(mesh), earlier.dtype)
+        return jnp.where(id_QxS[:, None] >= 0, rows, 0).reshape(spec.shape)
+
+    return jax.jit(taken, out_shardings=spec.sharding)(earlier, id_QxS)
