@@ -16,6 +16,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _DOCS = _ROOT / "docs"
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+_CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+_CODE = re.compile(r"<code>.*?</code>", re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
@@ -55,9 +57,17 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Writes every formula that `pymdownx.arithmatex` has found as MathML, which needs no script."""
+    """Writes formulas as MathML, which needs no script, and lets names in tables break.
+
+    `pymdownx.arithmatex` has found the formulas.
+    """
 
     def mathml(formula: re.Match[str]) -> str:
         return convert(unescape(formula[2]), display="block" if formula[1] == "div" else "inline")
 
-    return _FORMULA.sub(mathml, html)
+    def breakable(cell: re.Match[str]) -> str:
+        return _CODE.sub(
+            lambda code: re.sub(r"(?<=\w)([._/,])(?=\w)", r"\1<wbr>", code[0]), cell[0]
+        )
+
+    return _CELL.sub(breakable, _FORMULA.sub(mathml, html))
