@@ -41,8 +41,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         if "://" in path:
             return link[0]
         target = (source.parent / path).resolve()
-        if not target.exists():
-            return link[0]  # MkDocs names it
+        if not target.exists() and target.suffix != ".ipynb":
+            return link[0]  # MkDocs says that it is missing
         inside = target.relative_to(_ROOT)
         if target.suffix in (".md", ".png", ".txt") and inside.parts[0] in ("docs", "results"):
             place = _ROOT / inside if inside.parts[0] == "docs" else _DOCS / inside
