@@ -7,7 +7,7 @@ RUNS ?= runs/demo
 CONSTRAINTS ?= constraints/pinned.txt
 WORKERS ?= 2
 
-.PHONY: install demo test test-fast lint notebook clean
+.PHONY: install demo test test-fast lint docs notebook clean
 
 $(BIN)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,14 @@ lint: $(BIN)/.installed  ## style, types, and which room imports which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+$(BIN)/.docs: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(addprefix -c ,$(CONSTRAINTS)) -e '.[docs]'
+	touch $@
+
+docs: $(BIN)/.docs  ## the documentation site, in build/site; a warning is an error
+	$(BIN)/mkdocs build --quiet
+
 CHECKINS := $(wildcard $(SIREN_ROPE_DATA)/foursquare_nyc/NYC.npy)
 
 notebook: $(BIN)/.installed  ## executes the notebooks; the one on check-ins where it finds them
@@ -44,4 +52,4 @@ else
 endif
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build

@@ -1,9 +1,9 @@
 """Retrieving the next product of Amazon's reviews of beauty products.
 
-    python experiments/prepare.py --config=configs/data/amazon_beauty.py \
+    siren-rope prepare --config=configs/data/amazon_beauty.py \
         --input=$SIREN_ROPE_DATA/amazon_beauty_5core/Beauty_item_org_rank.txt \
         --output=runs/data/amazon_beauty
-    python experiments/train.py --config=configs/amazon_beauty.py:siren_rope \
+    siren-rope train --config=configs/amazon_beauty.py:siren_rope \
         --workdir=runs/amazon_beauty
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).

@@ -1,6 +1,6 @@
 """A ranker of the size at which frameworks are compared: 2 layers of width 128, 256 rows of 50.
 
-    python experiments/benchmark.py --config=configs/benchmark.py
+    siren-rope benchmark --config=configs/benchmark.py
 
 takes some minutes on two cores. The slices of a batch fit the caches of a CPU; on a GPU take
 --config.training.slices=1.

@@ -1,8 +1,8 @@
 """Retrieving the next venue of Foursquare's check-ins in New York.
 
-    python experiments/prepare.py --config=configs/data/foursquare_nyc.py \
+    siren-rope prepare --config=configs/data/foursquare_nyc.py \
         --input=$SIREN_ROPE_DATA/foursquare_nyc/NYC.npy --output=runs/data/foursquare_nyc
-    python experiments/train.py --config=configs/foursquare_nyc.py:siren_rope \
+    siren-rope train --config=configs/foursquare_nyc.py:siren_rope \
         --workdir=runs/foursquare_nyc
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).

@@ -1,8 +1,8 @@
 """Ranking Globo's news clicks by dwell: at least 60 s, at least 180 s.
 
-    python experiments/prepare.py --config=configs/data/globo.py \
+    siren-rope prepare --config=configs/data/globo.py \
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
-    python experiments/train.py --config=configs/globo.py:siren_rope --workdir=runs/globo
+    siren-rope train --config=configs/globo.py:siren_rope --workdir=runs/globo
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
 There is one epoch, because articles live for days; it takes about three minutes on two cores. The

@@ -1,8 +1,8 @@
 """Retrieving the next article of Globo's news clicks.
 
-    python experiments/prepare.py --config=configs/data/globo_next.py \
+    siren-rope prepare --config=configs/data/globo_next.py \
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo_next
-    python experiments/train.py --config=configs/globo_next.py:siren_rope --workdir=runs/globo_next
+    siren-rope train --config=configs/globo_next.py:siren_rope --workdir=runs/globo_next
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).
 The final click of a session is never a target, because its time is made up. A quarter of the test

@@ -1,6 +1,6 @@
 """HSTU (arXiv 2402.17152) on any prepared log: its block, its biases and its loss.
 
-    python experiments/train.py --config=configs/hstu.py \
+    siren-rope train --config=configs/hstu.py \
         --config.data.path=runs/data/mine --workdir=runs/hstu
 
 As in HSTU, there are biases for order and time and learned positions, but no rotation; the loss is

@@ -1,8 +1,8 @@
 """Ranking KuaiRand's short videos: clicks, likes, follows, long views and contributions.
 
-    python experiments/prepare.py --config=configs/data/kuairand.py \
+    siren-rope prepare --config=configs/data/kuairand.py \
         --input='KuaiRand-Pure/data/log_standard_*.csv' --output=runs/data/kuairand
-    python experiments/train.py --config=configs/kuairand.py:siren_rope --workdir=runs/kuairand
+    siren-rope train --config=configs/kuairand.py:siren_rope --workdir=runs/kuairand
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
 With `--config.categorical.tab=0`, `prepare` puts one value in place of the tab (where in the app a

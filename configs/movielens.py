@@ -1,8 +1,8 @@
 """Ranking MovieLens ratings: like (rating >= 4) and love (rating = 5).
 
-    python experiments/prepare.py --config=configs/data/movielens.py \
+    siren-rope prepare --config=configs/data/movielens.py \
         --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens
-    python experiments/train.py --config=configs/movielens.py:siren_rope --workdir=runs/movielens
+    siren-rope train --config=configs/movielens.py:siren_rope --workdir=runs/movielens
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
 Times are those of entering ratings, many of them within minutes, so this is a control: time should

@@ -1,8 +1,8 @@
 """Retrieving the next film of MovieLens-100K's ratings.
 
-    python experiments/prepare.py --config=configs/data/movielens_next.py \
+    siren-rope prepare --config=configs/data/movielens_next.py \
         --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens_next
-    python experiments/train.py --config=configs/movielens_next.py:siren_rope \
+    siren-rope train --config=configs/movielens_next.py:siren_rope \
         --workdir=runs/movielens_next
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).

@@ -1,9 +1,9 @@
 """Retrieving the next item of any prepared log: a small model that trains in minutes on a laptop.
 
-    python experiments/prepare.py --config=configs/data/table.py --input=FILE \
+    siren-rope prepare --config=configs/data/table.py --input=FILE \
         --output=runs/data/mine --config.min_count=1 \
         --config.user=... --config.item=... --config.time=...
-    python experiments/train.py --config=configs/next_item.py:siren_rope \
+    siren-rope train --config=configs/next_item.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine_next
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).

@@ -1,7 +1,7 @@
 """Ranking on the built-in feed.
 
-    python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
-    python experiments/train.py --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
+    siren-rope prepare --config=configs/data/synthetic.py --output=runs/data/synthetic
+    siren-rope train --config=configs/synthetic.py:siren_rope --workdir=runs/siren_rope
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py). A
 run takes one to two minutes on a core; the test NE (contribution, like, long_dwell) is about .77 /

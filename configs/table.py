@@ -1,9 +1,9 @@
 """Ranking on any prepared log: a small model that trains in minutes on a laptop.
 
-    python experiments/prepare.py --config=configs/data/table.py --input=FILE \
+    siren-rope prepare --config=configs/data/table.py --input=FILE \
         --output=runs/data/mine \
         --config.user=... --config.item=... --config.time=... --config.tasks='like=rating >= 4'
-    python experiments/train.py --config=configs/table.py:siren_rope \
+    siren-rope train --config=configs/table.py:siren_rope \
         --config.data.path=runs/data/mine --workdir=runs/mine
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).

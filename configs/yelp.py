@@ -1,8 +1,8 @@
 """Retrieving the next business of Yelp's reviews.
 
-    python experiments/prepare.py --config=configs/data/yelp.py \
+    siren-rope prepare --config=configs/data/yelp.py \
         --input=$SIREN_ROPE_DATA/yelp_5core/Yelp-A_item_org_rank.txt --output=runs/data/yelp
-    python experiments/train.py --config=configs/yelp.py:siren_rope --workdir=runs/yelp
+    siren-rope train --config=configs/yelp.py:siren_rope --workdir=runs/yelp
 
 The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rotation/variants.py).
 The loss is sampled, because there are 20,000 businesses; the log-Q correction makes it an estimate

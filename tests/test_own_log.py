@@ -1,4 +1,4 @@
-"""The README's commands for one's own log, in real processes."""
+"""The commands for one's own log (docs/own-log.md, docs/next-items.md), in real processes."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ import pytest
 from siren_rope_jax.base.config import load_config_file
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig
-from tests.readme import python_blocks
+from tests.pages import python_blocks
 from tests.scripts import ROOT, complaint, printed
 
 
@@ -104,7 +104,7 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     assert {"event", "user", "item", "time", "rank", "nll"} <= set(predictions.column_names)
     assert predictions.num_rows == result["events"] == result["ranking"]["count"]
     assert len(list((run / "plots").glob("*.png"))) >= 5
-    (code,) = python_blocks("What comes next, and when")
+    (code,) = python_blocks("docs/next-items.md")
     names: dict[str, Any] = {}
     exec(code.replace("runs/next", str(run)).replace('"ann", "bob"', '"u1", "u2"'), names)
     lists = names["monday_morning"]

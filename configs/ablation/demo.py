@@ -1,7 +1,7 @@
 """The demo: ordinal RoPE, SIREN-RoPE and the ideal observers on the built-in feed.
 
     make demo
-    python experiments/ablate.py --config=configs/ablation/demo.py --workdir=runs/demo
+    siren-rope ablate --config=configs/ablation/demo.py --workdir=runs/demo
 
 Takes about 3 minutes on two cores. SIREN-RoPE should close well over half of the gap between
 ordinal RoPE and the ideal observer.

@@ -1,6 +1,6 @@
 """Every encoding on Foursquare's check-ins in New York: which venue is next at a given time?
 
-    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
+    SIREN_ROPE_DATA=FOLDER siren-rope ablate \
         --config=configs/ablation/foursquare_nyc.py --workdir=runs/foursquare_nyc_ablation
 
 FOLDER holds foursquare_nyc/. Takes about two hours on two cores. With `:plain` after the config's

@@ -1,6 +1,6 @@
 """Losses for next-item retrieval on MovieLens-100K: how close do they come to the full softmax?
 
-    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
+    SIREN_ROPE_DATA=FOLDER siren-rope ablate \
         --config=configs/ablation/losses.py --workdir=runs/losses
 
 FOLDER holds movielens_100k/. The model is ordinal RoPE with the settings of

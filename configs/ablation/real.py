@@ -1,6 +1,6 @@
 """Ordinal RoPE, TO-RoPE and SIREN-RoPE on real logs: Globo and MovieLens.
 
-    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py --config=configs/ablation/real.py \
+    SIREN_ROPE_DATA=FOLDER siren-rope ablate --config=configs/ablation/real.py \
         --workdir=runs/real
 
 FOLDER holds globo_news/ and movielens_100k/. Takes about 25 minutes on two cores. Expected result:

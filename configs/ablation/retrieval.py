@@ -1,6 +1,6 @@
 """The main encodings on four more logs: which item is next at a given time?
 
-    SIREN_ROPE_DATA=FOLDER python experiments/ablate.py \
+    SIREN_ROPE_DATA=FOLDER siren-rope ablate \
         --config=configs/ablation/retrieval.py:yelp --workdir=runs/retrieval
 
 The part after the colon is one of the data sets below; without it, all four are used. Runs that

@@ -1,6 +1,6 @@
 """Every encoding on the built-in feed: how much of the gap to the ideal observer does it close?
 
-    python experiments/ablate.py --config=configs/ablation/synthetic.py --workdir=runs/ablation
+    siren-rope ablate --config=configs/ablation/synthetic.py --workdir=runs/ablation
 
 Takes about 35 minutes on two cores. Expected result: networks of cyclic features close about two
 thirds of the gap, ladders of the day and the week five sixths, and other ladders and learned

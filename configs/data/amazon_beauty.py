@@ -1,6 +1,6 @@
 """Amazon reviews of beauty products (5-core, 2002 to 2014): which product is reviewed next?
 
-    python experiments/prepare.py --config=configs/data/amazon_beauty.py \
+    siren-rope prepare --config=configs/data/amazon_beauty.py \
         --input=$SIREN_ROPE_DATA/amazon_beauty_5core/Beauty_item_org_rank.txt \
         --output=runs/data/amazon_beauty
 
@@ -19,7 +19,7 @@ from siren_rope_jax.prepare.config import SEQUENCES, config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="amazon_beauty",
         user="user",

@@ -1,6 +1,6 @@
 """Amazon Reviews 2023, one category: which product is reviewed next?
 
-    python experiments/prepare.py --config=configs/data/amazon_reviews_2023.py:Video_Games \
+    siren-rope prepare --config=configs/data/amazon_reviews_2023.py:Video_Games \
         --download --output=runs/data/amazon_reviews_2023
 
 downloads the benchmark's 5-core ratings of that category. The default is Video_Games: 815,000
@@ -30,7 +30,7 @@ _SHA256 = {  # not stated by the publisher, but by others who downloaded the fil
 
 
 def get_config(category: str = "Video_Games") -> ConfigDict:
-    """Returns the config of `experiments/prepare.py` for a category, as the publisher spells it."""
+    """Returns the config of `siren-rope prepare` for a category, as the publisher spells it."""
     return config_dict(
         name=f"amazon_reviews_2023_{category}",
         user="user_id",

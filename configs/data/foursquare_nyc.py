@@ -1,6 +1,6 @@
 """Foursquare check-ins in New York City (April 2012 to February 2013): which venue is next?
 
-    python experiments/prepare.py --config=configs/data/foursquare_nyc.py \
+    siren-rope prepare --config=configs/data/foursquare_nyc.py \
         --input=$SIREN_ROPE_DATA/foursquare_nyc/NYC.npy --output=runs/data/foursquare_nyc
 
 147,938 check-ins of 1,083 users at 5,135 venues take two seconds. The file is in the repository
@@ -21,7 +21,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="foursquare_nyc",
         user="user",

@@ -1,6 +1,6 @@
 """A log whose columns a JSON file describes: data, not a program.
 
-    python experiments/prepare.py --config=configs/data/from_json.py:FILE.json \
+    siren-rope prepare --config=configs/data/from_json.py:FILE.json \
         --input=clicks.csv --output=runs/data/clicks
 
 FILE.json holds the keys of `PrepareConfig` (siren_rope_jax/prepare/config.py), such as
@@ -24,7 +24,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(file: str = "") -> ConfigDict:
-    """Returns the config of `experiments/prepare.py` that the JSON file holds."""
+    """Returns the config of `siren-rope prepare` that the JSON file holds."""
     path = expanded(file)
     if not file or not path.is_file():
         raise UserError("--config", f"{file!r} is no JSON file; write from_json.py:FILE.json")

@@ -1,6 +1,6 @@
 """Globo.com news clicks (October 2017): how long is an article read?
 
-    python experiments/prepare.py --config=configs/data/globo.py \
+    siren-rope prepare --config=configs/data/globo.py \
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz --output=runs/data/globo
 
 Three million clicks take about half a minute and 1 GiB on two cores.
@@ -28,7 +28,7 @@ _IN_SESSION = "PARTITION BY user_id, session_id ORDER BY click_timestamp"
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="globo",
         user="user_id",

@@ -1,6 +1,6 @@
 """Globo.com news clicks (October 2017), for retrieval: which article is clicked next?
 
-    python experiments/prepare.py --config=configs/data/globo_next.py \
+    siren-rope prepare --config=configs/data/globo_next.py \
         --input=$SIREN_ROPE_DATA/globo_news/clicks_hour_000-384.csv.gz \
         --output=runs/data/globo_next
 
@@ -24,7 +24,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="globo_next",
         user="user_id",

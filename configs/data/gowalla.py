@@ -1,6 +1,6 @@
 """Gowalla check-ins all over the world (2009 and 2010): which place is next?
 
-    python experiments/prepare.py --config=configs/data/gowalla.py \
+    siren-rope prepare --config=configs/data/gowalla.py \
         --download --output=runs/data/gowalla
 
 downloads https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz (100 MB, 6.4 million
@@ -19,7 +19,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="gowalla",
         user="user_id",

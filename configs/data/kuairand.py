@@ -1,6 +1,6 @@
 """KuaiRand: short videos of the Kuaishou app (April and May 2022), with many kinds of feedback.
 
-    python experiments/prepare.py --config=configs/data/kuairand.py \
+    siren-rope prepare --config=configs/data/kuairand.py \
         --input='KuaiRand-Pure/data/log_standard_*.csv' --output=runs/data/kuairand
 
 The columns are the official ones (https://kuairand.com): user_id, video_id, date, hourmin, time_ms,
@@ -19,7 +19,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="kuairand",
         user="user_id",

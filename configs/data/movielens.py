@@ -1,6 +1,6 @@
 """MovieLens ratings, in any of their file formats.
 
-    python experiments/prepare.py --config=configs/data/movielens.py \
+    siren-rope prepare --config=configs/data/movielens.py \
         --input=ml-100k/u.data --output=runs/data/movielens
 
 The file's name decides how it is read: `u.data` (100K), `ratings.dat` (1M, 10M), `ratings.csv`
@@ -22,7 +22,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(release: str = "") -> ConfigDict:
-    """Returns the config of `experiments/prepare.py` for one of `movielens.RELEASES`, or any."""
+    """Returns the config of `siren-rope prepare` for one of `movielens.RELEASES`, or any."""
     return config_dict(
         **movielens.common("movielens", release),
         actions={"rating": "rating"},

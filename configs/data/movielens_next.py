@@ -1,6 +1,6 @@
 """MovieLens ratings as a sequence of films, for retrieval: which one is rated next?
 
-    python experiments/prepare.py --config=configs/data/movielens_next.py \
+    siren-rope prepare --config=configs/data/movielens_next.py \
         --input=ml-100k/u.data --output=runs/data/movielens_next
 
 Files, releases and --download are those of configs/data/movielens.py, as in
@@ -20,5 +20,5 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config(release: str = "") -> ConfigDict:
-    """Returns the config of `experiments/prepare.py` for one of `movielens.RELEASES`, or any."""
+    """Returns the config of `siren-rope prepare` for one of `movielens.RELEASES`, or any."""
     return config_dict(**movielens.common("movielens_next", release), min_count=1)

@@ -1,6 +1,6 @@
 """Steam reviews (2010 to 2018): which game is reviewed next?
 
-    python experiments/prepare.py --config=configs/data/steam.py \
+    siren-rope prepare --config=configs/data/steam.py \
         --download --output=runs/data/steam
 
 downloads https://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz (1.3 GB, 7.8 million reviews of
@@ -19,7 +19,7 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="steam",
         user="username",

@@ -1,6 +1,6 @@
 """The built-in feed: interests that follow the hour of the week, with known best losses.
 
-    python experiments/prepare.py --config=configs/data/synthetic.py --output=runs/data/synthetic
+    siren-rope prepare --config=configs/data/synthetic.py --output=runs/data/synthetic
 
 takes about 10 seconds and half a GiB: 600,000 events of 12,000 users over 12 weeks, of which the
 last two are validation and test. The floors, NE on test as the mean of the three tasks, are
@@ -16,5 +16,5 @@ from siren_rope_jax.prepare.synthetic import SyntheticConfig
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return complete(SyntheticConfig, {})

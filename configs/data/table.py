@@ -1,6 +1,6 @@
 """Any log: a table of events whose every column is named on the command line.
 
-    python experiments/prepare.py --config=configs/data/table.py \
+    siren-rope prepare --config=configs/data/table.py \
         --input=clicks.csv.gz --output=runs/data/clicks \
         --config.name=clicks --config.user=uid --config.item=article --config.time=at \
         --config.time_unit=iso --config.tasks='like=liked;read=seconds >= 30' \
@@ -63,5 +63,5 @@ from siren_rope_jax.prepare.config import config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(name="table")

@@ -1,6 +1,6 @@
 """Yelp reviews of 2019 (5-core): which business is reviewed next?
 
-    python experiments/prepare.py --config=configs/data/yelp.py \
+    siren-rope prepare --config=configs/data/yelp.py \
         --input=$SIREN_ROPE_DATA/yelp_5core/Yelp-A_item_org_rank.txt --output=runs/data/yelp
 
 316,354 reviews of 20,033 businesses by 30,431 users take three seconds. The files are in the
@@ -17,7 +17,7 @@ from siren_rope_jax.prepare.config import SEQUENCES, config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns the config of `experiments/prepare.py`."""
+    """Returns the config of `siren-rope prepare`."""
     return config_dict(
         name="yelp",
         user="user",

@@ -1,16 +1,16 @@
 """RecTools' SASRec and ours on MovieLens-100K, with a leave-one-out split.
 
-    python experiments/prepare.py --config=configs/data/movielens_next.py \
+    siren-rope prepare --config=configs/data/movielens_next.py \
         --config.split.kind=leave_one_out \
         --input=$SIREN_ROPE_DATA/movielens_100k/ml-100k.inter --output=runs/data/movielens_loo
-    python experiments/train.py --config=configs/movielens_next.py:learned_positions \
+    siren-rope train --config=configs/movielens_next.py:learned_positions \
         --config.data.path=runs/data/movielens_loo --workdir=runs/movielens_loo
-    python experiments/compare_peer.py --config=configs/peer/movielens_next.py \
+    siren-rope compare-peer --config=configs/peer/movielens_next.py \
         --python=peer/bin/python --workdir=runs/movielens_peer --ours=runs/movielens_loo
 
-peer/ is a virtual environment with RecTools: see experiments/compare_peer.py. The peer's settings
-had the best validation NDCG@10 among dropout 0.1 and 0.3, width 64 and 128, and one and two heads,
-when trained on the last 201 films of every user.
+peer/ is a virtual environment with RecTools: see siren-rope compare-peer --help. The peer's
+settings had the best validation NDCG@10 among dropout 0.1 and 0.3, width 64 and 128, and one and
+two heads, when trained on the last 201 films of every user.
 """
 
 from ml_collections import ConfigDict

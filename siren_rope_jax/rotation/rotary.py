@@ -31,7 +31,8 @@ class TimeRotary(nn.Module):
 
     Attributes:
       sources: the encoding: the name of one of `ENCODINGS`, or angle sources by name.
-      heads, head_width: H and K of the attention; K is even.
+      heads: H of the attention.
+      head_width: K of the attention, even.
       scale: the span of the training times, which defines the long-range feature T~; with the
         default, the years 2000 to 2050, it hardly moves within a log of some months.
       category_sizes: the number of values of every category that a source uses.

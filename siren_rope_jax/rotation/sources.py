@@ -285,8 +285,9 @@ class AngleSource:
     Attributes:
       map: how a signal becomes angles.
       gate: None: the map's angles as they are.
-      planes, heads: the range the source acts on, as fractions of all; split-by-dim and
-        split-by-head of TO-RoPE are two sources on complementary ranges.
+      planes: the range of planes it acts on, as fractions of all; split-by-dim of TO-RoPE is two
+        sources on complementary ranges.
+      heads: the range of heads, in the same way, for split-by-head.
     """
 
     map: AngleMap = field(metadata=one_of(**MAPS))
