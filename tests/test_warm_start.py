@@ -54,7 +54,7 @@ def test_it_says_of_known_items_what_the_earlier_run_says(
     run = TrainedRun.open(tmp_path / "run", mesh=make_mesh())
     training = setup(experiment(kind, present), present, make_mesh())
     params = warm_params(training, run)
-    row_of = known_rows(earlier, present, "item")
+    row_of = known_rows(run.setup, training, "item")
     both = np.flatnonzero(row_of)
     assert 10 < len(both) < len(row_of) - 1
     item = np.random.default_rng(0).choice(both, (8, 16)).astype(np.int32)

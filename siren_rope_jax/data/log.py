@@ -112,10 +112,17 @@ class PreparedLog:
         index = hashlib.sha256(np.ascontiguousarray(self.index).tobytes()).hexdigest()
         return hashlib.sha256((text + index).encode()).hexdigest()
 
-    def with_all_values(self) -> "PreparedLog":
-        """The same log for a model that knows every value, also those that are not in train."""
-        known = (dataclasses.replace(c, known=c.values) for c in self.schema.categorical)
-        schema = dataclasses.replace(self.schema, categorical=tuple(known))
+    def with_all_values(self, names: Sequence[str] | None = None) -> "PreparedLog":
+        """The same log for a model that knows every value, also those that are not in train.
+
+        Args:
+          names: the categorical features; None: all of them.
+        """
+        categorical = tuple(
+            dataclasses.replace(c, known=c.values) if names is None or c.name in names else c
+            for c in self.schema.categorical
+        )
+        schema = dataclasses.replace(self.schema, categorical=categorical)
         return dataclasses.replace(self, schema=schema)
 
     @cached_property

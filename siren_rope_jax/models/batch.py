@@ -15,6 +15,19 @@ from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time, TimeScale
 
 
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """All items, also those that training never has, by the features that each always has.
+
+    Attributes:
+      features: by item; of row 0, the unknown item, they are unknown, 0.
+      trained: rows of items that training has, with row 0; they are the first ones.
+    """
+
+    features: Int[np.ndarray, "V F"]
+    trained: int
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What a model must know of a data set: enough to build and compile it without any data.
@@ -26,6 +39,7 @@ class DataSpec:
       context_length: L of the rows.
       scale: the data set's `TimeScale`.
       dense, context, actions: numbers of columns of the features of those names in a batch.
+      catalogue: of the items; None: a model knows only those that training has.
     """
 
     categories: dict[str, int]
@@ -35,11 +49,17 @@ class DataSpec:
     dense: int = 0
     context: int = 0
     actions: int = 0
+    catalogue: Catalogue | None = None
 
     @property
     def items(self) -> int:
         """Rows of the item's table: the known items, and row 0 for all others."""
         return next(iter(self.categories.values()))
+
+    @property
+    def trained_items(self) -> int:
+        """Those that training has, and row 0; they come first."""
+        return self.items if self.catalogue is None else self.catalogue.trained
 
 
 @flax.struct.dataclass

@@ -91,6 +91,11 @@ class Ranker(nn.Module):
         """Of the modules of the categories' tables, in the batch's order."""
         return [f"embed_{name}" for name in self.data.categories]
 
+    @property
+    def row_modules(self) -> dict[str, str]:
+        """The modules with a row for every value of a category, and that category."""
+        return dict(zip(self.table_names, self.data.categories, strict=True))
+
     def __call__(
         self, batch: RankingBatch, *, cached: Cached | None = None, deterministic: bool = True
     ) -> Float[Array, "B L T"]:

@@ -13,8 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of, with_unknown
@@ -22,7 +23,7 @@ from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.tables import Table
+from siren_rope_jax.models.tables import Table, lookup
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import time_features
@@ -38,6 +39,9 @@ class RetrieverConfig(TrunkConfig):
       query_time: whose time a query has, wherever the model uses times (rotation, bias, embedding):
         that of the `request`, or of the last `event` before it.
       feature_width: of the tables of categorical features besides the item.
+      item_features: categorical features that an item always has, such as its maker. An item is the
+        sum of its own embedding and theirs then, as an event and as a candidate, and items that
+        training never has are candidates by their features and the unknown row.
       repeat: adds a way to name an item of the history again (`repeat.py`): a last attention with
         its own angles.
       learned_positions: adds a learned vector per position to the tokens.
@@ -47,6 +51,7 @@ class RetrieverConfig(TrunkConfig):
 
     query_time: Literal["request", "event"] = "request"
     feature_width: int = 16
+    item_features: tuple[str, ...] = ()
     repeat: bool = False
     learned_positions: bool = False
     normalize: bool = False
@@ -97,6 +102,16 @@ class Retriever(nn.Module):
             Table(rows, c.feature_width, dtype, on, name=name)
             for name, rows in zip(self.table_names[1:], others, strict=True)
         ]
+        self.item_features = [
+            nn.Embed(
+                self.data.categories[name],
+                c.width,
+                dtype=dtype,
+                embedding_init=nn.initializers.normal(0.02),
+                name=f"item_{name}",
+            )
+            for name in c.item_features
+        ]
         self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype, partition=on)
         if c.learned_positions:
             init = nn.initializers.normal(0.02)
@@ -114,6 +129,12 @@ class Retriever(nn.Module):
     def table_names(self) -> list[str]:
         """Of the modules of the categories' tables, in the batch's order."""
         return ["items", *(f"embed_{name}" for name in list(self.data.categories)[1:])]
+
+    @property
+    def row_modules(self) -> dict[str, str]:
+        """The modules with a row for every value of a category, and that category."""
+        tables = dict(zip(self.table_names, self.data.categories, strict=True))
+        return tables | {f"item_{name}": name for name in self.config.item_features}
 
     def __call__(
         self, batch: NextItemBatch, *, cached: Cached | None = None, deterministic: bool = True
@@ -133,7 +154,7 @@ class Retriever(nn.Module):
             request = signals_of(batch, self.data, batch.request_time)
         signals = signals_of(batch, self.data, batch.time)
         relations = self.trunk.relations(batch.segment, signals, request, cached)
-        x = self.token_dropout(self.tokens(batch), deterministic=deterministic)
+        x = self.token_dropout(self.tokens(batch, item), deterministic=deterministic)
         x = self.output_norm(self.trunk(x, relations[TRUNK], deterministic=deterministic))
         repeat = None
         if self.config.repeat:
@@ -149,12 +170,36 @@ class Retriever(nn.Module):
                 kernel=self.config.attention,
                 partition=self.partition,
             )
-        return Retrieved(self.scaled(x) / self.config.temperature, self.item_rows(), repeat)
+        query = self.scaled(x) / self.config.temperature
+        return Retrieved(query, self.item_rows(deterministic), repeat)
 
-    def item_rows(self) -> Rows:
-        """What queries are compared with."""
+    def item_rows(self, deterministic: bool = True) -> Rows:
+        """What queries are compared with.
+
+        Args:
+          deterministic: False: with dropout, which here takes some items for others that have the
+            same features, but are unknown.
+        """
         rows = self.items.content()
-        return replace(rows, values=self.scaled(rows.values.astype(self.config.dtype)))
+        values = rows.values.astype(self.config.dtype)
+        if (catalogue := self.data.catalogue) is not None:
+            shape = values.shape[:-1]
+            ids = jnp.arange(math.prod(shape)).reshape(shape) if rows.ids is None else rows.ids
+            has_own = ids < catalogue.trained
+            if self.config.unknown_rate and not deterministic:
+                rate = self.config.unknown_rate
+                has_own &= ~jax.random.bernoulli(self.make_rng("dropout"), rate, shape)
+            unknown = lookup(rows, jnp.zeros(1, jnp.int32), self.partition, values.dtype)[0]
+            values = jnp.where(has_own[..., None], values, unknown) + self.of_features(ids)
+        return replace(rows, values=self.scaled(values))
+
+    def of_features(self, items: Int[Array, "..."]) -> Float[Array, "... D"]:
+        """The sum of the embeddings of what items always have."""
+        assert self.data.catalogue is not None
+        features = jnp.asarray(self.data.catalogue.features)
+        ids = features[jnp.clip(items, 0, len(features) - 1)]
+        parts = [table(ids[..., i]) for i, table in enumerate(self.item_features)]
+        return sum(parts[1:], start=parts[0])
 
     def scaled(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """To length 1 if so configured."""
@@ -163,10 +208,19 @@ class Retriever(nn.Module):
         square = jnp.square(x.astype(jnp.float32)).sum(axis=-1, keepdims=True)
         return (x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))).astype(x.dtype)
 
-    def tokens(self, batch: NextItemBatch) -> Float[Array, "B L D"]:
-        """The events as the trunk's input."""
+    def tokens(self, batch: NextItemBatch, item: Int[AnyArray, "B L"]) -> Float[Array, "B L D"]:
+        """The events as the trunk's input.
+
+        Args:
+          batch: events, some of whose ids may be taken for unknown.
+          item: the ids of their items.
+        """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        x = self.items(batch.categorical[..., 0]) * math.sqrt(c.width)
+        own = jnp.asarray(batch.categorical[..., 0])
+        x = self.items(jnp.where(own < self.data.trained_items, own, 0))
+        if self.data.catalogue is not None:
+            x = x + self.of_features(jnp.asarray(item))
+        x = x * math.sqrt(c.width)
         parts = [t(batch.categorical[..., i + 1]) for i, t in enumerate(self.feature_tables)]
         if batch.dense.shape[-1]:
             parts.append(jnp.asarray(batch.dense, dtype))

@@ -128,7 +128,11 @@ def _training(run: TrainedRun, config: StreamConfig) -> Setup:
         final_fraction=1.0,
     )
     of_run = replace(run.config, optimizer=optimizer)
-    return setup(of_run, run.log.with_all_values(), run.setup.mesh, _MOST_STEPS)
+    training = setup(of_run, run.log.with_all_values(), run.setup.mesh, _MOST_STEPS)
+    if (catalogue := training.data.catalogue) is None:
+        return training
+    all_trained = replace(catalogue, trained=training.data.items)  # new items begin as unknown ones
+    return replace(training, data=replace(training.data, catalogue=all_trained))
 
 
 def _kept(params: Any) -> Any:

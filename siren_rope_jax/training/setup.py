@@ -226,9 +226,10 @@ def setup(
     if isinstance(data, DataSpec):
         kind.check(data)
         return Setup(config, data, mesh, given_steps=10_000 if steps is None else steps)
-    spec = kind.spec(data)
+    log = kind.view(data)
+    spec = kind.spec(log)
     kind.check(spec)
-    return Setup(config, spec, mesh, data, steps)
+    return Setup(config, spec, mesh, log, steps)
 
 
 def training_steps(config: ExperimentConfig, epoch: int) -> int:

@@ -73,7 +73,7 @@ class TrainedRun:
                 of_run.param_specs, of_run.unpadded_specs, trained_with(workdir)
             )
             progress = checkpoints.progress()
-        return TrainedRun(of_run, data, params, step, progress)
+        return TrainedRun(of_run, of_run.kind.view(data), params, step, progress)
 
     @property
     def config(self) -> Any:

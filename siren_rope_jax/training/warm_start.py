@@ -63,7 +63,7 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
         lacks = "the earlier run" if min(only) in ours else "this model"
         raise UserError(_KEY, f"{lacks} has no parameter {name}; both need the same model")
     by_value = _category_of_rows(training)
-    rows = {name: known_rows(run.log, training.log, name) for name in set(by_value.values())}
+    rows = {name: known_rows(run.setup, training, name) for name in set(by_value.values())}
     item = training.log.schema.categorical[0].name
     if not np.any(rows.get(item, np.ones(1)) > 0):
         raise UserError(_KEY, f"no value of {item} is in both logs; are they of the same kind?")
@@ -79,25 +79,31 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
     return unflatten_dict(params)
 
 
-def known_rows(earlier: PreparedLog, present: PreparedLog, name: str) -> Int[np.ndarray, " V"]:
-    """Of every row of a categorical feature's table, the row of the same value in an earlier log.
+def known_rows(earlier: Setup, present: Setup, name: str) -> Int[np.ndarray, " V"]:
+    """Of every row of a categorical feature's table, the row of the same value in an earlier run.
 
-    0, the unknown row, stands for itself and for values that the earlier log's model does not know.
+    0, the unknown row, stands for itself and for values that the earlier run has not trained.
     """
-    of_earlier, of_present = (_known_values(log, name) for log in (earlier, present))
+    of_earlier = _values(earlier.log, name)[: _trained(earlier, name)]
+    of_present = _values(present.log, name)[: present.data.categories[name] - 1]
     return np.concatenate([[0], of_earlier.get_indexer(of_present) + 1]).astype(np.int32)
 
 
-def _known_values(log: PreparedLog, name: str) -> pd.Index:
-    """The values that a model of the log knows, in the order of its rows from 1."""
-    (known,) = [c.known for c in log.schema.categorical if c.name == name]
-    return pd.Index(log.vocabulary(name)["value"].slice(0, known).to_pandas())
+def _values(log: PreparedLog | None, name: str) -> pd.Index:
+    """The raw values of a categorical feature, in the order of its rows from 1."""
+    assert log is not None
+    return pd.Index(log.vocabulary(name)["value"].to_pandas())
+
+
+def _trained(run: Setup, name: str) -> int:
+    """How many values of a categorical feature have rows that a run has trained."""
+    rows = run.data.categories[name]
+    return (run.data.trained_items if name == next(iter(run.data.categories)) else rows) - 1
 
 
 def _category_of_rows(training: Setup) -> Mapping[Path, str]:
     """The parameters with a row for each value of a categorical feature, and that feature."""
-    modules = dict(zip(training.model.table_names, training.data.categories, strict=True))
-    found = {}
+    modules, found = training.model.row_modules, {}
     for path in flatten_dict(training.param_specs):
         if path[0] in modules:
             found[path] = modules[path[0]]

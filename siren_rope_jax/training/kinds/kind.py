@@ -94,8 +94,12 @@ class Kind(abc.ABC, Generic[Config]):
     def check(self, data: DataSpec) -> None:
         """Refuses data that the experiment does not fit."""
 
+    def view(self, log: PreparedLog) -> PreparedLog:
+        """The log as the experiment sees it."""
+        return log
+
     def spec(self, log: PreparedLog) -> DataSpec:
-        """What the model must know of a log."""
+        """What the model must know of a log, as the experiment sees it."""
         return data_spec(log, self.config.data.length)
 
     @property

@@ -1,5 +1,6 @@
 """Next-item retrieval: which of all items follows, at the time of the request?"""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from jaxtyping import Array
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.data.assemble import Layout, next_item_layout
+from siren_rope_jax.data.catalogue import catalogue
 from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import RankColumns
@@ -100,10 +102,22 @@ class Retrieval(Kind[RetrievalExperiment]):
         if data.items < 2:
             none = "the log knows no item; prepare it again with a lower min_count"
             raise UserError("config.data.path", none)
+        if self.config.model.item_features and data.catalogue is None:
+            raise UserError("config.model.item_features", "need a log, which says what items have")
         task = self.config.data.target_task
         if task and task not in data.tasks:
             names = suggestion(task, data.tasks) or "; the log has none"
             raise UserError("config.data.target_task", f"there is no task {task!r}{names}")
+
+    def view(self, log: PreparedLog) -> PreparedLog:
+        """With `item_features`, that of a model which knows all items."""
+        item = log.schema.categorical[0].name
+        return log.with_all_values([item]) if self.config.model.item_features else log
+
+    def spec(self, log: PreparedLog) -> DataSpec:
+        names = self.config.model.item_features
+        spec = super().spec(log)
+        return dataclasses.replace(spec, catalogue=catalogue(log, names)) if names else spec
 
     @property
     def layout(self) -> Layout:
@@ -156,7 +170,7 @@ class Retrieval(Kind[RetrievalExperiment]):
             key=negatives_key,
             repeat=repeat,
             history_N=history,
-            items=model.data.items,
+            items=model.data.trained_items,
             partition=model.partition,
             **statistics,
         )
@@ -168,7 +182,7 @@ class Retrieval(Kind[RetrievalExperiment]):
         items.append(batch.target)
         if loss.needs_key:
             key = jax.random.split(key)[1]  # as `loss` does
-            items.append(draw_negatives(loss, key, batch.target.size, model.data.items))
+            items.append(draw_negatives(loss, key, batch.target.size, model.data.trained_items))
         return asked
 
     def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
