@@ -171,7 +171,7 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
 }
 """Group -> name -> what it is; tables and pictures keep this order."""
 
-OWN = "Of your own"
+OWN = "Others"
 """The group of all other names."""
 
 _ENTRIES = {name: entry for group in CATALOGUE.values() for name, entry in group.items()}

@@ -96,8 +96,8 @@ class Section:
             size = events[data["split"]]
             targets = f"{data['events']:,} of the split's {size:,} events"
             yield from [f"Targets: {targets}. {data['targets']}", ""]
-        meanings = FAMILIES[self._kind.baselines].meanings
-        if told := [f"*{n}*: {meanings[n]}" for n in data["baselines"] if n in meanings]:
+        explained = FAMILIES[self._kind.baselines].explained(data["baselines"])
+        if told := [f"*{name}*: {meaning}" for name, meaning in explained.items()]:
             yield from [f"Baselines: {'; '.join(told)}.", ""]
 
     def _rows(self, left_out: str = "") -> Iterator[tuple[list[str], Mapping[str, Any]]]:
