@@ -30,6 +30,15 @@ Attention = Literal["trunk", "last"]
 """The attentions of the trunk, or the one after the trunk, whose angles are its own."""
 
 
+BLANK = (
+    "There is nothing to show: these angles do not change with time.\nAn encoding by order alone, "
+    "or none, turns all hours alike; whatever\nthe model knows of time does not come from its "
+    "rotation."
+)
+"""What is said of a rotation that does not see time."""
+_STILL = 1e-6  # radians
+
+
 @dataclasses.dataclass(frozen=True)
 class Analysis:
     """What the rotation of one attention does with time.
@@ -54,6 +63,11 @@ class Analysis:
     kernel: Float[np.ndarray, "W W"]
     spectrum: Mapping[float, float]
     departure: Mapping[int, float]
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether the angles change with time at all."""
+        return bool(np.abs(self.angles).max() > _STILL)
 
     def numbers(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
@@ -162,7 +176,15 @@ def _departure(theta: Callable[[np.ndarray], Array], monday: int) -> dict[int, f
 
 
 def draw(path: Path, analysis: Analysis, title: str) -> Path:
-    """Angles over a week, the kernel between its hours, and the departure from shift-invariance."""
+    """Angles over a week, the kernel between its hours, and the departure from shift-invariance.
+
+    Of a rotation that does not see time, the picture says that instead.
+    """
+    if not analysis.sees_time:
+        with figure(path, title, 1, 1, 6.0, 1.6) as (_, axes):
+            axes[0, 0].axis("off")
+            axes[0, 0].text(0.5, 0.5, BLANK, ha="center", va="center", fontsize=10)
+        return path
     local = analysis.utc_offset is not None
     week = "local hour of the week" if local else "hour of the week"
     with figure(path, title, 1, 3, 4.4, 3.6) as (picture, axes):

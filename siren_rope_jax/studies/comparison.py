@@ -17,10 +17,12 @@ from siren_rope_jax.studies.charts import Models, Panel, Result, lookup
 from siren_rope_jax.studies.style import BASELINE, BEST, WIDTH, legend_below, mark
 from siren_rope_jax.studies.style import panels as grid
 
+ASIDE = 4
+"""Panels in a line."""
+WITHOUT = "Without a model"
+"""The group of what result.json calls baselines."""
 _ROW = 0.2  # inches
-_ASIDE = 4  # panels in a line
 _FAR = 1.0  # in ranges of the models
-_WITHOUT = "Without a model"
 _OTHER = "#555555"
 
 Differences = Mapping[str, Mapping[str, Any]]
@@ -41,7 +43,7 @@ def rows_of(models: Sequence[str], simple: Sequence[str]) -> list[Row]:
     for group, names in grouped(models).items():
         rows += [Row(group)] if len(models) > 1 else []
         rows += [Row(words(name), model=name) for name in names]
-    return rows + ([Row(_WITHOUT)] if simple else []) + [Row(name, simple=name) for name in simple]
+    return rows + ([Row(WITHOUT)] if simple else []) + [Row(name, simple=name) for name in simple]
 
 
 def side_by_side(
@@ -70,7 +72,7 @@ def side_by_side(
     rows = rows_of(list(models), list(simple))
     height = 0.9 + _ROW * len(rows)
     caption = [f"{name}: {meaning}" for name, meaning in (explained or {}).items()]
-    with grid(path, title, len(panels), _ASIDE, WIDTH, height) as (picture, axes):
+    with grid(path, title, len(panels), ASIDE, WIDTH, height) as (picture, axes):
         for ax, panel in zip(axes, panels, strict=True):
             _draw_rows(ax, rows, baseline)
             _draw_models(ax, rows, models, panel, baseline, differences or {})
@@ -121,14 +123,14 @@ def _draw_models(
     *part, metric = panel.path[1:]
     for y, name in ((y, row.model) for y, row in enumerate(rows) if row.model):
         seeds, mean = values[name], float(np.mean(values[name]))
-        colour, marker, role = _OTHER, "o", "mean over seeds"
+        colour, marker, role = _OTHER, "o", "other models"
         if name == best:
             colour, marker, role = BEST, "D", "the best"
         if name == baseline:
             colour, marker, role = BASELINE, "s", f"baseline: {words(name)}"
             ax.axvline(mean, color=colour, linewidth=1, linestyle="--", zorder=1)
         if len(seeds) > 1:
-            ax.plot(seeds, [y] * len(seeds), "o", color=colour, markersize=3, alpha=0.45, mew=0)
+            ax.plot(seeds, [y] * len(seeds), "o", color=colour, ms=3, mew=0, alpha=0.5)
         own = ((differences.get(name) or {}).get("".join(part)) or {}).get(metric)
         if own and None not in (own["low"], own["high"]):
             reach = [[own["difference"] - own["low"]], [own["high"] - own["difference"]]]
@@ -157,4 +159,5 @@ def _draw_simple(
                 ha="left" if left else "right",
                 va="center",
                 fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )

@@ -39,7 +39,7 @@ def learning(
         return None
     single = any(len(frame) == 1 for p in panels if p not in drawn for frame in series[p].values())
     caption = ["A single validation makes no curve and is not drawn."] if single else []
-    with grid(path, title, len(drawn), _ASIDE, 4.0, 3.0) as (picture, axes):
+    with grid(path, title, len(drawn), _ASIDE, 4.5, 3.0) as (picture, axes):
         for ax, panel in zip(axes, drawn, strict=True):
             frames = {m: frame for m, frame in series[panel].items() if len(frame)}
             training = panel.path[0] == "train"
@@ -70,7 +70,7 @@ def gates(
     keys = [key for key in keys if key.startswith("gate/")]
     if not keys:
         return None
-    with grid(path, title, len(keys), _ASIDE, 4.0, 3.0) as (picture, axes):
+    with grid(path, title, len(keys), _ASIDE, 4.5, 3.0) as (picture, axes):
         for ax, key in zip(axes, keys, strict=True):
             source = key.removeprefix("gate/")
             low, high = 0.0, LEAST_SPAN

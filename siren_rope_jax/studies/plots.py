@@ -14,13 +14,14 @@ from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
 from siren_rope_jax.rotation.catalogue import grouped, in_order, words
 from siren_rope_jax.studies import charts, curves
 from siren_rope_jax.studies.charts import Panel, Result
-from siren_rope_jax.studies.comparison import Differences, best_of, side_by_side
+from siren_rope_jax.studies.comparison import ASIDE, Differences, best_of, side_by_side
 from siren_rope_jax.studies.style import lines_of
 from siren_rope_jax.training.kinds import kind_of_result
 from siren_rope_jax.training.kinds.kind import Kind, titled, validation_key
 from siren_rope_jax.training.run_log import read_metrics
 
 _MANY = 8  # lines that can be told apart
+_MANY_ROWS = 20  # of models, which two lines of panels would make too high a picture
 
 
 def draw_run(workdir: Path, split: str = "test") -> list[Path]:
@@ -91,7 +92,10 @@ def draw_models(
     lined = {model: results[model] for model in _lined(results, lines, baseline, primary)}
     logs = {model: [read_metrics(run) for run in models[model]] for model in lined}
     looks = lines_of(list(lined), baseline, _best(lined, primary))
-    compared = [panel(part, metric) for metric in kind.compared for part in parts]
+    # Of very many rows and panels, the primary metric stays: tables have the others.
+    many = len(results) > _MANY_ROWS and len(kind.compared) * len(parts) > ASIDE
+    metrics = kind.compared[: 1 if many else None]
+    compared = [panel(part, metric) for metric in metrics for part in parts]
     explained = FAMILIES[kind.baselines].explained(first["baselines"])
     what = title("models and baselines")
     pictures: list[Path | None] = [

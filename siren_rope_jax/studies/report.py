@@ -10,7 +10,7 @@ from siren_rope_jax.base.files import replacing, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.metrics.bootstrap import RESAMPLES
-from siren_rope_jax.rotation.catalogue import in_order
+from siren_rope_jax.rotation.catalogue import in_order, words
 from siren_rope_jax.studies.ablation import Ablation, Run
 from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
 from siren_rope_jax.studies.plots import draw_models
@@ -115,7 +115,7 @@ def describe(log: PreparedLog) -> dict[str, Any]:
 def markdown(summary: Mapping[str, Any]) -> str:
     """The report as Markdown, from the numbers of report.json."""
     seeds, datasets = summary["seeds"], summary["datasets"]
-    others = [name for name in (summary["baseline"], summary["champion"]) if name]
+    others = [words(name) for name in (summary["baseline"], summary["champion"]) if name]
     kinds = dict.fromkeys(data["kind"] for data in datasets.values())
     lines = [
         f"# {summary['name']}",
