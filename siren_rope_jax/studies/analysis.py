@@ -190,18 +190,19 @@ def draw(path: Path, analysis: Analysis, title: str) -> Path:
     with figure(path, title, 1, 3, 4.4, 3.6) as (picture, axes):
         angles, hours, departure = axes[0]
         planes = analysis.angles.shape[1]
-        for plane in np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]:
-            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, label=f"plane {plane}")
+        active = np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]
+        for plane, colour in zip(active, COLOURS, strict=False):
+            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, color=colour)
         monday = "local Monday 00:00" if local else "Monday 00:00 UTC"
         angles.set(xlabel=f"hours since {monday}", ylabel="angle less its mean (rad)")
-        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 24))
+        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 48))
         image = hours.imshow(analysis.kernel, origin="lower", cmap="viridis", extent=(0, 168) * 2)
-        hours.set(title="mean cos of the angle between two hours", xlabel=week)
-        hours.set(ylabel=week, xticks=range(0, 169, 24), yticks=range(0, 169, 24))
+        hours.set(title="mean cos between two hours", xlabel=week)
+        hours.set(ylabel=week, xticks=range(0, 169, 48), yticks=range(0, 169, 24))
         hours.grid(False)
         picture.colorbar(image, ax=hours, shrink=0.8)
-        shifts = [f"{shift} h" for shift in analysis.departure]
+        shifts = [str(shift) for shift in analysis.departure]
         departure.bar(shifts, list(analysis.departure.values()), color=COLOURS[0])
-        departure.set(title="departure from shift-invariance", xlabel="shift of all times")
+        departure.set(title="if all times are shifted", xlabel="shift (hours)")
         departure.set(ylabel="mean |change of the cos|")
     return path

@@ -18,7 +18,6 @@ from siren_rope_jax.metrics.binary import calibration, calibration_error
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
 from siren_rope_jax.rotation.catalogue import words
 from siren_rope_jax.studies.style import COLOURS, Line, band, figure, legend_below, mark
-from siren_rope_jax.training.kinds.kind import titled
 
 FEW = 50  # with fewer events, the metric of a group is too noisy to draw
 Result = Mapping[str, Any]  # a result.json
@@ -144,7 +143,7 @@ def reliability(
             )
             top.set(xlim=(0, limit), ylim=(0, limit), ylabel="observed rate")
             ece = calibration_error(labels, scores)
-            top.set_title(titled(part, f"calibration error {ece:.4f}"))
+            top.set_title(f"{part}\ncalibration error {ece:.4f}".strip())
             bottom.hist(scores, bins=np.linspace(0, limit, 41), color=COLOURS[0])
             bottom.set(xlim=(0, limit), xlabel="predicted probability", ylabel="events")
     return path

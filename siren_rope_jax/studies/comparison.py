@@ -123,7 +123,7 @@ def _draw_models(
     *part, metric = panel.path[1:]
     for y, name in ((y, row.model) for y, row in enumerate(rows) if row.model):
         seeds, mean = values[name], float(np.mean(values[name]))
-        colour, marker, role = _OTHER, "o", "other models"
+        colour, marker, role = _OTHER, "o", "other models" if len(models) > 1 else words(name)
         if name == best:
             colour, marker, role = BEST, "D", "the best"
         if name == baseline:
@@ -152,12 +152,12 @@ def _draw_simple(
         elif not np.isnan(value):
             left = value < low
             ax.text(
-                0.01 if left else 0.99,
+                0.02 if left else 0.98,
                 y,
                 f"← {value:.3f}" if left else f"{value:.3f} →",
                 transform=ax.get_yaxis_transform(),
                 ha="left" if left else "right",
                 va="center",
                 fontsize=8,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )

@@ -61,8 +61,8 @@ def lines_of(models: Sequence[str], baseline: str = "", best: str = "") -> dict[
     lines, others = {}, 0
     for name in models:
         roles = [role for role, own in (("baseline", baseline), ("best", best)) if own == name]
-        if roles:
-            colour = BASELINE if name == baseline else BEST
+        if roles or len(models) == 1:
+            colour = BEST if name == best and name != baseline else BASELINE
             style = {"color": colour, "linestyle": "-", "linewidth": 2.4, "zorder": 3}
         else:
             dash = DASHES[others // len(OTHERS) % len(DASHES)]
@@ -122,7 +122,7 @@ def _save(figure: Figure, path: Path) -> None:
     picture = BytesIO()
     figure.savefig(picture, format="png")
     with Image.open(picture) as image:
-        reduced = image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+        reduced = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
         reduced.save(path, format="png", optimize=True)
 
 
