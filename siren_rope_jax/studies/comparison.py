@@ -57,7 +57,8 @@ def side_by_side(
 ) -> Path:
     """Metrics of every model: a dot for each seed, and a marker for their mean.
 
-    The bar around the mean is the 95 % interval of the difference to the baseline.
+    The bar around the mean is the 95 % interval of the difference to the baseline: it reaches the
+    baseline's line where the interval includes zero.
 
     Args:
       path: of the picture.
@@ -144,7 +145,9 @@ def _draw_simple(
 ) -> None:
     """Markers of the baselines near the models' values; arrows and numbers for the others."""
     low, high = ax.dataLim.intervalx
-    reach = _FAR * (high - low) if high > low else np.inf  # beside a single value all are near
+    if not high > low:
+        low, high = -np.inf, np.inf  # beside a single value all are near
+    reach = _FAR * (high - low)
     for y, name in ((y, row.simple) for y, row in enumerate(rows) if row.simple):
         value = lookup(simple[name], path)
         if low - reach <= value <= high + reach:

@@ -130,7 +130,7 @@ def _lined(
     if some or len(results) <= _MANY:
         return some or list(results)
     best = {
-        _best({name: results[name] for name in names}, primary)
+        _best({name: results[name] for name in names}, primary) or names[0]
         for names in grouped(results).values()
     }
     return [model for model in results if model == baseline or model in best]
