@@ -248,7 +248,7 @@ def test_a_single_point_makes_no_curve_and_the_picture_says_so(tmp_path, monkeyp
     figures = drawn_figures(monkeypatch)
     assert draw_learning(tmp_path / "x.png", make_metrics([0.5, 0.4], [0.9]))
     (ax,), (legend,) = figures[0].axes, figures[0].legends
-    assert ax.get_title() == "training" and "single validation" in legend.get_title().get_text()
+    assert ax.get_title() == "training" and "only once" in legend.get_title().get_text()
 
 
 @pytest.mark.parametrize("start", [1.0, 0.0, -0.1, np.pi])

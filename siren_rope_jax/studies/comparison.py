@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from siren_rope_jax.rotation.catalogue import grouped, words
 from siren_rope_jax.studies.charts import Models, Panel, Result, lookup
-from siren_rope_jax.studies.style import BASELINE, BEST, WIDTH, legend_below, mark
-from siren_rope_jax.studies.style import panels as grid
+from siren_rope_jax.studies.style import BASELINE, BEST, WIDTH, legend_below, mark, panel_grid
 
 ASIDE = 4
 """Panels in a line."""
@@ -73,7 +72,7 @@ def side_by_side(
     rows = rows_of(list(models), list(simple))
     height = 0.9 + _ROW * len(rows)
     caption = [f"{name}: {meaning}" for name, meaning in (explained or {}).items()]
-    with grid(path, title, len(panels), ASIDE, WIDTH, height) as (picture, axes):
+    with panel_grid(path, title, len(panels), ASIDE, WIDTH, height) as (picture, axes):
         for ax, panel in zip(axes, panels, strict=True):
             _draw_rows(ax, rows, baseline)
             _draw_models(ax, rows, models, panel, baseline, differences or {})

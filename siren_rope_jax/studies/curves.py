@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from siren_rope_jax.studies.charts import Panel
-from siren_rope_jax.studies.style import Line, band, legend_below, mark
-from siren_rope_jax.studies.style import panels as grid
+from siren_rope_jax.studies.style import Line, band, legend_below, mark, panel_grid
 
 LEAST_SPAN = 0.5  # of an axis of gates, which begins at 0 or below
 _ASIDE = 3  # panels in a line
@@ -38,8 +37,8 @@ def learning(
     if not drawn:
         return None
     single = any(len(frame) == 1 for p in panels if p not in drawn for frame in series[p].values())
-    caption = ["A single validation makes no curve and is not drawn."] if single else []
-    with grid(path, title, len(drawn), _ASIDE, 4.5, 3.0) as (picture, axes):
+    caption = ["What was measured only once makes no curve and is not drawn."] if single else []
+    with panel_grid(path, title, len(drawn), _ASIDE, 4.5, 3.0) as (picture, axes):
         for ax, panel in zip(axes, drawn, strict=True):
             frames = {m: frame for m, frame in series[panel].items() if len(frame)}
             training = panel.path[0] == "train"
@@ -70,7 +69,7 @@ def gates(
     keys = [key for key in keys if key.startswith("gate/")]
     if not keys:
         return None
-    with grid(path, title, len(keys), _ASIDE, 4.5, 3.0) as (picture, axes):
+    with panel_grid(path, title, len(keys), _ASIDE, 4.5, 3.0) as (picture, axes):
         for ax, key in zip(axes, keys, strict=True):
             source = key.removeprefix("gate/")
             low, high = 0.0, LEAST_SPAN

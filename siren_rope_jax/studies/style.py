@@ -102,7 +102,7 @@ def figure(
 
 
 @contextmanager
-def panels(
+def panel_grid(
     path: Path, title: str, count: int, aside: int, width: float, height: float
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """As `figure`, but so many axes, each with its own x axis, at most `aside` in a line."""
