@@ -91,7 +91,8 @@ def draw_models(
     primary = [panel(part, kind.compared[0]) for part in parts]
     lined = {model: results[model] for model in _lined(results, lines, baseline, primary)}
     logs = {model: [read_metrics(run) for run in models[model]] for model in lined}
-    looks = lines_of(list(lined), baseline, _best(lined, primary))
+    by = kind.metrics[kind.compared[0]].label
+    looks = lines_of(list(lined), baseline, _best(lined, primary), by)
     # Of very many rows and panels, the primary metric stays: tables have the others.
     many = len(results) > _MANY_ROWS and len(kind.compared) * len(parts) > ASIDE
     metrics = kind.compared[: 1 if many else None]

@@ -53,14 +53,19 @@ class Line(NamedTuple):
     shaded: bool = True
 
 
-def lines_of(models: Sequence[str], baseline: str = "", best: str = "") -> dict[str, Line]:
+def lines_of(
+    models: Sequence[str], baseline: str = "", best: str = "", by: str = ""
+) -> dict[str, Line]:
     """The lines of models: baseline and best have their own colours and are thicker.
 
-    The others that share a colour differ in the dash. Many lines have no shades.
+    The others that share a colour differ in the dash. Many lines have no shades. `by` is the metric
+    in which `best` is the best.
     """
     lines, others = {}, 0
     for name in models:
-        roles = [role for role, own in (("baseline", baseline), ("best", best)) if own == name]
+        roles = [
+            role for role, own in (("baseline", baseline), (f"best {by}", best)) if own == name
+        ]
         if roles or len(models) == 1:
             colour = BEST if name == best and name != baseline else BASELINE
             style = {"color": colour, "linestyle": "-", "linewidth": 2.4, "zorder": 3}
