@@ -14,7 +14,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.writer import encode_ids, write_log
-from siren_rope_jax.studies.analysis import analyze, default_attention, draw
+from siren_rope_jax.studies.analysis import BLANK, analyze, default_attention, draw
 from siren_rope_jax.studies.attended_hours import (
     HOUR_OF_DAY,
     HOURS,
@@ -32,6 +32,7 @@ from siren_rope_jax.training.mesh import make_mesh
 from siren_rope_jax.training.setup import setup
 from siren_rope_jax.training.trained import TrainedRun
 from tests.batches import small_config, small_retriever_config
+from tests.drawn import drawn_figures
 from tests.made_up import make_log
 from tests.refusals import refused
 
@@ -90,11 +91,17 @@ def test_a_network_departs_and_its_periods_are_seen(feed: PreparedLog, tmp_path:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_order_alone_knows_no_hours_in_a_retriever_either(checkins: PreparedLog) -> None:
+def test_order_alone_knows_no_hours_in_a_retriever_either(
+    checkins: PreparedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     analysis = analyze(retriever(checkins, "ordinal"))
     assert analysis.attention == "last"
     assert max(analysis.departure.values()) < 1e-6 and not analysis.spectrum
     np.testing.assert_allclose(analysis.kernel, 1.0, atol=1e-6)
+    figures = drawn_figures(monkeypatch)
+    draw(tmp_path / "rotation.png", analysis, "")
+    (axes,) = figures[0].axes  # no empty panels, but a sentence
+    assert [text.get_text() for text in axes.texts] == [BLANK]
 
 
 @pytest.mark.parametrize("attention", ["trunk", "last"])

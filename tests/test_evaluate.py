@@ -157,6 +157,8 @@ def test_a_run_has_its_pictures_and_its_table(logs, tmp_path, monkeypatch, kind)
     assert {p.stem for p in pictures} == always | of_kind[kind]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     about, rule, *_ = lines = evaluate.as_text(outcome).splitlines()
+    explained = [line.partition(": ")[0] for line in lines[3:] if not line.startswith("  ")]
+    assert explained[: len(outcome["baselines"])] == list(outcome["baselines"])
     size = f"{outcome['events']} events"
     assert about == f"made_up, test split, {size} (one global time split)"
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:] if line.startswith("  ")}

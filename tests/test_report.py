@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from itertools import product
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from siren_rope_jax.evaluation.baselines.popularity import MEANINGS, baseline_na
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics import bootstrap
 from siren_rope_jax.metrics.ranks import RANK_METRICS
+from siren_rope_jax.rotation.catalogue import words
 from siren_rope_jax.studies import charts, jobs, plots, report
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.studies.summary import gap_closed
@@ -54,10 +56,10 @@ def reports(tmp_path_factory):
 
 
 def table(text, heading):
-    """The rows of the table under a heading, by their first cell."""
+    """The rows of the table under a heading: by a variant's code name, or by their first cell."""
     lines = text.split(f"### {heading}\n")[1].split("###")[0].splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
-    return {row[0]: row[1:] for row in rows}
+    return {re.sub(r"^(?:.* \()?`(\w+)`\)?", r"\1", row[0]): row[1:] for row in rows}
 
 
 def pictures(of):
@@ -109,7 +111,7 @@ def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(
     reports, kind, key, other
 ):
     of, kind = reports[kind], KINDS[kind]
-    rows = table(of.text, f"Difference to {other}")
+    rows = table(of.text, f"Difference to {words(other)}")
     labels = [titled(p, f"Δ {m.upper()}") for p in of.numbers["counts"] for m in kind.compared]
     assert rows["variant"][-len(labels) :] == labels
 
@@ -164,7 +166,7 @@ def test_a_difference_is_over_the_seeds_both_have_and_says_how_many(tmp_path):
     rows = table(of.text, "like: overview")
     assert {"ordinal (n = 1)", "siren_rope", "middle (n = 2)"} <= set(rows)
     assert "(n = 1)" in rows["siren_rope"][-1]  # the gap
-    rows = table(of.text, "Difference to ordinal")
+    rows = table(of.text, "Difference to ordinal RoPE")
     assert all("(n = 1)" in cell for cell in rows["siren_rope"])
     assert not any(rows["middle (n = 2)"])
 
@@ -201,15 +203,37 @@ def test_the_report_shows_its_pictures(reports, kind, own):  # the histories are
     assert pictures(reports[kind]) == [f"made_up-{name}.png" for name in names]
 
 
+def test_tables_have_the_variants_in_groups_in_words_and_with_the_names_for_configs(reports):
+    lines = reports["retrieval"].text.split("### Overview\n")[1].split("###")[0].splitlines()
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][2:] == [
+        "| **Without time**", "| ordinal RoPE (`ordinal`)",
+        "| **SIREN-RoPE and its parts**", "| SIREN-RoPE (`siren_rope`)",
+        "| SIREN-RoPE, times of events (`siren_rope_event`)",
+        "| **Without a model**", *(f"| *{name}*" for name in MEANINGS),
+    ]  # fmt: skip
+    assert list(table(reports["ranking"].text, "Cost"))[-2:] == ["**Others**", "middle"]
+
+
+def test_where_there_are_no_curves_the_report_says_so(tmp_path):
+    spec, runs = trained(tmp_path, seeds=(0,))
+    for run in runs:
+        path = run.workdir / "metrics.jsonl"
+        last = [line for line in path.read_text().splitlines() if '"step": 500' in line]
+        path.write_text("".join(f"{line}\n" for line in last))
+    of = reported(spec, runs, tmp_path / "out")
+    assert "\nNo learning curves: " in of.text and "-learning.png" not in of.text
+    assert "made_up-gates.png" in pictures(of)  # from their start on
+
+
 def test_pictures_show_lines_of_the_chosen_variants_only(reports, tmp_path, monkeypatch):
     rankers, seen = reports["ranking"], set()
 
-    def band(axes, x, seeds, label, style):
-        seen.add(label.removeprefix("mean score, "))
+    def band(axes, x, seeds, line):
+        seen.add(line.label.removeprefix("mean score, ").partition(" (")[0])
 
     monkeypatch.setattr(charts, "band", band)
-    everyone = {variant.name for variant in rankers.spec.variants}
-    for lines, shown in (((), everyone), (("siren_rope",), {"siren_rope"})):
+    everyone = {words(variant.name) for variant in rankers.spec.variants}
+    for lines, shown in (((), everyone), (("siren_rope",), {"SIREN-RoPE"})):
         seen.clear()
         spec = dataclasses.replace(rankers.spec, lines=lines)
         report.write_report(spec, tmp_path, rankers.runs)
@@ -249,7 +273,7 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(repor
     )
     parts = {part.split("\n")[0]: part for part in retrievers.text.split("\n### ")[1:]}
     assert list(parts) == [
-        "Overview", "Difference to ordinal", "Difference to siren_rope", "All metrics",
+        "Overview", "Difference to ordinal RoPE", "Difference to SIREN-RoPE", "All metrics",
         "Validation", "By local hour of day", "By time since the user's last event",
         "By number of training events of the item", "By whether the user had the item before",
         "Cost",
@@ -276,7 +300,7 @@ def test_validations_are_of_the_parameters_tested_and_a_run_held_up_changes_no_c
     ]
     assert rows["siren_rope"][1] == f"{np.mean(chosen):.4f} ± {np.std(chosen, ddof=1):.4f}"
     rows = table(text, "Cost")
-    assert {rows[v][1] for v in ("ordinal", "siren_rope", "siren_rope_event")} == {"61 s"}
+    assert {rows[v][-1] for v in ("ordinal", "siren_rope", "siren_rope_event")} == {"61 s"}
 
 
 def test_where_metrics_are_missing_the_report_says_so_and_a_run_is_drawn_without(tmp_path):
@@ -341,7 +365,7 @@ def test_the_protocol_of_the_log_is_that_of_the_tables(leave_one_out):
 def test_the_baselines_stand_below_the_models_and_are_explained(reports, leave_one_out):
     for text, filter_seen in ((reports["retrieval"].text, False), (leave_one_out, True)):
         (told,) = [line for line in text.splitlines() if line.startswith("Baselines: ")]
-        names = [row.strip("*") for row in table(text, "Overview") if row.startswith("*")]
+        names = [row.strip("*") for row in table(text, "Overview") if re.match(r"\*\w", row)]
         assert names == list(baseline_names(filter_seen))
         assert [name for name in MEANINGS if f"*{name}*: {MEANINGS[name]}" in told] == names
 

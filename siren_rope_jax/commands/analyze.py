@@ -21,11 +21,12 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.files import write_json
+from siren_rope_jax.rotation.catalogue import words
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import note_log
 
 with cli.needs("plots"):
-    from siren_rope_jax.studies.analysis import Attention, analyze, default_attention, draw
+    from siren_rope_jax.studies.analysis import BLANK, Attention, analyze, default_attention, draw
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
 
 _FLAGS = cli.new_flags()
@@ -57,9 +58,11 @@ def main() -> None:
     numbers = analysis.numbers()
     plots = workdir / "plots"
     of_last = ", last attention" if analysis.attention == "last" else ""
-    title = f"{run.log.schema.name}: rotation of {run.config.variant}{of_last}, seed"
+    title = f"{run.log.schema.name}: rotation of {words(run.config.variant)}{of_last}, seed"
     other = "" if analysis.attention == default_attention(run) else f"_{analysis.attention}"
     print(draw(plots / f"rotation{other}.png", analysis, f"{title} {run.config.seed}"))
+    if not analysis.sees_time:
+        print(BLANK.replace("\n", " "))
     for entry in numbers["spectrum"]:
         print(f"period {entry['hours']:7.1f} h: {entry['share']:.1%} of the angles' variance")
     for entry in numbers["departure"]:
@@ -73,7 +76,7 @@ def main() -> None:
 def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
     """Draws and prints where the last attention goes; returns the numbers."""
     hours = attended_hours(run)
-    rows = {"the users' returns": hours.users, run.config.variant: hours.model}
+    rows = {"the users' returns": hours.users, words(run.config.variant): hours.model}
     title = f"{run.log.schema.name}: which past events are chosen, validation split, seed"
     title = f"{title} {run.config.seed}"
     print(draw_attended_hours(path, rows, title, run.log.schema.has_utc_offset))

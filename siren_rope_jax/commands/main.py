@@ -30,7 +30,7 @@ COMMANDS = (
     "compile",
     "compare-peer",
 )
-_LISTS = ("configs", "keys")
+_LISTS = ("configs", "keys", "variants")
 
 
 def main() -> None:

@@ -199,6 +199,8 @@ def as_text(outcome: Mapping[str, Any]) -> str:
             if values := kind.part(measured, part):
                 cells = (f"{number(values[metric], 4):>9}" for metric in kind.shown)
                 lines.append(f"  {name:{width}}{''.join(cells)}")
+    explained = FAMILIES[kind.baselines].explained(outcome["baselines"])
+    lines += [f"{name}: {meaning}" for name, meaning in explained.items()]
     return "\n".join([*lines, *advice(outcome)])
 
 

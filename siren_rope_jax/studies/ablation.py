@@ -81,12 +81,14 @@ class Ablation:
 
     Attributes:
       name: the report's title.
-      variants: the rows of every table, in order.
+      variants: the rows of every table; those that are named in the catalogue
+        (`siren-rope variants`) come first, in its order.
       datasets: the data sets, each with its own tables.
       seeds: the training seeds, the same for every variant.
       baseline: name of the variant that the others are compared with.
       champion: name of a second such variant, with separate tables; empty for none.
-      lines: names of the variants in line plots; empty for all.
+      lines: names of the variants in line plots; empty for all or, of more than 8, for the
+        baseline and the best of each group.
       jobs: number of runs at a time; they share the CPU cores.
     """
 

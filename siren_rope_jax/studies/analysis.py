@@ -30,6 +30,15 @@ Attention = Literal["trunk", "last"]
 """The attentions of the trunk, or the one after the trunk, whose angles are its own."""
 
 
+BLANK = (
+    "There is nothing to show: these angles do not change with time.\nAn encoding by order alone, "
+    "or none, turns all hours alike; whatever\nthe model knows of time does not come from its "
+    "rotation."
+)
+"""What is said of a rotation that does not see time."""
+_STILL = 1e-6  # radians
+
+
 @dataclasses.dataclass(frozen=True)
 class Analysis:
     """What the rotation of one attention does with time.
@@ -54,6 +63,11 @@ class Analysis:
     kernel: Float[np.ndarray, "W W"]
     spectrum: Mapping[float, float]
     departure: Mapping[int, float]
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether the angles change with time at all."""
+        return bool(np.abs(self.angles).max() > _STILL)
 
     def numbers(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
@@ -162,24 +176,33 @@ def _departure(theta: Callable[[np.ndarray], Array], monday: int) -> dict[int, f
 
 
 def draw(path: Path, analysis: Analysis, title: str) -> Path:
-    """Angles over a week, the kernel between its hours, and the departure from shift-invariance."""
+    """Angles over a week, the kernel between its hours, and the departure from shift-invariance.
+
+    Of a rotation that does not see time, the picture says that instead.
+    """
+    if not analysis.sees_time:
+        with figure(path, title, 1, 1, 6.0, 1.6) as (_, axes):
+            axes[0, 0].axis("off")
+            axes[0, 0].text(0.5, 0.5, BLANK, ha="center", va="center", fontsize=10)
+        return path
     local = analysis.utc_offset is not None
     week = "local hour of the week" if local else "hour of the week"
     with figure(path, title, 1, 3, 4.4, 3.6) as (picture, axes):
         angles, hours, departure = axes[0]
         planes = analysis.angles.shape[1]
-        for plane in np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]:
-            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, label=f"plane {plane}")
+        active = np.argsort(-analysis.angles.std(axis=0))[: len(COLOURS)]
+        for plane, colour in zip(active, COLOURS, strict=False):
+            angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, color=colour)
         monday = "local Monday 00:00" if local else "Monday 00:00 UTC"
         angles.set(xlabel=f"hours since {monday}", ylabel="angle less its mean (rad)")
-        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 24))
+        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 48))
         image = hours.imshow(analysis.kernel, origin="lower", cmap="viridis", extent=(0, 168) * 2)
-        hours.set(title="mean cos of the angle between two hours", xlabel=week)
-        hours.set(ylabel=week, xticks=range(0, 169, 24), yticks=range(0, 169, 24))
+        hours.set(title="mean cos between two hours", xlabel=week)
+        hours.set(ylabel=week, xticks=range(0, 169, 48), yticks=range(0, 169, 24))
         hours.grid(False)
         picture.colorbar(image, ax=hours, shrink=0.8)
-        shifts = [f"{shift} h" for shift in analysis.departure]
+        shifts = [str(shift) for shift in analysis.departure]
         departure.bar(shifts, list(analysis.departure.values()), color=COLOURS[0])
-        departure.set(title="departure from shift-invariance", xlabel="shift of all times")
+        departure.set(title="if all times are shifted", xlabel="shift (hours)")
         departure.set(ylabel="mean |change of the cos|")
     return path

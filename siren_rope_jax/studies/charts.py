@@ -1,8 +1,8 @@
-"""Plots: numbers over training, metrics by group and by model, calibration of probabilities.
+"""Pictures of groups of events: metrics by group, and calibration of probabilities.
 
 Every plotting function writes one PNG and returns its path. `models` maps a model's name to the
-runs of its training seeds. With several seeds, a line is the mean over them, and the shade or bar
-around it is one standard deviation either way.
+runs of its training seeds, and `lines` to how its line looks. With several seeds, a line is the
+mean over them, and the shade around it is one standard deviation either way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter
-from matplotlib.ticker import MaxNLocator
 
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.binary import calibration, calibration_error
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
-from siren_rope_jax.studies.style import COLOURS, LINES, band, colour, figure, legend_below
-from siren_rope_jax.training.kinds.kind import titled
+from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.studies.style import COLOURS, Line, band, figure, legend_below, mark
 
 FEW = 50  # with fewer events, the metric of a group is too noisy to draw
-_FAR = 1.5  # a baseline further away, in ranges of the models, would hide their differences
-_MANY = 5  # the shades of more models would hide each other
-_MARKED = {"marker": ".", "markersize": "4"}
-
-Metrics = Sequence[Mapping[str, Any]]  # the lines of a metrics.jsonl
 Result = Mapping[str, Any]  # a result.json
 Models = Mapping[str, Sequence[Result]]
 
@@ -40,11 +33,14 @@ class Panel(NamedTuple):
       path: keys of the metric in a result. Without the first key, it is also the path within each
         of the result's baselines and groups, which have a "count" beside the metric. Of a curve
         over training, the "kind" of its lines in metrics.jsonl and the key in them.
+      higher_is_better, uninformed: as `Metric` says.
     """
 
     title: str
     label: str
     path: tuple[str, ...]
+    higher_is_better: bool = False
+    uninformed: float | None = None
 
 
 def lookup(numbers: Mapping[str, Any], path: Sequence[str]) -> float:
@@ -66,35 +62,11 @@ def leaves(
     return pd.DataFrame.from_dict(rows, "index", np.float64, list(groups))
 
 
-def over_training(
-    path: Path, models: Mapping[str, Sequence[Metrics]], curves: Sequence[Panel], title: str
-) -> Path | None:
-    """Numbers of metrics.jsonl over optimizer steps; those of the training are smoothed.
-
-    Returns:
-      None, without writing a file, if there are no curves or no run has metrics.
-    """
-    if not curves or not any(run for runs in models.values() for run in runs):
-        return None
-    with figure(path, title, 1, len(curves), 3.6, 3.2) as (picture, axes):
-        for ax, curve in zip(axes[0], curves, strict=True):
-            kind, key = curve.path
-            for i, (name, runs) in enumerate(models.items()):
-                values, style = _series(runs, kind, key), colour(i) | _MARKED
-                if kind == "train":  # noisy: a centred running mean over about 1 % of the steps
-                    width, style = 2 * (len(values) // 200) + 1, colour(i)
-                    values = values.rolling(width, center=True, min_periods=1).mean()
-                if len(values):
-                    band(ax, values.index, values.to_numpy().T, name, style)
-            ax.set(title=curve.title, ylabel=curve.label, xlabel="optimizer step")
-        legend_below(picture, least=1)
-    return path
-
-
 def by_group(
     path: Path,
     models: Models,
     panels: Sequence[Panel],
+    lines: Mapping[str, Line],
     slicing: str,
     title: str,
     baseline: str = "",
@@ -103,7 +75,7 @@ def by_group(
 
     The axis goes from the first to the last group of `SLICES[slicing]` that has events. If
     `baseline` names one of several models, a middle row shows the differences to it, taken seed by
-    seed. With more than 5 models, lines have no shades.
+    seed.
 
     Returns:
       None, without writing a file, if fewer than two groups have so many events.
@@ -117,27 +89,25 @@ def by_group(
         return None
     x = np.arange(len(groups))
     compared = baseline in models and len(models) > 1
-    styles = {m: colour(i) | _MARKED for i, m in enumerate(models)}
     with figure(path, title, 2 + compared, len(panels), 3.8, 2.3) as (picture, axes):
         for column, panel, count in zip(axes.T, panels, counts, strict=True):
             values = {m: leaves(r, slicing, groups, panel.path[1:]) for m, r in models.items()}
             rows = [values, _changes(values, baseline)] if compared else [values]
-            for ax, lines in zip(column, rows, strict=False):
-                for name, frame in lines.items():
-                    seeds = np.where(count >= FEW, frame, np.nan)
-                    shown = seeds if len(models) <= _MANY else seeds.mean(axis=0, keepdims=True)
-                    band(ax, x, shown, name, styles[name])
+            for ax, frames in zip(column, rows, strict=False):
+                for name, frame in frames.items():
+                    band(ax, x, np.where(count >= FEW, frame, np.nan), lines[name])
             column[0].set(title=panel.title, ylabel=panel.label)
+            mark(column[0], panel.uninformed)
             if compared:
-                column[1].axhline(0, linewidth=1, color=styles[baseline]["color"])
-                column[1].set_ylabel(f"difference to {baseline}")
+                column[1].axhline(0, linewidth=1, color=lines[baseline].style["color"])
+                column[1].set_ylabel(f"difference to\n{words(baseline)}")
             column[-1].bar(x, count.fillna(0), color="#BBBBBB")
             axis = SLICES[slicing].title(some["has_utc_offset"])
             column[-1].set(xlabel=axis, ylabel="events")
             if len(groups) > 12:
                 column[-1].set_xticks(x[::3], groups[::3])
             else:
-                column[-1].set_xticks(x, groups, rotation=40)
+                column[-1].set_xticks(x, groups, rotation=40, ha="right", rotation_mode="anchor")
         legend_below(picture)
     return path
 
@@ -150,60 +120,6 @@ def _changes(values: Mapping[str, pd.DataFrame], baseline: str) -> dict[str, pd.
         if name != baseline and len(own):
             changes[name] = own - theirs
     return changes
-
-
-def side_by_side(path: Path, models: Models, grid: Sequence[Sequence[Panel]], title: str) -> Path:
-    """Metrics of every model: dots for seeds, a diamond and a bar for mean and deviation.
-
-    The results' baselines are coloured vertical lines, or, if they are so far away that they would
-    hide the differences between models, numbers below the axis.
-    """
-    shape = len(grid), len(grid[0])
-    height = 1.5 + 0.28 * len(models)
-    floors = next(iter(models.values()))[0]["baselines"]
-    with figure(path, title, *shape, 3.6, height, sharex="none") as (picture, axes):
-        for ax, panel in zip(axes.flat, [panel for row in grid for panel in row], strict=True):
-            values = [np.array([lookup(r, panel.path) for r in runs]) for runs in models.values()]
-            for i, seeds in enumerate(values):
-                ax.plot(seeds, np.full(len(seeds), i), "o", color="black", markersize=3, alpha=0.4)
-                deviation = np.std(seeds, ddof=1) if len(seeds) > 1 else 0.0
-                ax.errorbar(
-                    seeds.mean(), i, xerr=deviation, fmt="D", color="black", markersize=5, capsize=3
-                )
-            lines = {name: lookup(floor, panel.path[1:]) for name, floor in floors.items()}
-            far = _draw_baselines(ax, lines, np.concatenate(values))
-            ax.set(title=panel.title, xlabel="\n".join([panel.label, *far]))
-            ax.xaxis.set_major_locator(MaxNLocator(5))
-            ax.set_yticks(range(len(models)), list(models) if ax in axes[:, 0] else [])
-            ax.set_ylim(len(models) - 0.4, -0.6)
-            ax.grid(axis="y", visible=False)
-        legend_below(picture, least=1)
-    return path
-
-
-def _draw_baselines(ax: Axes, baselines: Mapping[str, float], models: np.ndarray) -> list[str]:
-    """Draws the baselines near the models' values; returns the others as text."""
-    low, high = np.nanmin(models, initial=np.inf), np.nanmax(models, initial=-np.inf)
-    if not high > low:
-        low, high = -np.inf, np.inf  # a single value: every baseline counts as near
-    reach = _FAR * (high - low)
-    left, right = [], []
-    for j, (name, value) in enumerate(baselines.items()):
-        if value < low - reach:
-            left.append(f"{name} {value:.3f}")
-        elif value > high + reach:
-            right.append(f"{name} {value:.3f}")
-        elif not np.isnan(value):
-            ax.axvline(value, label=name, zorder=1, **LINES[j % len(LINES)])
-    far = [f"← {', '.join(left)}"] if left else []
-    return far + ([f"{', '.join(right)} →"] if right else [])
-
-
-def _series(runs: Sequence[Metrics], kind: str, key: str) -> pd.DataFrame:
-    """One key of the metrics, by step (those that all runs have) and run."""
-    each = [{m["step"]: m[key] for m in run if m.get("kind") == kind and key in m} for run in runs]
-    columns = [pd.Series(values, dtype=np.float64) for values in each]
-    return pd.concat(columns, axis="columns", join="inner").sort_index()
 
 
 def reliability(
@@ -227,34 +143,43 @@ def reliability(
             )
             top.set(xlim=(0, limit), ylim=(0, limit), ylabel="observed rate")
             ece = calibration_error(labels, scores)
-            top.set_title(titled(part, f"calibration error {ece:.4f}"))
+            top.set_title(f"{part}\ncalibration error {ece:.4f}".strip())
             bottom.hist(scores, bins=np.linspace(0, limit, 41), color=COLOURS[0])
             bottom.set(xlim=(0, limit), xlabel="predicted probability", ylabel="events")
     return path
 
 
-def calibration_by_day(path: Path, models: Models, parts: Sequence[str], title: str) -> Path | None:
+def calibration_by_day(
+    path: Path, models: Models, parts: Sequence[str], lines: Mapping[str, Line], title: str
+) -> Path | None:
     """Calibration by day or longer period: the observed rate against every model's mean score.
 
+    Only days with at least 50 events are drawn.
+
     Returns:
-      None, without writing a file, if no event has a time.
+      None, without writing a file, if fewer than two days have so many events.
     """
     runs = [run for own in models.values() for run in own]
+    paths = [(part,) if part else () for part in parts]
     days = sorted({day for run in runs for day in run["slices"]["day"]})
-    if not days:
+    counts = [leaves(runs[:1], "day", days, (*within, "count")).iloc[0] for within in paths]
+    days = [day for day in days if any(count[day] >= FEW for count in counts)]
+    if len(days) < 2:
         return None
     x = np.array(days, "datetime64[D]")
     with figure(path, title, 1, len(parts), 3.8, 3.0) as (picture, axes):
-        for ax, part in zip(axes[0], parts, strict=True):
-            within = (part,) if part else ()
-            rate = leaves(runs[:1], "day", days, (*within, "rate"))
+        for ax, part, within, count in zip(axes[0], parts, paths, counts, strict=True):
+            enough = count[days] >= FEW
+            rate = leaves(runs[:1], "day", days, (*within, "rate")).where(enough, axis=1)
             ax.plot(x, rate.iloc[0], color="black", marker="o", markersize=3, label="observed rate")
-            for i, (name, own) in enumerate(models.items()):
-                mean = leaves(own, "day", days, (*within, "mean_score")).to_numpy()
-                band(ax, x, mean, f"mean score, {name}", colour(i) | {"marker": "."})
+            for name, own in models.items():
+                mean = leaves(own, "day", days, (*within, "mean_score")).where(enough, axis=1)
+                line = lines[name]._replace(label=f"mean score, {lines[name].label}")
+                band(ax, x, mean.to_numpy(), line)
             axis = SLICES["day"].title(runs[0]["has_utc_offset"])
             ax.set(title=part, xlabel=axis, ylabel="rate, mean score")
             ax.set_xticks(x[:: -(-len(x) // 4)])  # at most 4 days, written in full
             ax.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
+            ax.tick_params(axis="x", rotation=25)
         legend_below(picture)
     return path

@@ -2,18 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from siren_rope_jax.base.files import name_for_split, read_json
+from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.evaluate import predictions_path
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
-from siren_rope_jax.studies import charts
+from siren_rope_jax.rotation.catalogue import grouped, in_order, words
+from siren_rope_jax.studies import charts, curves
 from siren_rope_jax.studies.charts import Panel, Result
+from siren_rope_jax.studies.comparison import ASIDE, Differences, best_of, side_by_side
+from siren_rope_jax.studies.style import lines_of
 from siren_rope_jax.training.kinds import kind_of_result
 from siren_rope_jax.training.kinds.kind import Kind, titled, validation_key
 from siren_rope_jax.training.run_log import read_metrics
+
+_MANY = 8  # lines that can be told apart
+_MANY_ROWS = 20  # of models, which two lines of panels would make too high a picture
 
 
 def draw_run(workdir: Path, split: str = "test") -> list[Path]:
@@ -23,7 +31,7 @@ def draw_run(workdir: Path, split: str = "test") -> list[Path]:
     pictures = []
     if probabilities := _probabilities(kind_of_result(result), result):
         predictions = pd.read_parquet(predictions_path(workdir, split))
-        run = f"{result['variant']}, seed {result['seed']}"
+        run = f"{words(result['variant'])}, seed {result['seed']}"
         title = f"{result['dataset']}, {split} split: reliability of {run}"
         path = directory / "reliability.png"
         pictures = [charts.reliability(path, predictions, probabilities, title)]
@@ -39,8 +47,11 @@ def draw_models(
     baseline: str = "",
     lines: Sequence[str] = (),
     split: str = "test",
+    differences: Differences | None = None,
 ) -> list[Path]:
     """All pictures that compare models (or show one), as DIRECTORY/STEM<what>.png.
+
+    What has too few events, or a single point in time, makes no picture.
 
     Args:
       directory: where to.
@@ -48,13 +59,13 @@ def draw_models(
       name: the data set's, for titles.
       models: name -> work directories of its runs, which are finished.
       baseline: the model that differences are taken to; none if it is not one of them.
-      lines: the models to show where each is a line; if empty, or if none of them is there, all.
+      lines: the models to show where each is a line; if empty, or if none of them is there, all
+        or, of more than 8, the baseline and the best of each group.
       split: of the results.
+      differences: to the baseline, where they are known.
     """
     file = name_for_split("result.json", split)
-    results = {model: [read_json(run / file) for run in runs] for model, runs in models.items()}
-    lined = {model: runs for model, runs in results.items() if model in lines} or results
-    logs = {m: [read_metrics(run) for run in models[m]] for m in lined}
+    results = {m: [read_json(run / file) for run in models[m]] for m in in_order(models)}
     first = next(iter(results.values()))[0]
     kind, parts = kind_of_result(first), kind_of_result(first).parts(first)
     seeds = max(map(len, models.values()))
@@ -68,39 +79,77 @@ def draw_models(
 
     def panel(part: str, metric: str) -> Panel:
         own = kind.metrics[metric]
-        within = (part, metric) if part else (metric,)
-        return Panel(titled(part, own.label), own.axis, (kind.measured, *within))
+        within = (kind.measured, part, metric) if part else (kind.measured, metric)
+        label = titled(part, own.label)
+        return Panel(label, own.axis, within, own.higher_is_better, own.uninformed)
 
     def validation(part: str, metric: str) -> Panel:
-        title = f"validation, {titled(part, kind.metrics[metric].label)}"
-        path = "validation", validation_key(part, metric)
-        return Panel(title, kind.metrics[metric].axis, path)
+        own = panel(part, metric)
+        where = "validation", validation_key(part, metric)
+        return own._replace(title=f"validation, {own.title}", path=where)
 
-    grid = [[panel(part, metric) for metric in kind.compared] for part in parts]
-    chief = [panel(part, metric) for part in parts for metric in kind.chief]
-    curves = [validation(part, metric) for part in parts for metric in kind.chief]
+    primary = [panel(part, kind.compared[0]) for part in parts]
+    lined = {model: results[model] for model in _lined(results, lines, baseline, primary)}
+    logs = {model: [read_metrics(run) for run in models[model]] for model in lined}
+    by = kind.metrics[kind.compared[0]].label
+    looks = lines_of(list(lined), baseline, _best(lined, primary), by)
+    # Of very many rows and panels, the primary metric stays: tables have the others.
+    many = len(results) > _MANY_ROWS and len(kind.compared) * len(parts) > ASIDE
+    metrics = kind.compared[: 1 if many else None]
+    compared = [panel(part, metric) for metric in metrics for part in parts]
+    explained = FAMILIES[kind.baselines].explained(first["baselines"])
+    what = title("models and baselines")
     pictures: list[Path | None] = [
-        charts.side_by_side(path("models"), results, grid, title("models and baselines"))
+        side_by_side(path("models"), results, compared, what, baseline, differences, explained)
     ]
+    chief = [panel(part, metric) for part in parts for metric in kind.chief]
     for key in kind.slices:
         if SLICES[key].is_scale and SLICES[key].groups:
             what = title(f"by {SLICES[key].what}")
-            pictures.append(charts.by_group(path(key), lined, chief, key, what, baseline))
-    if "day" in kind.slices and (probabilities := _probabilities(kind, first)):
+            pictures.append(charts.by_group(path(key), lined, chief, looks, key, what, baseline))
+    if "day" in kind.slices and (probabilities := list(_probabilities(kind, first))):
         what = title("calibration by day")
-        pictures.append(charts.calibration_by_day(path("day"), lined, list(probabilities), what))
-    curves.insert(0, Panel("training", "loss (nats)", ("train", "loss")))
+        pictures.append(charts.calibration_by_day(path("day"), lined, probabilities, looks, what))
+    measured = [validation(part, metric) for part in parts for metric in kind.chief]
+    shown = [Panel("training", "loss (nats)", ("train", "loss")), *measured]
     what = f"{name}: learning curves {of_seeds}"
-    pictures.append(charts.over_training(path("learning"), logs, curves, what))
-    keys = {key for runs in logs.values() for run in runs for line in run for key in line}
-    gates = [
-        Panel(f"source {key.removeprefix('gate/')!r}", "gate (mean)", ("validation", key))
-        for key in sorted(keys)
-        if "gate/" in key
-    ]
+    pictures.append(curves.learning(path("learning"), logs, shown, looks, what))
+    starts = {model: _starts(runs[0]["config"]) for model, runs in lined.items()}
     what = f"{name}: gates over training {of_seeds}"
-    pictures.append(charts.over_training(path("gates"), logs, gates, what))
+    pictures.append(curves.gates(path("gates"), logs, starts, looks, what))
     return [picture for picture in pictures if picture]
+
+
+def _lined(
+    results: Mapping[str, Sequence[Result]],
+    chosen: Sequence[str],
+    baseline: str,
+    primary: Sequence[Panel],
+) -> list[str]:
+    """The models that have lines: the chosen or, of many, the baseline and the best by group."""
+    some = [model for model in results if model in chosen]
+    if some or len(results) <= _MANY:
+        return some or list(results)
+    best = {
+        _best({name: results[name] for name in names}, primary) or names[0]
+        for names in grouped(results).values()
+    }
+    return [model for model in results if model == baseline or model in best]
+
+
+def _best(results: Mapping[str, Sequence[Result]], primary: Sequence[Panel]) -> str:
+    """The model with the best mean over seeds and parts; empty where there are not two."""
+    values = {
+        model: [charts.lookup(run, panel.path) for run in runs for panel in primary]
+        for model, runs in results.items()
+    }
+    return best_of(values, primary[0].higher_is_better)
+
+
+def _starts(config: Mapping[str, Any]) -> dict[str, float]:
+    """Source -> the value at which its gate starts."""
+    sources = config.get("model", {}).get("encoding", {})
+    return {name: source["gate"]["init"] for name, source in sources.items() if source.get("gate")}
 
 
 def _probabilities(kind: type[Kind], result: Result) -> dict[str, ProbabilityColumns]:

@@ -10,6 +10,7 @@ from siren_rope_jax.base.files import replacing, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.metrics.bootstrap import RESAMPLES
+from siren_rope_jax.rotation.catalogue import in_order, words
 from siren_rope_jax.studies.ablation import Ablation, Run
 from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
 from siren_rope_jax.studies.plots import draw_models
@@ -62,10 +63,22 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
 
 def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[str, Any]:
     """The numbers of one data set, and its pictures."""
+    runs = {variant: runs[variant] for variant in in_order(runs)}
     some = next(iter(runs.values()))[0]
     first, data = some.result(), some.config.data
-    places = {variant: [run.workdir for run in own] for variant, own in runs.items()}
-    pictures = draw_models(workdir, f"{name}-", name, places, ablation.baseline, ablation.lines)
+    numbers = summarize(runs, ablation.baseline, ablation.champion)
+    pictures = draw_models(
+        workdir,
+        f"{name}-",
+        name,
+        {variant: [run.workdir for run in own] for variant, own in runs.items()},
+        ablation.baseline,
+        ablation.lines,
+        differences={
+            variant: {part: of["difference"] for part, of in own["parts"].items()}
+            for variant, own in numbers["variants"].items()
+        },
+    )
     # Where every event asks for the next one, the event itself is not among those that are seen.
     least = data.length - data.stride + kind_of(some.config).layout.places_saved
     log = PreparedLog.open(some.log.path)
@@ -76,7 +89,7 @@ def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[s
         "history": {"length": data.length, "stride": data.stride, "least": least},
         "data": describe(log),
         **KINDS[some.config.kind].facts(log.schema, first["config"]),
-        **summarize(runs, ablation.baseline, ablation.champion),
+        **numbers,
         "pictures": [picture.name for picture in pictures],
     }
 
@@ -102,7 +115,7 @@ def describe(log: PreparedLog) -> dict[str, Any]:
 def markdown(summary: Mapping[str, Any]) -> str:
     """The report as Markdown, from the numbers of report.json."""
     seeds, datasets = summary["seeds"], summary["datasets"]
-    others = [name for name in (summary["baseline"], summary["champion"]) if name]
+    others = [words(name) for name in (summary["baseline"], summary["champion"]) if name]
     kinds = dict.fromkeys(data["kind"] for data in datasets.values())
     lines = [
         f"# {summary['name']}",

@@ -8,6 +8,8 @@ from siren_rope_jax.base.text import number
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.rotation.catalogue import grouped, words
+from siren_rope_jax.studies.comparison import WITHOUT
 from siren_rope_jax.studies.summary import IDEAL
 from siren_rope_jax.studies.tables import differences, fewer, plus_minus, table
 from siren_rope_jax.training.kinds import KINDS
@@ -42,7 +44,7 @@ class Section:
         for key, other in (("difference", self.baseline), ("to_champion", self.champion)):
             if other in self.data["variants"]:
                 rows = self._difference_table(key, other)
-                yield from self._titled(f"difference to {other}", rows)
+                yield from self._titled(f"difference to {words(other)}", rows)
         if set(kind.metrics) - set(kind.shown):
             for part in parts:
                 rows = self._metric_table([part], tuple(kind.metrics))
@@ -54,12 +56,14 @@ class Section:
                 if rows := self._slice_table(part, name):
                     yield from self._titled(f"by {what}", rows, part)
         # The shortest time, because what else a machine does only lengthens some runs, and by far.
-        cost = [
-            [v, f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
-            for v, own in self.data["variants"].items()
-        ]
+        cost = {
+            name: [f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
+            for name, own in self.data["variants"].items()
+        }
         time = "training time, compilation included: shortest run"
-        yield from ["### Cost", "", *table(["variant", "parameters", time], cost)]
+        yield from ["### Cost", "", *self._table(["parameters", time], cost)]
+        if f"{self.name}-learning.png" not in self.data["pictures"]:
+            yield "No learning curves: no run has two losses, or two validations, to join.\n"
         for picture in self.data["pictures"]:
             yield f"![{picture.removesuffix('.png').replace('-', ', ')}]({picture})\n"
 
@@ -96,22 +100,36 @@ class Section:
             size = events[data["split"]]
             targets = f"{data['events']:,} of the split's {size:,} events"
             yield from [f"Targets: {targets}. {data['targets']}", ""]
-        meanings = FAMILIES[self._kind.baselines].meanings
-        if told := [f"*{n}*: {meanings[n]}" for n in data["baselines"] if n in meanings]:
+        explained = FAMILIES[self._kind.baselines].explained(data["baselines"])
+        if told := [f"*{name}*: {meaning}" for name, meaning in explained.items()]:
             yield from [f"Baselines: {'; '.join(told)}.", ""]
 
-    def _rows(self, left_out: str = "") -> Iterator[tuple[list[str], Mapping[str, Any]]]:
-        """The first cells of every variant's row, and its parts."""
-        column = self._kind.column
+    def _parts(self, left_out: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every variant's name, and its parts."""
         for name, own in self.data["variants"].items():
             if name != left_out:
-                cells = [own[column[0]] or "–"] if column else []
-                yield [name + fewer(own, self.seeds), *cells], own["parts"]
+                yield name, own["parts"]
 
-    def _table(self, labels: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-        """A table whose first columns are those of `_rows`."""
-        column = self._kind.column
-        return table(["variant", *([column[1]] if column else []), *labels], rows)
+    def _table(
+        self,
+        labels: Sequence[str],
+        rows: Mapping[str, Sequence[str]],
+        simple: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[str]:
+        """A table of variants, in their groups and in words, and of baselines below them."""
+        column, lines = self._kind.column, []
+        groups = grouped(rows)
+        for group, names in groups.items():
+            lines += [[f"**{group}**"]] if len(groups) > 1 or simple else []
+            for name in names:
+                own = self.data["variants"][name]
+                facts = [own[column[0]] or "–"] if column else []
+                lines.append([_named(name) + fewer(own, self.seeds), *facts, *rows[name]])
+        lines += [[f"**{WITHOUT}**"]] if simple else []
+        for name, cells in (simple or {}).items():
+            lines.append([f"*{name}*", *([""] if column else []), *cells])
+        header = ["variant", *([column[1]] if column else []), *labels]
+        return table(header, [line + [""] * (len(header) - len(line)) for line in lines])
 
     def _labels(self, columns: Columns, form: str = "{}", several: bool = True) -> list[str]:
         """The labels of metrics, after the names of their parts where there are several."""
@@ -120,34 +138,32 @@ class Section:
 
     def _metric_table(self, parts: Sequence[str], metrics: Sequence[str]) -> list[str]:
         """Some metrics of every variant and baseline, and the share of the gap closed."""
-        gaps = [p for p in parts if any(of[p]["gap_closed"] for _, of in self._rows())]
+        gaps = [p for p in parts if any(of[p]["gap_closed"] for _, of in self._parts())]
         columns = [(part, metric) for part in parts for metric in metrics]
         several = len(parts) > 1
-        rows = []
-        for cells, own in self._rows():
-            cells += [plus_minus(own[part]["metrics"][metric], 4) for part, metric in columns]
+        rows = {}
+        for name, own in self._parts():
+            cells = [plus_minus(own[part]["metrics"][metric], 4) for part, metric in columns]
             for closed in (own[part]["gap_closed"] for part in gaps):
                 cells.append(plus_minus(closed, 1, " %", 100) + fewer(closed, self.seeds))
-            rows.append(cells)
-        for name, measured in self.data["baselines"].items():
-            if any(self._kind.part(measured, part) for part in parts):
-                values = (self._kind.part(measured, part).get(metric) for part, metric in columns)
-                blank = [""] if self._kind.column else []
-                cells = [f"*{name}*", *blank, *(number(value, 4) for value in values)]
-                rows.append(cells + [""] * len(gaps))
-        what = f"gap from {self.baseline} to {IDEAL} closed"
+            rows[name] = cells
+        simple = {
+            name: [number(self._kind.part(own, part).get(metric), 4) for part, metric in columns]
+            for name, own in self.data["baselines"].items()
+            if any(self._kind.part(own, part) for part in parts)
+        }
+        what = f"gap from {words(self.baseline)} to {IDEAL} closed"
         gap_labels = [titled(part, what) if several else what for part in gaps]
-        return self._table([*self._labels(columns, several=several), *gap_labels], rows)
+        return self._table([*self._labels(columns, several=several), *gap_labels], rows, simple)
 
     def _difference_table(self, key: str, other: str) -> list[str]:
         """The differences of all variants to another one."""
         compared = self._kind.compared
         columns = [(part, metric) for part in self.data["counts"] for metric in compared]
-        rows = []
-        for cells, parts in self._rows(left_out=other):
-            for own in parts.values():
-                cells += differences(own[key], compared, self.seeds)
-            rows.append(cells)
+        rows = {
+            name: [c for own in parts.values() for c in differences(own[key], compared, self.seeds)]
+            for name, parts in self._parts(left_out=other)
+        }
         return self._table(self._labels(columns, "Δ {}"), rows)
 
     def _validation_table(self) -> list[str]:
@@ -156,12 +172,12 @@ class Section:
             (part, metric)
             for part in self.data["counts"]
             for metric in self._kind.compared
-            if any(p[part]["validation"][metric]["mean"] is not None for _, p in self._rows())
+            if any(p[part]["validation"][metric]["mean"] is not None for _, p in self._parts())
         ]
-        rows = [
-            cells + [plus_minus(parts[part]["validation"][metric], 4) for part, metric in columns]
-            for cells, parts in self._rows()
-        ]
+        rows = {
+            name: [plus_minus(parts[part]["validation"][metric], 4) for part, metric in columns]
+            for name, parts in self._parts()
+        }
         return self._table(self._labels(columns), rows)
 
     def _slice_table(self, part: str, name: str) -> list[str]:
@@ -170,18 +186,25 @@ class Section:
         Empty where all events are of one group, as those of whole days are of one hour.
         """
         metrics = self._kind.slices[name]
-        slices = [(cells, parts[part]["slices"][name]) for cells, parts in self._rows()]
-        counts = {group: v["count"] for group, v in slices[0][1].items() if v["count"]}
+        slices = {variant: parts[part]["slices"][name] for variant, parts in self._parts()}
+        some = next(iter(slices.values()))
+        counts = {group: v["count"] for group, v in some.items() if v["count"]}
         if not metrics or len(counts) < 2:
             return []
         total = self.data["counts"][part]["count"]
         first, *others = (self._kind.metrics[metric].label for metric in metrics)
         labels = [f"{first}, {g} ({100 * n / total:.1f} %)" for g, n in counts.items()]
         labels += [f"{metric}, {group}" for metric in others for group in counts]
-        rows = [
-            cells + [number(own[g][m], 4) for m in metrics for g in counts] for cells, own in slices
-        ]
+        rows = {
+            variant: [number(own[g][m], 4) for m in metrics for g in counts]
+            for variant, own in slices.items()
+        }
         return self._table(labels, rows)
+
+
+def _named(variant: str) -> str:
+    """A variant in words, and its name for configs."""
+    return f"`{variant}`" if words(variant) == variant else f"{words(variant)} (`{variant}`)"
 
 
 def _sentence(text: str) -> str:

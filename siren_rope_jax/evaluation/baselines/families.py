@@ -1,6 +1,6 @@
 """The simple baselines beside a model of each kind, as the kind's own scores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,19 +49,37 @@ def _popularity(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Ra
     )
 
 
-class Family(NamedTuple):
-    """Baselines that predict the same thing, and for reports what each of them does.
+FLOORS = {
+    "oracle": "the true probabilities, given the users' interests, which no history reveals",
+    "ideal": "the best possible prediction from the user's earlier events and their times",
+    "order_only": "the best possible prediction from the order of these events, without times",
+    "time_blind": "the best possible prediction from these events without times or order",
+}
+"""What each floor of a synthetic log is; `prepare/synthetic.py` computes them."""
 
-    `predict` has the scored events and the config of the run, as JSON values.
+
+class Family(NamedTuple):
+    """Baselines that predict the same thing, and what each of them does.
+
+    Attributes:
+      predict: from the scored events and the config of the run, as JSON values.
+      meanings: of the simple rules, which every log has.
+      floors: the meanings of those that a synthetic log carries.
     """
 
     predict: Callable[[Evaluated, Mapping[str, Any]], Mapping[str, Any]]
     meanings: Mapping[str, str]
+    floors: Mapping[str, str] = {}
+
+    def explained(self, names: Iterable[str]) -> dict[str, str]:
+        """The meanings of some baselines by name."""
+        known = {**self.floors, **self.meanings}
+        return {name: known[name] for name in names if name in known}
 
 
 FAMILIES: Mapping[str, Family] = {
     "": Family(lambda evaluated, config: {}, {}),
-    "rates": Family(_rates, rates.MEANINGS),
+    "rates": Family(_rates, rates.MEANINGS, FLOORS),
     "popularity": Family(_popularity, popularity.MEANINGS),
 }
 """By the names that kinds of experiments use; "" has no baselines."""

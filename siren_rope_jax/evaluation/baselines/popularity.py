@@ -19,10 +19,10 @@ from siren_rope_jax.training.rank_scorer import Ranked
 MEANINGS = {
     "popular": "items by number of training events",
     "recent": "items by number of events of all users in the 24 hours before the request (even "
-    "after the end of training), then as *popular*",
-    "revisit": "items by number of the user's earlier events with the item, then as *popular*",
+    "after the end of training), then as popular",
+    "revisit": "items by number of the user's earlier events with the item, then as popular",
     "revisit_hour": "items by number of such events within an hour of the request's time of day, "
-    "then as *revisit*",
+    "then as revisit",
 }
 """How each baseline ranks, in the order of every table."""
 

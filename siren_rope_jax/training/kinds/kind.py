@@ -34,11 +34,13 @@ class Metric(NamedTuple):
       label: in tables.
       unit: on axes; empty for a number without a unit.
       higher_is_better: False: lower is better.
+      uninformed: what a constant prediction of the base rate has; None: it depends on the events.
     """
 
     label: str
     unit: str = ""
     higher_is_better: bool = False
+    uninformed: float | None = None
 
     @property
     def axis(self) -> str:

@@ -49,8 +49,8 @@ class Ranking(Kind[RankingExperiment]):
     measured = "tasks"
     by_task = True
     metrics: ClassVar = {
-        "ne": Metric("NE"),
-        "auc": Metric("AUC", higher_is_better=True),
+        "ne": Metric("NE", uninformed=1.0),
+        "auc": Metric("AUC", higher_is_better=True, uninformed=0.5),
         "gauc": Metric("GAUC", higher_is_better=True),
         "ece": Metric("ECE"),
     }
