@@ -15,11 +15,12 @@ import numpy as np
 from siren_rope_jax.base.files import read_json, replacing
 from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.metrics.bootstrap import Resampled
+from siren_rope_jax.rotation.catalogue import words
 from siren_rope_jax.studies.comparable import check_alike
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.studies.stream import FROZEN
 from siren_rope_jax.studies.streamed import FOLDER, RESULT
-from siren_rope_jax.studies.style import colour, figure, legend_below
+from siren_rope_jax.studies.style import COLOURS, figure, legend_below, lines_of
 from siren_rope_jax.studies.tables import table
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, titled
@@ -169,7 +170,7 @@ def _table(
         cells = [_text(interval(of)) for of in by_state.values()]
         cells.append(_text(interval(present, by_state[FROZEN]), sign="+"))
         cells += [_text(interval(present, other), sign="+") for other in simple.values()]
-        rows.append([variant, *cells])
+        rows.append([f"{words(variant)} (`{variant}`)", *cells])
     blank = [""] * (len(header) - 2)
     rows += [[f"*{name}*", _text(interval(of)), *blank] for name, of in simple.items()]
     return table(header, rows)
@@ -194,9 +195,11 @@ def _by_age(
     title = titled(part, "the same events, asked of models of different age")
     with figure(path, title, 1, 1, 6.4, 4.0) as (picture, axes):
         ax = axes[0, 0]
-        for i, (variant, by_state) in enumerate(values.items()):
+        lines = lines_of(list(values))
+        for variant, by_state in values.items():
             mean, reach = np.transpose([interval(by_state[age]) for age in ages])
-            ax.errorbar(x, mean, reach, label=variant, capsize=3, marker="o", **colour(i))
+            line = lines[variant]
+            ax.errorbar(x, mean, reach, label=line.label, capsize=3, marker="o", **line.style)
         for i, (name, of) in enumerate(simple.items()):
             style = {"color": "#777777", "linestyle": ("--", ":", "-.")[i % 3]}
             ax.axhline(interval(of)[0], label=f"{name} (baseline)", linewidth=1.2, **style)
@@ -214,9 +217,9 @@ def _over_time(streams: Streams, part: str, path: Path) -> Path:
         ax = axes[0, 0]
         for i, (variant, results) in enumerate(streams.results.items()):
             for state, dash in ((_PRESENT, "-"), (FROZEN, ":")):
-                name = f"{variant}, {'present' if state == _PRESENT else FROZEN}"
+                name = f"{words(variant)}, {'present' if state == _PRESENT else FROZEN}"
                 x, y = _periods(kind, results, state, part, streams.metric)
-                ax.plot(x, y, dash, color=colour(i)["color"], label=name, marker=".")
+                ax.plot(x, y, dash, color=COLOURS[i % len(COLOURS)], label=name, marker=".")
         for name in streams.some["baselines"]:
             if name in ("recent", "user_rate"):
                 x, y = _periods(kind, [streams.some], name, part, streams.metric)
