@@ -221,8 +221,12 @@ def ids_in(raw: pd.Series, vocabulary: pd.Series, argument: str) -> Int[np.ndarr
 
 
 def comparable(given: str, expected: str) -> bool:
-    """Whether values of two types, named by `infer_dtype`, can be equal: 2 and 2.0 are."""
-    return given == expected or {given, expected} <= {"integer", "floating"}
+    """Whether values of two types, named by `infer_dtype`, can be equal: 2 and 2.0 are.
+
+    Integers beside texts can, as far as they go: new ids may look different.
+    """
+    same = {given, expected} <= {"integer", "floating"}
+    return same or given in (expected, "mixed-integer")
 
 
 def _check_type(raw: pd.Series, known: pd.Series, argument: str) -> None:

@@ -18,7 +18,7 @@ from sqlglot import exp
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import TEST
+from siren_rope_jax.data.schema import PREFIXES, TEST
 from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import RESERVED, PrepareConfig
 from siren_rope_jax.prepare.engine import opened
@@ -38,7 +38,8 @@ def read_rows(
     """Reads a raw file into the columns of a prepared log.
 
     Args:
-      report: of the prepared log; it has the config that made it.
+      report: of the prepared log; it has the config that made it, and the types of the raw log's
+        columns, which those of the file get, too (`known_types`).
       file: of the same kind, or of another kind with the same columns. It may lack those of the
         user, of labels, of actions, of the request's context and, if `second` is given, of the
         time.
@@ -58,8 +59,10 @@ def read_rows(
         about = "was not prepared from a file, so no config says what columns mean"
         raise UserError("the log", f"{about}; name them as in the prepared log")
     config = from_config_dict(PrepareConfig, dict(report["config"]))
+    config = dataclasses.replace(config, tie_breaker="", drop_duplicates=False)
     if purpose == "items":
-        config = dataclasses.replace(config, categorical={}, dense={}, context={}, utc_offset="")
+        nothing: dict[str, Any] = {group: {} for group in PREFIXES}
+        config = dataclasses.replace(config, utc_offset="", **nothing)
     if second is not None:
         time = f"CAST({math.floor(second)} AS BIGINT)"
         config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
@@ -67,7 +70,8 @@ def read_rows(
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         with opened("duckdb", scratch / "scratch", config, files) as (duck, chosen):
-            raw = readers.open_log(duck, files, config, scratch / "scratch")
+            known = report.get("columns")  # which older logs lack
+            raw = readers.open_log(duck, files, config, scratch / "scratch", known)
             config, absent = _as_far_as_there(config, raw.table.columns)
             with readers.told_of(files[0], files):
                 log = events.timed(raw.table, False, config, files[0])
@@ -101,7 +105,7 @@ def _as_far_as_there(
       UserError: a column that all rows need is made of what the file does not have.
     """
     there, absent = {c.lower() for c in columns}, set()
-    changes: dict[str, Any] = {"tie_breaker": "", "drop_duplicates": False}
+    changes: dict[str, Any] = {}
     for key in ("user", "time"):
         text = getattr(config, key)
         if text.lower() not in there and not names_in(text, f"config.{key}") <= there:

@@ -5,7 +5,7 @@ import dataclasses
 import fnmatch
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from siren_rope_jax.base.errors import UserError, one_line
 from siren_rope_jax.base.files import expanded
-from siren_rope_jax.prepare.column_types import Part, give_types
+from siren_rope_jax.prepare.column_types import Part, find_types
 from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, Format, PrepareConfig
 from siren_rope_jax.prepare.conversions import convert
+from siren_rope_jax.prepare.known_types import as_in_log
 from siren_rope_jax.prepare.quoting import Fields
 from siren_rope_jax.prepare.text_files import (
     UNNAMED,
@@ -51,6 +52,12 @@ class RawLog:
     rows: int
     notes: list[str]
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names and types of the columns, for `open_log` of newer files."""
+        schema = self.table.schema()
+        return {name: str(kind) for name, kind in schema.items() if name != "row"}
+
 
 def find_files(pattern: str | Path) -> list[Path]:
     """Returns the files that `pattern` stands for, sorted by name.
@@ -76,7 +83,11 @@ def find_files(pattern: str | Path) -> list[Path]:
 
 
 def open_log(
-    con: ibis.BaseBackend, files: Sequence[Path], config: PrepareConfig, scratch: Path
+    con: ibis.BaseBackend,
+    files: Sequence[Path],
+    config: PrepareConfig,
+    scratch: Path,
+    known: Mapping[str, str] | None = None,
 ) -> RawLog:
     """Opens the files as one table.
 
@@ -85,7 +96,8 @@ def open_log(
     `scratch`, which is needed as long as the table is; and so that no name of a file means anything
     to the engine, it reads all files through links in that folder.
 
-    Types are those of `give_types`; each event of a sequence is a row.
+    Types are those of `find_types` or, given the columns of a log that are `known`, those of this
+    log (`as_in_log`); each event of a sequence is a row.
 
     Raises:
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
@@ -106,7 +118,8 @@ def open_log(
             "is a duplicate of another"
         )
     with told_of(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
-        typed = give_types(parts, config)
+        types = find_types(parts, config)
+        typed = (as_in_log(types, known, config) if known else types).typed()
     for part, of_lines, found in zip(parts, expected, typed.rows, strict=True):
         if of_lines.rows is not None and of_lines.rows != found:
             raise _other_rows(part, of_lines.rows, found)
