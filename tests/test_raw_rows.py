@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.files import moment, read_table, write_table
 from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
 from tests.raw_logs import prepared, raw_log, write
@@ -34,6 +35,14 @@ def test_the_events_of_a_log_are_those_that_prepare_made(tmp_path, name):
             if column == "split" or column.startswith("context/"):
                 continue  # of requests, which these events are no longer
             np.testing.assert_array_equal(rows[column], expected[column], err_msg=column)
+
+
+def test_a_vocabulary_is_read_once(tmp_path, monkeypatch):
+    log = prepared(tmp_path, raw_log(), min_count=1)
+    table = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time"})
+    rows = encode_candidates(log, table)
+    monkeypatch.delattr(PreparedLog, "vocabulary")
+    np.testing.assert_array_equal(encode_candidates(log, table), rows)
 
 
 def test_candidates_may_lack_users_times_and_labels(tmp_path):

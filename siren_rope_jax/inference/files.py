@@ -76,7 +76,8 @@ def _as_in(log: PreparedLog, table: pd.DataFrame) -> pd.DataFrame:
         if name in table and pa.types.is_string(kind) and table[name].dtype.kind in "iu":
             table[name] = table[name].astype(str)
         if name in table and pa.types.is_integer(kind) and not is_numeric_dtype(table[name]):
-            table[name] = [_integer(value) for value in table[name]]
+            values = [_integer(value) for value in table[name]]
+            table[name] = pd.Series(values, table.index, object)
     return table
 
 
