@@ -9,7 +9,7 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.files import moment, read_table, write_table
 from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
-from tests.raw_logs import prepared, raw_log, write
+from tests.raw_logs import config, opened, prepared, raw_log, write
 from tests.refusals import refused
 
 COLUMNS = {
@@ -210,3 +210,39 @@ def test_logs_that_do_not_know_the_types_of_their_columns(tmp_path):
     assert older.fingerprint == log.fingerprint
     file = write(tmp_path / "all.csv", frame)
     pd.testing.assert_frame_equal(read_table(older, file, "log"), read_table(log, file, "log"))
+
+
+def test_a_file_of_another_name_is_read_with_the_only_format(tmp_path):
+    only = {"pattern": "clicks*.csv", "delimiter": ";"}
+    text = raw_log().to_csv(index=False, sep=";")
+    (tmp_path / "clicks-1.csv").write_text(text)
+    made = config(formats={"clicks": only})
+    log = opened(made, tmp_path / "clicks-1.csv", tmp_path / "one")
+    (tmp_path / "today.csv").write_text(text)
+    assert len(read_table(log, tmp_path / "today.csv", "log")) == len(raw_log())
+    several = {"clicks": only, "views": {"pattern": "views*.csv"}}
+    log = opened(config(formats=several), tmp_path / "clicks-1.csv", tmp_path / "two")
+    with refused(tmp_path / "today.csv", "clicks*.csv", "views*.csv", "--columns=prepared"):
+        read_table(log, tmp_path / "today.csv", "log")
+
+
+def test_columns_whose_names_are_no_sql_may_be_missing(tmp_path):
+    names = {"uid": "the user's id", "at": "at what time", "rating": 'the "rating"'}
+    frame = raw_log().rename(columns=names)
+    log = prepared(
+        tmp_path, frame, user=names["uid"], time=names["at"], tasks={"like": '"the ""rating""" > 3'}
+    )
+    file = write(tmp_path / "new.csv", frame.drop(columns=list(names.values())))
+    table = read_table(log, file, "log", "candidates")
+    assert list(table) == ["item", "iid", "x", "tab", "serial"]
+
+
+def test_groups_may_share_a_name(tmp_path):
+    groups = {"dense": {"x": "x"}, "context": {"x": "2 * x"}, "categorical": {"time": "tab"}}
+    frame = raw_log()
+    log = prepared(tmp_path, frame, min_count=1, **groups)
+    table = read_table(log, write(tmp_path / "new.csv", frame), "log", "candidates")
+    rows = encode_candidates(log, table)
+    np.testing.assert_allclose(rows["dense/x"], frame["x"], rtol=1e-6)
+    np.testing.assert_allclose(rows["context/x"], 2 * frame["x"], rtol=1e-6)
+    assert (rows["categorical/time"] > 0).all() and (rows["time"] == frame["at"]).all()

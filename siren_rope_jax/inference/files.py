@@ -95,7 +95,8 @@ def _texts(log: PreparedLog) -> list[str]:
 def _kinds(log: PreparedLog) -> dict[str, pa.DataType]:
     """The types of the columns of ids."""
     kinds = {c.name: log.vocabulary(c.name)["value"].type for c in log.schema.categorical}
-    return kinds | {"user": log.users().type}
+    with_group = {f"categorical/{name}": kind for name, kind in kinds.items()}
+    return kinds | with_group | {"user": log.users().type}
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

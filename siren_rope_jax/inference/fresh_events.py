@@ -46,9 +46,10 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
     of_table = _Columns(events, "events")
     rows, full_time = _rows(log, of_table)
     for task in log.schema.tasks:
-        rows[f"task/{task}"] = _labels(of_table, task)
+        rows[f"task/{task}"] = _labels(of_table, of_table.name("task", task))
     for action in log.schema.actions:
-        rows[f"action/{action.name}"] = _optional_numbers(of_table, action.name)
+        name = of_table.name("action", action.name)
+        rows[f"action/{action.name}"] = _optional_numbers(of_table, name)
     for context in log.schema.context:  # of a past request, which no later event sees
         rows[f"context/{context.name}"] = context.mean
     order = np.argsort(full_time, kind="stable")
@@ -74,7 +75,8 @@ def encode_candidates(log: PreparedLog, candidates: pd.DataFrame) -> Shaped[np.n
     of_table = _Columns(candidates, "candidates")
     rows, _ = _rows(log, of_table, offsets="utc_offset" in candidates)
     for context in log.schema.context:
-        rows[f"context/{context.name}"] = _numbers(of_table(context.name), *_FLOATS, "candidates")
+        given = of_table(of_table.name("context", context.name))
+        rows[f"context/{context.name}"] = _numbers(given, *_FLOATS, "candidates")
     return rows
 
 
@@ -106,10 +108,12 @@ def _rows(
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET, column.argument)
     for categorical in schema.categorical:
         ids = log.value_ids(categorical.name)
-        raw = column(categorical.name, required=categorical is schema.categorical[0])
+        name = column.name("categorical", categorical.name)
+        raw = column(name, required=categorical is schema.categorical[0])
         rows[f"categorical/{categorical.name}"] = ids_in(raw, ids, column.argument)
     for dense in schema.dense:
-        rows[f"dense/{dense.name}"] = _numbers(column(dense.name), *_FLOATS, column.argument)
+        given = column(column.name("dense", dense.name))
+        rows[f"dense/{dense.name}"] = _numbers(given, *_FLOATS, column.argument)
     return rows, full_time
 
 
@@ -119,6 +123,13 @@ class _Columns:
 
     table: pd.DataFrame
     argument: str
+
+    def name(self, group: str, name: str) -> str:
+        """What the column of a feature, an action or a task is called.
+
+        Where groups share a name, theirs may be before it: "dense/x" and "context/x".
+        """
+        return whole if (whole := f"{group}/{name}") in self.table else name
 
     def __call__(self, name: str, required: bool = True) -> pd.Series:
         """A column by name, whose values must be there if they are required."""

@@ -156,7 +156,7 @@ def used_columns(
     while todo:
         about, text = todo.pop()
         name = alone(text, {*columns, *derived})
-        for used in ({name} if name else expressions.names_in(text, about)) - found:
+        for used in ({name} if name else expressions.names_in_key(text, about)) - found:
             found.add(used)
             if used in derived:
                 todo.append(derived[used])

@@ -4,6 +4,7 @@ The config that prepared a log says what the columns of such a file mean, too. W
 request cannot have yet, such as labels, may be missing.
 """
 
+import collections
 import dataclasses
 import math
 import tempfile
@@ -20,10 +21,11 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import PREFIXES, TEST
 from siren_rope_jax.prepare import checks, events, readers
-from siren_rope_jax.prepare.config import RESERVED, PrepareConfig
+from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig
 from siren_rope_jax.prepare.engine import opened
-from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in
+from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
 
+_ITEM = "categorical/item"
 _OPTIONAL = ("context", "actions", "tasks")
 """The groups of columns that a file may lack."""
 
@@ -67,6 +69,7 @@ def read_rows(
         time = f"CAST({math.floor(second)} AS BIGINT)"
         config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
     files = readers.find_files(file)
+    config = dataclasses.replace(config, formats=_formats_for(files, config.formats))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         with opened("duckdb", scratch / "scratch", config, files) as (duck, chosen):
@@ -84,11 +87,33 @@ def read_rows(
             given = _in_pandas(raw.table.order_by("row"))
     kept = {c: c for c in rows if c in ("user", "time", "utc_offset")}
     kept |= {c: c.partition("/")[2] for c in rows if "/" in c}
+    count = collections.Counter(kept.values())
+    kept = {c: c if count[name] > 1 and c != _ITEM else name for c, name in kept.items()}
     if not (config.utc_offset or config.time_zone):
         absent.add("utc_offset")
     found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
     others = [c for c in given if c not in found and c not in absent and c != "row"]
     return found.join(given[others].iloc[rows["row"] - 1].reset_index(drop=True))
+
+
+def _formats_for(files: Sequence[Path], formats: dict[str, Format]) -> dict[str, Format]:
+    """The formats of a log; if it has only one, this is how files of any name are read.
+
+    Raises:
+      UserError: there are several, and none is for files of such a name.
+    """
+    if len(formats) == 1:
+        return {key: dataclasses.replace(only, pattern="*") for key, only in formats.items()}
+    for path in files:
+        if not readers.fitting(path, formats):
+            patterns = ", ".join(sorted(f.pattern for f in formats.values()))
+            raise UserError(
+                path,
+                f"fits none of the names of the log's files, {patterns}, which say how they are "
+                "read; rename it, or name its columns as in the prepared log and pass "
+                "--columns=prepared",
+            )
+    return formats
 
 
 def _in_pandas(table: ibis.Table) -> pd.DataFrame:
@@ -108,7 +133,7 @@ def _as_far_as_there(
     changes: dict[str, Any] = {}
     for key in ("user", "time"):
         text = getattr(config, key)
-        if text.lower() not in there and not names_in(text, f"config.{key}") <= there:
+        if text.lower() not in there and not names_in_key(text, f"config.{key}") <= there:
             absent.add(key)
             changes[key] = "'1970-01-01'" if key == "time" and config.time_unit == "iso" else "0"
     there |= {*RESERVED} - absent - ({"time_ns"} if "time" in absent else set())

@@ -300,14 +300,19 @@ def _write_readable(path: Path, output: Path) -> None:
                 writer.write_table(pa.Table.from_batches([batch]).cast(new))
 
 
-def _choose_format(path: Path, formats: dict[str, Format]) -> tuple[str, Format]:
+def fitting(path: Path, formats: Mapping[str, Format]) -> dict[str, Format]:
+    """The formats whose patterns fit the name of a file."""
     name = plain_name(path).lower()
+    return {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
+
+
+def _choose_format(path: Path, formats: Mapping[str, Format]) -> tuple[str, Format]:
     # The most specific pattern counts, since configs do not keep the order of their keys.
-    fitting = {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
-    if not fitting:
+    found = fitting(path, formats)
+    if not found:
         patterns = ", ".join(f.pattern for f in formats.values())
         raise UserError("config.formats", f"no pattern fits the file {path}; there are {patterns}")
-    return max(fitting.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
+    return max(found.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
 
 
 def _values_in_folders(path: Path, columns: Sequence[str]) -> dict[str, str | None]:
