@@ -23,7 +23,10 @@ from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
 
-_PATHS = ("workdir", "input", "output", "log", "downloads", "ours", "events", "candidates")
+_PATHS = (
+    *("workdir", "input", "output", "log", "downloads", "ours"),
+    *("events", "candidates", "export"),
+)
 _TRACEBACK = "--traceback"
 
 

@@ -39,10 +39,7 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
       UserError: the folder is there already, or cannot be written; or flatbuffers is missing.
     """
     folder = Path(folder)
-    with needs("export"):
-        import flatbuffers  # noqa: F401
-    if folder.exists():
-        raise UserError(folder, "is there already; choose another folder, or remove it")
+    check_exportable(folder)
     function = exported(run)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -53,6 +50,14 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def check_exportable(folder: Path) -> None:
+    """Refuses a folder that is there already; and any, without the package that an export needs."""
+    with needs("export"):
+        import flatbuffers  # noqa: F401
+    if folder.exists():
+        raise UserError(folder, "is there already; choose another folder, or remove it")
 
 
 def _write(
