@@ -107,7 +107,7 @@ def _probabilities(
     )
     position = jnp.broadcast_to(history["events"][:, None], shape)
     asked = asked.replace(position=position)
-    logits = model.apply({"params": params, **variables}, asked, cached=Cached())
+    logits = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
     return jax.nn.sigmoid(logits)
 
 
@@ -125,7 +125,7 @@ def _lists(
     last = {k: jnp.broadcast_to(x, (*shape, *x.shape[2:])) for k, x in last.items()}
     asked = _next_items({**last, "events": jnp.full_like(count, 1)}, _time(requests, None))
     asked = asked.replace(position=jnp.broadcast_to(at, shape), segment=jnp.ones(shape, jnp.int32))
-    found = model.apply({"params": params, **variables}, asked, cached=Cached())
+    found = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
     query = found.query.reshape(-1, found.query.shape[-1])
     repeat = None if found.repeat is None else found.repeat.of_requests()
     ids, scores = top_items(
