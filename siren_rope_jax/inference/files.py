@@ -13,11 +13,10 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.config import Purpose
 
 Columns = Literal["log", "prepared"]
 """How the columns of a file are named: as in the raw log, or as in the prepared one."""
-Purpose = Literal["events", "candidates", "items"]
-"""What the rows of a file are."""
 
 
 def read_table(

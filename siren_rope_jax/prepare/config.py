@@ -22,6 +22,10 @@ INTERNAL = "siren_rope_jax "
 GIVEN_ROW = f"{INTERNAL}row"
 """A log's own column "row", if it has one."""
 
+Purpose = Literal["events", "candidates", "items"]
+"""What the rows of a newer file are: events that happened, in the order of their times; candidates,
+in the order of the file; or items, of which nothing else is read."""
+
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
 _MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}

@@ -10,7 +10,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ibis
 import pandas as pd
@@ -21,17 +21,13 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import PREFIXES, TEST
 from siren_rope_jax.prepare import checks, events, readers
-from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig
+from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
 from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
 
 _ITEM = "categorical/item"
 _OPTIONAL = ("context", "actions", "tasks")
 """The groups of columns that a file may lack."""
-
-Purpose = Literal["events", "candidates", "items"]
-"""What the rows are: events that happened, in the order of their times; candidates, in the order of
-the file; or items, of which nothing else is read."""
 
 
 def read_rows(
