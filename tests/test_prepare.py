@@ -13,7 +13,16 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import times
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from tests import raw_logs
-from tests.raw_logs import START, assert_same, config, data_config, decoded, prepared, raw_log
+from tests.raw_logs import (
+    START,
+    assert_same,
+    config,
+    data_config,
+    decoded,
+    opened,
+    prepared,
+    raw_log,
+)
 from tests.refusals import refused
 from tests.scripts import printed
 
@@ -373,6 +382,20 @@ def test_an_expression_group_as_text():
     for text, name in (("rating", "'rating'"), ("a=rating;a=x", "'a'")):
         with refused("config.tasks", name):
             config(tasks=text)
+
+
+def test_an_empty_override_drops_a_feature_of_a_config_file():
+    whole = config_dict(name="n", user="u", item="i", time="t", dense={"x": "x", "y": "y"})
+    whole.dense.x = ""  # as on the command line
+    assert PrepareConfig.load(whole).dense == {"y": "y"}
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "\\t"])  # the second as a shell passes it
+def test_a_tab_is_a_delimiter_of_any_file(tmp_path, delimiter):
+    path = tmp_path / "log.csv"
+    raw_log().to_csv(path, index=False, sep="\t")
+    form = {"any": {"delimiter": delimiter}}
+    assert len(opened(config(formats=form), path, tmp_path / "out").events().rows) == 300
 
 
 @settings(max_examples=20, deadline=None)

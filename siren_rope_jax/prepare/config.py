@@ -277,6 +277,9 @@ class PrepareConfig:
     def load(config: Mapping[str, Any] | ConfigDict) -> "PrepareConfig":
         """Reads a config, in which a group of expressions may be one text: "name=SQL;name=SQL".
 
+        In a group that is not, an expression that is empty leaves its name out, so that the command
+        line can drop a feature of a config file.
+
         Raises:
           UserError: an unknown key, or a wrong or missing value.
         """
@@ -284,6 +287,8 @@ class PrepareConfig:
         for group in EXPRESSION_GROUPS:
             if isinstance(values.get(group), str):
                 values[group] = _parse_expressions(values[group], f"config.{group}")
+            elif isinstance(values.get(group), Mapping | ConfigDict):
+                values[group] = {name: text for name, text in values[group].items() if text != ""}
         return from_config_dict(PrepareConfig, values)
 
 

@@ -77,10 +77,7 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
             raise
         tip = suggestion(text, columns)
         if len(columns) == 1:
-            of_format = "--config.formats.any.delimiter"
-            for sign, name in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
-                if sign in columns[0]:
-                    tip += f"; for fields between {name} set {of_format}={name}"
+            tip += "; config.formats.*.delimiter says what separates columns"
         raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
 
 

@@ -15,7 +15,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siren_rope_jax.base.errors import UserError, one_line
+from siren_rope_jax.base.errors import UserError, excerpt, one_line
 from siren_rope_jax.base.files import expanded
 from siren_rope_jax.prepare.column_types import Part, find_types
 from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, Format, PrepareConfig
@@ -199,7 +199,7 @@ def _open(
         raise UserError("config.formats", needed)
     expected = _Expected()
     if kind == "text":
-        table, expected = _open_text(con, path, chosen, link)
+        table, expected = _open_text(con, path, key, chosen, link)
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
@@ -226,13 +226,15 @@ def _kind_of_name(path: Path) -> str:
 
 
 def _open_text(
-    con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
+    con: ibis.BaseBackend, path: Path, key: str, chosen: Format, link: Path
 ) -> tuple[ibis.Table, _Expected]:
     tab = plain_name(path).lower().endswith((".tsv", ".inter"))
     delimiter = chosen.delimiter.replace("\\t", "\t") or ("\t" if tab else ",")
     fields = Fields(path, chosen, delimiter)
     found = inspect(path, chosen.newlines, fields)
     names = list(chosen.columns) or read_header(path, chosen, delimiter)
+    if not chosen.columns and not chosen.delimiter:
+        _check_delimiter(path, names, key)
     _check_names(path, names)
     # The engine does not see a quotation mark after a byte order mark.
     rewrite = found.mixed or (found.marked and bool(chosen.columns))
@@ -267,6 +269,17 @@ def _open_text(
             raise fields.longer_rows(lines(path), len(names))
 
     return table, _Expected(None if chosen.newlines else found.count - header, check_fields)
+
+
+def _check_delimiter(path: Path, names: Sequence[str], key: str) -> None:
+    """Refuses a header of one name that looks like several with another delimiter in between."""
+    for sign, of_shell in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
+        if len(names) == 1 and sign in names[0]:
+            raise UserError(
+                path,
+                f"its header is one name, {excerpt(names[0])}; for fields between {of_shell} set "
+                f"--config.formats.{key}.delimiter={of_shell}",
+            )
 
 
 def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
