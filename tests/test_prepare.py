@@ -384,6 +384,20 @@ def test_an_expression_group_as_text():
             config(tasks=text)
 
 
+def test_events_without_a_time_are_ordered_and_split_by_the_known_ones(tmp_path):
+    first, last = START - 100, START + 30_000
+    times = {"with": [None, first, None, last, None], "without": [None, None]}
+    rows = [{"uid": user, "at": at} for user, own in times.items() for at in own]
+    extra = pd.DataFrame(rows).assign(iid="i1", rating=4, x=0.0, tab=1, serial=range(500, 507))
+    whole = pd.concat([raw_log(), extra]).astype({"at": "Int64"})
+    log = prepared(tmp_path, whole, dense={"serial": "serial"}, allow_missing_time=True)
+    with_some, without = (log.history(log.user_numbers[user]) for user in times)
+    assert with_some["dense/serial"].tolist() == [500, 501, 502, 503, 504]
+    assert with_some["split"].tolist() == [0, 0, 0, 2, 2]
+    assert with_some["time"].tolist() == [NO_TIME, first, NO_TIME, last, NO_TIME]
+    assert without["split"].tolist() == [0, 0] and (without["time"] == NO_TIME).all()
+
+
 def test_an_empty_override_drops_a_feature_of_a_config_file():
     whole = config_dict(name="n", user="u", item="i", time="t", dense={"x": "x", "y": "y"})
     whole.dense.x = ""  # as on the command line
