@@ -116,6 +116,11 @@ def test_lists_are_those_of_the_run(tmp_path: Path, repeat: bool) -> None:
     assert np.array(found["items"])[:, 0].ravel().tolist() == expected["item"].tolist()
     np.testing.assert_allclose(np.ravel(found["scores"]), expected["score"], atol=1e-5)
     model = Model(folder)
+    for filter_seen in (False, True):  # the histories are longer than the model's rows
+        expected = encode(run, users).recommend(end + 60, k=70, filter_seen=filter_seen)
+        items, _ = model.recommend(histories, requests, 70, filter_seen)
+        found = [item for item in items.ravel() if item is not None]
+        assert found == expected["item"].tolist()
     for wrong in ([[{}]] * 3, [[{"time": 10**12}]] * 3, [[{"time": end}]] * 2, [[]] * 3):
         with pytest.raises(ValueError):
             model.recommend(histories, wrong)
