@@ -8,6 +8,7 @@
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
 For a large log raise model.width, model.layers and data.length; for a small one model.dropout.
+configs/ablation/table.py compares the main variants (docs/ablate.md).
 """
 
 from ml_collections import ConfigDict

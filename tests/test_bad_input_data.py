@@ -42,10 +42,6 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
     "dates of another form": (
         LOG.assign(at="11.05.2024 19:07"), {"time_unit": "iso"}, "config.time", "2024-05-01T19:30",
     ),
-    "between semicolons": (
-        LOG.set_axis([f"{c};" for c in LOG], axis=1)[["uid;"]], {},
-        "config.user", "'uid'", "--config.formats.any.delimiter=';'",
-    ),
     "time after 2100": (
         change("at", 3, 4_102_444_801), {}, "config.time", "row 3 of log.csv", "'at'", 4102444801,
     ),

@@ -43,7 +43,7 @@ def filled(model: Any, params: Any, batch: Any, cuts: list[int]) -> Any:
         _, variables = model.apply(
             {"params": params, **variables},
             part(batch, start, stop),
-            cached=Cached(places),
+            cached=Cached.for_events(places),
             mutable=[CACHE],
         )
     return variables
@@ -62,7 +62,7 @@ def test_candidates_have_the_logits_of_a_full_pass(name: str) -> None:
             lambda x, y: np.concatenate([x[:, :2], y[:, 7:8], x[:, 2:]], axis=1), others, batch
         )
         asked = asked.replace(position=np.full_like(asked.position, 7))
-        logits = model.apply({"params": params, **cache}, asked, cached=Cached())
+        logits = model.apply({"params": params, **cache}, asked, cached=Cached.for_requests())
         np.testing.assert_allclose(logits[:, 2], expected[:, 7], rtol=1e-5, atol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_requests_have_the_queries_of_a_full_pass(name: str, repeat: bool) -> No
             lambda x, y: np.concatenate([x, y], axis=1), last.request_time, others.request_time
         )
         asked = asked.replace(request_time=times)
-        found = model.apply({"params": params, **cache}, asked, cached=Cached())
+        found = model.apply({"params": params, **cache}, asked, cached=Cached.for_requests())
         np.testing.assert_allclose(found.query[:, 0], expected.query[:, 7], rtol=1e-5, atol=1e-5)
         if not repeat:
             continue
@@ -103,7 +103,9 @@ def test_every_kind_of_trunk_has_a_cache(changes: dict[str, Any]) -> None:
     batch = random_batch(rows=ROWS)
     expected = np.asarray(model.apply({"params": params}, batch))
     cache = filled(model, params, batch, [2, 9])
-    logits = model.apply({"params": params, **cache}, part(batch, 9, 10), cached=Cached())
+    logits = model.apply(
+        {"params": params, **cache}, part(batch, 9, 10), cached=Cached.for_requests()
+    )
     np.testing.assert_allclose(logits[:, 0], expected[:, 9], rtol=1e-5, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from siren_rope_jax.commands import evaluate, train
 from tests.scripts import ROOT, complaint
 
 SYNTHETIC = "--config=configs/synthetic.py"
@@ -42,3 +43,11 @@ def test_one_line_and_status_2(
     line = complaint("train", *arguments, cwd=tmp_path)
     assert line.startswith(f"{about}: ") and named in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_says_where_the_keys_of_configs_are(flag, capsys, monkeypatch):
+    for command, takes_config in ((train, True), (evaluate, False)):
+        monkeypatch.setattr("sys.argv", ["siren-rope", flag])
+        command.run()
+        assert ("siren-rope keys" in capsys.readouterr().out) == takes_config

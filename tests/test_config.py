@@ -163,6 +163,17 @@ def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -
     assert f"configs/ablation/{path.name}" in path.read_text()
 
 
+@pytest.mark.parametrize("name", ["table", "next_item"])
+def test_an_ablation_of_ones_own_log_takes_its_directory(name, tmp_path) -> None:
+    path = ROOT / "configs" / "ablation" / f"{name}.py"
+    ablation = from_config_dict(Ablation, load_config_file(path, {}, "runs/data/clicks"))
+    runs = plan(ablation, tmp_path)
+    assert {run.log.path for run in runs} == {"runs/data/clicks"}
+    assert {run.config.data.path for run in runs} == {"runs/data/clicks"}
+    assert {run.dataset for run in runs} == {"clicks"}
+    assert {run.variant for run in runs} >= {"ordinal", "to_rope", "siren_rope"}
+
+
 def test_hstus_recipe_has_positions_where_nothing_takes_the_place_of_its_biases() -> None:
     for name, positions in (
         ("hstu_bias_only", True), ("siren_rope", False), ("siren_rope_event", False),

@@ -21,6 +21,7 @@ from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
 from tests.made_up import make_log
 from tests.refusals import refused
+from tests.scripts import ROOT, complaint, printed
 from tests.test_encoded import untrained
 
 ALONE = """
@@ -115,6 +116,11 @@ def test_lists_are_those_of_the_run(tmp_path: Path, repeat: bool) -> None:
     assert np.array(found["items"])[:, 0].ravel().tolist() == expected["item"].tolist()
     np.testing.assert_allclose(np.ravel(found["scores"]), expected["score"], atol=1e-5)
     model = Model(folder)
+    for filter_seen in (False, True):  # the histories are longer than the model's rows
+        expected = encode(run, users).recommend(end + 60, k=70, filter_seen=filter_seen)
+        items, _ = model.recommend(histories, requests, 70, filter_seen)
+        found = [item for item in items.ravel() if item is not None]
+        assert found == expected["item"].tolist()
     for wrong in ([[{}]] * 3, [[{"time": 10**12}]] * 3, [[{"time": end}]] * 2, [[]] * 3):
         with pytest.raises(ValueError):
             model.recommend(histories, wrong)
@@ -138,3 +144,17 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     past = [[{k: v for k, v in e.items() if k != "utc_offset"} for e in h] for h in histories]
     again, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
     assert items.tolist() == again.tolist() and expected["user"].nunique() == 2
+
+
+def test_a_training_exports_its_model_if_asked(tmp_path: Path) -> None:
+    generate(SyntheticConfig(num_users=20, events_per_user=30, num_items=10), tmp_path / "feed")
+    folder = tmp_path / "exported"
+    flags = [
+        f"--config={ROOT}/configs/synthetic.py:ordinal", f"--config.data.path={tmp_path}/feed",
+        "--config.model.width=16", "--config.model.layers=1", "--config.data.length=16",
+        "--config.training.epochs=0.5", f"--export={folder}",
+    ]  # fmt: skip
+    printed("train", f"--workdir={tmp_path}/run", *flags)
+    assert "ordinal" in (folder / "README.md").read_text() and Model(folder).schema
+    said = complaint("train", f"--workdir={tmp_path}/another", *flags)
+    assert said.startswith(str(folder)) and not (tmp_path / "another").exists()

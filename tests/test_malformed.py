@@ -240,9 +240,12 @@ TEXTS = {
     "line ends in a comma": of_file("log.csv", b"uid,iid,at,\n1,2,3,\n", "column 4"),
     "one of our columns": of_file("log.csv", b"uid,siren_rope_jax x\n1,2\n", "siren_rope_jax x"),
     "header of empty names": of_file("log.csv", b",,,\n1,2,3,4\n", "no name"),
-    "tabs": of_file("log.csv", csv("\t"), r"delimiter='\t'", about="config.user"),
-    "semicolons": of_file("log.csv", csv(";"), "delimiter=';'", about="config.user"),
-    "commas in a .tsv": of_file("log.tsv", LOG, "delimiter=','", about="config.user"),
+    "tabs": of_file("log.csv", csv("\t"), r"--config.formats.any.delimiter='\t'"),
+    "tabs, and commas in the fields": of_file(
+        "log.csv", csv("\t", iid=lambda row: f"{row},b"), r"delimiter='\t'"
+    ),
+    "semicolons": of_file("log.csv", csv(";"), "delimiter=';'"),
+    "commas in a .tsv": of_file("log.tsv", LOG, "delimiter=','"),
     "a delimiter that is not there": of_file(
         "log.csv", LOG, "uid,iid", "--config.formats.any.delimiter=|", about="config.user"
     ),

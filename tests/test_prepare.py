@@ -13,7 +13,16 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import times
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from tests import raw_logs
-from tests.raw_logs import START, assert_same, config, data_config, decoded, prepared, raw_log
+from tests.raw_logs import (
+    START,
+    assert_same,
+    config,
+    data_config,
+    decoded,
+    opened,
+    prepared,
+    raw_log,
+)
 from tests.refusals import refused
 from tests.scripts import printed
 
@@ -373,6 +382,34 @@ def test_an_expression_group_as_text():
     for text, name in (("rating", "'rating'"), ("a=rating;a=x", "'a'")):
         with refused("config.tasks", name):
             config(tasks=text)
+
+
+def test_events_without_a_time_are_ordered_and_split_by_the_known_ones(tmp_path):
+    first, last = START - 100, START + 30_000
+    times = {"with": [None, first, None, last, None], "without": [None, None]}
+    rows = [{"uid": user, "at": at} for user, own in times.items() for at in own]
+    extra = pd.DataFrame(rows).assign(iid="i1", rating=4, x=0.0, tab=1, serial=range(500, 507))
+    whole = pd.concat([raw_log(), extra]).astype({"at": "Int64"})
+    log = prepared(tmp_path, whole, dense={"serial": "serial"}, allow_missing_time=True)
+    with_some, without = (log.history(log.user_numbers[user]) for user in times)
+    assert with_some["dense/serial"].tolist() == [500, 501, 502, 503, 504]
+    assert with_some["split"].tolist() == [0, 0, 0, 2, 2]
+    assert with_some["time"].tolist() == [NO_TIME, first, NO_TIME, last, NO_TIME]
+    assert without["split"].tolist() == [0, 0] and (without["time"] == NO_TIME).all()
+
+
+def test_an_empty_override_drops_a_feature_of_a_config_file():
+    whole = config_dict(name="n", user="u", item="i", time="t", dense={"x": "x", "y": "y"})
+    whole.dense.x = ""  # as on the command line
+    assert PrepareConfig.load(whole).dense == {"y": "y"}
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "\\t"])  # the second as a shell passes it
+def test_a_tab_is_a_delimiter_of_any_file(tmp_path, delimiter):
+    path = tmp_path / "log.csv"
+    raw_log().to_csv(path, index=False, sep="\t")
+    form = {"any": {"delimiter": delimiter}}
+    assert len(opened(config(formats=form), path, tmp_path / "out").events().rows) == 300
 
 
 @settings(max_examples=20, deadline=None)

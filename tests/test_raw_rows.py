@@ -1,11 +1,15 @@
 """A raw file, read with the config of a prepared log, gives what `prepare` made of it."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.files import moment, read_table, write_table
 from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
-from tests.raw_logs import prepared, raw_log, write
+from tests.raw_logs import config, opened, prepared, raw_log, write
 from tests.refusals import refused
 
 COLUMNS = {
@@ -31,6 +35,14 @@ def test_the_events_of_a_log_are_those_that_prepare_made(tmp_path, name):
             if column == "split" or column.startswith("context/"):
                 continue  # of requests, which these events are no longer
             np.testing.assert_array_equal(rows[column], expected[column], err_msg=column)
+
+
+def test_a_vocabulary_is_read_once(tmp_path, monkeypatch):
+    log = prepared(tmp_path, raw_log(), min_count=1)
+    table = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time"})
+    rows = encode_candidates(log, table)
+    monkeypatch.delattr(PreparedLog, "vocabulary")
+    np.testing.assert_array_equal(encode_candidates(log, table), rows)
 
 
 def test_candidates_may_lack_users_times_and_labels(tmp_path):
@@ -137,3 +149,100 @@ def test_times_that_users_type():
     assert moment("20231114") == moment("2023-11-14")
     with refused("--time", "'today'"):
         moment("today")
+
+
+TYPES = {
+    "categorical": {"tab": "tab", "code": "code"},
+    "dense": {"x": "x // 1"},
+    "tasks": {"like": "liked"},
+}
+
+
+def typed_log(tmp_path):
+    """A log whose items and tabs are integers, whose codes are texts, and whose x is a double."""
+    frame = raw_log().assign(iid=lambda f: f["iid"].str[1:], liked=lambda f: f["rating"] > 3)
+    frame["code"] = ["b1", *("00" + frame["tab"].astype(str)[1:])]
+    return frame, prepared(tmp_path, frame, min_count=1, **TYPES)
+
+
+def test_columns_have_the_types_of_the_log(tmp_path):
+    frame, log = typed_log(tmp_path)
+    new = frame[5:25].reset_index(drop=True).assign(code=lambda f: f["tab"], x=3)
+    new = new.astype({"iid": object, "tab": object, "uid": object})
+    new.loc[3, "iid"], new.loc[4, "tab"], new.loc[6, "uid"] = "a7", "b", "ann"
+    for name in ("new.csv", "new.parquet"):
+        file = write(tmp_path / name, new.astype({"iid": str, "tab": str, "uid": str}))
+        table = read_table(log, file, "log", "candidates")
+        assert table["item"].tolist() == [int(i) if i != "a7" else i for i in new["iid"]]
+        assert table["user"][6] == "ann" and table["user"][7] == new["uid"][7]
+        rows = encode_candidates(log, table)
+        assert ((rows["categorical/item"] > 0) == (new["iid"] != "a7")).all()
+        assert ((rows["categorical/tab"] > 0) == (new["tab"] != "b")).all()
+        assert (rows["categorical/code"] == 0).all()  # 1 is not "001"
+        assert (rows["dense/x"] == 3).all()
+        assert "ann" in encode_events(log, read_table(log, file, "log"))
+        write_table(table, tmp_path / f"again-{name}")
+
+
+def test_texts_of_digits_stay_texts(tmp_path):
+    frame, log = typed_log(tmp_path)
+    file = write(tmp_path / "new.csv", frame[1:30])  # without "b1"
+    rows = encode_candidates(log, read_table(log, file, "log", "candidates"))
+    assert (rows["categorical/code"] > 0).all()
+
+
+@pytest.mark.parametrize("column", ["x", "liked"])
+def test_what_is_no_number_is_named(tmp_path, column):
+    frame, log = typed_log(tmp_path)
+    new = frame[:20].astype({column: object})
+    new.loc[3, column] = "n/a"
+    file = write(tmp_path / "new.csv", new)
+    with refused(file, column, "'n/a'", "row 4"):
+        read_table(log, file, "log")
+    items = read_table(log, file, "log", "items")
+    assert len(items) == 20  # of which nothing else is read
+
+
+def test_logs_that_do_not_know_the_types_of_their_columns(tmp_path):
+    frame, log = typed_log(tmp_path)
+    report = {key: value for key, value in log.report.items() if key != "columns"}
+    older = dataclasses.replace(log, report=report)
+    assert older.fingerprint == log.fingerprint
+    file = write(tmp_path / "all.csv", frame)
+    pd.testing.assert_frame_equal(read_table(older, file, "log"), read_table(log, file, "log"))
+
+
+def test_a_file_of_another_name_is_read_with_the_only_format(tmp_path):
+    only = {"pattern": "clicks*.csv", "delimiter": ";"}
+    text = raw_log().to_csv(index=False, sep=";")
+    (tmp_path / "clicks-1.csv").write_text(text)
+    made = config(formats={"clicks": only})
+    log = opened(made, tmp_path / "clicks-1.csv", tmp_path / "one")
+    (tmp_path / "today.csv").write_text(text)
+    assert len(read_table(log, tmp_path / "today.csv", "log")) == len(raw_log())
+    several = {"clicks": only, "views": {"pattern": "views*.csv"}}
+    log = opened(config(formats=several), tmp_path / "clicks-1.csv", tmp_path / "two")
+    with refused(tmp_path / "today.csv", "clicks*.csv", "views*.csv", "--columns=prepared"):
+        read_table(log, tmp_path / "today.csv", "log")
+
+
+def test_columns_whose_names_are_no_sql_may_be_missing(tmp_path):
+    names = {"uid": "the user's id", "at": "at what time", "rating": 'the "rating"'}
+    frame = raw_log().rename(columns=names)
+    log = prepared(
+        tmp_path, frame, user=names["uid"], time=names["at"], tasks={"like": '"the ""rating""" > 3'}
+    )
+    file = write(tmp_path / "new.csv", frame.drop(columns=list(names.values())))
+    table = read_table(log, file, "log", "candidates")
+    assert list(table) == ["item", "iid", "x", "tab", "serial"]
+
+
+def test_groups_may_share_a_name(tmp_path):
+    groups = {"dense": {"x": "x"}, "context": {"x": "2 * x"}, "categorical": {"time": "tab"}}
+    frame = raw_log()
+    log = prepared(tmp_path, frame, min_count=1, **groups)
+    table = read_table(log, write(tmp_path / "new.csv", frame), "log", "candidates")
+    rows = encode_candidates(log, table)
+    np.testing.assert_allclose(rows["dense/x"], frame["x"], rtol=1e-6)
+    np.testing.assert_allclose(rows["context/x"], 2 * frame["x"], rtol=1e-6)
+    assert (rows["categorical/time"] > 0).all() and (rows["time"] == frame["at"]).all()

@@ -11,6 +11,7 @@ from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.inference.arguments import before, known_users
+from siren_rope_jax.inference.encoded import _top_items
 from siren_rope_jax.inference.fresh_events import encode_events
 from siren_rope_jax.inference.recommend import recommend
 from siren_rope_jax.training.experiment import TrainingConfig
@@ -99,6 +100,17 @@ def test_an_offset_is_refused_if_the_log_has_none(tmp_path, run):
     utc = make_log(tmp_path / "log", min_count=1, has_utc_offset=False)
     with refused("utc_offset", 3600):
         recommend(dataclasses.replace(run, log=utc), ["user 3"], utc.schema.end, utc_offset=3600)
+
+
+def test_few_numbers_of_users_are_compiled(log, run):
+    """Those between two powers of two take the program of the larger one."""
+    users, second = [f"user {n}" for n in range(4)], log.schema.end + 1
+    for filter_seen in (False, True):
+        whole = recommend(run, users, second, filter_seen=filter_seen)
+        compiled = _top_items._cache_size()
+        three = recommend(run, users[:3], second, filter_seen=filter_seen)
+        assert _top_items._cache_size() == compiled
+        assert three["item"].tolist() == whole[whole["user"] != users[3]]["item"].tolist()
 
 
 def test_users_are_read_once(log, run):

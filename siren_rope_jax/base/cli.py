@@ -23,7 +23,10 @@ from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
 
-_PATHS = ("workdir", "input", "output", "log", "downloads", "ours", "events", "candidates")
+_PATHS = (
+    *("workdir", "input", "output", "log", "downloads", "ours"),
+    *("events", "candidates", "export"),
+)
 _TRACEBACK = "--traceback"
 
 
@@ -97,6 +100,8 @@ def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[s
     if {"--help", "-h", "--helpfull"} & set(sys.argv):
         described = values.get_help(include_special_flags=False)
         print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
+        if "config" in values:
+            print("\n`siren-rope keys` lists what can be set as --config.key=value.")
         return
     with reported(values):
         _parse(values, sys.argv)

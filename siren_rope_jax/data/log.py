@@ -232,6 +232,22 @@ class PreparedLog:
             self._vocabularies[name] = _read(path, pq.read_table)
         return self._vocabularies[name]
 
+    def value_ids(self, name: str) -> dict[Any, int]:
+        """The id of every raw value of a categorical feature.
+
+        Raises:
+          UserError: no such feature.
+        """
+        if name not in self._value_ids:
+            values = self.vocabulary(name)["value"].to_pylist()
+            self._value_ids[name] = {value: id for id, value in enumerate(values, start=1)}
+        return self._value_ids[name]
+
+    @cached_property
+    def _value_ids(self) -> dict[str, dict[Any, int]]:
+        """The ids that were asked for so far, by feature."""
+        return {}
+
     @cached_property
     def _vocabularies(self) -> dict[str, pa.Table]:
         """The vocabularies that were read so far, by feature."""

@@ -61,7 +61,7 @@ def allowed_items(log: PreparedLog, items: Any) -> Bool[np.ndarray, " V"]:
     """Marks the rows of the item table that belong to these items."""
     item, given = log.schema.categorical[0], ids(items, "items")
     raw = pd.Series(given, name="item", dtype=object)
-    known = ids_in(raw, log.vocabulary(item.name)["value"].to_pandas(), "items")
+    known = ids_in(raw, log.value_ids(item.name), "items")
     allowed = np.isin(np.arange(item.rows), known[known > 0])
     if not allowed.any():
         raise UserError("items", f"the model knows none of these {len(given)}")

@@ -267,15 +267,16 @@ class Encoded:
         flat = self._offsets(number, times.reshape(-1), utc_offset)
         requests["utc_offset"] = flat.reshape(times.shape)
         self._check_times(number, times.reshape(-1))
-        seen = np.zeros((len(number), 0), np.int32)
+        retrieved = self.cache.queries(list(requests))
+        seen = np.zeros((len(retrieved.query), 0), np.int32)  # some queries only pad the others
         if filter_seen:
             name, known = log.schema.categorical[0].name, log.schema.categorical[0].known_ids
             own = padded_ids([known(h[f"categorical/{name}"]) for h in self.cache.histories])
-            seen = own[number]
-        retrieved = self.cache.queries(list(requests))
+            seen = np.zeros((len(retrieved.query), own.shape[1]), np.int32)
+            seen[: len(number)] = own[number]
         place = self.run.model.data.items, self.run.model.partition
         ids, scores = jax.device_get(_top_items(place, retrieved, seen, k, allowed))
-        return _table(self, times, ids, scores)
+        return _table(self, times, ids[: len(number)], scores[: len(number)])
 
     @cached_property
     def _numbers(self) -> dict[Any, int]:
@@ -323,11 +324,10 @@ def _top_items(
     k: int,
     allowed: Array | None,
 ) -> tuple[Int[Array, "R k"], Float[Array, "R k"]]:
-    """The best items for the first requests, as many as there are rows of `seen`."""
-    count = len(seen)
-    repeat = jax.tree.map(lambda x: x[:count], retrieved.repeat)
+    """The best items for all requests."""
+    repeat: Any = retrieved.repeat  # the mixtures of the requests alone
     return top_items(
-        retrieved.query[:count],
+        retrieved.query,
         retrieved.table.values,
         seen,
         k,

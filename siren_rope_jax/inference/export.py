@@ -39,10 +39,7 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
       UserError: the folder is there already, or cannot be written; or flatbuffers is missing.
     """
     folder = Path(folder)
-    with needs("export"):
-        import flatbuffers  # noqa: F401
-    if folder.exists():
-        raise UserError(folder, "is there already; choose another folder, or remove it")
+    check_exportable(folder)
     function = exported(run)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -53,6 +50,14 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def check_exportable(folder: Path) -> None:
+    """Refuses a folder that is there already; and any, without the package that an export needs."""
+    with needs("export"):
+        import flatbuffers  # noqa: F401
+    if folder.exists():
+        raise UserError(folder, "is there already; choose another folder, or remove it")
 
 
 def _write(
@@ -79,7 +84,8 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
     def scales(columns: tuple[Dense, ...]) -> list[Any]:
         return [[c.name, c.mean, c.std] for c in columns]
 
-    return {
+    lists = {"filter_seen": run.config.filter_seen} if run.setup.kind.name == "retrieval" else {}
+    return lists | {
         "kind": run.setup.kind.name,
         "variant": run.config.variant,
         "length": length,
@@ -90,7 +96,7 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "actions": scales(schema.actions),
         "tasks": list(schema.tasks),
         "time_zone": schema.time_zone,
-        "arguments": [sorted(own) for own in argument_specs(run, 1, 1)],
+        "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
         "siren-rope-jax": __version__,
     }
 
@@ -125,7 +131,7 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
             lines.append("")
         lines.append(kind.glossary)
     if kind.name == "retrieval":
-        had = "Items that a user has had before are not left out of the lists."
-        lines += ["", had]
+        had = "not " * (not run.config.filter_seen) + "left out of the lists"
+        lines += ["", f"Items that a user has had before are {had}; `filter_seen` says otherwise."]
     lines += ["", "## How to call it", "", load_exported.__doc__ or ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -1,6 +1,7 @@
 """A trained model as one function of plain arrays, which JAX exports and runs without this package.
 
-Letters: B users, C past events, M requests of each, F categories, E, A and R numbers of columns.
+Letters: B users, C past events, S items that a user had, M requests of each, F categories, E, A and
+R numbers of columns.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ MOST_LISTED = 1_000
 def exported(run: TrainedRun) -> bytes:
     """The function of a run, serialised by `jax.export`; numbers of users and requests are free."""
     scope = export.SymbolicScope()
-    b, m = (export.symbolic_shape(letter, scope=scope)[0] for letter in "bm")
-    history, requests = argument_specs(run, b, m)
+    sizes = (export.symbolic_shape(letter, scope=scope)[0] for letter in "bms")
+    history, requests = argument_specs(run, *sizes)
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights_of(run).items()}
     function = jax.jit(function_of(run))
     return bytes(
@@ -61,11 +62,14 @@ def function_of(run: TrainedRun) -> Callable[[Arrays, Arrays, Arrays], Any]:
     return function
 
 
-def argument_specs(run: TrainedRun, b: Any, m: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def argument_specs(
+    run: TrainedRun, b: Any, m: Any, s: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Shapes and dtypes of the histories of b users, and of m requests of each.
 
     Times are days since 1970 and seconds of the day (UTC). Real-valued features are standardised.
-    `events` says how many places of a history count, from the first.
+    `events` says how many places of a history count, from the first. Of retrieval, `seen` are s
+    items that the lists leave out, padded with 0.
     """
     data, length, ranking = run.setup.data, run.config.data.length, run.setup.kind.name == "ranking"
 
@@ -85,6 +89,8 @@ def argument_specs(run: TrainedRun, b: Any, m: Any) -> tuple[dict[str, Any], dic
     if ranking:
         history["actions"] = spec(jnp.float32, b, length, data.actions)
         requests |= features(b, m) | {"context": spec(jnp.float32, b, m, data.context)}
+    else:
+        history["seen"] = spec(jnp.int32, b, s)
     return history, requests
 
 
@@ -107,13 +113,15 @@ def _probabilities(
     )
     position = jnp.broadcast_to(history["events"][:, None], shape)
     asked = asked.replace(position=position)
-    logits = model.apply({"params": params, **variables}, asked, cached=Cached())
+    logits = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
     return jax.nn.sigmoid(logits)
 
 
 def _lists(
     model: Any, data: DataSpec, params: Any, history: Arrays, requests: Arrays
 ) -> tuple[Int[Array, "B M k"], Float[Array, "B M k"]]:
+    seen = history["seen"]
+    history = {name: x for name, x in history.items() if name != "seen"}
     count, length = history["events"], history["day"].shape[1]
     earlier = {**history, "events": count - 1}  # the last one is seen at the time of the request
     past = _next_items(earlier, _time({k: _shifted(history[k]) for k in _TIME}, _known(history)))
@@ -125,13 +133,13 @@ def _lists(
     last = {k: jnp.broadcast_to(x, (*shape, *x.shape[2:])) for k, x in last.items()}
     asked = _next_items({**last, "events": jnp.full_like(count, 1)}, _time(requests, None))
     asked = asked.replace(position=jnp.broadcast_to(at, shape), segment=jnp.ones(shape, jnp.int32))
-    found = model.apply({"params": params, **variables}, asked, cached=Cached())
+    found = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
     query = found.query.reshape(-1, found.query.shape[-1])
     repeat = None if found.repeat is None else found.repeat.of_requests()
     ids, scores = top_items(
         query,
         found.table.values,
-        jnp.zeros((query.shape[0], 0), jnp.int32),
+        jnp.broadcast_to(seen[:, None], (*shape, seen.shape[1])).reshape(-1, seen.shape[1]),
         min(MOST_LISTED, data.items - 1),
         repeat,
         block_elements=None,

@@ -3,20 +3,20 @@
 import datetime
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.config import Purpose
 
 Columns = Literal["log", "prepared"]
 """How the columns of a file are named: as in the raw log, or as in the prepared one."""
-Purpose = Literal["events", "candidates", "items"]
-"""What the rows of a file are."""
 
 
 def read_table(
@@ -67,27 +67,49 @@ def _read(path: Path, texts: list[str]) -> pd.DataFrame:
 
 
 def _as_in(log: PreparedLog, table: pd.DataFrame) -> pd.DataFrame:
-    """The same, with ids as text where the log has them as text: "7" looks like a number alone."""
-    for name in _texts(log):
-        if name in table and table[name].dtype.kind in "iu":
+    """The same, with ids as texts where the log has texts, and as integers where it has these.
+
+    The text "7" looks like a number alone, and beside the new id "a" the number 7 is read as text.
+    """
+    for name, kind in _kinds(log).items():
+        if name in table and pa.types.is_string(kind) and table[name].dtype.kind in "iu":
             table[name] = table[name].astype(str)
+        if name in table and pa.types.is_integer(kind) and not is_numeric_dtype(table[name]):
+            values = [_integer(value) for value in table[name]]
+            table[name] = pd.Series(values, table.index, object)
     return table
+
+
+def _integer(value: Any) -> Any:
+    """The value; as an integer if it is a text of one."""
+    is_one = isinstance(value, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", value)
+    return int(value) if is_one else value
 
 
 def _texts(log: PreparedLog) -> list[str]:
     """The columns of ids that are text in the log."""
+    return [name for name, kind in _kinds(log).items() if pa.types.is_string(kind)]
+
+
+def _kinds(log: PreparedLog) -> dict[str, pa.DataType]:
+    """The types of the columns of ids."""
     kinds = {c.name: log.vocabulary(c.name)["value"].type for c in log.schema.categorical}
-    kinds["user"] = log.users().type
-    return [name for name, kind in kinds.items() if pa.types.is_string(kind)]
+    with_group = {f"categorical/{name}": kind for name, kind in kinds.items()}
+    return kinds | with_group | {"user": log.users().type}
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Writes a table, as Parquet if the file's name ends so, else as CSV."""
+    """Writes a table, as Parquet if the file's name ends so, else as CSV.
+
+    A column of Parquet has one type: one of integers and texts becomes text there.
+    """
     path = Path(path)
     try:
         with replacing(path) as temporary:
             if path.suffix.lower() in (".parquet", ".pq"):
-                table.to_parquet(temporary, index=False)
+                mixed = [c for c in table if infer_dtype(table[c]) == "mixed-integer"]
+                texts = {c: table[c].map(str, na_action="ignore") for c in mixed}
+                table.assign(**texts).to_parquet(temporary, index=False)
             else:
                 table.to_csv(temporary, index=False)
     except OSError as error:

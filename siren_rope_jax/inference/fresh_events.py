@@ -1,6 +1,8 @@
 """Events that are newer than a prepared log, such as today's, in the encoding of that log."""
 
 import dataclasses
+import itertools
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from siren_rope_jax.base.times import DAY, MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, u
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import NO_LABEL, TEST
 
+_LOOKED_AT = 1000  # values of a log, which are all of one type
 _FLOATS = -float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)
 
 
@@ -43,14 +46,15 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
     of_table = _Columns(events, "events")
     rows, full_time = _rows(log, of_table)
     for task in log.schema.tasks:
-        rows[f"task/{task}"] = _labels(of_table, task)
+        rows[f"task/{task}"] = _labels(of_table, of_table.name("task", task))
     for action in log.schema.actions:
-        rows[f"action/{action.name}"] = _optional_numbers(of_table, action.name)
+        name = of_table.name("action", action.name)
+        rows[f"action/{action.name}"] = _optional_numbers(of_table, name)
     for context in log.schema.context:  # of a past request, which no later event sees
         rows[f"context/{context.name}"] = context.mean
     order = np.argsort(full_time, kind="stable")
     users = of_table("user")
-    _check_type(users, log.users().slice(0, 1000).to_pandas(), "events")
+    _check_type(users, log.users().slice(0, _LOOKED_AT).to_pandas(), "events")
     users = users.iloc[order]
     return {user: rows[order[at]] for user, at in users.groupby(users).indices.items()}
 
@@ -71,7 +75,8 @@ def encode_candidates(log: PreparedLog, candidates: pd.DataFrame) -> Shaped[np.n
     of_table = _Columns(candidates, "candidates")
     rows, _ = _rows(log, of_table, offsets="utc_offset" in candidates)
     for context in log.schema.context:
-        rows[f"context/{context.name}"] = _numbers(of_table(context.name), *_FLOATS, "candidates")
+        given = of_table(of_table.name("context", context.name))
+        rows[f"context/{context.name}"] = _numbers(given, *_FLOATS, "candidates")
     return rows
 
 
@@ -102,11 +107,13 @@ def _rows(
         offset = column("utc_offset")
         rows["utc_offset"] = _numbers(offset, -MAX_UTC_OFFSET, MAX_UTC_OFFSET, column.argument)
     for categorical in schema.categorical:
-        values = log.vocabulary(categorical.name)["value"].to_pandas()
-        raw = column(categorical.name, required=categorical is schema.categorical[0])
-        rows[f"categorical/{categorical.name}"] = ids_in(raw, values, column.argument)
+        ids = log.value_ids(categorical.name)
+        name = column.name("categorical", categorical.name)
+        raw = column(name, required=categorical is schema.categorical[0])
+        rows[f"categorical/{categorical.name}"] = ids_in(raw, ids, column.argument)
     for dense in schema.dense:
-        rows[f"dense/{dense.name}"] = _numbers(column(dense.name), *_FLOATS, column.argument)
+        given = column(column.name("dense", dense.name))
+        rows[f"dense/{dense.name}"] = _numbers(given, *_FLOATS, column.argument)
     return rows, full_time
 
 
@@ -116,6 +123,13 @@ class _Columns:
 
     table: pd.DataFrame
     argument: str
+
+    def name(self, group: str, name: str) -> str:
+        """What the column of a feature, an action or a task is called.
+
+        Where groups share a name, theirs may be before it: "dense/x" and "context/x".
+        """
+        return whole if (whole := f"{group}/{name}") in self.table else name
 
     def __call__(self, name: str, required: bool = True) -> pd.Series:
         """A column by name, whose values must be there if they are required."""
@@ -209,15 +223,15 @@ def _numbers(values: pd.Series, least: float, most: float, argument: str) -> np.
     return values.to_numpy()
 
 
-def ids_in(raw: pd.Series, vocabulary: pd.Series, argument: str) -> Int[np.ndarray, " N"]:
-    """Ids, counted from 1 in the order of the vocabulary; 0 for missing and unknown values.
+def ids_in(raw: pd.Series, ids: Mapping[Any, int], argument: str) -> Int[np.ndarray, " N"]:
+    """The ids of raw values, as `PreparedLog.value_ids` has them; 0 for missing and unknown ones.
 
     Raises:
-      UserError: about `argument`: the values have another type than the vocabulary's, so that none
-        of them could be known.
+      UserError: about `argument`: the values have another type than those with ids, so that none of
+        them could be known.
     """
-    _check_type(raw, vocabulary, argument)
-    return pd.Index(vocabulary).get_indexer(pd.Index(raw)) + 1
+    _check_type(raw, pd.Series(list(itertools.islice(ids, _LOOKED_AT))), argument)
+    return np.array([ids.get(value, 0) for value in raw.tolist()], np.int64)
 
 
 def comparable(given: str, expected: str) -> bool:
@@ -228,5 +242,7 @@ def comparable(given: str, expected: str) -> bool:
 def _check_type(raw: pd.Series, known: pd.Series, argument: str) -> None:
     raw, known = raw.dropna(), known.dropna()
     given, expected = infer_dtype(raw), infer_dtype(known)
+    if given == "mixed-integer" and all(isinstance(x, int | np.integer | str) for x in raw):
+        return  # new ids may look different, and some may be known
     if len(raw) and len(known) and not comparable(given, expected):
         raise UserError(argument, f"{raw.name} is of type {given}; in the log it is {expected}")

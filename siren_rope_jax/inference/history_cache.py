@@ -159,16 +159,16 @@ def _encoded(model: Any, params: Any, batch: Any) -> Any:
 
 def _extended(model: Any, params: Any, variables: Any, batch: Any, places: Array) -> Any:
     given = {"params": params, CACHE: variables}
-    return model.apply(given, batch, cached=Cached(places), mutable=[CACHE])[1][CACHE]
+    return model.apply(given, batch, cached=Cached.for_events(places), mutable=[CACHE])[1][CACHE]
 
 
 def _probabilities(model: Any, params: Any, variables: Any, batch: Any) -> Float[Array, "N Q T"]:
     given = {"params": params, CACHE: variables}
-    return jax.nn.sigmoid(model.apply(given, batch, cached=Cached()))
+    return jax.nn.sigmoid(model.apply(given, batch, cached=Cached.for_requests()))
 
 
 def _queries(model: Any, params: Any, variables: Any, batch: Any) -> Retrieved:
     """Queries and mixtures of all requests, one history's after the other's."""
-    found = model.apply({"params": params, CACHE: variables}, batch, cached=Cached())
+    found = model.apply({"params": params, CACHE: variables}, batch, cached=Cached.for_requests())
     repeat = None if found.repeat is None else found.repeat.of_requests()
     return Retrieved(found.query.reshape(-1, found.query.shape[-1]), found.table, repeat)

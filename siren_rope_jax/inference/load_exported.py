@@ -45,14 +45,20 @@ class Model:
         return np.asarray(self._call(histories, requests))
 
     def recommend(
-        self, histories: Rows, requests: Rows, k: int = 10
+        self, histories: Rows, requests: Rows, k: int = 10, filter_seen: bool | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Of a retrieval model: the k best items for each request, and their scores."""
-        ids, scores = (np.asarray(x)[..., :k] for x in self._call(histories, requests))
+        """Of a retrieval model: the k best items for each request, and their scores.
+
+        `filter_seen` leaves out the items of the history; None: as schema.json says. If too few
+        items are left, a list ends in None.
+        """
+        filtered = self.schema["filter_seen"] if filter_seen is None else filter_seen
+        found = self._call(histories, requests, histories if filtered else [[] for _ in histories])
+        ids, scores = (np.asarray(x)[..., :k] for x in found)
         return np.array([None, *self.values["item"]], dtype=object)[ids], scores
 
-    def _call(self, histories: Rows, requests: Rows) -> Any:
-        """What the exported function returns."""
+    def _call(self, histories: Rows, requests: Rows, left_out: Rows | None = None) -> Any:
+        """What the exported function returns, without the items of some events of each user."""
         schema = self.schema
         self._check(histories, requests)
         seen = [history[self._start(len(history)) :] for history in histories]
@@ -63,11 +69,19 @@ class Model:
         ]
         history = self._arrays(seen, schema["length"])
         history["events"] = np.array([len(events) for events in seen], np.int32)
+        if left_out is not None:
+            history["seen"] = self._distinct_items(left_out)
         asked = self._arrays(requests, len(requests[0]))
         of_history, of_request = schema["arguments"]
         return self.function(
             self.weights, {n: history[n] for n in of_history}, {n: asked[n] for n in of_request}
         )
+
+    def _distinct_items(self, rows: Rows) -> np.ndarray:
+        """The ids of each row's items, padded with 0 to a power of 2, as few sizes are compiled."""
+        ids = [sorted({self._id("item")(event) for event in row} - {0}) for row in rows]
+        width = 1 << max(max(map(len, ids)) - 1, 0).bit_length()
+        return np.array([own + [0] * (width - len(own)) for own in ids], np.int32)
 
     def _check(self, histories: Rows, requests: Rows) -> None:
         """Refuses what would be answered by nonsense."""

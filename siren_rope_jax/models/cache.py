@@ -2,8 +2,9 @@
 
 A rotated key depends on its own event alone, so it stays right for every later request, whatever
 the time of that request. A model fills a cache if it is called with the collection `CACHE` mutable.
-Called with `Cached`, it adds events to the cache, or it answers requests: queries that see the
-cache and themselves, but neither each other nor anything later.
+Called with `Cached.for_events`, it adds events to the cache. Called with `Cached.for_requests`, it
+answers requests: queries that see the cache and themselves, but neither each other nor anything
+later.
 
 Letters: N histories, C places of a cache, Q queries of each history.
 """
@@ -31,7 +32,17 @@ class Cached:
         leaves an event out. None: the events are requests, which leave no trace.
     """
 
-    places: Int[AnyArray, "N Q"] | None = None
+    places: Int[AnyArray, "N Q"] | None
+
+    @classmethod
+    def for_events(cls, places: Int[AnyArray, "N Q"]) -> "Cached":
+        """Puts the events of the call into the cache, at these places."""
+        return cls(places)
+
+    @classmethod
+    def for_requests(cls) -> "Cached":
+        """Takes the events of the call for requests."""
+        return cls(None)
 
     @property
     def requests(self) -> bool:

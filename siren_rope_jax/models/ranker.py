@@ -117,7 +117,8 @@ class Ranker(nn.Module):
                 tokens, segment = _interleave(x, actions), _twice(segment)
                 signals = jax.tree.map(_twice, signals)
                 if cached is not None:
-                    cached = Cached(_interleaved_places(jnp.asarray(cached.places)))
+                    places = _interleaved_places(jnp.asarray(cached.places))
+                    cached = Cached.for_events(places)
             relations = self.trunk.relations(segment, signals, cached=cached)
             tokens = self.trunk(tokens, relations[TRUNK], deterministic=deterministic)
             fused = [tokens[:, :: tokens.shape[1] // x.shape[1]]]

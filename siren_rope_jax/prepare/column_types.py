@@ -6,7 +6,7 @@ docs/prepare.md says in one table what becomes of every kind of value.
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import ibis.expr.datatypes as dt
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare import checks, expressions
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
+from siren_rope_jax.prepare.texts import WHOLE, as_text, is_number, is_whole, present
 
-_EXACT = 2.0**53  # up to here a double represents every integer
-_WHOLE = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # an integer, perhaps written as 1.0
 _PART = f"{INTERNAL}part"  # the column of the number of a part
 _FIRST_ROWS = 1_000
 TIMES = "decimal(38, 18)"
@@ -55,17 +54,41 @@ class Typed:
     notes: list[str]
 
 
-def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
-    """Gives the columns of all parts the same types, which represent every value exactly.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Files, and the types that represent every value of their columns exactly.
+
+    Attributes:
+      parts: the files.
+      casts: the types of columns that get one: "integral" (integers of which some are written as
+        1.0), "text" (of values of another type), or the name of a type.
+      facts: what holds of the columns of each file.
+      notes: those of `Typed`.
+    """
+
+    parts: list[Part]
+    casts: dict[str, str]
+    facts: list[dict[str, dict[str, Any]]]
+    notes: list[str]
+
+    def typed(self) -> Typed:
+        """The files with columns of these types."""
+        pairs = zip(self.parts, self.facts, strict=True)
+        tables = [_cast(part, self.casts, of_part) for part, of_part in pairs]
+        return Typed(tables, [of_part["rows"]["all"] for of_part in self.facts], self.notes)
+
+
+def find_types(parts: Sequence[Part], config: PrepareConfig) -> Found:
+    """Finds for each column one type in all parts, which represents every value exactly.
 
     Raises:
       UserError: two parts have columns of types that have nothing in common.
     """
     columns = parts[0].table.columns
-    known = {_own(name) for name in columns}
-    identities = {_alone(config.user, known), _alone(config.item, known)}
-    time = _alone(config.time, known)
-    apart = _kept_apart(known, config)
+    known = {own(name) for name in columns}
+    identities = {alone(config.user, known), alone(config.item, known)}
+    time = alone(config.time, known)
+    apart = kept_apart(known, config)
     for part in parts:
         _refuse_inexact(part, identities, time)
     parts = _with_common_families(parts)
@@ -79,10 +102,10 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
         holds = defaultdict(lambda: True, held)  # of no rows, everything holds
         kind = parts[0].table[name].type()
         if kind.is_string():
-            if _own(name) in identities:
+            if own(name) in identities:
                 casts[name] = _kind_of_identity(holds, name, parts)
             else:
-                is_time, is_apart = _own(name) == time, _own(name) in apart
+                is_time, is_apart = own(name) == time, own(name) in apart
                 casts[name] = _kind_of_text(holds, name, parts, is_time, is_apart)
             if marked := sum(found.get("marked", 0) for found in of_parts):
                 notes.append(
@@ -93,24 +116,23 @@ def give_types(parts: Sequence[Part], config: PrepareConfig) -> Typed:
                 notes.append(f"column {name!r} has integers that are written as 1.0, which is 1")
         elif kind.is_integer():
             casts[name] = "int64" if holds["fits"] else "text"
-        elif _own(name) in identities and (kind.is_decimal() or kind.is_floating()):
+        elif own(name) in identities and (kind.is_decimal() or kind.is_floating()):
             casts[name] = "int64" if holds["whole"] else "text"
         elif kind.is_decimal():
             scale = max(part.table[name].type().scale or 0 for part in parts)
-            exact = "text" if _own(name) in apart else f"decimal(38, {scale})"
+            exact = "text" if own(name) in apart else f"decimal(38, {scale})"
             casts[name] = "float64" if holds["exact"] else exact
         elif kind.is_floating():
             casts[name] = "float64"
-    tables = [_cast(part, casts, of_part) for part, of_part in zip(parts, facts, strict=True)]
-    return Typed(tables, [of_part["rows"]["all"] for of_part in facts], notes)
+    return Found(parts, casts, facts, notes)
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
     """The name of a column as it compares: in small letters, without what `prepare` put before."""
     return name.removeprefix(INTERNAL).lower()
 
 
-def _alone(text: str, columns: set[str]) -> str:
+def alone(text: str, columns: set[str]) -> str:
     """The column that a text of the config names alone, perhaps as SQL; "" if it names none."""
     unquoted = text.strip()
     if text.lower() not in columns and re.fullmatch(r'"(""|[^"])+"', unquoted):
@@ -118,19 +140,26 @@ def _alone(text: str, columns: set[str]) -> str:
     return text.lower() if text.lower() in columns else ""
 
 
-def _kept_apart(columns: set[str], config: PrepareConfig) -> set[str]:
+def kept_apart(columns: set[str], config: PrepareConfig) -> set[str]:
     """The columns of which no two texts may become one number: those that make up identities."""
-    derived = {name.lower(): (f"config.derived.{name}", t) for name, t in config.derived.items()}
     texts = [("config.user", config.user), ("config.item", config.item)]
     texts += [(checks.key_of(f"categorical/{n}"), text) for n, text in config.categorical.items()]
-    found: set[str] = set()
-    while texts:
-        about, text = texts.pop()
-        name = _alone(text, {*columns, *derived})
-        for used in ({name} if name else expressions.names_in(text, about)) - found:
+    return used_columns(texts, columns, config)
+
+
+def used_columns(
+    texts: Iterable[tuple[str, str]], columns: set[str], config: PrepareConfig
+) -> set[str]:
+    """The columns and derived columns that texts of the config, (key, text), are made of."""
+    derived = {name.lower(): (f"config.derived.{name}", t) for name, t in config.derived.items()}
+    todo, found = list(texts), set[str]()
+    while todo:
+        about, text = todo.pop()
+        name = alone(text, {*columns, *derived})
+        for used in ({name} if name else expressions.names_in_key(text, about)) - found:
             found.add(used)
             if used in derived:
-                texts.append(derived[used])
+                todo.append(derived[used])
     return found
 
 
@@ -171,7 +200,7 @@ def _with_common_families(parts: Sequence[Part]) -> list[Part]:
 def _is_empty(part: Part, name: str) -> bool:
     value = part.table[name]
     if value.type().is_string():
-        value = _present(value, part.missing)
+        value = present(value, part.missing)
     return not value.count().to_pyarrow().as_py()
 
 
@@ -188,24 +217,6 @@ def _family(kind: dt.DataType) -> str:
         if getattr(kind, f"is_{family}")():
             return family
     return str(kind)
-
-
-def as_text(value: ibis.Value) -> ibis.Value:
-    """The value as text, the same for equal numbers of all types: 1, 1.0 and 1.00 are "1"."""
-    kind = value.type()
-    if kind.is_floating():
-        whole = _is_whole(value, _EXACT)
-        text = whole.ifelse(value.try_cast("int64").cast("string"), value.cast("string"))
-        return value.isnan().ifelse(ibis.null("string"), text)
-    if kind.is_decimal() and kind.scale != 0:
-        return value.cast("string").re_replace(r"\.?0+$", "")
-    return value.cast("string")
-
-
-def _is_whole(value: Any, most: float) -> Any:
-    """Whether a number is an integer, and no larger; the engine cannot round a huge one down."""
-    inside = value.abs() <= most
-    return inside & (inside.ifelse(value, 0).floor() == value)
 
 
 def _facts_of_all(parts: Sequence[Part], identities: set[str]) -> list[dict[str, dict[str, Any]]]:
@@ -254,7 +265,7 @@ def _ask(
             fits = {
                 "int64": (value.try_cast("int64").cast("string") == value).fill_null(False),
                 "boolean": value.lower().isin(["true", "false"]),
-                "float64": _is_number(value),
+                "float64": is_number(value),
             }
             for test, ok in fits.items():
                 tests[name, test] = (absent | ok).all()
@@ -264,9 +275,9 @@ def _ask(
             largest = dt.int64.bounds.upper
             if kind.is_unsigned_integer() and kind.nbytes >= 8:
                 tests[name, "fits"] = (value <= largest).all()
-        elif _own(name) in identities and (kind.is_decimal() or kind.is_floating()):
+        elif own(name) in identities and (kind.is_decimal() or kind.is_floating()):
             number = value.isnan().ifelse(ibis.null(kind), value) if kind.is_floating() else value
-            tests[name, "whole"] = _is_whole(number, 1e18).all()
+            tests[name, "whole"] = is_whole(number, 1e18).all()
         elif kind.is_decimal():
             tests[name, "exact"] = (value.cast("float64").cast(kind) == value).all()
     asked = [key for key in tests if key not in refuted]
@@ -287,7 +298,7 @@ def _kind_of_identity(holds: Mapping[str, bool], name: str, parts: Sequence[Part
     """What a text column of users or items becomes, by what holds of all its values."""
     if holds["int64"]:
         return "int64"
-    whole = holds["float64"] and _all(parts, name, lambda text: text.re_search(_WHOLE))
+    whole = holds["float64"] and _all(parts, name, lambda text: text.re_search(WHOLE))
     return "integral" if whole else "string"
 
 
@@ -309,7 +320,7 @@ def _kind_of_text(
 
 def _all(parts: Sequence[Part], name: str, test: Callable[[Any], Any]) -> bool:
     """Whether a test holds of all values of a column."""
-    found = (test(_present(part.table[name], part.missing)).all() for part in parts)
+    found = (test(present(part.table[name], part.missing)).all() for part in parts)
     return all(value.to_pyarrow().as_py() is not False for value in found)
 
 
@@ -317,10 +328,10 @@ def _refuse_inexact(part: Part, identities: set[str], time: str) -> None:
     """Refuses ids and times that are floats beyond the integers that their type can tell apart."""
     for name in part.table.columns:
         value = part.table[name]
-        if _own(name) in {*identities, time} and value.type().is_floating():
+        if own(name) in {*identities, time} and value.type().is_floating():
             bits = {2: 11, 4: 24}.get(value.type().nbytes, 53)
             beyond = (value.abs() > 2.0**bits) & ~value.isnan()
-            if _own(name) == time:
+            if own(name) == time:
                 beyond &= ~value.isinf()  # which is reported as a time
             if beyond.any().to_pyarrow().as_py():
                 raise UserError(
@@ -332,14 +343,10 @@ def _refuse_inexact(part: Part, identities: set[str], time: str) -> None:
 
 def _fall_together(parts: Sequence[Part], name: str, kind: str) -> bool:
     """Whether two values of a text column would become one."""
-    tables = [p.table.select(value=_present(p.table[name], p.missing)) for p in parts]
+    tables = [p.table.select(value=present(p.table[name], p.missing)) for p in parts]
     text = (ibis.union(*tables) if len(tables) > 1 else tables[0]).value
     fewer = text.nunique() != text.try_cast(kind).nunique()
     return bool(fewer.to_pyarrow().as_py())
-
-
-def _present(value: ibis.Value, missing: Sequence[str]) -> ibis.Value:
-    return value.isin(missing).ifelse(ibis.null("string"), value) if missing else value
 
 
 def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibis.Table:
@@ -347,7 +354,7 @@ def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibi
     for name, cast in casts.items():
         value = part.table[name]
         if value.type().is_string() and facts.get(name, {}).get("absent"):
-            value = _present(value, part.missing)
+            value = present(value, part.missing)
         if value.type().is_floating():
             value = value.isnan().ifelse(ibis.null("float64"), value)
         if cast == "integral":
@@ -358,11 +365,3 @@ def _cast(part: Part, casts: Mapping[str, str], facts: Mapping[str, Any]) -> ibi
             value = value.cast(cast)
         columns[name] = value
     return part.table.mutate(**columns) if columns else part.table
-
-
-def _is_number(text: ibis.Value) -> ibis.Value:
-    """Whether the text is a number that can be a double: not "007", "1_000" or 20 digits."""
-    number = text.try_cast("float64")
-    exact = (number.abs() < _EXACT) | number.isinf()
-    leading_zero = text.substr(0, 2).between("00", "09")
-    return (exact & ~leading_zero & ~text.contains("_")).fill_null(False)

@@ -22,6 +22,10 @@ INTERNAL = "siren_rope_jax "
 GIVEN_ROW = f"{INTERNAL}row"
 """A log's own column "row", if it has one."""
 
+Purpose = Literal["events", "candidates", "items"]
+"""What the rows of a newer file are: events that happened, in the order of their times; candidates,
+in the order of the file; or items, of which nothing else is read."""
+
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
 _MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}
@@ -273,6 +277,9 @@ class PrepareConfig:
     def load(config: Mapping[str, Any] | ConfigDict) -> "PrepareConfig":
         """Reads a config, in which a group of expressions may be one text: "name=SQL;name=SQL".
 
+        In a group that is not, an expression that is empty leaves its name out, so that the command
+        line can drop a feature of a config file.
+
         Raises:
           UserError: an unknown key, or a wrong or missing value.
         """
@@ -280,6 +287,8 @@ class PrepareConfig:
         for group in EXPRESSION_GROUPS:
             if isinstance(values.get(group), str):
                 values[group] = _parse_expressions(values[group], f"config.{group}")
+            elif isinstance(values.get(group), Mapping | ConfigDict):
+                values[group] = {name: text for name, text in values[group].items() if text != ""}
         return from_config_dict(PrepareConfig, values)
 
 

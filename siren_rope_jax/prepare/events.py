@@ -11,7 +11,6 @@ import ibis
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.data.schema import PREFIXES, TEST, TRAIN, VALIDATION
 from siren_rope_jax.prepare import checks, expressions, times
-from siren_rope_jax.prepare.column_types import as_text
 from siren_rope_jax.prepare.config import (
     GIVEN_ROW,
     INTERNAL,
@@ -21,6 +20,7 @@ from siren_rope_jax.prepare.config import (
     to_iso,
 )
 from siren_rope_jax.prepare.engine import Engine
+from siren_rope_jax.prepare.texts import as_text
 
 # Columns of a log that expressions cannot use:
 ORDER_TIME = f"{INTERNAL}order time"
@@ -77,10 +77,7 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
             raise
         tip = suggestion(text, columns)
         if len(columns) == 1:
-            of_format = "--config.formats.any.delimiter"
-            for sign, name in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
-                if sign in columns[0]:
-                    tip += f"; for fields between {name} set {of_format}={name}"
+            tip += "; config.formats.*.delimiter says what separates columns"
         raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
 
 

@@ -93,6 +93,18 @@ def names_in(expression: str, about: str) -> set[str]:
     return {column.name.lower() for column in _parse(expression, about).find_all(exp.Column)}
 
 
+def names_in_key(text: str, about: str) -> set[str]:
+    """As `names_in`, of a key that may also be the bare name of a column.
+
+    What is no expression, such as "user id", is such a name; whether there is a column of this
+    name is asked elsewhere.
+    """
+    try:
+        return names_in(text, about)
+    except UserError:
+        return {text.lower()}
+
+
 def select(
     table: ibis.Table, expressions: Mapping[str, str], step: str, keep: str = "*"
 ) -> ibis.Table:

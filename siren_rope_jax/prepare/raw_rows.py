@@ -4,12 +4,13 @@ The config that prepared a log says what the columns of such a file mean, too. W
 request cannot have yet, such as labels, may be missing.
 """
 
+import collections
 import dataclasses
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ibis
 import pandas as pd
@@ -18,18 +19,15 @@ from sqlglot import exp
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import TEST
+from siren_rope_jax.data.schema import PREFIXES, TEST
 from siren_rope_jax.prepare import checks, events, readers
-from siren_rope_jax.prepare.config import RESERVED, PrepareConfig
+from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
-from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in
+from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
 
+_ITEM = "categorical/item"
 _OPTIONAL = ("context", "actions", "tasks")
 """The groups of columns that a file may lack."""
-
-Purpose = Literal["events", "candidates", "items"]
-"""What the rows are: events that happened, in the order of their times; candidates, in the order of
-the file; or items, of which nothing else is read."""
 
 
 def read_rows(
@@ -38,7 +36,8 @@ def read_rows(
     """Reads a raw file into the columns of a prepared log.
 
     Args:
-      report: of the prepared log; it has the config that made it.
+      report: of the prepared log; it has the config that made it, and the types of the raw log's
+        columns, which those of the file get, too (`known_types`).
       file: of the same kind, or of another kind with the same columns. It may lack those of the
         user, of labels, of actions, of the request's context and, if `second` is given, of the
         time.
@@ -58,16 +57,20 @@ def read_rows(
         about = "was not prepared from a file, so no config says what columns mean"
         raise UserError("the log", f"{about}; name them as in the prepared log")
     config = from_config_dict(PrepareConfig, dict(report["config"]))
+    config = dataclasses.replace(config, tie_breaker="", drop_duplicates=False)
     if purpose == "items":
-        config = dataclasses.replace(config, categorical={}, dense={}, context={}, utc_offset="")
+        nothing: dict[str, Any] = {group: {} for group in PREFIXES}
+        config = dataclasses.replace(config, utc_offset="", **nothing)
     if second is not None:
         time = f"CAST({math.floor(second)} AS BIGINT)"
         config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
     files = readers.find_files(file)
+    config = dataclasses.replace(config, formats=_formats_for(files, config.formats))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         with opened("duckdb", scratch / "scratch", config, files) as (duck, chosen):
-            raw = readers.open_log(duck, files, config, scratch / "scratch")
+            known = report.get("columns")  # which older logs lack
+            raw = readers.open_log(duck, files, config, scratch / "scratch", known)
             config, absent = _as_far_as_there(config, raw.table.columns)
             with readers.told_of(files[0], files):
                 log = events.timed(raw.table, False, config, files[0])
@@ -80,11 +83,33 @@ def read_rows(
             given = _in_pandas(raw.table.order_by("row"))
     kept = {c: c for c in rows if c in ("user", "time", "utc_offset")}
     kept |= {c: c.partition("/")[2] for c in rows if "/" in c}
+    count = collections.Counter(kept.values())
+    kept = {c: c if count[name] > 1 and c != _ITEM else name for c, name in kept.items()}
     if not (config.utc_offset or config.time_zone):
         absent.add("utc_offset")
     found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
     others = [c for c in given if c not in found and c not in absent and c != "row"]
     return found.join(given[others].iloc[rows["row"] - 1].reset_index(drop=True))
+
+
+def _formats_for(files: Sequence[Path], formats: dict[str, Format]) -> dict[str, Format]:
+    """The formats of a log; if it has only one, this is how files of any name are read.
+
+    Raises:
+      UserError: there are several, and none is for files of such a name.
+    """
+    if len(formats) == 1:
+        return {key: dataclasses.replace(only, pattern="*") for key, only in formats.items()}
+    for path in files:
+        if not readers.fitting(path, formats):
+            patterns = ", ".join(sorted(f.pattern for f in formats.values()))
+            raise UserError(
+                path,
+                f"fits none of the names of the log's files, {patterns}, which say how they are "
+                "read; rename it, or name its columns as in the prepared log and pass "
+                "--columns=prepared",
+            )
+    return formats
 
 
 def _in_pandas(table: ibis.Table) -> pd.DataFrame:
@@ -101,10 +126,10 @@ def _as_far_as_there(
       UserError: a column that all rows need is made of what the file does not have.
     """
     there, absent = {c.lower() for c in columns}, set()
-    changes: dict[str, Any] = {"tie_breaker": "", "drop_duplicates": False}
+    changes: dict[str, Any] = {}
     for key in ("user", "time"):
         text = getattr(config, key)
-        if text.lower() not in there and not names_in(text, f"config.{key}") <= there:
+        if text.lower() not in there and not names_in_key(text, f"config.{key}") <= there:
             absent.add(key)
             changes[key] = "'1970-01-01'" if key == "time" and config.time_unit == "iso" else "0"
     there |= {*RESERVED} - absent - ({"time_ns"} if "time" in absent else set())

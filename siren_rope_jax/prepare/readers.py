@@ -5,7 +5,7 @@ import dataclasses
 import fnmatch
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,11 +15,12 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siren_rope_jax.base.errors import UserError, one_line
+from siren_rope_jax.base.errors import UserError, excerpt, one_line
 from siren_rope_jax.base.files import expanded
-from siren_rope_jax.prepare.column_types import Part, give_types
+from siren_rope_jax.prepare.column_types import Part, find_types
 from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, Format, PrepareConfig
 from siren_rope_jax.prepare.conversions import convert
+from siren_rope_jax.prepare.known_types import as_in_log
 from siren_rope_jax.prepare.quoting import Fields
 from siren_rope_jax.prepare.text_files import (
     UNNAMED,
@@ -51,6 +52,12 @@ class RawLog:
     rows: int
     notes: list[str]
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names and types of the columns, for `open_log` of newer files."""
+        schema = self.table.schema()
+        return {name: str(kind) for name, kind in schema.items() if name != "row"}
+
 
 def find_files(pattern: str | Path) -> list[Path]:
     """Returns the files that `pattern` stands for, sorted by name.
@@ -76,7 +83,11 @@ def find_files(pattern: str | Path) -> list[Path]:
 
 
 def open_log(
-    con: ibis.BaseBackend, files: Sequence[Path], config: PrepareConfig, scratch: Path
+    con: ibis.BaseBackend,
+    files: Sequence[Path],
+    config: PrepareConfig,
+    scratch: Path,
+    known: Mapping[str, str] | None = None,
 ) -> RawLog:
     """Opens the files as one table.
 
@@ -85,7 +96,8 @@ def open_log(
     `scratch`, which is needed as long as the table is; and so that no name of a file means anything
     to the engine, it reads all files through links in that folder.
 
-    Types are those of `give_types`; each event of a sequence is a row.
+    Types are those of `find_types` or, given the columns of a log that are `known`, those of this
+    log (`as_in_log`); each event of a sequence is a row.
 
     Raises:
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
@@ -106,7 +118,8 @@ def open_log(
             "is a duplicate of another"
         )
     with told_of(files[0] if len(files) == 1 else f"{files[0].parent}/*", files):
-        typed = give_types(parts, config)
+        types = find_types(parts, config)
+        typed = (as_in_log(types, known, config) if known else types).typed()
     for part, of_lines, found in zip(parts, expected, typed.rows, strict=True):
         if of_lines.rows is not None and of_lines.rows != found:
             raise _other_rows(part, of_lines.rows, found)
@@ -186,7 +199,7 @@ def _open(
         raise UserError("config.formats", needed)
     expected = _Expected()
     if kind == "text":
-        table, expected = _open_text(con, path, chosen, link)
+        table, expected = _open_text(con, path, key, chosen, link)
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
@@ -213,13 +226,15 @@ def _kind_of_name(path: Path) -> str:
 
 
 def _open_text(
-    con: ibis.BaseBackend, path: Path, chosen: Format, link: Path
+    con: ibis.BaseBackend, path: Path, key: str, chosen: Format, link: Path
 ) -> tuple[ibis.Table, _Expected]:
     tab = plain_name(path).lower().endswith((".tsv", ".inter"))
     delimiter = chosen.delimiter.replace("\\t", "\t") or ("\t" if tab else ",")
     fields = Fields(path, chosen, delimiter)
     found = inspect(path, chosen.newlines, fields)
     names = list(chosen.columns) or read_header(path, chosen, delimiter)
+    if not chosen.columns and not chosen.delimiter:
+        _check_delimiter(path, names, key)
     _check_names(path, names)
     # The engine does not see a quotation mark after a byte order mark.
     rewrite = found.mixed or (found.marked and bool(chosen.columns))
@@ -256,6 +271,17 @@ def _open_text(
     return table, _Expected(None if chosen.newlines else found.count - header, check_fields)
 
 
+def _check_delimiter(path: Path, names: Sequence[str], key: str) -> None:
+    """Refuses a header of one name that looks like several with another delimiter in between."""
+    for sign, of_shell in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
+        if len(names) == 1 and sign in names[0]:
+            raise UserError(
+                path,
+                f"its header is one name, {excerpt(names[0])}; for fields between {of_shell} set "
+                f"--config.formats.{key}.delimiter={of_shell}",
+            )
+
+
 def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
     try:
         schema = pq.read_schema(path)
@@ -287,14 +313,19 @@ def _write_readable(path: Path, output: Path) -> None:
                 writer.write_table(pa.Table.from_batches([batch]).cast(new))
 
 
-def _choose_format(path: Path, formats: dict[str, Format]) -> tuple[str, Format]:
+def fitting(path: Path, formats: Mapping[str, Format]) -> dict[str, Format]:
+    """The formats whose patterns fit the name of a file."""
     name = plain_name(path).lower()
+    return {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
+
+
+def _choose_format(path: Path, formats: Mapping[str, Format]) -> tuple[str, Format]:
     # The most specific pattern counts, since configs do not keep the order of their keys.
-    fitting = {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
-    if not fitting:
+    found = fitting(path, formats)
+    if not found:
         patterns = ", ".join(f.pattern for f in formats.values())
         raise UserError("config.formats", f"no pattern fits the file {path}; there are {patterns}")
-    return max(fitting.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
+    return max(found.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
 
 
 def _values_in_folders(path: Path, columns: Sequence[str]) -> dict[str, str | None]:

@@ -118,6 +118,7 @@ def prepare(
         report = {
             "files": [path.name for path in files],
             "digests": [file_digest(path) for path in files],
+            "columns": raw.columns,
             "rows_read": raw.rows,
             "duplicates_dropped": raw.rows - count,
             "outside_core": count - in_core,

@@ -1,0 +1,39 @@
+"""Which encoding ranks best on your own log? The main ones, three seeds each.
+
+    python experiments/ablate.py --config=configs/ablation/table.py:runs/data/mine \
+        --workdir=runs/mine_ablation
+
+The part after the colon is the directory of a prepared log with tasks (configs/data/table.py). The
+models are those of configs/table.py; docs/ablate.md says how to change them, or the variants.
+"""
+
+from pathlib import PurePosixPath
+
+from ml_collections import ConfigDict
+
+VARIANTS = (
+    "ordinal",
+    "time_in_embedding",
+    "to_rope",
+    "to_rope_split_dim",
+    "to_rope_day_week",
+    "siren_rope",
+    "siren_rope_day_week",
+)
+
+
+def get_config(log: str = "runs/data/mine") -> ConfigDict:
+    """The variants and seeds on the prepared log in the directory `log`."""
+    return ConfigDict(
+        {
+            "name": "Encodings for ranking on your own log",
+            "variants": tuple({"name": name} for name in VARIANTS),
+            "datasets": (
+                {"name": PurePosixPath(log).name, "base": "configs/table.py", "prepared": log},
+            ),
+            "seeds": (0, 1, 2),
+            "baseline": "ordinal",
+            "champion": "siren_rope",
+            "jobs": 2,
+        }
+    )
