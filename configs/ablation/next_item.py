@@ -1,6 +1,6 @@
 """Which encoding finds the next item best on your own log? The main ones, three seeds each.
 
-    python experiments/ablate.py --config=configs/ablation/next_item.py:runs/data/mine \
+    siren-rope ablate --config=configs/ablation/next_item.py:runs/data/mine \
         --workdir=runs/mine_ablation
 
 The part after the colon is the directory of a prepared log (configs/data/table.py). The models are

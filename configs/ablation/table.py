@@ -1,6 +1,6 @@
 """Which encoding ranks best on your own log? The main ones, three seeds each.
 
-    python experiments/ablate.py --config=configs/ablation/table.py:runs/data/mine \
+    siren-rope ablate --config=configs/ablation/table.py:runs/data/mine \
         --workdir=runs/mine_ablation
 
 The part after the colon is the directory of a prepared log with tasks (configs/data/table.py). The

@@ -105,7 +105,8 @@ def stream(run: TrainedRun, config: StreamConfig) -> Iterator[Slice]:
             if number >= counted:
                 asked = {str(age): states[-1 - age] for age in (0, *config.ages)}
                 asked[FROZEN] = frozen
-                scored = {name: training.score(params, targets) for name, params in asked.items()}
+                batches = list(training.batches.evaluation(targets))
+                scored = {name: training.scorer(own, batches) for name, own in asked.items()}
             statistics = training.statistics_of(timeline.events_between(begin, stop))
             for turn in range(config.passes):
                 seed = (run.config.seed * 7919 + number * config.passes + turn) % 2**32

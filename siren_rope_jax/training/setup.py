@@ -187,14 +187,15 @@ class Setup:
 
     def score(self, params: Any, targets: Split | Targets) -> Any:
         """What the model says of every target event, of a split for example."""
-        return self._scorer(params, self.batches.evaluation(targets))
+        return self.scorer(params, self.batches.evaluation(targets))
 
     def validate(self, params: Any) -> dict[str, float]:
         """The chief metrics of the validation split."""
         return self.kind.validation(self._log.schema, self.score(params, "validation"))
 
     @cached_property
-    def _scorer(self) -> Any:
+    def scorer(self) -> Any:
+        """(params, batches) -> what the model says of their targets; compiled once."""
         return self.kind.scorer(self.model, self._log, self.mesh)
 
     @property
