@@ -74,6 +74,7 @@ def next_item(log: PreparedLog, **changes: Any) -> RetrievalExperiment:
     return RetrievalExperiment(variant="ordinal", **values | changes)
 
 
+@pytest.mark.slow
 def test_a_retriever_finds_items_that_training_never_had(log: PreparedLog, tmp_path: Path) -> None:
     item = log.schema.categorical[0]
     assert item.values - item.known > 20
@@ -93,6 +94,7 @@ def test_a_retriever_finds_items_that_training_never_had(log: PreparedLog, tmp_p
     assert np.all(ranked.rank[np.isin(ranked.event, ranked.event[ranked.rank == 0])] == 0)
 
 
+@pytest.mark.slow
 def test_a_ranker_judges_new_items_by_their_features(log: PreparedLog, tmp_path: Path) -> None:
     model = small_config("ordinal", unknown_rate=0.2)
     config = RankingExperiment(
@@ -134,6 +136,7 @@ def test_items_that_training_never_has_are_no_negatives(log: PreparedLog, loss: 
     assert np.abs(after["item_maker"]["embedding"] - before["item_maker"]["embedding"]).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_step_is_the_same_on_a_mesh(log: PreparedLog, lazy: bool) -> None:
     optimizer = OptimizerConfig(learning_rate=1e-2, lazy_adam=("items",) if lazy else ())

@@ -67,6 +67,7 @@ def joined(slices: list[Any], state: str) -> Any:
     return type(scored)(*(column[order] for column in scored))
 
 
+@pytest.mark.slow
 def test_it_asks_about_every_test_event_once_as_the_evaluation_does(
     run: TrainedRun, log: PreparedLog
 ) -> None:
@@ -82,6 +83,7 @@ def test_it_asks_about_every_test_event_once_as_the_evaluation_does(
     assert len(slices) >= 8 and min(learned) > 0
 
 
+@pytest.mark.slow
 def test_a_later_event_changes_nothing_that_was_said_before(
     run: TrainedRun, log: PreparedLog, tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_later_event_changes_nothing_that_was_said_before(
         assert not np.allclose(said.score[~early], again.score[~early])
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_follows_a_change_and_older_states_lag(
     run: TrainedRun, log: PreparedLog, tmp_path: Path
 ) -> None:

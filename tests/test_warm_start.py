@@ -75,6 +75,7 @@ def test_it_says_of_known_items_what_the_earlier_run_says(
     assert all(numbers[0][v - 1] == numbers[1][int(row_of[v]) - 1].as_py() for v in both)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_every_mesh(
     logs: tuple[PreparedLog, PreparedLog], tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_it_is_the_same_on_every_mesh(
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_it(logs: tuple[PreparedLog, PreparedLog], tmp_path: Path) -> None:
     earlier, present = logs
     config = experiment("ranking", earlier)

@@ -7,7 +7,7 @@ r"""News in a stream: how much do models lose by standing still, and which encod
     siren-rope ablate --config=configs/ablation/globo_stream.py --workdir=runs/globo_stream
     siren-rope stream --workdir=runs/globo_stream --every=2 --ages=3,12,24 --most=60
 
-A quarter of the users, from Globo's clicks (configs/data/globo_next.py). Training ends on 10 October
+A quarter of the users of Globo (configs/data/globo_next.py). Training ends on 10 October
 at midnight of Sao Paulo, validation two days later; five days, with their evenings, are streamed.
 Training and stream take about 25 minutes on two idle cores.
 """
