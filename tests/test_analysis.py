@@ -243,12 +243,14 @@ def test_lags_are_those_of_brute_force() -> None:
             hours = int(np.floor((request[b, i] - event[b, j]) / HOUR + 0.5))
             if hours < LAGS:
                 expected[:, hours] += own[j] / own.sum(), 1 / past[b, i].sum()
-    np.testing.assert_allclose(np.stack(ours), expected, atol=1e-5)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
     assert expected.sum() > 10
 
 
 @pytest.mark.slow
-def test_a_habit_of_every_day_is_seen_at_lags_of_whole_days(run: TrainedRun, tmp_path: Path) -> None:
+def test_a_habit_of_every_day_is_seen_at_lags_of_whole_days(
+    run: TrainedRun, tmp_path: Path
+) -> None:
     """Where every hour of the day has its own item, users return after whole days."""
     users = attended_lags(retriever(hourly_items(run.log, tmp_path / "log"), "none")).users
     lags = np.arange(LAGS)

@@ -870,7 +870,7 @@ def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption
     whole = [np.mean(each[n : n + 3]) for n in range(0, len(each), 3)]
     np.testing.assert_allclose(by_three, whole, rtol=1e-6)
     said = capsys.readouterr().err
-    assert f"step 3/{len(each)}: loss {by_three[0]:.4f}, " in said and " left\n" in said
+    assert f"step 3/{len(each)}: mean loss {by_three[0]:.4f}, " in said and " left\n" in said
     assert losses("interrupted", 3) == by_three
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.last_attention import Attended, sums_over_requests
@@ -64,13 +65,13 @@ def attended_lags(run: TrainedRun) -> AttendedLags:
     def of_batch(batch: Attended) -> Float[Array, "2 2 T"]:
         lag = lag_in_hours(batch.request_time, batch.time)
         past = batch.past & batch.asked[..., None]
-        return jnp.array([lag_sums(weight, past, lag) for weight in (batch.model, batch.users)])
+        return jnp.stack([lag_sums(weight, past, lag) for weight in (batch.model, batch.users)])
 
     model, users = sums_over_requests(run, of_batch)
     return AttendedLags(LagSums(*model), LagSums(*users))
 
 
-def lag_in_hours(request: Time, event: Time) -> Int[Array, "B L L"]:
+def lag_in_hours(request: Time, event: Time) -> Int[AnyArray, "B L L"]:
     """From event j to request i, rounded to whole hours."""
     days = request.day[:, :, None] - event.day[:, None, :]
     seconds = request.second[:, :, None] - event.second[:, None, :]
@@ -80,9 +81,9 @@ def lag_in_hours(request: Time, event: Time) -> Int[Array, "B L L"]:
 def lag_sums(
     weight_BxLxL: Float[Array, "B L L"],
     past_BxLxL: Bool[Array, "B L L"],
-    lag_BxLxL: Int[Array, "B L L"],
-) -> LagSums:
-    """Sums of one batch; a request without any weight on its past counts nowhere.
+    lag_BxLxL: Int[AnyArray, "B L L"],
+) -> Float[Array, "2 T"]:
+    """`spread` and `even` of one batch; a request without any weight on its past counts nowhere.
 
     `weight_BxLxL` is what request i gives to event j: not negative, of any sum. Events that are not
     `past`, or whose lag is beyond `LAGS`, add to no sum.
@@ -96,7 +97,7 @@ def lag_sums(
         place_BxLxL = jnp.where(past_BxLxL, lag_BxLxL, LAGS)
         return jnp.zeros(LAGS).at[place_BxLxL].add(spread_BxLxL, mode="drop")
 
-    return LagSums(summed(weight_BxLxL), summed(past_BxLxL.astype(jnp.float32)))
+    return jnp.stack([summed(weight_BxLxL), summed(past_BxLxL.astype(jnp.float32))])
 
 
 def draw_attended_lags(path: Path, rows: Mapping[str, LagSums], title: str) -> Path:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.rotation.time import Time
@@ -31,7 +32,7 @@ class Attended(NamedTuple):
 
     request_time: Time
     time: Time
-    asked: Bool[Array, "B L"]
+    asked: Bool[AnyArray, "B L"]
     past: Bool[Array, "B L L"]
     model: Float[Array, "B L L"]
     users: Float[Array, "B L L"]
@@ -69,4 +70,7 @@ def sums_over_requests(run: TrainedRun, of_batch: Callable[[Attended], Array]) -
 
     batches = run.setup.batches.evaluation("validation")
     dispatched = (sums(run.params, place_batch(batch, run.setup.mesh)) for batch in batches)
-    return sum(np.asarray(part, np.float64) for part in fetch_one_behind(dispatched))
+    total = np.zeros(())  # float64: many small numbers
+    for part in fetch_one_behind(dispatched):
+        total = total + part
+    return total
