@@ -216,7 +216,8 @@ class RunLog:
         value = f"{criterion.upper()} {values[criterion]:.4f}"
         message = f"{self._name} step {step}/{self._last_step}: validation {value}{note}"
         if is_main():
-            self._bar.write(message, file=sys.stderr)
+            in_notebook = hasattr(self._bar, "container")  # which shows stderr as if it were errors
+            self._bar.write(message, file=sys.stdout if in_notebook else sys.stderr)
 
     def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         with self._told():
