@@ -7,7 +7,7 @@ RUNS ?= runs/demo
 CONSTRAINTS ?= constraints/pinned.txt
 WORKERS ?= 2
 
-.PHONY: install demo test test-fast lint notebook clean
+.PHONY: install demo test test-fast lint notebook notebook-outputs clean
 
 $(BIN)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -32,16 +32,11 @@ lint: $(BIN)/.installed  ## style, types, and which room imports which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-CHECKINS := $(wildcard $(SIREN_ROPE_DATA)/foursquare_nyc/NYC.npy)
+notebook: $(BIN)/.installed  ## executes the notebooks, the one on check-ins with made-up ones
+	env -u SIREN_ROPE_DATA $(BIN)/jupyter-execute --timeout=900 notebooks/*.ipynb
 
-notebook: $(BIN)/.installed  ## executes the notebooks; the one on check-ins where it finds them
-	$(BIN)/jupyter-execute --timeout=900 notebooks/quickstart.ipynb
-ifdef CHECKINS
-	SIREN_ROPE_DATA=$(abspath $(SIREN_ROPE_DATA)) \
-		$(BIN)/jupyter-execute --timeout=900 notebooks/checkins.ipynb
-else
-	@echo 'skipped notebooks/checkins.ipynb: no foursquare_nyc/NYC.npy below SIREN_ROPE_DATA'
-endif
+notebook-outputs: $(BIN)/.installed  ## executes the notebooks and stores their outputs in them
+	env -u SIREN_ROPE_DATA $(BIN)/python notebooks/store_outputs.py notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) runs

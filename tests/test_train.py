@@ -554,6 +554,7 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
         np.testing.assert_allclose(frame["nll"], here.nll[order], atol=1e-5)
         assert np.abs(frame["rank"] - here.rank[order]).max() <= 1  # rounding may part ties
         assert "attended_hours" in json.loads((run / "analysis.json").read_text())
+        assert (run / "plots" / "attended_lags.png").is_file()
     assert load_config(run).data.path == str(moved)
 
 
