@@ -36,7 +36,7 @@ def test_outputs_are_stored_whole_and_small(notebook: Any) -> None:
     assert len(nbformat.writes(notebook)) < 400_000
     assert not any(output.output_type == "error" for output in outputs)
     pictures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    assert pictures and all(len(base64.b64decode(picture)) < 60_000 for picture in pictures)
+    assert pictures and all(len(base64.b64decode(picture)) < 60 * 1024 for picture in pictures)
     assert not any(WIDGET in output.get("data", {}) for output in outputs)
 
 
