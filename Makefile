@@ -7,7 +7,7 @@ RUNS ?= runs/demo
 CONSTRAINTS ?= constraints/pinned.txt
 WORKERS ?= 2
 
-.PHONY: install demo test test-fast lint docs notebook clean
+.PHONY: install demo test test-fast lint docs notebook notebook-outputs clean
 
 $(BIN)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -40,16 +40,11 @@ $(BIN)/.docs: $(BIN)/.installed
 docs: $(BIN)/.docs  ## the documentation site, in build/site; a warning is an error
 	$(BIN)/mkdocs build --quiet
 
-CHECKINS := $(wildcard $(SIREN_ROPE_DATA)/foursquare_nyc/NYC.npy)
+notebook: $(BIN)/.installed  ## executes the notebooks, the one on check-ins with made-up ones
+	env -u SIREN_ROPE_DATA $(BIN)/jupyter-execute --timeout=900 notebooks/*.ipynb
 
-notebook: $(BIN)/.installed  ## executes the notebooks; the one on check-ins where it finds them
-	$(BIN)/jupyter-execute --timeout=900 notebooks/quickstart.ipynb
-ifdef CHECKINS
-	SIREN_ROPE_DATA=$(abspath $(SIREN_ROPE_DATA)) \
-		$(BIN)/jupyter-execute --timeout=900 notebooks/checkins.ipynb
-else
-	@echo 'skipped notebooks/checkins.ipynb: no foursquare_nyc/NYC.npy below SIREN_ROPE_DATA'
-endif
+notebook-outputs: $(BIN)/.installed  ## executes the notebooks and stores their outputs in them
+	env -u SIREN_ROPE_DATA $(BIN)/python notebooks/store_outputs.py notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) runs build

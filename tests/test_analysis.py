@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.base.times import HOUR, NO_TIME
+from siren_rope_jax.base.times import DAY, HOUR, NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.writer import encode_ids, write_log
+from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.analysis import BLANK, analyze, default_attention, draw
 from siren_rope_jax.studies.attended_hours import (
     HOUR_OF_DAY,
@@ -23,6 +24,14 @@ from siren_rope_jax.studies.attended_hours import (
     attended_hours,
     draw_attended_hours,
     hour_sums,
+)
+from siren_rope_jax.studies.attended_lags import (
+    LAGS,
+    LagSums,
+    attended_lags,
+    draw_attended_lags,
+    lag_in_hours,
+    lag_sums,
 )
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
@@ -185,19 +194,23 @@ def test_an_attention_that_finds_all_events_alike_has_a_lift_of_1(run: TrainedRu
         assert share == pytest.approx(even, abs=1e-4)
 
 
-@pytest.mark.slow
-def test_the_users_habits_are_seen(run: TrainedRun, tmp_path: Path) -> None:
-    """Where every hour of the day has its own item, users return to that hour alone."""
-    log = run.log
+def hourly_items(log: PreparedLog, path: Path) -> PreparedLog:
+    """The log, with the local hour of the day as every event's item."""
     rows = log.events().rows.copy()
     local = np.where(rows["time"] == NO_TIME, 0, rows["time"]) + rows["utc_offset"]
-    items = local % 86_400 // HOUR
+    items = local % DAY // HOUR
     rows["categorical/item"], vocabulary = encode_ids(items, rows["split"] == 0)
     item = dataclasses.replace(log.schema.categorical[0], values=24, known=24)
     schema = dataclasses.replace(log.schema, categorical=(item,))
     users = np.split(rows, log.offsets[1:-1])
-    write_log(tmp_path / "log", schema, users, log.users().to_pylist(), {"item": vocabulary}, {})
-    sums = attended_hours(retriever(PreparedLog.open(tmp_path / "log"), "none")).users
+    write_log(path, schema, users, log.users().to_pylist(), {"item": vocabulary}, {})
+    return PreparedLog.open(path)
+
+
+@pytest.mark.slow
+def test_the_users_habits_are_seen(run: TrainedRun, tmp_path: Path) -> None:
+    """Where every hour of the day has its own item, users return to that hour alone."""
+    sums = attended_hours(retriever(hourly_items(run.log, tmp_path / "log"), "none")).users
     apart = HOUR_OF_DAY[:, None] != HOUR_OF_DAY
     assert sums.spread[apart].sum() == 0 and sums.even[apart].sum() > 0
     assert sums.shares()[next(iter(PAIRS))][0] == pytest.approx(1.0)
@@ -221,3 +234,48 @@ def test_a_picture_and_numbers_come_of_it(run: TrainedRun, tmp_path: Path) -> No
 def test_a_model_that_names_nothing_is_refused(run: TrainedRun) -> None:
     with refused("run", "model.repeat"):
         attended_hours(retriever(run.log, "none", repeat=False))
+
+
+def test_lags_are_those_of_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    request, event = rng.integers(0, 40 * DAY, (2, 3, 9))
+    weight = rng.random((3, 9, 9), np.float32) * (rng.random((3, 9, 1)) < 0.8)
+    past = (request[:, :, None] >= event[:, None, :]) & (rng.random((3, 9, 9)) < 0.9)
+    lag = lag_in_hours(*(jax.device_put(Time.from_seconds(t)) for t in (request, event)))
+    ours = lag_sums(*map(jax.device_put, (weight.astype(np.float32), past)), lag)
+    expected = np.zeros((2, LAGS))
+    for b, i in np.ndindex(3, 9):
+        own = np.where(past[b, i], weight[b, i], 0)
+        for j in np.flatnonzero(past[b, i] & (own.sum() > 0)):
+            hours = int(np.floor((request[b, i] - event[b, j]) / HOUR + 0.5))
+            if hours < LAGS:
+                expected[:, hours] += own[j] / own.sum(), 1 / past[b, i].sum()
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    assert expected.sum() > 10
+
+
+@pytest.mark.slow
+def test_a_habit_of_every_day_is_seen_at_lags_of_whole_days(
+    run: TrainedRun, tmp_path: Path
+) -> None:
+    """Where every hour of the day has its own item, users return after whole days."""
+    users = attended_lags(retriever(hourly_items(run.log, tmp_path / "log"), "none")).users
+    lags = np.arange(LAGS)
+    apart = np.minimum(lags % 24, -lags % 24)
+    assert users.spread[apart > 1].sum() == 0 and users.even[apart > 1].sum() > 0
+    assert users.spread[apart <= 1].sum() > 0
+
+
+def test_all_lags_together_are_no_more_than_all_requests(run: TrainedRun, tmp_path: Path) -> None:
+    lags, hours = attended_lags(run), attended_hours(run)
+    for name in ("model", "users"):
+        spread, even = getattr(lags, name)
+        requests = getattr(hours, name).even.sum()
+        assert 0 < even.sum() <= requests * 1.001 and 0 < spread.sum() <= requests * 1.001
+    picture = draw_attended_lags(tmp_path / "lags.png", {"model": lags.model}, "title")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_lag_with_too_few_events_has_no_lift() -> None:
+    even = np.array([0.5, 8.0])
+    np.testing.assert_array_equal(LagSums(2 * even, even).lift(), [np.nan, 2.0])

@@ -554,6 +554,7 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
         np.testing.assert_allclose(frame["nll"], here.nll[order], atol=1e-5)
         assert np.abs(frame["rank"] - here.rank[order]).max() <= 1  # rounding may part ties
         assert "attended_hours" in json.loads((run / "analysis.json").read_text())
+        assert (run / "plots" / "attended_lags.png").is_file()
     assert load_config(run).data.path == str(moved)
 
 
@@ -870,7 +871,7 @@ def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption
     whole = [np.mean(each[n : n + 3]) for n in range(0, len(each), 3)]
     np.testing.assert_allclose(by_three, whole, rtol=1e-6)
     said = capsys.readouterr().err
-    assert f"step 3/{len(each)}: loss {by_three[0]:.4f}, " in said and " left\n" in said
+    assert f"step 3/{len(each)}: mean loss {by_three[0]:.4f}, " in said and " left\n" in said
     assert losses("interrupted", 3) == by_three
 
 

@@ -6,10 +6,11 @@ Writes analysis.json and plots/rotation.png into DIR: the angles over a week, wh
 apart, the periods they follow, and how far they are from depending on time differences alone.
 
 A retriever with model.repeat has a last attention that names items of the history again and has its
-own rotation. That rotation is shown unless --attention says otherwise, and there is one more
-picture, plots/attended_hours.png: for requests at each hour, the hours of the past events that the
-attention chooses, and of those to which the users returned. If --attention is not the default, the
-files are analysis_ATTENTION.json and plots/rotation_ATTENTION.png.
+own rotation. That rotation is shown unless --attention says otherwise, and there are two more
+pictures of the past events that the attention chooses and of those to which the users returned:
+plots/attended_hours.png by the hours of the request and of the event, plots/attended_lags.png by
+the hours between them. If --attention is not the default, the files are analysis_ATTENTION.json and
+plots/rotation_ATTENTION.png.
 
 A --log is noted in config.json, so you need to give it only once.
 """
@@ -28,6 +29,7 @@ from siren_rope_jax.training.workdir import note_log
 with cli.needs("plots"):
     from siren_rope_jax.studies.analysis import BLANK, Attention, analyze, default_attention, draw
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
+    from siren_rope_jax.studies.attended_lags import attended_lags, draw_attended_lags
 
 _FLAGS = cli.new_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -70,6 +72,7 @@ def main() -> None:
         print(f"all times shifted by {shift:3d} h: cos changes by {change:.3f}")
     if analysis.attention == "last" and run.setup.kind.name == "retrieval":
         numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
+        _attended_lags(run, plots / "attended_lags.png")
     write_json(workdir / f"analysis{other}.json", numbers)
 
 
@@ -77,13 +80,24 @@ def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
     """Draws and prints where the last attention goes; returns the numbers."""
     hours = attended_hours(run)
     rows = {"the users' returns": hours.users, words(run.config.variant): hours.model}
-    title = f"{run.log.schema.name}: which past events are chosen, validation split, seed"
-    title = f"{title} {run.config.seed}"
-    print(draw_attended_hours(path, rows, title, run.log.schema.has_utc_offset))
+    print(draw_attended_hours(path, rows, _chosen(run), run.log.schema.has_utc_offset))
     for name, sums in rows.items():
         for pairs, (share, even) in sums.shares().items():
             print(f"{name}: {share:.1%} on {pairs} (of all past events: {even:.1%})")
     return hours.numbers()
+
+
+def _attended_lags(run: TrainedRun, path: Path) -> None:
+    """Draws how long before a request the chosen events are."""
+    lags = attended_lags(run)
+    rows = {"the users' returns": lags.users, run.config.variant: lags.model}
+    print(draw_attended_lags(path, rows, _chosen(run)))
+
+
+def _chosen(run: TrainedRun) -> str:
+    """The title of both pictures."""
+    what = "which past events are chosen, validation split"
+    return f"{run.log.schema.name}: {what}, seed {run.config.seed}"
 
 
 def run() -> None:

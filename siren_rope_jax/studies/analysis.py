@@ -196,7 +196,13 @@ def draw(path: Path, analysis: Analysis, title: str) -> Path:
         monday = "local Monday 00:00" if local else "Monday 00:00 UTC"
         angles.set(xlabel=f"hours since {monday}", ylabel="angle less its mean (rad)")
         angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 48))
-        image = hours.imshow(analysis.kernel, origin="lower", cmap="viridis", extent=(0, 168) * 2)
+        image = hours.imshow(
+            analysis.kernel,
+            origin="lower",
+            cmap="viridis",
+            interpolation="nearest",  # whole cells make a smaller file
+            extent=(0, 168) * 2,
+        )
         hours.set(title="mean cos between two hours", xlabel=week)
         hours.set(ylabel=week, xticks=range(0, 169, 48), yticks=range(0, 169, 24))
         hours.grid(False)

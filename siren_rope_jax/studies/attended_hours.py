@@ -17,12 +17,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.colors import LogNorm
 
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import hour_of_week
-from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.rotation.time import Time
+from siren_rope_jax.studies.last_attention import Attended, sums_over_requests
 from siren_rope_jax.studies.style import figure
-from siren_rope_jax.training.mesh import fetch_one_behind, place_batch
 from siren_rope_jax.training.trained import TrainedRun
 
 HOURS = np.arange(7 * 24)
@@ -99,30 +97,15 @@ def attended_hours(run: TrainedRun) -> AttendedHours:
     Raises:
       UserError: the model has no last attention that names items.
     """
-    if not getattr(run.config.model, "repeat", False):
-        raise UserError(
-            "run", f"{run.config.variant}: only a retriever with model.repeat names items again"
-        )
 
-    @jax.jit
-    def sums(params: Any, batch: NextItemBatch) -> AttendedHours:
-        result: Any = run.model.apply({"params": params}, batch)
-        request, event = _hour_of_week(batch.request_time), _hour_of_week(batch.time)
-        request = jnp.where(batch.event >= 0, request, -1)
-        segment, places = batch.segment, jnp.arange(batch.segment.shape[1])
-        past_BxLxL = (segment[:, :, None] == segment[:, None, :]) & (event >= 0)[:, None, :]
-        past_BxLxL &= places[:, None] >= places
-        same_BxLxL = batch.target[:, :, None] == batch.categorical[:, None, :, 0]
-        same_BxLxL &= batch.target[:, :, None] > 0
-        weights = result.repeat.weights(), same_BxLxL.astype(jnp.float32)
-        return AttendedHours(*(hour_sums(x, past_BxLxL, request, event) for x in weights))
+    def of_batch(batch: Attended) -> Float[Array, "2 2 168 168"]:
+        request = jnp.where(batch.asked, _hour_of_week(batch.request_time), -1)
+        event = _hour_of_week(batch.time)
+        rows = batch.model, batch.users
+        return jnp.array([hour_sums(weight, batch.past, request, event) for weight in rows])
 
-    batches = run.setup.batches.evaluation("validation")
-    dispatched = (sums(run.params, place_batch(batch, run.setup.mesh)) for batch in batches)
-    total = np.zeros((2, 2, len(HOURS), len(HOURS)))  # float64: many small numbers
-    for part in fetch_one_behind(dispatched):
-        total += np.asarray(part)
-    return AttendedHours(*(HourSums(*sums) for sums in total))
+    model, users = sums_over_requests(run, of_batch)
+    return AttendedHours(HourSums(*model), HourSums(*users))
 
 
 def _hour_of_week(time: Time) -> Int[Array, "..."]:

@@ -119,7 +119,9 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:  # it ended, if perhaps early: a notebook paints unfinished bars as failed
+            self._bar.total = self._bar.n
         self._bar.close()
         with suppress(OSError):  # a line that a full disk did not take was reported before
             self._file.close()
@@ -187,7 +189,7 @@ class RunLog:
 
     def _say(self, step: int, values: Mapping[str, float]) -> None:
         """Shows how far the training is: in the bar or, without a terminal, in a line at times."""
-        said = f"loss {values['loss']:.4f}, {values['events_per_second']:,.0f} events/s"
+        said = f"mean loss {values['loss']:.4f}, {values['events_per_second']:,.0f} events/s"
         self._bar.set_postfix_str(said)
         now = time.monotonic()
         if self._bar.disable and is_main() and now - self._said_at >= _SECONDS_OF_A_LINE:
@@ -214,7 +216,8 @@ class RunLog:
         value = f"{criterion.upper()} {values[criterion]:.4f}"
         message = f"{self._name} step {step}/{self._last_step}: validation {value}{note}"
         if is_main():
-            self._bar.write(message, file=sys.stderr)
+            in_notebook = hasattr(self._bar, "container")  # which shows stderr as if it were errors
+            self._bar.write(message, file=sys.stdout if in_notebook else sys.stderr)
 
     def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         with self._told():
