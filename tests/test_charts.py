@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siren_rope_jax.rotation.catalogue import in_order, words
+from siren_rope_jax.rotation.names import in_order, words
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
 from siren_rope_jax.studies import charts, comparison, curves, plots, style
 from siren_rope_jax.studies.charts import Panel

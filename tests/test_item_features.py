@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from flax.traverse_util import flatten_dict
 
-from siren_rope_jax.data.catalogue import catalogue
+from siren_rope_jax.data.item_features import item_features
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.inference.recommend import recommend
@@ -26,7 +26,7 @@ from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from siren_rope_jax.training.optim import OptimizerConfig
 from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.trained import TrainedRun
-from tests.batches import small_config, small_retriever_config
+from tests.batches import small_config, small_retriever_config, source
 from tests.refusals import refused
 
 MAKERS = 6
@@ -90,8 +90,8 @@ def test_a_retriever_finds_items_that_training_never_had(log: PreparedLog, tmp_p
     lists = recommend(run, [user], request_time=log.schema.end + 60, k=int(of_maker))
     assert sum(i.startswith(f"m{user % MAKERS}-") for i in lists["item"]) > 0.6 * of_maker
     without = setup(next_item(log, model={"item_features": ()}), log, make_mesh())
-    ranked = without.score(without.init_params(0), "test")
-    assert np.all(ranked.rank[np.isin(ranked.event, ranked.event[ranked.rank == 0])] == 0)
+    unranked = without.score(without.init_params(0), "test")
+    assert np.all(unranked.rank[np.isin(unranked.event, ranked.event[new])] == 0)
 
 
 @pytest.mark.slow
@@ -136,11 +136,31 @@ def test_items_that_training_never_has_are_no_negatives(log: PreparedLog, loss: 
     assert np.abs(after["item_maker"]["embedding"] - before["item_maker"]["embedding"]).max() > 0
 
 
+def test_rows_that_training_never_had_say_nothing(log: PreparedLog) -> None:
+    """Neither an item's own embedding nor its angles, whatever it begins with."""
+    encoding = {"item": source(embedding={"category": "item"}), "order": source(ladder={})}
+    config = next_item(log, model={"encoding": encoding})
+    training = setup(config, log, make_mesh(devices=jax.devices()[:1]))
+    params = training.init_params(0)
+    said = training.score(params, "test")
+    trained = training.data.trained_items
+
+    def changed(path: Any, x: Any) -> Any:
+        names = [key.key for key in path]
+        if names[0] == "items":
+            return x.reshape(-1, x.shape[-1]).at[trained:].add(1.0).reshape(x.shape)
+        return x.at[trained:].add(1.0) if names[-1] == "table" else x
+
+    again = training.score(jax.tree_util.tree_map_with_path(changed, params), "test")
+    np.testing.assert_array_equal(said.rank, again.rank)
+    np.testing.assert_array_equal(said.nll, again.nll)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_step_is_the_same_on_a_mesh(log: PreparedLog, lazy: bool) -> None:
     optimizer = OptimizerConfig(learning_rate=1e-2, lazy_adam=("items",) if lazy else ())
-    config = next_item(log, loss=SAMPLED, optimizer=optimizer, model={"unknown_rate": 0.0})
+    config = next_item(log, loss=SAMPLED, optimizer=optimizer)
     one = one_step(config, log, make_mesh(devices=jax.devices()[:1]))[2]
     many = one_step(config, log, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))[2]
     assert abs(one[1] - many[1]) < 1e-5
@@ -152,7 +172,9 @@ def test_a_step_is_the_same_on_a_mesh(log: PreparedLog, lazy: bool) -> None:
 def test_only_what_an_item_always_has_can_describe_it(log: PreparedLog, tmp_path: Path) -> None:
     key = "config.model.item_features"
     with refused(key, "maker"):
-        catalogue(log.with_all_values(["item"]), ["makers"])
+        item_features(log.with_all_values(["item"]), ["makers"], 3)
+    with refused(key, "twice"):
+        item_features(log.with_all_values(["item"]), ["maker", "maker"], 3)
     frame = events()
     frame.loc[frame.index[::100], "maker"] = 0
     frame.to_parquet(tmp_path / "log.parquet")
@@ -164,3 +186,33 @@ def test_only_what_an_item_always_has_can_describe_it(log: PreparedLog, tmp_path
     spec = setup(next_item(log, model={"item_features": ()}), log, make_mesh()).data
     with refused(key, "log"):
         setup(next_item(log), spec, make_mesh())
+
+
+def test_an_event_that_does_not_say_what_its_item_has_does_not_matter(
+    log: PreparedLog, tmp_path: Path
+) -> None:
+    frame = events().astype({"maker": "Int64"})
+    frame.loc[frame.index[::3], "maker"] = None
+    frame.to_parquet(tmp_path / "log.parquet")
+    columns: Any = {"categorical": {"maker": "maker"}, "min_count": 1}
+    config = PrepareConfig("makers", "u", "i", "t", **columns)
+    prepare(config, tmp_path / "log.parquet", tmp_path / "prepared")
+    gaps = PreparedLog.open(tmp_path / "prepared")
+    found = []
+    for of in (log, gaps):
+        ids = item_features(of.with_all_values(["item"]), ["maker"], 3).ids[1:, 0]
+        raw = np.array(of.vocabulary("maker")["value"].to_pylist())
+        names = of.vocabulary("item")["value"].to_pylist()
+        found.append({n: raw[i - 1] for n, i in zip(names, ids, strict=True) if i})
+    assert len(found[1]) > 0.9 * len(found[0])
+    assert found[1].items() <= found[0].items()
+
+
+def test_rare_items_are_as_unknown_as_min_count_says(log: PreparedLog) -> None:
+    item = log.schema.categorical[0]
+    rarer = dataclasses.replace(item, known=item.known - 20)
+    others = log.schema.categorical[1:]
+    schema = dataclasses.replace(log.schema, categorical=(rarer, *others))
+    training = setup(next_item(log), dataclasses.replace(log, schema=schema), make_mesh())
+    assert training.data.trained_items == rarer.known + 1
+    assert training.data.items == item.values + 1

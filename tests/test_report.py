@@ -15,7 +15,7 @@ from siren_rope_jax.evaluation.baselines.popularity import MEANINGS, baseline_na
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics import bootstrap
 from siren_rope_jax.metrics.ranks import RANK_METRICS
-from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies import charts, jobs, plots, report
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.studies.summary import gap_closed

@@ -1,22 +1,33 @@
 """Streams: an event is asked about before it is learned; learning pays where things change."""
 
 import dataclasses
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from siren_rope_jax.base.files import read_json
+from siren_rope_jax.commands import stream as stream_command
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.data.timeline import Timeline
+from siren_rope_jax.models.losses import LossConfig
+from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare.table import prepare
 from siren_rope_jax.prepare.writer import write_log
+from siren_rope_jax.studies.staleness import Streams
 from siren_rope_jax.studies.stream import FROZEN, StreamConfig, stream
+from siren_rope_jax.studies.streamed import stream_run
 from siren_rope_jax.training.experiment import TrainingConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
+from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
-from tests.batches import small_config
+from tests.batches import small_config, small_retriever_config
 from tests.made_up import make_log
 from tests.refusals import refused
 
@@ -128,14 +139,70 @@ def test_the_timeline_divides_every_history(log: PreparedLog) -> None:
     assert len(timeline.events_between(first, stop).event) == (end - begin).sum()
 
 
-def test_events_without_a_time_happen_with_the_one_before(tmp_path: Path) -> None:
-    log = make_log(tmp_path / "log", no_time=0.3)
+def test_events_without_a_time_are_in_the_slices_of_their_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.integers(0, 1_000_000, 800)).astype(object)
+    time[rng.random(800) < 0.3] = None
+    frame = pd.DataFrame({"u": rng.integers(0, 40, 800), "i": rng.integers(0, 9, 800), "t": time})
+    frame.loc[len(frame)] = [77, 1, None]  # a user without any time
+    frame["t"] = frame["t"].astype("Int64")
+    frame.to_parquet(tmp_path / "log.parquet")
+    config = PrepareConfig("untimed", "u", "i", "t", allow_missing_time=True, drop_duplicates=False)
+    prepare(config, tmp_path / "log.parquet", tmp_path / "log")
+    log = PreparedLog.open(tmp_path / "log")
     timeline = Timeline.of(log)
-    moments = np.split(timeline.moment, log.offsets[1:-1])
-    assert all(np.all(np.diff(m) >= 0) for m in moments)
+    ends = [log.schema.train_end, log.schema.validation_end]
+    np.testing.assert_array_equal(np.digitize(timeline.moment, ends), timeline.events.rows["split"])
     known = timeline.events.rows["time"] > 0
     np.testing.assert_array_equal(timeline.moment[known], timeline.events.rows["time"][known])
     assert timeline.before(log.schema.end + 1).sum() == len(known)
+
+
+@pytest.mark.slow
+def test_the_command_compares_all_runs_that_have_ended(
+    log: PreparedLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trained(variant: str, seed: int, **training: Any) -> None:
+        config = RetrievalExperiment(
+            variant=variant,
+            seed=seed,
+            data=DataConfig(str(log.path), length=24, stride=12, batch_size=8),
+            model=small_retriever_config(variant),
+            loss=LossConfig(kind="sampled_softmax", sampler="in_batch"),
+            training=TrainingConfig(**{"epochs": 1.0} | training),
+        )
+        fit(config, tmp_path / "runs" / variant / f"seed_{seed}")
+
+    for variant in ("ordinal", "siren_rope"):
+        for seed in (0, 1):
+            trained(variant, seed)
+    (tmp_path / "runs" / "claimed").mkdir()
+    shutil.copy(tmp_path / "runs/ordinal/seed_0/config.json", tmp_path / "runs/claimed")
+    given = [f"--workdir={tmp_path / 'runs'}", "--every=24", "--ages=2"]
+
+    def said() -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["stream", *given])
+            stream_command.run()
+        return capsys.readouterr().err
+
+    assert said().count("is streamed") == 4
+    text = (tmp_path / "runs" / "staleness.md").read_text()
+    assert all(name in text for name in ("`ordinal`", "`siren_rope`", "48 h old", "*recent*"))
+    assert (tmp_path / "runs" / "staleness.png").is_file()
+    tested = TrainedRun.open(tmp_path / "runs/ordinal/seed_0").score("test")
+    outcome = read_json(tmp_path / "runs/ordinal/seed_0/stream/stream.json")
+    assert outcome["events"] == len(tested.event)
+    assert sum(p["states"]["0"]["count"] for p in outcome["periods"]) == outcome["events"]
+    assert said().count("was streamed before") == 4
+    trained("ordinal", 0, epochs=2.0)
+    assert said().count("is streamed") == 1
+    trained("ordinal", 2)
+    with refused("seeds", "ordinal"):
+        for run in (runs := sorted(p.parent for p in tmp_path.glob("runs/*/*/config.json"))):
+            if not (run / "stream").exists():
+                stream_run(run, StreamConfig(every=DAY, ages=(2,)))
+        Streams.below(runs)
 
 
 def test_what_cannot_be_streamed_is_refused(run: TrainedRun, log: PreparedLog) -> None:

@@ -127,8 +127,10 @@ def test_what_does_not_fit_is_refused(
 
     with refused(about, "config.json"):
         begins(config, tmp_path / "nowhere")
-    with refused(about, "same size"):
+    with refused(about, "model.width", "32"):
         begins(experiment("ranking", present, width=32), tmp_path / "run")
-    with refused(about, "bias_0"):
+    with refused(about, "model.embedding_width"):
+        begins(experiment("ranking", present, embedding_width=8), tmp_path / "run")
+    with refused(about, "model.biases"):
         begins(experiment("ranking", present, biases=("time_buckets",)), tmp_path / "run")
     assert not (tmp_path / "warm" / "checkpoints").exists()

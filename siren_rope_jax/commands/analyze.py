@@ -22,7 +22,7 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.files import write_json
-from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.rotation.names import words
 from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import note_log
 

@@ -50,7 +50,10 @@ _MOST = flags.DEFINE_integer(
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    runs = sorted(path.parent for path in workdir.glob("**/config.json"))
+    found = sorted(path.parent for path in workdir.glob("**/config.json"))
+    runs = [run for run in found if any(run.glob("checkpoints/[0-9]*"))]
+    for run in (run for run in found if run not in runs):
+        print(f"{run}: has no checkpoint and is left out", file=sys.stderr)
     if not runs:
         raise UserError(workdir, "is no run and holds none; train first")
     with _named_as_flags():

@@ -6,7 +6,7 @@ siren-rope variants
 import textwrap
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.rotation.catalogue import CATALOGUE
+from siren_rope_jax.rotation.names import CATALOGUE
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
 
 _PAGE = """\

@@ -89,15 +89,20 @@ class Batches:
         Raises:
           UserError: the split is empty, or a batch cannot be divided evenly among the devices.
         """
+        size = self._size()
+        dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
+        dataset = dataset.repeat(_EPOCHS)[first * size :]
+        return self._read(dataset, self._train_rows, size)
+
+    def _size(self) -> int:
+        """Rows of a training batch."""
         size = self.config.batch_size
         if size % self.parts:
             raise UserError(
                 "config.data.batch_size",
                 f"{size} rows cannot be divided evenly among {self.parts} devices",
             )
-        dataset = grain.MapDataset.range(len(self._train_rows)).seed(seed).shuffle()
-        dataset = dataset.repeat(_EPOCHS)[first * size :]
-        return self._read(dataset, self._train_rows, size)
+        return size
 
     @property
     def epoch(self) -> int:
@@ -127,10 +132,9 @@ class Batches:
         """All rows with these targets once, as training has them: shuffled, and padded.
 
         Raises:
-          UserError: there is no target.
+          UserError: there is no target, or a batch cannot be divided evenly among the devices.
         """
-        rows = self._rows(targets, self.config.length, move_last=True)
-        size = _rounded_up(self.config.batch_size, self.parts)
+        rows, size = self._rows(targets, self.config.length, move_last=True), self._size()
         dataset = grain.MapDataset.range(_rounded_up(len(rows), size)).seed(seed).shuffle()
         return self._read(dataset, rows, size)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from siren_rope_jax.base.times import NO_TIME
@@ -16,8 +17,9 @@ class Timeline:
 
     Attributes:
       events: in global order.
-      moment: int64 [N], Unix seconds: when each happened. An event without a time happened when the
-        one before it did; without any, before all others.
+      moment: int64 [N], Unix seconds: when each happened. An event without a time happened with the
+        one before it that has one, else with the first after it; that of a user without any, at the
+        beginning of the log. `prepare` splits events by the same rule.
       users: how many there are.
     """
 
@@ -29,12 +31,10 @@ class Timeline:
     def of(log: PreparedLog) -> "Timeline":
         """Reads a log."""
         events = log.events()
-        # The running maximum of (user, time): within a user, times ascend where there are any.
-        time, user = events.rows["time"], events.user.astype(np.int64)
-        span = log.schema.end - log.schema.train_start + 2  # more than is between any two
-        known = np.where(time == NO_TIME, 0, time - log.schema.train_start + 1)
-        moment = np.maximum.accumulate(user * span + known) - user * span
-        return Timeline(events, moment + log.schema.train_start - 1, len(log.index))
+        time = pd.Series(events.rows["time"], dtype="Int64")
+        of_user = time.mask(time == NO_TIME).groupby(events.user)
+        moment = of_user.ffill().fillna(of_user.bfill()).fillna(log.schema.train_start)
+        return Timeline(events, moment.to_numpy(np.int64), len(log.index))
 
     def before(self, moment: int) -> Int[np.ndarray, " U"]:
         """How many events of every user are earlier."""

@@ -16,15 +16,15 @@ from siren_rope_jax.rotation.time import Time, TimeScale
 
 
 @dataclass(frozen=True, eq=False)
-class Catalogue:
+class ItemFeatures:
     """All items, also those that training never has, by the features that each always has.
 
     Attributes:
-      features: by item; of row 0, the unknown item, they are unknown, 0.
+      ids: of the features, by item; of row 0, the unknown item, they are unknown, 0.
       trained: rows of items that training has, with row 0; they are the first ones.
     """
 
-    features: Int[np.ndarray, "V F"]
+    ids: Int[np.ndarray, "V F"]
     trained: int
 
 
@@ -39,7 +39,7 @@ class DataSpec:
       context_length: L of the rows.
       scale: the data set's `TimeScale`.
       dense, context, actions: numbers of columns of the features of those names in a batch.
-      catalogue: of the items; None: a model knows only those that training has.
+      item_features: of all items; None: a model knows only those that training has.
     """
 
     categories: dict[str, int]
@@ -49,7 +49,7 @@ class DataSpec:
     dense: int = 0
     context: int = 0
     actions: int = 0
-    catalogue: Catalogue | None = None
+    item_features: ItemFeatures | None = None
 
     @property
     def items(self) -> int:
@@ -59,7 +59,7 @@ class DataSpec:
     @property
     def trained_items(self) -> int:
         """Those that training has, and row 0; they come first."""
-        return self.items if self.catalogue is None else self.catalogue.trained
+        return self.items if self.item_features is None else self.item_features.trained
 
 
 @flax.struct.dataclass

@@ -41,7 +41,8 @@ class RetrieverConfig(TrunkConfig):
       feature_width: of the tables of categorical features besides the item.
       item_features: categorical features that an item always has, such as its maker. An item is the
         sum of its own embedding and theirs then, as an event and as a candidate, and items that
-        training never has are candidates by their features and the unknown row.
+        training never has are candidates by their features and the unknown row. Their embeddings
+        and the features of all items are whole on every device.
       repeat: adds a way to name an item of the history again (`repeat.py`): a last attention with
         its own angles.
       learned_positions: adds a learned vector per position to the tokens.
@@ -147,7 +148,10 @@ class Retriever(nn.Module):
             with the time of the request.
           deterministic: False: with dropout.
         """
-        request, item = None, batch.categorical[..., 0]  # which may be named again
+        request, item = None, jnp.asarray(batch.categorical[..., 0])  # which may be named again
+        own = jnp.where(item < self.data.trained_items, item, 0)
+        ids = jnp.concatenate([own[..., None], batch.categorical[..., 1:]], axis=-1)
+        batch = replace(batch, categorical=ids)
         if self.config.unknown_rate and not deterministic:
             batch = with_unknown(batch, self.config.unknown_rate, self.make_rng("dropout"))
         if self.config.query_time == "request":
@@ -182,10 +186,10 @@ class Retriever(nn.Module):
         """
         rows = self.items.content()
         values = rows.values.astype(self.config.dtype)
-        if (catalogue := self.data.catalogue) is not None:
+        if self.data.item_features is not None:
             shape = values.shape[:-1]
             ids = jnp.arange(math.prod(shape)).reshape(shape) if rows.ids is None else rows.ids
-            has_own = ids < catalogue.trained
+            has_own = ids < self.data.trained_items
             if self.config.unknown_rate and not deterministic:
                 rate = self.config.unknown_rate
                 has_own &= ~jax.random.bernoulli(self.make_rng("dropout"), rate, shape)
@@ -195,8 +199,8 @@ class Retriever(nn.Module):
 
     def of_features(self, items: Int[Array, "..."]) -> Float[Array, "... D"]:
         """The sum of the embeddings of what items always have."""
-        assert self.data.catalogue is not None
-        features = jnp.asarray(self.data.catalogue.features)
+        assert self.data.item_features is not None
+        features = jnp.asarray(self.data.item_features.ids)
         ids = features[jnp.clip(items, 0, len(features) - 1)]
         parts = [table(ids[..., i]) for i, table in enumerate(self.item_features)]
         return sum(parts[1:], start=parts[0])
@@ -216,9 +220,8 @@ class Retriever(nn.Module):
           item: the ids of their items.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        own = jnp.asarray(batch.categorical[..., 0])
-        x = self.items(jnp.where(own < self.data.trained_items, own, 0))
-        if self.data.catalogue is not None:
+        x = self.items(batch.categorical[..., 0])
+        if self.data.item_features is not None:
             x = x + self.of_features(jnp.asarray(item))
         x = x * math.sqrt(c.width)
         parts = [t(batch.categorical[..., i + 1]) for i, t in enumerate(self.feature_tables)]

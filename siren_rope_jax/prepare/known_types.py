@@ -17,6 +17,7 @@ from siren_rope_jax.prepare.config import PrepareConfig
 from siren_rope_jax.prepare.texts import WHOLE, as_text, is_number, present
 
 _FITTED = ("int64", "float64", "boolean")
+_IDS = "ids"  # texts, of which those of whole numbers are written as integers are
 _NUMBERS = ("decimal", *_FITTED)
 
 
@@ -48,12 +49,13 @@ def as_in_log(found: Found, known: Mapping[str, str], config: PrepareConfig) -> 
             continue
         if kind == "string" or (own(name) in apart and kind in _FITTED):
             as_given = own(name) in identities and _misfit(found, name, kind)
-            found = _with(found, name, "string" if as_given else kind)
+            given_text = _IDS if kind == "int64" else "string"
+            found = _with(found, name, given_text if as_given else kind)
         elif own(name) == time:
             continue  # a time means the same as text and as a number of any type
         elif given == "int64" and kind == "float64":
             found = _with(found, name, kind)
-        elif given == "string" and kind.startswith(_NUMBERS):
+        elif given in ("string", "boolean") and kind.startswith(_NUMBERS):
             truth = kind == "boolean"
             if misfit := _misfit(found, name, "boolean" if truth else "float64"):
                 part, row, value = misfit
@@ -79,7 +81,9 @@ def _with(found: Found, name: str, kind: str) -> Found:
     for part in found.parts:
         fitted = _fitted(_text(part, name), kind)
         parts.append(dataclasses.replace(part, table=part.table.mutate(**{name: fitted})))
-    return dataclasses.replace(found, parts=parts, casts=found.casts | {name: kind})
+    return dataclasses.replace(
+        found, parts=parts, casts=found.casts | {name: "string" if kind == _IDS else kind}
+    )
 
 
 def _text(part: Part, name: str) -> ibis.Value:
@@ -91,6 +95,8 @@ def _fitted(text: ibis.Value, kind: str) -> ibis.Value:
     """Texts as values of a type; NULL where one is not."""
     if kind == "string":
         return text
+    if kind == _IDS:
+        return text.re_search(WHOLE).ifelse(text.re_replace(r"\.0+$", ""), text)
     fits = {
         "int64": text.re_search(WHOLE) | (text.try_cast("int64").cast("string") == text),
         "float64": is_number(text),

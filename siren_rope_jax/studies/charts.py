@@ -16,7 +16,7 @@ from matplotlib.dates import DateFormatter
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.binary import calibration, calibration_error
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
-from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies.style import COLOURS, Line, band, figure, legend_below, mark
 
 FEW = 50  # with fewer events, the metric of a group is too noisy to draw

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from siren_rope_jax.rotation.catalogue import grouped, words
+from siren_rope_jax.rotation.names import grouped, words
 from siren_rope_jax.studies.charts import Models, Panel, Result, lookup
 from siren_rope_jax.studies.style import BASELINE, BEST, WIDTH, legend_below, mark, panel_grid
 

@@ -11,7 +11,7 @@ from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.evaluate import predictions_path
 from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns
-from siren_rope_jax.rotation.catalogue import grouped, in_order, words
+from siren_rope_jax.rotation.names import grouped, in_order, words
 from siren_rope_jax.studies import charts, curves
 from siren_rope_jax.studies.charts import Panel, Result
 from siren_rope_jax.studies.comparison import ASIDE, Differences, best_of, side_by_side

@@ -10,7 +10,7 @@ from siren_rope_jax.base.files import replacing, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.metrics.bootstrap import RESAMPLES
-from siren_rope_jax.rotation.catalogue import in_order, words
+from siren_rope_jax.rotation.names import in_order, words
 from siren_rope_jax.studies.ablation import Ablation, Run
 from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
 from siren_rope_jax.studies.plots import draw_models

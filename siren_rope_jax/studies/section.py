@@ -8,7 +8,7 @@ from siren_rope_jax.base.text import number
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.slices import SLICES
-from siren_rope_jax.rotation.catalogue import grouped, words
+from siren_rope_jax.rotation.names import grouped, words
 from siren_rope_jax.studies.comparison import WITHOUT
 from siren_rope_jax.studies.summary import IDEAL
 from siren_rope_jax.studies.tables import differences, fewer, plus_minus, table

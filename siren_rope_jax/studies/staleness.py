@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import read_json, replacing
-from siren_rope_jax.base.times import HOUR
+from siren_rope_jax.base.times import DAY, HOUR
+from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.metrics.bootstrap import Resampled
-from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies.comparable import check_alike
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.studies.stream import FROZEN
 from siren_rope_jax.studies.streamed import FOLDER, RESULT
 from siren_rope_jax.studies.style import COLOURS, figure, legend_below, lines_of
 from siren_rope_jax.studies.tables import table
+from siren_rope_jax.training.experiment import without_execution
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, titled
 
@@ -45,17 +48,31 @@ class Streams:
         """Those of these runs.
 
         Raises:
-          UserError: they differ in what was asked about, or in how they were streamed.
+          UserError: they differ in what was asked about, or in how they were streamed; or variants
+            have other seeds, or runs of one variant differ in more than their seed.
         """
         folders = [workdir / FOLDER for workdir in workdirs]
         results = {str(folder): read_json(folder / RESULT) for folder in folders}
         some = KINDS[next(iter(results.values()))["config"]["kind"]]
         decisive = [f"config.{key}" for key in some.decisive]
         check_alike(results, [*_ALIKE, *decisive])
-        by_variant: dict[str, list[Path]] = {}
+        by_variant: dict[str, dict[int, Path]] = {}
         for folder in folders:
-            by_variant.setdefault(results[str(folder)]["variant"], []).append(folder)
-        return Streams(by_variant)
+            of_variant = by_variant.setdefault(results[str(folder)]["variant"], {})
+            if (seed := results[str(folder)]["seed"]) in of_variant:
+                twice = f"and {of_variant[seed].parent} are of the same variant and seed"
+                raise UserError(folder.parent, f"{twice}; name a directory with one of them")
+            of_variant[seed] = folder
+        first = next(iter(by_variant))
+        for variant, of_variant in by_variant.items():
+            same = {
+                str(f): without_execution(results[str(f)]["config"]) for f in of_variant.values()
+            }
+            check_alike(same, [key for key in next(iter(same.values())) if key != "seed"])
+            if of_variant.keys() != by_variant[first].keys():
+                seeds = f"{sorted(of_variant)} of {variant}, {sorted(by_variant[first])} of {first}"
+                raise UserError("seeds", f"are {seeds}; all variants need the same")
+        return Streams({v: [own[seed] for seed in sorted(own)] for v, own in by_variant.items()})
 
     @cached_property
     def some(self) -> Mapping[str, Any]:
@@ -75,17 +92,23 @@ class Streams:
     @property
     def metric(self) -> str:
         """The primary one of the kind."""
-        return "ndcg@10" if "ndcg@10" in self.kind.compared else self.kind.compared[0]
+        return self.kind.primary
 
     @property
     def states(self) -> list[str]:
         """Of every model, from the present to the frozen one."""
         return list(self.some["states"])
 
-    def resampled(self, variant: str, state: str, part: str) -> Resampled:
+    def baseline(self, name: str, part: str) -> Resampled:
+        """The same of a simple baseline, which is equal for all runs."""
+        return self._resampled([next(iter(self.folders.values()))[0] / f"{name}.parquet"], part)
+
+    def state(self, variant: str, state: str, part: str) -> Resampled:
         """The primary metric of a state of a variant, on the data and on resampled users."""
+        return self._resampled([f / f"{state}.parquet" for f in self.folders[variant]], part)
+
+    def _resampled(self, paths: Sequence[Path], part: str) -> Resampled:
         columns = self.kind.resampled(part)
-        paths = [folder / f"{state}.parquet" for folder in self.folders[variant]]
         reference = next(iter(self.folders.values()))[0] / f"{_PRESENT}.parquet"
         users, values = read_predictions(paths, columns, reference)
         return columns.resample(users, values)[self.metric]
@@ -113,11 +136,10 @@ def write_staleness(streams: Streams, folder: Path) -> list[Path]:
     pictures = []
     for part in streams.kind.parts(_as_result(streams)):
         values = {
-            variant: {state: streams.resampled(variant, state, part) for state in streams.states}
+            variant: {state: streams.state(variant, state, part) for state in streams.states}
             for variant in streams.folders
         }
-        first = next(iter(streams.folders))
-        simple = {name: streams.resampled(first, name, part) for name in streams.some["baselines"]}
+        simple = {name: streams.baseline(name, part) for name in streams.some["baselines"]}
         lines += _table(streams, part, values, simple)
         end = f"-{part}.png" if part else ".png"
         pictures += [
@@ -145,7 +167,7 @@ def _introduction(streams: Streams) -> list[str]:
         "old*: the model as it was so long before the slice began; *frozen*: the model as it was "
         f"trained. {label}, mean over {seeds} seed{'s' * (seeds > 1)} ± half of the 95 % interval "
         "of users and seeds together. Candidates are all items of the log, also those that nobody "
-        "has had yet.",
+        "has had yet; a loss with negatives among all items has these among them, too.",
     ]
 
 
@@ -210,7 +232,7 @@ def _by_age(
 
 
 def _over_time(streams: Streams, part: str, path: Path) -> Path:
-    """The metric in six-hour periods: the present and the frozen model of every variant."""
+    """The metric in periods of six hours or more, of present and frozen models."""
     kind, metric = streams.kind, streams.kind.metrics[streams.metric]
     title = titled(part, "over the time after training")
     with figure(path, title, 1, 1, 8.0, 4.0) as (picture, axes):
@@ -220,10 +242,9 @@ def _over_time(streams: Streams, part: str, path: Path) -> Path:
                 name = f"{words(variant)}, {'present' if state == _PRESENT else FROZEN}"
                 x, y = _periods(kind, results, state, part, streams.metric)
                 ax.plot(x, y, dash, color=COLOURS[i % len(COLOURS)], label=name, marker=".")
-        for name in streams.some["baselines"]:
-            if name in ("recent", "user_rate"):
-                x, y = _periods(kind, [streams.some], name, part, streams.metric)
-                ax.plot(x, y, "--", color="#777777", label=f"{name} (baseline)")
+        for name in FAMILIES[kind.baselines].adaptive:
+            x, y = _periods(kind, [streams.some], name, part, streams.metric)
+            ax.plot(x, y, "--", color="#777777", label=f"{name} (baseline)")
         ax.set(ylabel=metric.axis, title=metric.label)
         ax.xaxis.axis_date()
         picture.autofmt_xdate(rotation=30)
@@ -234,15 +255,13 @@ def _over_time(streams: Streams, part: str, path: Path) -> Path:
 def _periods(
     kind: type[Kind], results: Sequence[Mapping[str, Any]], state: str, part: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970 of six-hour periods, and the mean of a metric over their events and seeds."""
-    begins, sums, counts = [], [], []
+    """Days since 1970 of the middle of periods, and the mean of a metric over seeds."""
+    by_begin: dict[int, list[float]] = {}
     for result in results:
-        for of_slice in result["slices"]:
-            measured = kind.part(of_slice["states"][state], part)
+        for period in result["periods"]:
+            measured = kind.part(period["states"][state], part)
             if measured and measured.get(metric) is not None:
-                begins.append(of_slice["begin"] // (6 * HOUR))
-                sums.append(measured[metric] * measured["count"])
-                counts.append(measured["count"])
-    periods, at = np.unique(begins, return_inverse=True)
-    mean = np.bincount(at, sums) / np.bincount(at, counts)
-    return (periods + 0.5) / 4, mean
+                by_begin.setdefault(period["begin"], []).append(measured[metric])
+    half = max(results[0]["stream"]["every"], 6 * HOUR) / 2
+    x = (np.array(list(by_begin)) + half) / DAY
+    return x, np.array([np.mean(values) for values in by_begin.values()])

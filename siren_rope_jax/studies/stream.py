@@ -7,7 +7,8 @@ much does a model lose by standing still? Slices of the validation split are lea
 counted, because the run's checkpoint was chosen there; those of the test split count.
 
 The model knows all values of the log. The rows of those that its training had not seen begin as the
-unknown row (`training/warm_start.py`).
+unknown row (`training/warm_start.py`). A loss with negatives among all items has those of items
+that nobody has had yet among them, too.
 """
 
 from collections import deque
@@ -107,6 +108,8 @@ def stream(run: TrainedRun, config: StreamConfig) -> Iterator[Slice]:
                 asked[FROZEN] = frozen
                 batches = list(training.batches.evaluation(targets))
                 scored = {name: training.scorer(own, batches) for name, own in asked.items()}
+                if not len(scored[FROZEN].event):
+                    scored = {}
             statistics = training.statistics_of(timeline.events_between(begin, stop))
             for turn in range(config.passes):
                 seed = (run.config.seed * 7919 + number * config.passes + turn) % 2**32
@@ -114,26 +117,23 @@ def stream(run: TrainedRun, config: StreamConfig) -> Iterator[Slice]:
                     state, metrics = take_step(training, state, batch, key, statistics)
                     steps += 1
             if not np.isfinite(loss := float(metrics["loss"])):
-                raise UserError("loss", f"is {loss}; lower the stream's learning_rate")
+                raise UserError("learning_rate", f"makes the loss {loss}; lower it")
         states.append(_kept(state.params))
         yield Slice(begin, scored, steps)
 
 
 def _training(run: TrainedRun, config: StreamConfig) -> Setup:
-    """The run's training, with a constant learning rate, of a model that knows all values."""
+    """The run's training for a model that knows all values, at a constant learning rate."""
     own = run.config.optimizer
     optimizer = replace(
         own,
         learning_rate=config.learning_rate or own.learning_rate,
         warmup_fraction=0.0,
         final_fraction=1.0,
+        accumulate=1,
     )
     of_run = replace(run.config, optimizer=optimizer)
-    training = setup(of_run, run.log.with_all_values(), run.setup.mesh, _MOST_STEPS)
-    if (catalogue := training.data.catalogue) is None:
-        return training
-    all_trained = replace(catalogue, trained=training.data.items)  # new items begin as unknown ones
-    return replace(training, data=replace(training.data, catalogue=all_trained))
+    return setup(of_run, run.log.with_all_values(), run.setup.mesh, _MOST_STEPS)
 
 
 def _kept(params: Any) -> Any:

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from siren_rope_jax.rotation.catalogue import words
+from siren_rope_jax.rotation.names import words
 
 WIDTH = 9.0  # inches
 _NARROWEST = 2.2  # inches of a panel that can be read

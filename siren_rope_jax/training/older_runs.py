@@ -2,6 +2,7 @@
 
 Version 0.4 nested the parameters of gates and of a map's second copy, renamed `task` to `kind` in
 configs, and dropped some keys. Version 0.6 padded tables, and version 0.7 dealt out their rows.
+Version 0.9 takes some ids for unknown.
 """
 
 import math
@@ -39,6 +40,8 @@ def present_config(config: dict[str, Any], version: str, where: str) -> dict[str
     Raises:
       UserError: about a key that no longer exists and was not left at its default.
     """
+    if _is_before(version, 0, 9):
+        config = config | {"model": {"unknown_rate": 0.0} | config["model"]}
     if not _is_before(version, 0, 4):
         return config
 

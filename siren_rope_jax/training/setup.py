@@ -227,10 +227,9 @@ def setup(
     if isinstance(data, DataSpec):
         kind.check(data)
         return Setup(config, data, mesh, given_steps=10_000 if steps is None else steps)
-    log = kind.view(data)
-    spec = kind.spec(log)
+    spec = kind.spec(data)
     kind.check(spec)
-    return Setup(config, spec, mesh, log, steps)
+    return Setup(config, spec, mesh, kind.view(data), steps)
 
 
 def training_steps(config: ExperimentConfig, epoch: int) -> int:

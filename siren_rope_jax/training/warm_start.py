@@ -2,9 +2,9 @@
 
 A warm start keeps what a run has learned when its log has grown. Rows of tables follow the raw ids
 of their values, whatever numbers the logs give them. A value that the earlier run does not know
-begins as its unknown row, that is, as the earlier run has seen it. Everything else must have the
-same shape. The optimiser begins anew, and so does its schedule; T~ spans the training times of the
-present log, and dense features have its mean and deviation.
+begins as its unknown row, that is, as the earlier run has seen it. Everything else must be the same
+model of the same columns. The optimiser begins anew, and so does its schedule; T~ spans the
+training times of the present log, and dense features have its mean and deviation.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
+from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.partition import Partition
@@ -24,8 +25,12 @@ from siren_rope_jax.models.tables import lookup
 from siren_rope_jax.training.setup import Setup
 from siren_rope_jax.training.step import TrainState
 from siren_rope_jax.training.trained import TrainedRun
+from siren_rope_jax.training.workdir import first_difference
 
 _KEY = "config.training.warm_start"
+_COLUMNS = ("categorical", "dense", "context", "actions")
+_FREE = ("dropout", "unknown_rate", "attention", "remat", "dtype")
+"""Keys of a model that may differ: they change how it is trained or computed, not what it is."""
 Path = tuple[str, ...]
 
 
@@ -41,7 +46,7 @@ def first_state(training: Setup) -> TrainState:
     try:
         run = TrainedRun.open(config.training.warm_start, mesh=training.mesh)
     except UserError as error:
-        raise UserError(_KEY, str(error)) from error
+        raise UserError(_KEY, f"the earlier run cannot be used: {error}") from error
     return training.init_from(warm_params(training, run))
 
 
@@ -53,30 +58,39 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
       run: of the same model, on the mesh of `training`.
 
     Raises:
-      UserError: about a parameter that one of them lacks, or that has another shape; or the logs
-        have no item in common.
+      UserError: they are not the same model of the same columns, or have no item in common.
     """
-    assert training.log is not None
+    if difference := first_difference(_alike(run.setup), _alike(training), "earlier run"):
+        raise UserError(_KEY, f"{difference}; both need the same model of the same columns")
     theirs, ours = flatten_dict(run.params), flatten_dict(training.param_specs)
-    if only := theirs.keys() ^ ours.keys():
-        name = "/".join(min(only))
-        lacks = "the earlier run" if min(only) in ours else "this model"
-        raise UserError(_KEY, f"{lacks} has no parameter {name}; both need the same model")
     by_value = _category_of_rows(training)
     rows = {name: known_rows(run.setup, training, name) for name in set(by_value.values())}
-    item = training.log.schema.categorical[0].name
-    if not np.any(rows.get(item, np.ones(1)) > 0):
+    item = next(iter(training.data.categories))
+    if not rows[item].any():
         raise UserError(_KEY, f"no value of {item} is in both logs; are they of the same kind?")
     params = {}
     for path, spec in ours.items():
-        if path in by_value:
+        if path in by_value and theirs[path].shape[-1] == spec.shape[-1]:
             params[path] = _by_rows(theirs[path], spec, rows[by_value[path]], training.mesh)
             continue
         if theirs[path].shape != spec.shape:
             about = f"{'/'.join(path)} has shape {theirs[path].shape}, not {spec.shape}"
-            raise UserError(_KEY, f"{about}; both runs need a model of the same size")
+            raise UserError(_KEY, f"{about}; both need a model of the same size")
         params[path] = jax.device_put(theirs[path], spec.sharding)
     return unflatten_dict(params)
+
+
+def _alike(run: Setup) -> dict[str, Any]:
+    """What must be the same in both runs, as JSON values: the model, and its columns in order."""
+    assert run.log is not None
+    columns = {group: [c.name for c in getattr(run.log.schema, group)] for group in _COLUMNS}
+    model = {k: v for k, v in to_dict(run.config.model).items() if k not in _FREE}
+    return columns | {
+        "kind": run.config.kind,
+        "tasks": list(run.data.tasks),
+        "model": model,
+        "data.length": run.config.data.length if run.config.model.biases else None,
+    }
 
 
 def known_rows(earlier: Setup, present: Setup, name: str) -> Int[np.ndarray, " V"]:
@@ -86,6 +100,8 @@ def known_rows(earlier: Setup, present: Setup, name: str) -> Int[np.ndarray, " V
     """
     of_earlier = _values(earlier.log, name)[: _trained(earlier, name)]
     of_present = _values(present.log, name)[: present.data.categories[name] - 1]
+    if of_earlier.dtype != of_present.dtype:  # of a column of numbers that is text by now, say
+        of_earlier, of_present = of_earlier.astype(str), of_present.astype(str)
     return np.concatenate([[0], of_earlier.get_indexer(of_present) + 1]).astype(np.int32)
 
 

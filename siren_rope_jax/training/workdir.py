@@ -69,7 +69,7 @@ def claim_workdir(
             "that version for it, or train in another --workdir",
         )
     present = load_config(workdir)
-    difference = _first_difference(identity(present), identity(config), "config")
+    difference = first_difference(identity(present), identity(config), "config")
     goes_on = difference is not None and longer and _is_longer(config, than=present)
     if difference and not goes_on:
         raise UserError(
@@ -269,10 +269,11 @@ def load_config(workdir: Path) -> ExperimentConfig:
     return read_experiment(present_config(values, begun, str(path)))
 
 
-def _first_difference(theirs: Any, ours: Any, where: str) -> str | None:
+def first_difference(theirs: Any, ours: Any, where: str) -> str | None:
+    """The first dotted key below `where` in which two trees of JSON values differ, in words."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted(theirs.keys() | ours.keys()):
-            found = _first_difference(theirs.get(key), ours.get(key), f"{where}.{key}")
+            found = first_difference(theirs.get(key), ours.get(key), f"{where}.{key}")
             if found:
                 return found
         return None

@@ -65,11 +65,13 @@ class Family(NamedTuple):
       predict: from the scored events and the config of the run, as JSON values.
       meanings: of the simple rules, which every log has.
       floors: the meanings of those that a synthetic log carries.
+      adaptive: rules that follow the log after the end of training.
     """
 
     predict: Callable[[Evaluated, Mapping[str, Any]], Mapping[str, Any]]
     meanings: Mapping[str, str]
     floors: Mapping[str, str] = {}
+    adaptive: tuple[str, ...] = ()
 
     def explained(self, names: Iterable[str]) -> dict[str, str]:
         """The meanings of some baselines by name."""
@@ -80,6 +82,6 @@ class Family(NamedTuple):
 FAMILIES: Mapping[str, Family] = {
     "": Family(lambda evaluated, config: {}, {}),
     "rates": Family(_rates, rates.MEANINGS, FLOORS),
-    "popularity": Family(_popularity, popularity.MEANINGS),
+    "popularity": Family(_popularity, popularity.MEANINGS, adaptive=("recent",)),
 }
 """By the names that kinds of experiments use; "" has no baselines."""

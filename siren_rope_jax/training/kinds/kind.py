@@ -65,6 +65,7 @@ class Kind(abc.ABC, Generic[Config]):
       shown: the metrics of the main table, and of the terminal.
       compared: the metrics whose differences between models have intervals; the first is the
         primary one. `resampled` yields all of them.
+      primary: the metric that decides in studies.
       chief: the few metrics of progress lines, learning curves and pictures of groups.
       slices: how events are grouped: a name of `evaluation.slices.SLICES` -> the metrics in the
         report's table of these groups; no table if there are none.
@@ -82,6 +83,7 @@ class Kind(abc.ABC, Generic[Config]):
     metrics: ClassVar[Mapping[str, Metric]]
     shown: ClassVar[tuple[str, ...]]
     compared: ClassVar[tuple[str, ...]]
+    primary: ClassVar[str]
     chief: ClassVar[tuple[str, ...]]
     slices: ClassVar[Mapping[str, tuple[str, ...]]]
     baselines: ClassVar[str] = ""
@@ -101,7 +103,7 @@ class Kind(abc.ABC, Generic[Config]):
         return log
 
     def spec(self, log: PreparedLog) -> DataSpec:
-        """What the model must know of a log, as the experiment sees it."""
+        """What the model must know of a log."""
         return data_spec(log, self.config.data.length)
 
     @property

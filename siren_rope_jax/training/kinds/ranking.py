@@ -56,6 +56,7 @@ class Ranking(Kind[RankingExperiment]):
     }
     shown = tuple(metrics)
     compared = ("ne", "auc")
+    primary = "ne"
     chief = ("ne",)
     slices: ClassVar = {"item": ("ne", "auc"), "hour": (), "gap": (), "day": ()}
     baselines = "rates"

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.data.assemble import Layout, next_item_layout
-from siren_rope_jax.data.catalogue import catalogue
+from siren_rope_jax.data.item_features import item_features
 from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import RankColumns
@@ -78,6 +78,7 @@ class Retrieval(Kind[RetrievalExperiment]):
     } | {"nll": Metric("NLL", "nats")}
     shown = ("nll", "hr@1", "hr@10", "ndcg@10", "mrr")
     compared = COMPARED
+    primary = "ndcg@10"
     chief = ("nll", "ndcg@10")
     slices: ClassVar = {
         "hour": ("ndcg@10",),
@@ -102,7 +103,7 @@ class Retrieval(Kind[RetrievalExperiment]):
         if data.items < 2:
             none = "the log knows no item; prepare it again with a lower min_count"
             raise UserError("config.data.path", none)
-        if self.config.model.item_features and data.catalogue is None:
+        if self.config.model.item_features and data.item_features is None:
             raise UserError("config.model.item_features", "need a log, which says what items have")
         task = self.config.data.target_task
         if task and task not in data.tasks:
@@ -115,9 +116,12 @@ class Retrieval(Kind[RetrievalExperiment]):
         return log.with_all_values([item]) if self.config.model.item_features else log
 
     def spec(self, log: PreparedLog) -> DataSpec:
-        names = self.config.model.item_features
-        spec = super().spec(log)
-        return dataclasses.replace(spec, catalogue=catalogue(log, names)) if names else spec
+        names, view = self.config.model.item_features, self.view(log)
+        spec = super().spec(view)
+        if not names:
+            return spec
+        features = item_features(view, names, log.schema.categorical[0].known)
+        return dataclasses.replace(spec, item_features=features)
 
     @property
     def layout(self) -> Layout:

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 
 from siren_rope_jax.commands import variants
-from siren_rope_jax.rotation.catalogue import CATALOGUE, OWN, grouped, in_order, words
+from siren_rope_jax.rotation.names import CATALOGUE, OWN, grouped, in_order, words
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
 from tests.scripts import ROOT
 
