@@ -6,11 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
+from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare.table import prepare
 from siren_rope_jax.training.experiment import TrainingConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -96,6 +99,25 @@ def test_it_is_the_same_on_every_mesh(
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.parametrize(("earlier", "present"), [("int64", "string"), ("string", "int64")])
+def test_ids_that_are_text_by_now_are_the_same(tmp_path: Path, earlier: str, present: str) -> None:
+    logs = []
+    for kind in (earlier, present):
+        frame = pd.DataFrame({"u": np.arange(400) % 20, "i": np.arange(400) % 7, "t": range(400)})
+        frame["i"] = frame["i"].astype(kind)
+        place = tmp_path / kind
+        place.mkdir()
+        frame.to_parquet(place / "log.parquet")
+        columns: Any = {"tasks": {"like": "t % 3 = 0"}, "min_count": 1}
+        prepare(PrepareConfig("x", "u", "i", "t", **columns), place / "log.parquet", place / "log")
+        logs.append(PreparedLog.open(place / "log"))
+    runs = [setup(experiment("ranking", log), log, make_mesh()) for log in logs]
+    rows = known_rows(*runs, "item")
+    values = [log.vocabulary("item")["value"].to_pylist() for log in logs]
+    assert np.all(rows[1:] > 0)
+    assert [str(values[0][row - 1]) for row in rows[1:]] == list(map(str, values[1]))
+
+
 @pytest.mark.slow
 def test_a_training_begins_with_it(logs: tuple[PreparedLog, PreparedLog], tmp_path: Path) -> None:
     earlier, present = logs
@@ -133,4 +155,9 @@ def test_what_does_not_fit_is_refused(
         begins(experiment("ranking", present, embedding_width=8), tmp_path / "run")
     with refused(about, "model.biases"):
         begins(experiment("ranking", present, biases=("time_buckets",)), tmp_path / "run")
+    with refused(about, "log.tasks"):
+        swapped = dataclasses.replace(present.schema, tasks=present.schema.tasks[::-1])
+        other = dataclasses.replace(present, schema=swapped)
+        run = TrainedRun.open(tmp_path / "run")
+        warm_params(setup(experiment("ranking", present), other, make_mesh()), run)
     assert not (tmp_path / "warm" / "checkpoints").exists()

@@ -111,7 +111,8 @@ class Streams:
         columns = self.kind.resampled(part)
         reference = next(iter(self.folders.values()))[0] / f"{_PRESENT}.parquet"
         users, values = read_predictions(paths, columns, reference)
-        return columns.resample(users, values)[self.metric]
+        with np.errstate(invalid="ignore"):  # a rule may hold what came for impossible: NLL inf
+            return columns.resample(users, values)[self.metric]
 
 
 def interval(value: Resampled, than: Resampled | None = None) -> tuple[float, float]:

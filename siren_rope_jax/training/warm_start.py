@@ -60,7 +60,7 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
     Raises:
       UserError: they are not the same model of the same columns, or have no item in common.
     """
-    if difference := first_difference(_alike(run.setup), _alike(training), "earlier run"):
+    if difference := _difference(run.setup, training):
         raise UserError(_KEY, f"{difference}; both need the same model of the same columns")
     theirs, ours = flatten_dict(run.params), flatten_dict(training.param_specs)
     by_value = _category_of_rows(training)
@@ -80,17 +80,21 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
     return unflatten_dict(params)
 
 
-def _alike(run: Setup) -> dict[str, Any]:
-    """What must be the same in both runs, as JSON values: the model, and its columns in order."""
-    assert run.log is not None
-    columns = {group: [c.name for c in getattr(run.log.schema, group)] for group in _COLUMNS}
-    model = {k: v for k, v in to_dict(run.config.model).items() if k not in _FREE}
-    return columns | {
-        "kind": run.config.kind,
-        "tasks": list(run.data.tasks),
-        "model": model,
-        "data.length": run.config.data.length if run.config.model.biases else None,
-    }
+def _difference(earlier: Setup, present: Setup) -> str | None:
+    """The first difference between the models of two runs, or between their columns, in words."""
+
+    def of_log(run: Setup) -> dict[str, Any]:
+        assert run.log is not None
+        columns = {group: [c.name for c in getattr(run.log.schema, group)] for group in _COLUMNS}
+        return columns | {"tasks": list(run.data.tasks)}
+
+    def of_config(run: Setup) -> dict[str, Any]:
+        model = {k: v for k, v in to_dict(run.config.model).items() if k not in _FREE}
+        return {"kind": run.config.kind, "model": model}
+
+    return first_difference(of_config(earlier), of_config(present), "config") or first_difference(
+        of_log(earlier), of_log(present), "log"
+    )
 
 
 def known_rows(earlier: Setup, present: Setup, name: str) -> Int[np.ndarray, " V"]:
