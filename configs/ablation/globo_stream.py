@@ -9,7 +9,7 @@ r"""News in a stream: how much do models lose by standing still, and which encod
 
 A quarter of the users of Globo (configs/data/globo_next.py). Training ends on 10 October
 at midnight of Sao Paulo, validation two days later; five days, with their evenings, are streamed.
-Training and stream take about 25 minutes on two idle cores.
+Training and stream take about 20 minutes on two cores.
 """
 
 from ml_collections import ConfigDict

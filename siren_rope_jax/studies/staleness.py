@@ -141,7 +141,7 @@ def write_staleness(streams: Streams, folder: Path) -> list[Path]:
             for variant in streams.folders
         }
         simple = {name: streams.baseline(name, part) for name in streams.some["baselines"]}
-        lines += _table(streams, part, values, simple)
+        lines += _tables(streams, part, values, simple)
         end = f"-{part}.png" if part else ".png"
         pictures += [
             _by_age(streams, part, values, simple, folder / f"staleness{end}"),
@@ -179,24 +179,26 @@ def _names(streams: Streams) -> list[str]:
     return [named.get(s) or f"{int(s) * hours:g} h old" for s in streams.states]
 
 
-def _table(
+def _tables(
     streams: Streams,
     part: str,
     values: Mapping[str, Mapping[str, Resampled]],
     simple: Mapping[str, Resampled],
 ) -> list[str]:
-    header = [part or "model", *_names(streams), "present − frozen"]
-    header += [f"present − {name}" for name in simple]
-    rows = []
+    """The metric of every state, and the differences of the present ones."""
+    named = {variant: f"{words(variant)} (`{variant}`)" for variant in values}
+    rows = [[named[v], *(_text(interval(of)) for of in own.values())] for v, own in values.items()]
+    blank = [""] * (len(streams.states) - 1)
+    rows += [[f"*{name}*", _text(interval(of)), *blank] for name, of in simple.items()]
+    first, differences = next(iter(values)), []
     for variant, by_state in values.items():
         present = by_state[_PRESENT]
-        cells = [_text(interval(of)) for of in by_state.values()]
-        cells.append(_text(interval(present, by_state[FROZEN]), sign="+"))
-        cells += [_text(interval(present, other), sign="+") for other in simple.values()]
-        rows.append([f"{words(variant)} (`{variant}`)", *cells])
-    blank = [""] * (len(header) - 2)
-    rows += [[f"*{name}*", _text(interval(of)), *blank] for name, of in simple.items()]
-    return table(header, rows)
+        others = [by_state[FROZEN], *simple.values(), values[first][_PRESENT]]
+        cells = [_text(interval(present, other), sign="+") for other in others]
+        differences.append([named[variant], *cells[:-1], "" if variant == first else cells[-1]])
+    header = ["present model less", "frozen", *(f"*{name}*" for name in simple), words(first)]
+    states = table([part or "model", *_names(streams)], rows)
+    return [*states, *table(header, differences)]
 
 
 def _text(of: tuple[float, float], sign: str = "") -> str:
