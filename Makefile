@@ -6,6 +6,7 @@ RUNS ?= runs/demo
 # The versions to install: constraints/floors.txt for the oldest, nothing for the newest.
 CONSTRAINTS ?= constraints/pinned.txt
 WORKERS ?= 2
+TESTS ?= tests
 
 .PHONY: install demo test test-fast lint docs notebook notebook-outputs clean
 
@@ -21,10 +22,10 @@ demo: $(BIN)/.installed  ## ordinal RoPE against SIREN-RoPE on the built-in feed
 	$(BIN)/python experiments/ablate.py --config=configs/ablation/demo.py --workdir=$(RUNS)
 
 test: $(BIN)/.installed  ## all tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
 test-fast: $(BIN)/.installed  ## the tests that take a few seconds at most
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow' $(TESTS)
 
 lint: $(BIN)/.installed  ## style, types, and which room imports which
 	$(BIN)/ruff check .

@@ -252,7 +252,7 @@ def test_an_interrupted_ablation_reports_what_is_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         report.run_and_report(spec, tmp_path / "out", runs, interrupted)
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "| ordinal |" in text and "**Not finished:** made_up/siren_rope/seed_0" in text
+    assert "(`ordinal`)" in text and "**Not finished:** made_up/siren_rope/seed_0" in text
 
 
 def test_some_of_the_variants_can_be_compared(tmp_path):
@@ -351,7 +351,7 @@ def tiny(tmp_path):
 def test_the_script_prepares_trains_compares_and_goes_on(tmp_path, tiny):
     base = BASES["ranking"].replace("ranking_variant(name)", "ranking_variant(name, 'topic')")
     said = tiny(base)
-    for name in ("| ordinal |", "| siren_rope |", "| *ideal* |", "| *time_blind* |", "closed"):
+    for name in ("(`ordinal`)", "(`siren_rope`)", "| *ideal* |", "| *time_blind* |", "closed"):
         assert name in said
     run = tmp_path / "out" / "feed" / "ordinal" / "seed_0"
     result = json.loads((run / "result.json").read_text())

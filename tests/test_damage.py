@@ -28,6 +28,7 @@ KINDS = ("truncated", "flipped", "emptied", "deleted", "a folder", "another's")
 def experiment(log: Path, seed: int = 1) -> ExperimentConfig:
     """Eight steps of one tiny model, with a validation after each."""
     model = {"width": 4, "heads": 1, "layers": 1, "embedding_width": 2, "head_widths": (4,)}
+    model["unknown_rate"] = 0.0  # so that the third step is the best of the first six
     return read_experiment(
         {
             "variant": "ordinal",

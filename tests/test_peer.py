@@ -228,8 +228,8 @@ def test_a_config_of_the_peer_has_its_commands_and_reads_as_much_as_ours(path):
     config = from_config_dict(PeerConfig, load_config_file(path, {}))
     text = path.read_text()
     for command in (
-        f"prepare.py --config=configs/data/{path.name}", f"--output={config.log}\n",
-        f"train.py --config=configs/{path.name}:learned_positions",
+        f"siren-rope prepare --config=configs/data/{path.name}", f"--output={config.log}\n",
+        f"siren-rope train --config=configs/{path.name}:learned_positions",
         f"--config.data.path={config.log} ", f"--config=configs/peer/{path.name}",
     ):  # fmt: skip
         assert command in text
