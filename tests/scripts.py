@@ -36,10 +36,15 @@ def restored_step(stderr: str) -> int:
     return int(found[2]) if found else 0
 
 
+def checkpoints(workdir: Path) -> set[str]:
+    """The steps of those that a training has saved and that are complete."""
+    found = workdir.glob("checkpoints/*/_CHECKPOINT_METADATA")
+    return {path.parent.name for path in found if path.parent.name.isdigit()}
+
+
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a training has saved one that is complete."""
-    found = workdir.glob("checkpoints/*/_CHECKPOINT_METADATA")
-    return any(path.parent.name.isdigit() for path in found)
+    return bool(checkpoints(workdir))
 
 
 def complaint(name: str, *flags: str, cwd: Path = ROOT) -> str:

@@ -174,8 +174,7 @@ def test_the_command_compares_all_runs_that_have_ended(
         fit(config, tmp_path / "runs" / variant / f"seed_{seed}")
 
     for variant in ("ordinal", "siren_rope"):
-        for seed in (0, 1):
-            trained(variant, seed)
+        trained(variant, 0)
     (tmp_path / "runs" / "claimed").mkdir()
     shutil.copy(tmp_path / "runs/ordinal/seed_0/config.json", tmp_path / "runs/claimed")
     given = [f"--workdir={tmp_path / 'runs'}", "--every=24", "--ages=2"]
@@ -186,7 +185,7 @@ def test_the_command_compares_all_runs_that_have_ended(
             stream_command.run()
         return capsys.readouterr().err
 
-    assert said().count("is streamed") == 4
+    assert said().count("is streamed") == 2
     text = (tmp_path / "runs" / "staleness.md").read_text()
     assert all(name in text for name in ("`ordinal`", "`siren_rope`", "48 h old", "*recent*"))
     assert (tmp_path / "runs" / "staleness.png").is_file()
@@ -194,10 +193,10 @@ def test_the_command_compares_all_runs_that_have_ended(
     outcome = read_json(tmp_path / "runs/ordinal/seed_0/stream/stream.json")
     assert outcome["events"] == len(tested.event)
     assert sum(p["states"]["0"]["count"] for p in outcome["periods"]) == outcome["events"]
-    assert said().count("was streamed before") == 4
     change(tmp_path / "runs/ordinal/seed_0/stream/stream.json", step=1)  # as if trained on since
-    assert said().count("is streamed") == 1
-    trained("ordinal", 2)
+    again = said()
+    assert again.count("is streamed") == again.count("was streamed before") == 1
+    trained("ordinal", 1)
     with refused("seeds", "ordinal"):
         for run in (runs := sorted(p.parent for p in tmp_path.glob("runs/*/*/config.json"))):
             if not (run / "stream").exists():

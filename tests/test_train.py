@@ -407,12 +407,13 @@ def test_items_had_before_are_no_candidates_where_filtered(feed: Path) -> None:
     rank = dict(zip(ranked.event.tolist(), ranked.rank.tolist(), strict=True))
     item = log.schema.categorical[0]
     ids = item.known_ids(log.events().rows["categorical/item"])
-    apart = []
+    apart, apply = [], jax.jit(training.model.apply)
     for batch in training.batches.evaluation("test"):
-        query, table, _ = training.model.apply({"params": params}, batch)
+        query, table, _ = apply({"params": params}, batch)
+        query, items = np.asarray(query), np.asarray(table.values)
         for row, slot in np.argwhere(batch.event >= 0)[::7]:
             event, target = batch.event[row, slot], batch.target[row, slot]
-            score = np.asarray(table.values @ query[row, slot])
+            score = items @ query[row, slot]
             user = np.searchsorted(log.offsets, event, side="right") - 1
             allowed = set(range(1, item.rows)) - set(ids[log.offsets[user] : event])
             if target not in allowed:
@@ -830,9 +831,9 @@ def test_a_run_goes_on_that_was_never_validated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It has checkpoints by steps, but nothing to evaluate yet."""
-    config = experiment(feed, epochs=1.0, evaluations_per_epoch=1, checkpoint_steps=1)
+    config = experiment(feed, epochs=0.3, evaluations_per_epoch=1, checkpoint_steps=3)
     whole = fit(config, tmp_path / "whole")
-    with interrupted_after(3, monkeypatch):
+    with interrupted_after(4, monkeypatch):
         fit(config, tmp_path / "run")
     with refused(tmp_path / "run/checkpoints"):
         evaluate_run(tmp_path / "run")
@@ -853,8 +854,8 @@ def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption
     """Where there is no terminal they are printed at times; Ctrl-C says what is saved."""
 
     def losses(name: str, every: int) -> list[float]:
-        config = experiment(feed, epochs=1.0, evaluations_per_epoch=1, log_every=every)
-        training = dataclasses.replace(config.training, checkpoint_steps=1)
+        config = experiment(feed, epochs=0.3, evaluations_per_epoch=1, log_every=every)
+        training = dataclasses.replace(config.training, checkpoint_steps=4)
         config = dataclasses.replace(config, training=training)
         if name == "interrupted":
             with interrupted_after(4, monkeypatch):
