@@ -149,9 +149,10 @@ class Retriever(nn.Module):
           deterministic: False: with dropout.
         """
         request, item = None, jnp.asarray(batch.categorical[..., 0])  # which may be named again
-        own = jnp.where(item < self.data.trained_items, item, 0)
-        ids = jnp.concatenate([own[..., None], batch.categorical[..., 1:]], axis=-1)
-        batch = replace(batch, categorical=ids)
+        if self.data.item_features is not None:
+            own = jnp.where(item < self.data.trained_items, item, 0)
+            ids = jnp.concatenate([own[..., None], batch.categorical[..., 1:]], axis=-1)
+            batch = replace(batch, categorical=ids)
         if self.config.unknown_rate and not deterministic:
             batch = with_unknown(batch, self.config.unknown_rate, self.make_rng("dropout"))
         if self.config.query_time == "request":

@@ -19,7 +19,7 @@ from matplotlib.colors import LogNorm
 
 from siren_rope_jax.base.times import hour_of_week
 from siren_rope_jax.rotation.time import Time
-from siren_rope_jax.studies.last_attention import Attended, sums_over_requests
+from siren_rope_jax.studies.last_attention import Attended, lift, sums_over_requests
 from siren_rope_jax.studies.style import figure
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -35,7 +35,6 @@ PAIRS: Mapping[str, Bool[np.ndarray, "168 168"]] = {
     "hours of day at most 1 apart": np.minimum(_apart, 24 - _apart) <= 1,
     "days both Monday to Friday, or both not": WEEKEND[:, None] == WEEKEND,
 }
-_FEWEST = 1.0  # requests' worth of events in a cell; fewer have too noisy a lift
 
 
 class HourSums(NamedTuple):
@@ -54,7 +53,7 @@ class HourSums(NamedTuple):
         """`spread` over `even` between groups of hours, numbered from 0; NaN where too few."""
         member = np.eye(group.max() + 1)[group]
         spread, even = (member.T @ sums @ member for sums in self)
-        return np.where(even < _FEWEST, np.nan, spread / np.maximum(even, _FEWEST))
+        return lift(spread, even)
 
     def shares(self) -> dict[str, tuple[float, float]]:
         """The shares of `spread` and of `even` that lie on each of `PAIRS`."""

@@ -17,13 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.rotation.time import Time
-from siren_rope_jax.studies.last_attention import Attended, sums_over_requests
+from siren_rope_jax.studies.last_attention import Attended, lift, sums_over_requests
 from siren_rope_jax.studies.style import figure, legend_below, lines_of
 from siren_rope_jax.training.trained import TrainedRun
 
 LAGS = 2 * 7 * 24 + 13
 """Lags are 0 to 348 hours: two weeks, and half a day to see the last peak whole."""
-_FEWEST = 1.0  # requests' worth of events at a lag; fewer have too noisy a lift
 
 
 class LagSums(NamedTuple):
@@ -39,8 +38,7 @@ class LagSums(NamedTuple):
 
     def lift(self) -> Float[np.ndarray, " T"]:
         """`spread` over `even`; NaN at lags with too few events."""
-        few = self.even < _FEWEST
-        return np.where(few, np.nan, self.spread / np.where(few, 1.0, self.even))
+        return lift(self.spread, self.even)
 
 
 class AttendedLags(NamedTuple):

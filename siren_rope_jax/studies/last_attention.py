@@ -38,6 +38,14 @@ class Attended(NamedTuple):
     users: Float[Array, "B L L"]
 
 
+FEWEST = 1.0  # requests' worth of events; fewer have too noisy a lift
+
+
+def lift(spread: Float[np.ndarray, "..."], even: Float[np.ndarray, "..."]) -> np.ndarray:
+    """What requests give to past events over what they give if all are alike; NaN where too few."""
+    return np.where(even < FEWEST, np.nan, spread / np.maximum(even, FEWEST))
+
+
 def sums_over_requests(run: TrainedRun, of_batch: Callable[[Attended], Array]) -> np.ndarray:
     """Sums an array over the batches of the validation split.
 
