@@ -6,7 +6,6 @@ users, with the seeds held fixed, plus that over seeds divided by their number.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,11 @@ class Streams:
 
     Attributes:
       folders: of each variant's seeds.
+      results: the content of stream.json in each of them.
     """
 
     folders: Mapping[str, Sequence[Path]]
+    results: Mapping[str, Sequence[Mapping[str, Any]]]
 
     @staticmethod
     def below(workdirs: Sequence[Path]) -> "Streams":
@@ -72,17 +73,13 @@ class Streams:
             if of_variant.keys() != by_variant[first].keys():
                 seeds = f"{sorted(of_variant)} of {variant}, {sorted(by_variant[first])} of {first}"
                 raise UserError("seeds", f"are {seeds}; all variants need the same")
-        return Streams({v: [own[seed] for seed in sorted(own)] for v, own in by_variant.items()})
+        ordered = {v: [own[seed] for seed in sorted(own)] for v, own in by_variant.items()}
+        return Streams(ordered, {v: [results[str(f)] for f in own] for v, own in ordered.items()})
 
-    @cached_property
+    @property
     def some(self) -> Mapping[str, Any]:
         """One of the results."""
         return self.results[next(iter(self.folders))][0]
-
-    @cached_property
-    def results(self) -> Mapping[str, list[Any]]:
-        """The content of stream.json, by variant."""
-        return {v: [read_json(f / RESULT) for f in own] for v, own in self.folders.items()}
 
     @property
     def kind(self) -> type[Kind]:
