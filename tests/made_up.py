@@ -139,7 +139,7 @@ def train(config, workdir):
     make_run(workdir, log, noise=config.model.dropout, **to_dict(config))
 
 
-def make_plan(tmp_path, kind="ranking", **changes):
+def make_plan(tmp_path, kind="ranking", chosen=None, **changes):
     """An ablation of three variants with two seeds, and its runs."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "base.py").write_text(BASES[kind])
@@ -159,7 +159,7 @@ def make_plan(tmp_path, kind="ranking", **changes):
         "baseline": "ordinal",
     }
     spec = from_config_dict(ablation.Ablation, ConfigDict(values | changes))
-    return spec, ablation.plan(spec, tmp_path / "out")
+    return spec, ablation.plan(spec, tmp_path / "out", chosen)
 
 
 def change(path, **values):

@@ -18,7 +18,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import file_digest, write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
-from siren_rope_jax.studies import ablation, jobs, report
+from siren_rope_jax.studies import datasets, jobs, report
 from tests import made_up
 from tests.made_up import BASES, change, make_log, make_plan
 from tests.refusals import refused
@@ -102,30 +102,30 @@ def test_a_log_of_somebody_else_is_refused_however_often_one_tries(tmp_path):
     before = sorted((out / "data").rglob("*"))
     for _ in range(2):
         with refused(out / "data" / "feed"):
-            ablation.prepare_logs(spec, out)
+            datasets.prepare_logs(spec.datasets, out)
         assert sorted((out / "data").rglob("*")) == before
 
 
 def test_a_log_is_prepared_once_and_again_only_where_it_is_gone(tmp_path):
     spec, out = make_preparing_plan(tmp_path)
-    ablation.prepare_logs(spec, out)
+    datasets.prepare_logs(spec.datasets, out)
     meta = out / "data" / "feed" / "meta.json"
     before = meta.stat().st_mtime_ns
-    ablation.prepare_logs(spec, out)
+    datasets.prepare_logs(spec.datasets, out)
     assert meta.stat().st_mtime_ns == before
     other, _ = make_preparing_plan(tmp_path, prepare={"num_users": 40, "num_items": 20})
     with refused(meta.parent):
-        ablation.prepare_logs(other, out)
+        datasets.prepare_logs(other.datasets, out)
     shutil.rmtree(meta.parent)
-    ablation.prepare_logs(other, out)
+    datasets.prepare_logs(other.datasets, out)
     assert len(PreparedLog.open(meta.parent).index) == 40
 
 
 def test_only_one_ablation_runs_in_a_directory(tmp_path):
     out = tmp_path / "out"
-    with ablation.reserved(out), refused(out), ablation.reserved(out):
+    with datasets.reserved(out), refused(out), datasets.reserved(out):
         pass
-    with ablation.reserved(out):
+    with datasets.reserved(out):
         pass
 
 
@@ -136,11 +136,11 @@ def test_a_log_says_what_it_was_made_from(tmp_path):
         (folder / "events.csv").write_text(folder.name)
     one, other = ([folder / "events.csv"] for folder in folders)
     report = {"config": {"name": "x"}, "digests": [file_digest(path) for path in one]}
-    assert ablation._is_made_from(report, {"name": "x"}, one)
-    assert ablation._is_made_from(report, {"name": "x"}, [])
-    assert not ablation._is_made_from(report, {"name": "x"}, other)
-    assert not ablation._is_made_from(report, {"name": "x"}, [*one, *other])
-    assert not ablation._is_made_from(report, {"name": "y"}, one)
+    assert datasets._is_made_from(report, {"name": "x"}, one)
+    assert datasets._is_made_from(report, {"name": "x"}, [])
+    assert not datasets._is_made_from(report, {"name": "x"}, other)
+    assert not datasets._is_made_from(report, {"name": "x"}, [*one, *other])
+    assert not datasets._is_made_from(report, {"name": "y"}, one)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_a_missing_or_superfluous_raw_log_is_named(tmp_path, monkeypatch, config
     path = str(ROOT / f"configs/data/{config}.py")
     spec, out = make_preparing_plan(tmp_path, config=path, input=input, prepare={})
     with refused(about, "'feed'", input):
-        ablation.prepare_logs(spec, out)
+        datasets.prepare_logs(spec.datasets, out)
     assert not out.exists()
     if input:
         monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path))
         named = tmp_path / input if about == "SIREN_ROPE_DATA" else input
         with refused(about, "'feed'", named):
-            ablation.prepare_logs(spec, out)
+            datasets.prepare_logs(spec.datasets, out)
         assert not list(out.rglob("*.json"))  # no record
 
 

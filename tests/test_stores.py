@@ -26,7 +26,8 @@ from siren_rope_jax.base.stores import CACHE, Store, local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
-from siren_rope_jax.studies.ablation import Ablation, Dataset, Variant, plan
+from siren_rope_jax.studies.ablation import Ablation, Variant, plan
+from siren_rope_jax.studies.datasets import Dataset
 from siren_rope_jax.training import mirror
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mirror import workdir_of

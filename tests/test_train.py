@@ -35,8 +35,9 @@ from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.models.losses import LossConfig
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.writer import write_log
-from siren_rope_jax.studies.ablation import Log, Run
+from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, finished_run
+from siren_rope_jax.studies.datasets import Log
 from siren_rope_jax.studies.jobs import train_and_evaluate
 from siren_rope_jax.training.checkpoint import Checkpoints, _Kept
 from siren_rope_jax.training.experiment import ExperimentConfig, TrainingConfig

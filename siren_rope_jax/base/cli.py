@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags, logging
 from ml_collections import ConfigDict
@@ -23,9 +23,10 @@ from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
 
+T = TypeVar("T")
 _PATHS = (
     *("workdir", "input", "output", "log", "downloads", "ours"),
-    *("events", "candidates", "export"),
+    *("events", "candidates", "export", "chosen"),
 )
 _TRACEBACK = "--traceback"
 
@@ -74,6 +75,24 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
     )
     output = define("output", None, "The file to write, CSV or .parquet.", required=True)
     return workdir, log, events, columns, time, offset, output
+
+
+def share_flags(values: flags.FlagValues) -> Callable[[Sequence[T]], Sequence[T] | None]:
+    """Defines --index and --of, by which array jobs divide a study's runs among them.
+
+    Returns:
+      what takes all runs and returns those of this job; None if the flags are not given.
+    """
+    about = "Which of the array jobs this is, from 0."
+    index = flags.DEFINE_integer("index", None, about, 0, flag_values=values)
+    of = flags.DEFINE_integer("of", None, "How many array jobs there are.", 1, flag_values=values)
+
+    def share(runs: Sequence[T]) -> Sequence[T] | None:
+        if (index.value is None) != (of.value is None) or (index.value or 0) >= (of.value or 1):
+            raise UserError("--index", "goes with --of, and is below it: --index=0 --of=4")
+        return None if of.value is None else runs[index.value :: of.value]
+
+    return share
 
 
 def whole_number(text: str, flag: str) -> int:

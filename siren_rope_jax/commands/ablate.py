@@ -1,7 +1,8 @@
 r"""Trains every variant on every data set with every seed, and writes one report.
 
     siren-rope ablate --config=configs/ablation/NAME.py --workdir=DIR \
-        [--config.jobs=2] [--variants=ordinal,siren_rope] [--index=I --of=N]
+        [--config.jobs=2] [--variants=ordinal,siren_rope] [--chosen=SWEEP/best.json] \
+        [--index=I --of=N]
 
 --config.jobs is the number of runs at a time; on a TPU, which serves one process at a time, it must
 be 1. The first seed of all variants is trained first, then the next. Every run is written to
@@ -13,6 +14,7 @@ As one of N array jobs (Slurm), all with the same DIR, --index=I (from 0) and --
 run only. The same command without them writes the report, and trains what is missing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -22,7 +24,8 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
 
 with cli.needs("plots,prepare"):
-    from siren_rope_jax.studies.ablation import Ablation, plan, prepare_logs, reserved
+    from siren_rope_jax.studies.ablation import Ablation, Run, plan
+    from siren_rope_jax.studies.datasets import prepare_logs, reserved
     from siren_rope_jax.studies.jobs import execute
     from siren_rope_jax.studies.report import run_and_report
 
@@ -37,31 +40,27 @@ _VARIANTS = flags.DEFINE_list(
     "Compare only these variants, the baseline among them; all by default.",
     flag_values=_FLAGS,
 )
-
-
-_INDEX = flags.DEFINE_integer(
-    "index", None, "Which of the array jobs this is, from 0.", 0, flag_values=_FLAGS
+_CHOSEN = flags.DEFINE_string(
+    "chosen", None, "A sweep's best.json, whose settings the variants get.", flag_values=_FLAGS
 )
-_OF = flags.DEFINE_integer("of", None, "How many array jobs there are.", 1, flag_values=_FLAGS)
+_share = cli.share_flags(_FLAGS)
 
 
 def main() -> None:
     """Runs what the flags describe."""
     workdir = Path(_WORKDIR.value)
-    if (_INDEX.value is None) != (_OF.value is None) or (_INDEX.value or 0) >= (_OF.value or 1):
-        raise UserError("--index", "goes with --of, and is below it: --index=0 --of=4")
     ablation = from_config_dict(Ablation, _CONFIG.value)
     if _VARIANTS.value is not None:
         ablation = ablation.only(_VARIANTS.value)
-    runs = plan(ablation, workdir)
-    if _OF.value is not None:
+    runs: Sequence[Run] = plan(ablation, workdir, _CHOSEN.value)
+    if (own := _share(runs)) is not None:
         with reserved(workdir, wait=True):  # the first of the jobs prepares the logs
-            prepare_logs(ablation, workdir)
-        runs = runs[_INDEX.value :: _OF.value]
+            prepare_logs(ablation.datasets, workdir)
+        runs = own
         failures = execute(runs, ablation.jobs)
     else:
         with reserved(workdir):
-            prepare_logs(ablation, workdir)
+            prepare_logs(ablation.datasets, workdir)
             failures = run_and_report(ablation, workdir, runs)
         path = workdir / "report.md"
         if path.is_file():

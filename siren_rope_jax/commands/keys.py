@@ -1,6 +1,6 @@
 """Lists the keys of config files: type, default and meaning of each.
 
-siren-rope keys [ranking|retrieval|prepare|ablation]
+siren-rope keys [ranking|retrieval|prepare|ablation|sweep]
 """
 
 import sys
@@ -32,8 +32,10 @@ def _classes() -> Mapping[str, tuple[str, Any]]:
     with cli.needs("plots,prepare"):
         from siren_rope_jax.prepare.config import PrepareConfig
         from siren_rope_jax.studies.ablation import Ablation
+        from siren_rope_jax.studies.sweep import Sweep
     found["prepare"] = ("A raw log (`prepare`)", PrepareConfig)
     found["ablation"] = ("A comparison (`ablate`)", Ablation)
+    found["sweep"] = ("A search (`sweep`)", Sweep)
     return found
 
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "score",
     "recommend",
     "export",
+    "sweep",
     "ablate",
     "analyze",
     "benchmark",

@@ -6,22 +6,17 @@ trains the others, and `report.py` compares the finished ones.
 """
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
-from siren_rope_jax.base.files import file_digest, locked, read_json
+from siren_rope_jax.base.files import read_json
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.prepare.make import make_log, read_config
-from siren_rope_jax.prepare.readers import find_files
+from siren_rope_jax.evaluation.evaluate import headline
 from siren_rope_jax.studies.comparable import Unfinished, check_alike, config_keys, finished_run
+from siren_rope_jax.studies.datasets import Dataset, Log, naming
 from siren_rope_jax.training.experiment import ExperimentConfig, identity, without_execution
 from siren_rope_jax.training.kinds import KINDS, read_experiment
 from siren_rope_jax.training.run_log import read_metrics
@@ -41,38 +36,6 @@ class Variant:
     name: str
     argument: str = ""
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """One data set: a prepared log, or how to make it.
-
-    Attributes:
-      name: in the report, and the name of its directory.
-      base: path of the experiment's config file.
-      prepared: directory of a prepared log, or its URL in a store; if empty, the log is prepared
-        once, in WORKDIR/data/<name>.
-      config: path of the data config to prepare it with.
-      input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
-      prepare: overrides for the data config, by dotted key.
-      overrides: for the experiment's config on this data set, by dotted key.
-    """
-
-    name: str
-    base: str
-    prepared: str = ""
-    config: str = ""
-    input: str = ""
-    prepare: dict[str, Any] = dataclasses.field(default_factory=dict)
-    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check(
-            bool(self.prepared) != bool(self.config),
-            "prepared",
-            "the directory of a prepared log, or else `config` must be a data config to prepare "
-            f"one with, but not both (data set {self.name!r})",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,18 +106,6 @@ def _check_known(names: Iterable[str], variants: Sequence[str], about: str) -> N
 
 
 @dataclasses.dataclass(frozen=True)
-class Log:
-    """The prepared log of a data set, which may not exist yet; shared by all its runs."""
-
-    path: str  # or the URL
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The `PreparedLog.fingerprint`, read once."""
-        return PreparedLog.open(self.path).fingerprint
-
-
-@dataclasses.dataclass(frozen=True)
 class Run:
     """One training run: a variant on a data set with a seed."""
 
@@ -164,6 +115,15 @@ class Run:
     workdir: Path
     log: Log
     config: ExperimentConfig
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.dataset}/{self.variant}/seed_{self.seed}"
+
+    def headline(self) -> str:
+        """What a finished run found, on one line."""
+        return headline(self.result())
 
     def is_finished(self) -> bool:
         """Whether this version trained and tested it to the end with this config and log.
@@ -201,115 +161,63 @@ class Run:
         return read_json(path)["machine"] if path.is_file() else ""
 
 
-def plan(ablation: Ablation, workdir: Path) -> list[Run]:
+def plan(ablation: Ablation, workdir: Path, chosen: str | None = None) -> list[Run]:
     """All runs, checked before the first one starts.
 
     Seeds are the outer loop, so that an early report has all variants.
 
+    Args:
+      ablation: what to compare.
+      workdir: of the ablation.
+      chosen: path of the best.json of a sweep (`sweep.py`): what it chose for a variant on a data
+        set is set there. Variants that it does not have stay as they are.
+
     Raises:
-      UserError: an unknown key or a wrong value in the base config or an override, or variants of
-        one data set that cannot be compared.
+      UserError: an unknown key or a wrong value in the base config or an override, `chosen` does
+        not have a data set, or variants of one data set cannot be compared.
     """
     runs = []
     for dataset in ablation.datasets:
-        log = Log(dataset.prepared or str(workdir / "data" / dataset.name))
+        log = dataset.log(workdir)
+        best = _chosen(chosen, dataset.name)
         configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
-                name = f"variant {variant.name!r} on data set {dataset.name!r}"
-                own = {"variant": variant.name, "data.path": log.path, "seed": seed}
-                overrides = {**dataset.overrides, **variant.overrides, **own}
-                argument = variant.argument or variant.name
-                with _naming(name):
-                    config = read_experiment(load_config_file(dataset.base, overrides, argument))
-                configs[name] = {"config": to_dict(config)}
+                overrides = best.get(variant.name, {}) | {"seed": seed}
+                config = experiment(variant, dataset, log, overrides)
+                configs[_about(variant, dataset)] = {"config": to_dict(config)}
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
                 runs.append(Run(dataset.name, variant.name, seed, place, log, config))
         check_alike(configs, config_keys(KINDS[config.kind]))
     return runs
 
 
-@contextmanager
-def reserved(workdir: Path, wait: bool = False) -> Iterator[None]:
-    """Keeps other ablations out of `workdir`, which is made if need be.
-
-    Args:
-      workdir: of the ablation.
-      wait: for another one that runs there.
+def experiment(
+    variant: Variant, dataset: Dataset, log: Log, overrides: Mapping[str, Any]
+) -> ExperimentConfig:
+    """The experiment of a variant on a data set; `overrides` win over those of both.
 
     Raises:
-      UserError: another one runs there, or it cannot be made.
+      UserError: an unknown key or a wrong value in the base config or an override.
     """
-    refusal = "another ablation runs in it; wait for it, or choose another --workdir"
-    with locked(workdir, refusal, wait):
-        yield
+    own = {"variant": variant.name, "data.path": log.path}
+    overrides = {**dataset.overrides, **variant.overrides, **overrides, **own}
+    with naming(_about(variant, dataset)):
+        return read_experiment(
+            load_config_file(dataset.base, overrides, variant.argument or variant.name)
+        )
 
 
-def prepare_logs(ablation: Ablation, workdir: Path) -> None:
-    """Prepares the missing logs, as WORKDIR/data/<dataset>; all are checked before.
-
-    Raises:
-      UserError: SIREN_ROPE_DATA or an `input` is needed and missing, or a directory already holds
-        something that was not made from this config; or as `make_log`.
-    """
-    todo = []
-    for dataset in ablation.datasets:
-        if dataset.prepared:
-            continue
-        with _naming(f"data set {dataset.name!r}"):
-            config = load_config_file(dataset.config, dataset.prepare)
-            values = json.loads(json.dumps(to_dict(read_config(config, dataset.input or None))))
-        output = workdir / "data" / dataset.name
-        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-            todo.append((config, _raw_log(dataset), output))
-        elif not _is_made_from(PreparedLog.open(output).report, values, _raw_files(dataset)):
-            raise UserError(
-                output,
-                "was prepared from another config, other files or by an earlier version; remove "
-                "it, or choose another --workdir",
-            )
-    for config, source, output in todo:
-        make_log(config, source, output)
+def _about(variant: Variant, dataset: Dataset) -> str:
+    return f"variant {variant.name!r} on data set {dataset.name!r}"
 
 
-def _is_made_from(
-    report: Mapping[str, Any], config: Mapping[str, Any], files: Sequence[Path]
-) -> bool:
-    """Whether a log was made with this config from files of this content; none can be looked up."""
-    digests = [file_digest(path) for path in files]
-    return report.get("config") == config and (not files or report.get("digests") == digests)
-
-
-def _raw_files(dataset: Dataset) -> list[Path]:
-    """The files of a raw log that has been prepared; none if they are no longer there."""
-    folder = os.environ.get("SIREN_ROPE_DATA")
-    try:
-        return find_files(Path(folder) / dataset.input) if folder and dataset.input else []
-    except UserError:
-        return []
-
-
-def _raw_log(dataset: Dataset) -> Path | None:
-    """The input of a data set, which must be there; None if it has none."""
-    if not dataset.input:
-        return None
-    hint = (
-        f"set it to the folder that holds {dataset.input}, for data set {dataset.name!r} "
-        f"({dataset.config} says where to get it)"
-    )
-    if not (folder := os.environ.get("SIREN_ROPE_DATA")):
-        raise UserError("SIREN_ROPE_DATA", f"is not set; {hint}")
-    try:
-        find_files(Path(folder) / dataset.input)
-    except UserError as error:
-        raise UserError("SIREN_ROPE_DATA", f"{error}; {hint}") from error
-    return Path(folder) / dataset.input
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Adds to a refusal which part of the ablation it concerns."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(error.about, f"{error.problem} ({what})") from error
+def _chosen(path: str | None, dataset: str) -> dict[str, dict[str, Any]]:
+    """What a sweep chose on a data set: values by dotted key, by variant."""
+    if not path:
+        return {}
+    best = read_json(Path(path))
+    if not isinstance(best.get(dataset), dict):
+        what = f"{path} has no choice for data set {dataset!r}{suggestion(dataset, best)}"
+        raise UserError("--chosen", f"{what}; name the best.json of a sweep over it")
+    return dict(best[dataset])

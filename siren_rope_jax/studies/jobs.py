@@ -8,26 +8,40 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import write_json
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.evaluation.evaluate import evaluate_run, headline
-from siren_rope_jax.studies.ablation import Run
+from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.loop import fit
 
 Train = Callable[[ExperimentConfig, Path], Any]
+
+
+class Run(Protocol):
+    """A training of a study; `ablation.Run` and `sweep.Trial` are such."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def workdir(self) -> Path: ...
+    @property
+    def config(self) -> ExperimentConfig: ...
+    def is_finished(self) -> bool: ...
+    def headline(self) -> str: ...
+
+
 ERROR_FILE = "error.txt"
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """The environment in which glibc takes large blocks of memory in huge pages, read when a process
@@ -45,7 +59,7 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
     return evaluate_run(workdir)
 
 
-def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
+def execute(runs: Sequence[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:
     """Trains the runs that are not finished, and returns one message per failed run.
 
     A run that fails, even one whose process dies, does not stop the others. Its traceback stays in
@@ -57,11 +71,10 @@ def execute(runs: list[Run], jobs: int, train: Train = train_and_evaluate) -> li
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
     failures = []
     for done, (run, error) in enumerate(_results(todo, jobs, train), start=1):
-        name = f"{run.dataset}/{run.variant}/seed_{run.seed}"
         if error:
-            failures.append(f"{name}: {error}")
-        told = f"FAILED: {error}" if error else headline(run.result())
-        print(f"[{done}/{len(todo)}] {name}: {told}", flush=True)
+            failures.append(f"{run.name}: {error}")
+        told = f"FAILED: {error}" if error else run.headline()
+        print(f"[{done}/{len(todo)}] {run.name}: {told}", flush=True)
     return failures
 
 

@@ -28,7 +28,7 @@ def run_and_report(
       one message per failed run. Where no run is finished, what was reported before stays.
     """
     try:
-        return execute(list(runs), ablation.jobs, train)
+        return execute(runs, ablation.jobs, train)
     finally:
         if any(run.is_finished() for run in runs):
             write_report(ablation, workdir, runs)

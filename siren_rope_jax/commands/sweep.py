@@ -1,0 +1,66 @@
+r"""Searches the best values of config keys for each variant, on the validation split.
+
+    siren-rope sweep --config=configs/sweep/NAME.py --workdir=DIR [--config.trials=16] \
+        [--config.jobs=2] [--index=I --of=N]
+
+Every trial is one training, in DIR/<dataset>/<variant>/trial_<n>. sweep.md and sweep.json list the
+finished ones, the best first, also after Ctrl-C. best.json has the values of each variant's best
+trial, with which `siren-rope ablate --chosen=DIR/best.json` compares the variants on the
+test split. The same command resumes an interrupted sweep, and goes on with more trials. A trial
+that fails, such as one whose loss is not finite, does not stop the others.
+
+As one of N array jobs (Slurm), all with the same DIR, --index=I (from 0) and --of=N train every Nth
+trial only. The same command without them writes the report, and trains what is missing.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from siren_rope_jax.base import cli
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.errors import UserError
+
+with cli.needs("plots,prepare"):
+    from siren_rope_jax.studies.datasets import prepare_logs, reserved
+    from siren_rope_jax.studies.jobs import execute
+    from siren_rope_jax.studies.sweep import Sweep, plan, train_trial, write_report
+
+_FLAGS = cli.new_flags()
+_CONFIG = cli.config_flag(_FLAGS, "What to search.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the trials and the report.", required=True, flag_values=_FLAGS
+)
+_share = cli.share_flags(_FLAGS)
+
+
+def main() -> None:
+    """Runs what the flags describe."""
+    workdir = Path(_WORKDIR.value)
+    sweep = from_config_dict(Sweep, _CONFIG.value)
+    trials = plan(sweep, workdir)
+    if (own := _share(trials)) is not None:
+        with reserved(workdir, wait=True):  # the first of the jobs prepares the logs
+            prepare_logs(sweep.datasets, workdir)
+        failures = execute(own, sweep.jobs, train_trial)
+        if len(failures) == len(own):
+            _refuse(workdir, failures)
+        return
+    with reserved(workdir):
+        prepare_logs(sweep.datasets, workdir)
+        try:
+            failures = execute(trials, sweep.jobs, train_trial)
+        finally:
+            path = write_report(sweep, workdir, trials)
+    if len(failures) == len(trials):
+        _refuse(workdir, failures)
+    print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
+
+
+def _refuse(workdir: Path, failures: list[str]) -> None:
+    raise UserError(workdir, f"all trials failed: {'; '.join(failures)}")
+
+
+def run() -> None:
+    """Runs the command."""
+    cli.run(main, _FLAGS)

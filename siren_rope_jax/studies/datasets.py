@@ -1,0 +1,151 @@
+"""The data sets of an ablation or a sweep: prepared logs, made from raw ones where missing."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from siren_rope_jax.base.config import load_config_file, to_dict
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.files import file_digest, locked
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.make import make_log, read_config
+from siren_rope_jax.prepare.readers import find_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One data set: a prepared log, or how to make it.
+
+    Attributes:
+      name: in the report, and the name of its directory.
+      base: path of the experiment's config file.
+      prepared: directory of a prepared log, or its URL in a store; if empty, the log is prepared
+        once, in WORKDIR/data/<name>.
+      config: path of the data config to prepare it with.
+      input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
+      prepare: overrides for the data config, by dotted key.
+      overrides: for the experiment's config on this data set, by dotted key.
+    """
+
+    name: str
+    base: str
+    prepared: str = ""
+    config: str = ""
+    input: str = ""
+    prepare: dict[str, Any] = dataclasses.field(default_factory=dict)
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(
+            bool(self.prepared) != bool(self.config),
+            "prepared",
+            "the directory of a prepared log, or else `config` must be a data config to prepare "
+            f"one with, but not both (data set {self.name!r})",
+        )
+
+    def log(self, workdir: Path) -> "Log":
+        """Its prepared log, in a study's directory if it is not elsewhere."""
+        return Log(self.prepared or str(workdir / "data" / self.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """The prepared log of a data set, which may not exist yet; shared by all its runs."""
+
+    path: str  # or the URL
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The `PreparedLog.fingerprint`, read once."""
+        return PreparedLog.open(self.path).fingerprint
+
+
+@contextmanager
+def reserved(workdir: Path, wait: bool = False) -> Iterator[None]:
+    """Keeps other ablations and sweeps out of `workdir`, which is made if need be.
+
+    Args:
+      workdir: of the study.
+      wait: for another one that runs there.
+
+    Raises:
+      UserError: another one runs there, or it cannot be made.
+    """
+    refusal = "another study runs in it; wait for it, or choose another --workdir"
+    with locked(workdir, refusal, wait):
+        yield
+
+
+def prepare_logs(datasets: Iterable[Dataset], workdir: Path) -> None:
+    """Prepares the missing logs, as WORKDIR/data/<dataset>; all are checked before.
+
+    Raises:
+      UserError: SIREN_ROPE_DATA or an `input` is needed and missing, or a directory already holds
+        something that was not made from this config; or as `make_log`.
+    """
+    todo = []
+    for dataset in datasets:
+        if dataset.prepared:
+            continue
+        with naming(f"data set {dataset.name!r}"):
+            config = load_config_file(dataset.config, dataset.prepare)
+            values = json.loads(json.dumps(to_dict(read_config(config, dataset.input or None))))
+        output = workdir / "data" / dataset.name
+        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+            todo.append((config, _raw_log(dataset), output))
+        elif not _is_made_from(PreparedLog.open(output).report, values, _raw_files(dataset)):
+            raise UserError(
+                output,
+                "was prepared from another config, other files or by an earlier version; remove "
+                "it, or choose another --workdir",
+            )
+    for config, source, output in todo:
+        make_log(config, source, output)
+
+
+def _is_made_from(
+    report: Mapping[str, Any], config: Mapping[str, Any], files: Sequence[Path]
+) -> bool:
+    """Whether a log was made with this config from files of this content; none can be looked up."""
+    digests = [file_digest(path) for path in files]
+    return report.get("config") == config and (not files or report.get("digests") == digests)
+
+
+def _raw_files(dataset: Dataset) -> list[Path]:
+    """The files of a raw log that has been prepared; none if they are no longer there."""
+    folder = os.environ.get("SIREN_ROPE_DATA")
+    try:
+        return find_files(Path(folder) / dataset.input) if folder and dataset.input else []
+    except UserError:
+        return []
+
+
+def _raw_log(dataset: Dataset) -> Path | None:
+    """The input of a data set, which must be there; None if it has none."""
+    if not dataset.input:
+        return None
+    hint = (
+        f"set it to the folder that holds {dataset.input}, for data set {dataset.name!r} "
+        f"({dataset.config} says where to get it)"
+    )
+    if not (folder := os.environ.get("SIREN_ROPE_DATA")):
+        raise UserError("SIREN_ROPE_DATA", f"is not set; {hint}")
+    try:
+        find_files(Path(folder) / dataset.input)
+    except UserError as error:
+        raise UserError("SIREN_ROPE_DATA", f"{error}; {hint}") from error
+    return Path(folder) / dataset.input
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Adds to a refusal which part of a study it concerns."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.about, f"{error.problem} ({what})") from error

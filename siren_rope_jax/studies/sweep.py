@@ -1,0 +1,284 @@
+"""A search for the best values of config keys, chosen on the validation split.
+
+A trial is one training with its own values, in WORKDIR/<dataset>/<variant>/trial_<n>. Every variant
+has the same number of trials, and of the keys that several variants share it tries the same values:
+none is tuned more than another. The test split is never looked at.
+"""
+
+import dataclasses
+import itertools
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siren_rope_jax.base.config import to_dict
+from siren_rope_jax.base.errors import check
+from siren_rope_jax.base.files import read_json, replacing, write_json
+from siren_rope_jax.base.text import number
+from siren_rope_jax.base.version import __version__
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.rotation.names import words
+from siren_rope_jax.studies.ablation import Variant, experiment
+from siren_rope_jax.studies.comparable import check_alike, config_keys
+from siren_rope_jax.studies.datasets import Dataset, Log
+from siren_rope_jax.training.experiment import ExperimentConfig, identity
+from siren_rope_jax.training.kinds import KINDS
+from siren_rope_jax.training.loop import fit
+
+_TRIAL = "trial.json"
+_DRAWS = 20  # how many are drawn at most for every trial, to find values that are new
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Which values of one config key are tried.
+
+    Attributes:
+      key: of the experiment's config, dotted.
+      values: the choices; or else
+      low, high: the bounds of a real number.
+      log: draws such a number uniformly by its logarithm.
+    """
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        bounds = (self.low, self.high)
+        right = f"given for {self.key!r}, or else `low` and `high`, but not both"
+        check(bool(self.values) == (bounds == (None, None)), "values", right)
+        if self.low is None or self.high is None:
+            check(bool(self.values), "low", f"given with `high` ({self.key!r})")
+            check(not self.log, "log", f"left out: {self.key!r} has `values`")
+        else:
+            above = 0 if self.log else -np.inf
+            right = f"below `high`, and above 0 with `log` ({self.key!r})"
+            check(above < self.low < self.high, "low", right)
+
+    def drawn(self, seed: int, trial: int) -> Any:
+        """The value of a random trial; it depends on the key and these two numbers alone."""
+        random = np.random.default_rng([seed, trial, zlib.crc32(self.key.encode())])
+        if self.low is None or self.high is None:
+            return self.values[random.integers(len(self.values))]
+        low, high = (np.log([self.low, self.high])) if self.log else (self.low, self.high)
+        value = random.uniform(low, high)
+        return float(f"{np.exp(value) if self.log else value:.3g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweptVariant(Variant):
+    """A variant, and what is tried with it alone.
+
+    Attributes:
+      ranges: of keys that other variants do not have, or with other values.
+    """
+
+    ranges: tuple[Range, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What to search.
+
+    Attributes:
+      name: the report's title.
+      variants: each is tuned by itself.
+      datasets: each is searched by itself.
+      ranges: what is tried with every variant.
+      trials: per variant and data set, the same number for all; the first has the values of the
+        config, the others random ones (Bergstra & Bengio 2012). A sweep of fewer trials can go on
+        with more. 0: every combination of the `values`.
+      seed: of the random values.
+      training_seed: of every training.
+      jobs: number of trainings at a time; they share the CPU cores.
+    """
+
+    name: str
+    variants: tuple[SweptVariant, ...]
+    datasets: tuple[Dataset, ...]
+    ranges: tuple[Range, ...] = ()
+    trials: int = 0
+    seed: int = 0
+    training_seed: int = 0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("variants", "datasets"):
+            names = [one.name for one in getattr(self, key)]
+            check(bool(names), key, "a list that is not empty")
+            check(len(set(names)) == len(names), key, f"a list without repetition, not {names}")
+        check(self.trials >= 0 and self.jobs >= 1, "trials", "0 or more, with 1 job or more")
+        sizes = {}
+        for variant in self.variants:
+            check(bool(self.ranges_of(variant)), "ranges", f"given for {variant.name!r}")
+            sizes[variant.name] = len(self.values_of(variant))
+        alike = len(set(sizes.values())) == 1
+        check(alike, "trials", f"above 0, so that all variants have as many; they have {sizes}")
+
+    def ranges_of(self, variant: SweptVariant) -> list[Range]:
+        """Those of all variants and its own, which win."""
+        return list({range_.key: range_ for range_ in (*self.ranges, *variant.ranges)}.values())
+
+    def values_of(self, variant: SweptVariant) -> dict[int, dict[str, Any]]:
+        """The values of its trials by key, by the numbers of the trials; none are tried twice."""
+        ranges = self.ranges_of(variant)
+        if not self.trials:
+            for range_ in ranges:
+                right = f"above 0: {range_.key!r} has no `values`, so there is no end of them"
+                check(bool(range_.values), "trials", right)
+            every = itertools.product(*(range_.values for range_ in ranges))
+            keys = [range_.key for range_ in ranges]
+            return {n: dict(zip(keys, values, strict=True)) for n, values in enumerate(every)}
+        found: dict[int, dict[str, Any]] = {0: {}}
+        for n in range(1, _DRAWS * self.trials):
+            values = {range_.key: range_.drawn(self.seed, n) for range_ in ranges}
+            if len(found) < self.trials and values not in found.values():
+                found[n] = values
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training with values of its own."""
+
+    dataset: str
+    variant: str
+    number: int
+    values: dict[str, Any]
+    workdir: Path
+    log: Log
+    config: ExperimentConfig
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.dataset}/{self.variant}/trial_{self.number}"
+
+    def is_finished(self) -> bool:
+        """Whether this version trained it to the end with this config and log."""
+        if not (self.workdir / _TRIAL).is_file():
+            return False
+        found = self.found()
+        return (
+            found["version"] == __version__
+            and found["config"] == identity(self.config)
+            and found["fingerprint"] == self.log.fingerprint
+        )
+
+    def found(self) -> dict[str, Any]:
+        """The content of trial.json."""
+        return read_json(self.workdir / _TRIAL)
+
+    def headline(self) -> str:
+        """What it found, on one line."""
+        found = self.found()
+        values = ", ".join(f"{key}={value}" for key, value in self.values.items())
+        best = f"validation {found['criterion'].upper()} {number(found['value'], 4)}"
+        return f"{best} with {values or 'the values of the config'}"
+
+
+def plan(sweep: Sweep, workdir: Path) -> list[Trial]:
+    """All trials, checked before the first one starts; the first ones of all variants come first.
+
+    Raises:
+      UserError: an unknown key or a wrong value in the base config, an override or a range; or
+        trials that cannot be compared.
+    """
+    trials = []
+    for dataset in sweep.datasets:
+        log, folder = dataset.log(workdir), workdir / dataset.name
+        of_dataset = []
+        for variant in sweep.variants:
+            for n, values in sweep.values_of(variant).items():
+                overrides = values | {"seed": sweep.training_seed}
+                config = experiment(variant, dataset, log, overrides)
+                place = folder / variant.name / f"trial_{n}"
+                of_dataset.append(Trial(dataset.name, variant.name, n, values, place, log, config))
+        configs = {trial.name: {"config": to_dict(trial.config)} for trial in of_dataset}
+        check_alike(configs, (*config_keys(KINDS[config.kind]), "config.criterion"))
+        trials += sorted(of_dataset, key=lambda trial: trial.number)
+    return trials
+
+
+def train_trial(config: ExperimentConfig, workdir: Path) -> None:
+    """Trains (or goes on training) a trial, and writes what its best validation was."""
+    progress = fit(config, workdir, longer=False)
+    if not progress.ended:
+        sys.exit(0)  # after SIGTERM, which all other trials get too
+    criterion, higher_is_better = KINDS[config.kind](config).criterion
+    found = {
+        "criterion": criterion,
+        "higher_is_better": higher_is_better,
+        "value": progress.best * (-1 if higher_is_better else 1),
+        "step": progress.best_step,
+        "seconds": progress.seconds,
+        "version": __version__,
+        "fingerprint": PreparedLog.open(config.data.path).fingerprint,
+        "config": identity(config),
+    }
+    write_json(workdir / _TRIAL, found)
+
+
+def write_report(sweep: Sweep, workdir: Path, trials: Sequence[Trial]) -> Path:
+    """Writes sweep.md, sweep.json with all finished trials, and best.json for an ablation."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    missing = []
+    for trial in trials:
+        if not trial.is_finished():
+            missing.append(trial.name)
+            continue
+        row = {"trial": trial.number, "values": trial.values} | trial.found()
+        own = found.setdefault(trial.dataset, {}).setdefault(trial.variant, [])
+        own.append({key: row[key] for key in row if key != "config"})
+    for variants in found.values():
+        for own in variants.values():
+            sign = -1 if own[0]["higher_is_better"] else 1
+            own.sort(key=lambda row: (sign * row["value"], row["trial"]))
+    best = {
+        dataset: {variant: own[0]["values"] for variant, own in variants.items()}
+        for dataset, variants in found.items()
+    }
+    summary = {"sweep": to_dict(sweep), "found": found, "missing": missing}
+    write_json(workdir / "sweep.json", summary)
+    write_json(workdir / "best.json", best)
+    path = workdir / "sweep.md"
+    with replacing(path) as temporary:
+        temporary.write_text(markdown(sweep.name, summary), encoding="utf-8")
+    return path
+
+
+def markdown(title: str, summary: Mapping[str, Any]) -> str:
+    """The report: for every data set and variant its trials, the best one first."""
+    lines = [f"# {title}", ""]
+    for dataset, variants in summary["found"].items():
+        lines += [f"## {dataset}", ""]
+        for variant, own in variants.items():
+            label = own[0]["criterion"].upper()
+            keys = list(dict.fromkeys(key for row in own for key in row["values"]))
+            header = ["trial", *(f"`{key}`" for key in keys), f"validation {label}", "step", "s"]
+            lines += [f"### {words(variant)} (`{variant}`)", ""]
+            lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+            for row in own:
+                cells = [str(row["trial"])]
+                cells += [str(row["values"].get(key, "as it is")) for key in keys]
+                cells += [number(row["value"], 4), str(row["step"]), number(row["seconds"], 0)]
+                lines.append("| " + " | ".join(cells) + " |")
+            lines.append("")
+    if missing := summary["missing"]:
+        lines += [
+            f"Not finished, or failed (error.txt in their folders): {', '.join(missing)}.",
+            "",
+        ]
+    lines += [
+        "The best of several trials looks better on validation than it is. best.json has the best",
+        "values of each variant; `siren-rope ablate --chosen=best.json` compares the",
+        "variants with them on the test split, with several seeds.",
+    ]
+    return "\n".join(lines) + "\n"

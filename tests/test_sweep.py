@@ -1,0 +1,182 @@
+"""Sweeps: which values are tried, what is chosen, going on, and the ablation that follows."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.studies import jobs, sweep
+from siren_rope_jax.studies.sweep import Range, Sweep
+from siren_rope_jax.training.experiment import identity
+from tests.made_up import BASES, LOGS, make_log, make_plan
+from tests.refusals import refused
+from tests.scripts import run as run_script
+
+RATE = {"key": "optimizer.learning_rate", "low": 1e-4, "high": 1e-2, "log": True}
+DROPOUT = {"key": "model.dropout", "values": (0.1, 0.3)}
+OWN = {"key": "model.encoding.time.network.width", "values": (8, 16)}
+
+
+def make_sweep(tmp_path, kind="ranking", **changes) -> Sweep:
+    (tmp_path / "base.py").write_text(BASES[kind])
+    if not (log := tmp_path / "log").exists():
+        make_log(log, users=60, **LOGS[kind])
+    values: dict[str, Any] = {
+        "name": "Settings",
+        "variants": ({"name": "ordinal"}, {"name": "siren_rope", "ranges": (OWN,)}),
+        "datasets": ({"name": "d", "base": str(tmp_path / "base.py"), "prepared": str(log)},),
+        "ranges": (RATE, DROPOUT),
+        "trials": 4,
+    }
+    return from_config_dict(Sweep, ConfigDict(values | changes))
+
+
+def train(config, workdir) -> None:
+    """Stands in for training: the validation is the better, the nearer the rate is to .002."""
+    found = {
+        "criterion": "ne",
+        "higher_is_better": False,
+        "value": abs(config.optimizer.learning_rate - 0.002) + config.model.dropout / 1000,
+        "step": 7,
+        "seconds": 1.5,
+        "version": sweep.__version__,
+        "fingerprint": sweep.PreparedLog.open(config.data.path).fingerprint,
+        "config": identity(config),
+    }
+    workdir.mkdir(parents=True)
+    write_json(workdir / "trial.json", found)
+
+
+def test_every_variant_has_as_many_trials_and_the_same_values_of_shared_keys(tmp_path):
+    spec = make_sweep(tmp_path)
+    ordinal, siren = (spec.values_of(variant) for variant in spec.variants)
+    assert len(ordinal) == len(siren) == 4 and ordinal[0] == siren[0] == {}
+    for n in set(ordinal) & set(siren) - {0}:
+        assert ordinal[n].items() <= siren[n].items()
+        assert siren[n][OWN["key"]] in OWN["values"]
+    assert set(ordinal) == set(siren)  # a real number is never drawn twice
+    trials = sweep.plan(spec, tmp_path / "out")
+    assert [t.name for t in trials[:3]] == ["d/ordinal/trial_0", "d/siren_rope/trial_0",
+                                           "d/ordinal/trial_1"]  # fmt: skip
+    for trial in trials:
+        rate = trial.values.get(RATE["key"], 1e-3)  # which is that of the config
+        assert trial.config.optimizer.learning_rate == rate and 1e-4 <= rate <= 1e-2
+
+
+def test_more_trials_go_on_from_fewer(tmp_path):
+    spec = make_sweep(tmp_path)
+    longer = dataclasses.replace(spec, trials=9)
+    for variant in spec.variants:
+        assert spec.values_of(variant).items() <= longer.values_of(variant).items()
+        assert len(longer.values_of(variant)) == 9
+    out = tmp_path / "out"
+    assert jobs.execute(sweep.plan(spec, out), 1, train) == []
+    done = [trial.is_finished() for trial in sweep.plan(longer, out)]
+    assert sum(done) == 8 and len(done) == 18
+
+
+def test_a_grid_has_every_combination_once(tmp_path):
+    spec = make_sweep(tmp_path, trials=0, variants=({"name": "siren_rope", "ranges": (OWN,)},),
+                      ranges=(DROPOUT,))  # fmt: skip
+    (variant,) = spec.variants
+    pairs = [tuple(values.values()) for values in spec.values_of(variant).values()]
+    assert pairs == [(0.1, 8), (0.1, 16), (0.3, 8), (0.3, 16)]
+
+
+def test_random_values_fill_their_range() -> None:
+    by_log = from_config_dict(Range, RATE)
+    plain = dataclasses.replace(by_log, log=False)
+    below = [sum(r.drawn(0, n) < 1e-3 for n in range(400)) / 400 for r in (by_log, plain)]
+    assert abs(below[0] - 0.5) < 0.1 and abs(below[1] - 1 / 11) < 0.06
+    choices = from_config_dict(Range, DROPOUT)
+    assert abs(sum(choices.drawn(0, n) == 0.1 for n in range(400)) / 400 - 0.5) < 0.1
+    assert by_log.drawn(0, 1) != by_log.drawn(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "about"),
+    [
+        ({"ranges": ({"key": "model.dropout"},)}, "config.ranges[0].values"),
+        ({"ranges": (RATE | {"values": (1.0,)},)}, "config.ranges[0].values"),
+        ({"ranges": ({"key": "model.dropout", "low": 0.1},)}, "config.ranges[0].low"),
+        ({"ranges": (RATE | {"low": 0.0},)}, "config.ranges[0].low"),
+        ({"ranges": (DROPOUT | {"log": True},)}, "config.ranges[0].log"),
+        ({"trials": 0}, "config.trials"),  # of a real number
+        ({"trials": 0, "ranges": (DROPOUT,)}, "config.trials"),  # 2 of one variant, 4 of the other
+        ({"ranges": (DROPOUT,)}, "config.trials"),  # 3 and 4
+        ({"ranges": ()}, "config.ranges"),
+        ({"variants": ({"name": "ordinal"},) * 2}, "config.variants"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(tmp_path, changes, about):
+    with refused(about):
+        make_sweep(tmp_path, **changes)
+
+
+def test_trials_that_cannot_be_compared_are_refused(tmp_path):
+    with refused("config.model.no_such"):
+        sweep.plan(
+            make_sweep(tmp_path, ranges=(RATE, DROPOUT | {"key": "model.no_such"})), tmp_path
+        )
+    metrics = {"key": "criterion", "values": ("nll", "mrr")}
+    spec = make_sweep(tmp_path, kind="retrieval", ranges=(RATE, metrics))
+    with refused("config.criterion", "mrr", "nll"):
+        sweep.plan(spec, tmp_path)
+
+
+def test_an_ablation_compares_the_best_values(tmp_path):
+    spec, out = make_sweep(tmp_path), tmp_path / "out"
+    trials = sweep.plan(spec, out)
+    assert jobs.execute(trials[:-1], 1, train) == []
+    report = sweep.write_report(spec, out, trials).read_text()
+    assert trials[-1].name in report
+    best = read_json(out / "best.json")["d"]
+    for name in ("ordinal", "siren_rope"):
+        own = [t for t in trials[:-1] if t.variant == name]
+        assert best[name] == min(own, key=lambda t: t.found()["value"]).values
+    # What was chosen is set in the ablation, and there is none for another data set.
+    data = {"name": "d"}
+    _, runs = make_plan(tmp_path, data=data, chosen=str(out / "best.json"))
+    plain = {r.variant: r.config for r in make_plan(tmp_path, data=data)[1]}
+    for r in runs:
+        chosen = best.get(r.variant, {})
+        rate = chosen.get(RATE["key"], plain[r.variant].optimizer.learning_rate)
+        assert r.config.optimizer.learning_rate == rate
+        assert r.config.model.dropout == chosen.get(DROPOUT["key"], plain[r.variant].model.dropout)
+    with refused("--chosen", "made_up"):
+        make_plan(tmp_path, chosen=str(out / "best.json"))
+
+
+@pytest.mark.slow
+def test_the_command_trains_chooses_and_goes_on(tmp_path):
+    make_sweep(tmp_path)
+    config = tmp_path / "sweep.py"
+    dataset = {"name": "d", "base": str(tmp_path / "base.py"), "prepared": str(tmp_path / "log")}
+    wild = {"key": "optimizer.learning_rate", "values": (1e-2, 1e30)}
+    values = {"name": "Settings", "variants": ({"name": "ordinal"},), "datasets": (dataset,)}
+    values |= {"ranges": (wild,), "trials": 0}
+    config.write_text(
+        "from ml_collections import ConfigDict\n"
+        f"def get_config():\n    return ConfigDict({values!r})\n"
+    )
+    out = tmp_path / "out"
+    arguments = ["sweep", f"--config={config}", f"--workdir={out}"]
+    first = run_script(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "trial_1: FAILED: loss" in first.stdout
+    best = read_json(out / "best.json")
+    assert best == {"d": {"ordinal": {"optimizer.learning_rate": 0.01}}}
+    found = read_json(out / "sweep.json")
+    (row,) = found["found"]["d"]["ordinal"]
+    validations = [
+        json.loads(line)
+        for line in (out / "d/ordinal/trial_0/metrics.jsonl").read_text().splitlines()
+    ]
+    assert row["value"] == min(v["ne"] for v in validations if v["kind"] == "validation")
+    assert found["missing"] == ["d/ordinal/trial_1"]
+    second = run_script(*arguments)
+    assert "2 runs, 1 of them finished before" in second.stdout
