@@ -15,7 +15,7 @@ from tests.scripts import ROOT
 _IMPORT_CORE = """
 import pkgutil, sys
 
-extras = "PIL duckdb flatbuffers ibis matplotlib pooch requests sqlglot tensorboardX".split()
+extras = "PIL duckdb flatbuffers ibis matplotlib pooch requests sqlglot tensorboardX wandb".split()
 sys.modules.update(dict.fromkeys(extras))  # as if they were not installed
 import siren_rope_jax
 

@@ -113,9 +113,10 @@ def final_params(config: ExperimentConfig, workdir: Path) -> Any:
 @pytest.mark.slow
 @EXPERIMENTS
 def test_metrics_are_written_and_the_best_checkpoint_is_kept(
-    feed: Path, tmp_path: Path, make: Make
+    feed: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make(feed, log_every=2, tensorboard=True)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = make(feed, log_every=2, tensorboard=True, wandb="rotations")
     criterion = {"ranking": "ne", "retrieval": "nll"}[config.kind]
     progress = fit(config, tmp_path / "run")
     lines = read_metrics(tmp_path / "run")
@@ -128,6 +129,9 @@ def test_metrics_are_written_and_the_best_checkpoint_is_kept(
     assert {measured, "gate/order", "gate/time"} <= best.keys()
     assert load_config(tmp_path / "run") == config
     assert list((tmp_path / "run/tensorboard").iterdir())
+    (written,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
+    for said in ("rotations", config.variant, "train/loss", f"validation/{criterion}"):
+        assert said.encode() in written.read_bytes()
 
 
 @pytest.mark.slow

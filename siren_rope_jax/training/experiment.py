@@ -32,6 +32,7 @@ class TrainingConfig:
       checkpoint_minutes: saves after so many minutes without a checkpoint.
       log_every: steps between two lines of training metrics.
       tensorboard: writes the metrics as TensorBoard events too.
+      wandb: the project of Weights & Biases that gets them too; empty for none.
       profile_steps: the first and the last step of a trace (`profile.py`); empty: none is written.
     """
 
@@ -44,6 +45,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     log_every: int = 50
     tensorboard: bool = False
+    wandb: str = ""
     profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,6 +104,7 @@ def without_execution(config: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_minutes",
         "log_every",
         "tensorboard",
+        "wandb",
         "profile_steps",
     }
     left_out = {"data": {"path", "threads"}, "training": of_training}

@@ -1,4 +1,4 @@
-"""The reports of a run while it trains: metrics.jsonl, TensorBoard events and the progress bar."""
+"""The reports of a run while it trains: metrics.jsonl, the progress bar, and boards."""
 
 import json
 import math
@@ -17,8 +17,8 @@ from jaxtyping import Array
 from tqdm.auto import tqdm
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
+from siren_rope_jax.training.boards import boards
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.processes import is_main
@@ -98,12 +98,7 @@ class RunLog:
         self._log_every = config.training.log_every
         with self._told():
             self._file = self._path.open("a", encoding="utf-8")
-        self._board = None
-        if config.training.tensorboard and is_main():
-            with needs("tensorboard"):
-                from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        self._boards = boards(config, workdir, first_step)
         self._bar = tqdm(
             total=last_step,
             initial=first_step,
@@ -125,8 +120,8 @@ class RunLog:
         self._bar.close()
         with suppress(OSError):  # a line that a full disk did not take was reported before
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
     def _drop_after(self, workdir: Path, step: int, validation: int) -> None:
         """Drops what the log says of later steps, which will be trained again.
@@ -223,9 +218,8 @@ class RunLog:
         with self._told():
             self._file.write(self._line({"step": step, "kind": kind, **values}))
             self._file.flush()
-            if self._board is not None:
-                for name, value in values.items():
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            for board in self._boards:
+                board.add(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def _line(self, value: Mapping[str, Any]) -> str:
         return json.dumps({**value, _CRC: _crc(self._run, value)}) + "\n"
