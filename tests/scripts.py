@@ -9,6 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def xla_flags(devices: int) -> str:
+    """XLA_FLAGS as they are, but for so many virtual CPU devices."""
+    ours = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    return f"{ours} --xla_force_host_platform_device_count={devices}"
+
+
 def run(
     name: str, *flags: str, cwd: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from siren_rope_jax.studies import datasets, jobs, report
 from tests import made_up
 from tests.made_up import BASES, change, make_log, make_plan
 from tests.refusals import refused
-from tests.scripts import ROOT, printed
+from tests.scripts import ROOT, printed, xla_flags
 
 WILD, CRASH, DEATH = 0.97, 0.98, 0.99  # dropouts that make `train` fail
 
@@ -335,10 +336,12 @@ def tiny(tmp_path):
         flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
         parts = [(*flags, f"--index={i}", f"--of={array_jobs}") for i in range(array_jobs)]
         with ThreadPoolExecutor() as threads:
-            for part in threads.map(lambda given: printed("ablate", *given, XLA_FLAGS=""), parts):
+            for part in threads.map(
+                lambda given: printed("ablate", *given, XLA_FLAGS=xla_flags(1)), parts
+            ):
                 assert "1 runs, 0 of them finished before" in part and "[1/1]" in part
         assert not array_jobs or not (tmp_path / "out" / "report.md").exists()
-        said = printed("ablate", *flags, XLA_FLAGS="")
+        said = printed("ablate", *flags, XLA_FLAGS=xla_flags(1))
         text = (tmp_path / "out" / "report.md").read_text()
         assert text in said and "Not finished" not in text
         assert said.rstrip().endswith(str(tmp_path / "out" / "report.md"))
@@ -363,7 +366,7 @@ def test_the_script_prepares_trains_compares_and_goes_on(tmp_path, tiny):
     repeated = json.loads((run / "result.json").read_text())
     assert {k: repeated[k] for k in ("tasks", "step")} == {k: result[k] for k in ("tasks", "step")}
 
-    other = printed("evaluate", f"--workdir={run}", "--split=validation", XLA_FLAGS="")
+    other = printed("evaluate", f"--workdir={run}", "--split=validation", XLA_FLAGS=xla_flags(1))
     assert "synthetic, validation split" in other
     assert json.loads((run / "result_validation.json").read_text())["train_seconds"] > 0
     assert (run / "plots_validation" / "reliability.png").is_file()
@@ -388,6 +391,6 @@ def test_the_script_prepares_trains_and_compares_retrievers(tmp_path, tiny):
     frame = pd.read_parquet(place / "predictions.parquet")
     assert frame["event"].tolist() == events.tolist() and result["events"] == len(events)
     assert result["ranking"]["nll"] == pytest.approx(frame["nll"].mean(), rel=1e-6)
-    said = printed("evaluate", f"--workdir={place}", "--split=validation", XLA_FLAGS="")
+    said = printed("evaluate", f"--workdir={place}", "--split=validation", XLA_FLAGS=xla_flags(1))
     assert "synthetic, validation split" in said and "full ranking over" in said
     assert (place / "plots_validation" / "gap.png").is_file()

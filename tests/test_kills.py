@@ -20,7 +20,7 @@ from siren_rope_jax.base.files import read_json
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.run_log import read_metrics
 from tests.made_up import BASES
-from tests.scripts import ROOT, printed, restored_step
+from tests.scripts import ROOT, printed, restored_step, xla_flags
 from tests.scripts import run as run_script
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ TINY = {
     "model.layers": 1, "model.embedding_width": 2, "training.epochs": 8.0,
     "training.evaluations_per_epoch": 4, "training.patience": 99, "training.log_every": 2,
 }  # fmt: skip
-ONE_DEVICE = {"XLA_FLAGS": ""}
+ONE_DEVICE = {"XLA_FLAGS": xla_flags(1)}
 Moment = Callable[[], bool]
 
 

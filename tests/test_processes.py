@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.trained import TrainedRun
-from tests.scripts import ROOT, checkpoints, restored_step
+from tests.scripts import ROOT, checkpoints, restored_step, xla_flags
 
 
 def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> subprocess.Popen:
@@ -34,7 +34,7 @@ def _start(config: str, feed: Path, workdir: Path, devices: int, *more: str) -> 
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
     }
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

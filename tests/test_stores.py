@@ -33,7 +33,7 @@ from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.trained import TrainedRun
 from tests.refusals import refused
-from tests.scripts import ROOT, complaint
+from tests.scripts import ROOT, complaint, xla_flags
 from tests.test_damage import experiment
 from tests.test_kills import TINY, figures
 
@@ -377,7 +377,7 @@ def test_a_training_in_a_store_goes_on_on_another_machine(log: Path, tmp_path: P
     flags = [f"--config={ROOT / 'configs/synthetic.py'}:ordinal"]
     flags += [f"--config.{key}={value}" for key, value in TINY.items()]
     flags += [f"--config.data.path={log.as_uri()}", "--config.training.epochs=30"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": xla_flags(1)}
     whole, stored = tmp_path / "whole", tmp_path / "stored"
 
     def start(workdir: str, machine: str) -> subprocess.Popen[str]:

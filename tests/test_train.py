@@ -60,7 +60,7 @@ from siren_rope_jax.training.workdir import claim_workdir, load_config, owned
 from tests.batches import interrupted_after, small_config, small_retriever_config
 from tests.made_up import change, make_log
 from tests.refusals import refused
-from tests.scripts import ROOT, has_checkpoint, printed, restored_step
+from tests.scripts import ROOT, has_checkpoint, printed, restored_step, xla_flags
 from tests.scripts import run as run_script
 
 LONELY = "one event"
@@ -548,9 +548,8 @@ def test_a_run_is_evaluated_elsewhere_as_it_is_here(feed: Path, tmp_path: Path, 
     here: Any = training.score(params, "test")
 
     moved = log.rename(tmp_path / "moved")
-    three_devices = "--xla_force_host_platform_device_count=3"
     for name, flags in (("analyze", [f"--log={moved}"]), ("evaluate", [])):
-        printed(name, f"--workdir={run}", *flags, XLA_FLAGS=three_devices)
+        printed(name, f"--workdir={run}", *flags, XLA_FLAGS=xla_flags(3))
     frame, order = pd.read_parquet(run / "predictions.parquet"), np.argsort(here.event)
     assert frame["event"].tolist() == here.event[order].tolist()
     if config.kind == "ranking":
