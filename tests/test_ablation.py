@@ -335,13 +335,12 @@ def tiny(tmp_path):
         (tmp_path / "tiny.py").write_text(f"{load}({config})\n")
         flags = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'out'}")
         parts = [(*flags, f"--index={i}", f"--of={array_jobs}") for i in range(array_jobs)]
+        on_one_device = partial(printed, "ablate", XLA_FLAGS=xla_flags(1))
         with ThreadPoolExecutor() as threads:
-            for part in threads.map(
-                lambda given: printed("ablate", *given, XLA_FLAGS=xla_flags(1)), parts
-            ):
+            for part in threads.map(lambda given: on_one_device(*given), parts):
                 assert "1 runs, 0 of them finished before" in part and "[1/1]" in part
         assert not array_jobs or not (tmp_path / "out" / "report.md").exists()
-        said = printed("ablate", *flags, XLA_FLAGS=xla_flags(1))
+        said = on_one_device(*flags)
         text = (tmp_path / "out" / "report.md").read_text()
         assert text in said and "Not finished" not in text
         assert said.rstrip().endswith(str(tmp_path / "out" / "report.md"))
