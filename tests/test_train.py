@@ -41,6 +41,7 @@ from siren_rope_jax.studies.datasets import Log
 from siren_rope_jax.studies.jobs import train_and_evaluate
 from siren_rope_jax.training.checkpoint import Checkpoints, _Kept
 from siren_rope_jax.training.experiment import ExperimentConfig, TrainingConfig
+from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -847,6 +848,20 @@ def test_a_run_goes_on_that_was_never_validated(
     assert [{k: v for k, v in line.items() if "second" not in k} for line in lines[:1]] == [
         {k: v for k, v in line.items() if "second" not in k} for line in lines[1:]
     ]
+
+
+def test_sigterm_after_a_training_says_that_the_same_command_evaluates_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before, closed = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(SystemExit) as ended, ending_on_sigterm("goes on"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            closed.append(True)
+    assert ended.value.code == 0 and closed and capfd.readouterr().err == "goes on\n"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption(

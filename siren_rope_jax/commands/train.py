@@ -23,6 +23,7 @@ from siren_rope_jax.commands import pictures
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.inference.export import check_exportable, export
 from siren_rope_jax.rotation.variants import check_not_variant
+from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.mirror import workdir_of
@@ -74,13 +75,14 @@ def main() -> None:
 def _train(config: Any, workdir: Path) -> None:
     if not fit(config, workdir).ended:
         return  # after SIGTERM: the same command goes on
-    outcome = evaluate_run(workdir)
-    if is_main():
-        print(as_text(outcome))
-        pictures.draw(workdir)
-    if _EXPORT.value:
-        folder = export(TrainedRun.open(workdir), _EXPORT.value, outcome)
-        print(f"wrote {folder}; its README.md says how to call the model")
+    with ending_on_sigterm("SIGTERM: the model is trained; the same command evaluates it"):
+        outcome = evaluate_run(workdir)
+        if is_main():
+            print(as_text(outcome))
+            pictures.draw(workdir)
+        if _EXPORT.value:
+            folder = export(TrainedRun.open(workdir), _EXPORT.value, outcome)
+            print(f"wrote {folder}; its README.md says how to call the model")
 
 
 def run() -> None:

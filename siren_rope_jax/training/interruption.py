@@ -1,8 +1,11 @@
 """When a training saves between its validations, and when it stops: after SIGTERM."""
 
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,6 +15,33 @@ from jax.experimental import multihost_utils
 from jaxtyping import Int
 
 from siren_rope_jax.training.experiment import TrainingConfig
+
+
+def _takes_signals() -> bool:
+    alone = jax.process_count() == 1  # of several processes, JAX takes them
+    return alone and threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def ending_on_sigterm(said: str) -> Iterator[None]:
+    """In this block SIGTERM says this and ends the program with status 0, closing what is open.
+
+    Not where there are several processes, or in another thread than the main one.
+    """
+    if not _takes_signals():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        print(said, file=sys.stderr)
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Watch:
@@ -30,8 +60,7 @@ class Watch:
         self._looked_step = self._next_look = -1  # the last at which several processes did
 
     def __enter__(self) -> "Watch":
-        alone = jax.process_count() == 1  # of several processes, JAX takes the signal
-        if alone and threading.current_thread() is threading.main_thread():
+        if _takes_signals():
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
