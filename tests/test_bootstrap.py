@@ -7,6 +7,7 @@ import pytest
 from siren_rope_jax.metrics import binary as metrics
 from siren_rope_jax.metrics import bootstrap
 from siren_rope_jax.metrics.bootstrap import ProbabilityColumns, RankColumns
+from siren_rope_jax.metrics.intervals import interval
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.studies.predictions import read_predictions
 from tests.refusals import refused
@@ -27,7 +28,7 @@ def made_up(users=40, events=12, seeds=2, seed=0):
 def paired(labels, users, scores_a, scores_b, resamples=bootstrap.RESAMPLES):
     """The intervals of A - B."""
     a, b = (bootstrap.resample_scores(labels, users, s, resamples) for s in (scores_a, scores_b))
-    return {metric: bootstrap.difference(a[metric], b[metric]) for metric in a}
+    return {metric: interval(a[metric], b[metric]) for metric in a}
 
 
 def make_ranks(users=40, events=12, seeds=2):
@@ -67,26 +68,10 @@ def test_every_resample_equals_the_metric_on_the_literally_repeated_events(kind)
         np.testing.assert_allclose(resampled.by_seed, [seed[name] for seed in want], rtol=1e-10)
 
 
-def test_seeds_are_paired():
-    """What a seed does to both models alike does not add to the deviation of their difference."""
-    labels, users, scores = made_up(seeds=3)
-    others = np.clip(scores + np.array([[0.02], [0.02], [0.05]]) * (labels - 0.5), 0.01, 0.99)
-    a, b = (bootstrap.resample_scores(labels, users, s, resamples=2) for s in (others, scores))
-    for name, metric in (("ne", metrics.normalized_entropy), ("auc", metrics.auc)):
-        by_seed = [
-            metric(labels, x) - metric(labels, y) for x, y in zip(others, scores, strict=True)
-        ]
-        assert bootstrap.seed_deviation(a[name], b[name]) == pytest.approx(np.std(by_seed, ddof=1))
-        assert bootstrap.difference(a[name], b[name]).difference == pytest.approx(np.mean(by_seed))
-    assert bootstrap.seed_deviation(a["ne"], a["ne"]) == 0
-    one = bootstrap.Resampled(np.array([0.5]), np.zeros(2))
-    assert np.isnan(bootstrap.seed_deviation(one, one))
-
-
 def test_a_model_does_not_differ_from_itself_and_the_interval_is_reproducible():
     labels, users, scores = made_up()
-    for interval in paired(labels, users, scores, scores).values():
-        assert interval == (0, 0, 0)
+    for found in paired(labels, users, scores, scores).values():
+        assert found == (0, 0, 0, 1)
     other = np.clip(scores * 0.8, 0.01, 0.99)
     first, second = (paired(labels, users, scores, other) for _ in range(2))
     assert first == second
@@ -96,10 +81,10 @@ def test_pairing_makes_the_interval_of_a_small_consistent_difference_narrow():
     labels, users, scores = made_up(users=200)
     better = np.clip(scores + 0.03 * (labels - 0.5), 0.01, 0.99)
     a, b = (bootstrap.resample_scores(labels, users, s) for s in (better, scores))
-    interval = bootstrap.difference(a["ne"], b["ne"])
+    found = interval(a["ne"], b["ne"])
     unpaired = np.hypot(a["ne"].samples.std(), b["ne"].samples.std())
-    assert interval.low < interval.difference < interval.high < 0
-    assert interval.high - interval.low < unpaired
+    assert found.low < found.value < found.high < 0
+    assert found.high - found.low < unpaired
 
 
 def test_the_interval_covers_the_true_difference_about_95_times_of_100():
@@ -113,8 +98,8 @@ def test_the_interval_covers_the_true_difference_about_95_times_of_100():
     truth = np.mean([ne(y, shift(s)[0]) - ne(y, s[0]) for y, _, s in many])
     covered = []
     for labels, users, scores in many[:150]:
-        interval = paired(labels, users, shift(scores), scores, resamples=200)["ne"]
-        covered.append(interval.low <= truth <= interval.high)
+        found = paired(labels, users, shift(scores), scores, resamples=200)["ne"]
+        covered.append(found.low <= truth <= found.high)
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
@@ -191,4 +176,4 @@ def test_a_missing_file_or_task_is_named(tmp_path):
 def test_without_a_ranked_target_there_is_no_nll():
     nothing = {"rank": np.full((1, 480), np.nan), "nll": np.full((1, 480), np.nan)}
     got = RANKS.resample(make_ranks()[0], nothing)
-    assert np.isnan(got["nll"].value) and got["mrr"].value == 0
+    assert np.isnan(got["nll"].by_seed).all() and got["mrr"].by_seed == [0]

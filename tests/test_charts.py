@@ -67,7 +67,7 @@ def test_baseline_and_best_have_marks_and_bars_are_the_intervals_of_differences(
 ):
     figures = drawn_figures(monkeypatch)
     models = make_models(["siren_rope", "ordinal"])
-    of = {"difference": -0.001, "low": -0.004, "high": 0.003}
+    of = {"value": -0.001, "low": -0.004, "high": 0.003}
     differences = {"siren_rope": {"like": {"ne": of}}, "ordinal": {"like": None}}
     side_by_side(tmp_path / "x.png", models, [NE], "", "ordinal", differences)
     (ax,) = figures[0].axes

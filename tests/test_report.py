@@ -13,7 +13,7 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.baselines.popularity import MEANINGS, baseline_names
 from siren_rope_jax.evaluation.slices import SLICES
-from siren_rope_jax.metrics import bootstrap
+from siren_rope_jax.metrics.intervals import certain, interval
 from siren_rope_jax.metrics.ranks import RANK_METRICS
 from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies import charts, jobs, plots, report
@@ -119,6 +119,7 @@ def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(
         files = [r.workdir / "predictions.parquet" for r in of.runs if r.variant == variant]
         return columns.resample(*read_predictions(files, columns))
 
+    family = []
     for variant, own in of.numbers["variants"].items():
         if variant == other:
             assert {part[key] for part in own["parts"].values()} == {None} and variant not in rows
@@ -128,12 +129,16 @@ def test_the_report_holds_paired_differences_to_the_baseline_and_the_champion(
             columns = kind.resampled(part)
             a, b = (resampled(v, columns) for v in (variant, other))
             for metric in kind.compared:
-                want = bootstrap.difference(a[metric], b[metric])
-                sd = np.std(a[metric].by_seed - b[metric].by_seed, ddof=1)
-                assert tuple(numbers[key][metric].values()) == pytest.approx((*want, sd))
-                shown = f"{want.difference:+.4f} ± {sd:.4f} [{want.low:+.4f}, {want.high:+.4f}]"
-                certain = want.low > 0 or want.high < 0
-                assert next(cells) == (f"**{shown}**" if certain else shown)
+                want = interval(a[metric], b[metric])
+                assert tuple(numbers[key][metric].values()) == pytest.approx(want)
+                shown = f"{want.value:+.4f} [{want.low:+.4f}, {want.high:+.4f}]"
+                cell = next(cells)
+                assert cell.strip("*") == shown
+                assert metric == kind.primary or "*" not in cell
+                if metric == kind.primary:
+                    family.append((want.p, "*" in cell))
+    p_values, bold = zip(*family, strict=True)
+    assert list(bold) == certain(p_values) and any(bold)
     better = of.numbers["variants"]["siren_rope"]["parts"]["like" if kind.by_task else ""]
     assert better["difference"][kind.compared[0]]["high"] < 0  # less noise is better, beyond doubt
 
@@ -161,7 +166,7 @@ def test_a_difference_is_over_the_seeds_both_have_and_says_how_many(tmp_path):
     )
     assert siren["difference"]["seeds"] == siren["gap_closed"]["seeds"] == [0]
     a, b = (r.result()["tasks"]["like"]["ne"] for r in (runs[1], runs[0]))
-    assert siren["difference"]["ne"]["difference"] == pytest.approx(a - b)
+    assert siren["difference"]["ne"]["value"] == pytest.approx(a - b)
     assert middle["difference"] is middle["gap_closed"] is None  # no seed in common
     rows = table(of.text, "like: overview")
     assert {"ordinal (n = 1)", "siren_rope", "middle (n = 2)"} <= set(rows)

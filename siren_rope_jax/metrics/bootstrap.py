@@ -1,4 +1,4 @@
-"""Paired bootstrap over users: how certain is the difference between two models?
+"""Bootstrap over users: what a metric would have been of other users.
 
 Users are drawn with replacement and bring all their events along, because the events of one user
 are not independent. The draws depend on the number of users alone, so all models see the same
@@ -31,33 +31,6 @@ class Resampled(NamedTuple):
 
     by_seed: Float[np.ndarray, " S"]
     samples: Float[np.ndarray, " R"]
-
-    @property
-    def value(self) -> float:
-        """The mean over the training seeds, on the data."""
-        return float(np.mean(self.by_seed))
-
-
-class Interval(NamedTuple):
-    """A difference between two models and its 95 % percentile interval."""
-
-    difference: float
-    low: float
-    high: float
-
-
-def difference(a: Resampled, b: Resampled) -> Interval:
-    """The difference a - b with its 95 % percentile interval; NaN where it is undefined."""
-    samples = a.samples - b.samples
-    samples = samples[~np.isnan(samples)]
-    low, high = np.percentile(samples, [2.5, 97.5]) if samples.size else (np.nan, np.nan)
-    return Interval(a.value - b.value, float(low), float(high))
-
-
-def seed_deviation(a: Resampled, b: Resampled) -> float:
-    """Standard deviation of a - b over their common training seeds; NaN for a single one."""
-    differences = a.by_seed - b.by_seed
-    return float(differences.std(ddof=1)) if len(differences) > 1 else float("nan")
 
 
 def user_draws(users: int, resamples: int) -> Iterator[Int[np.ndarray, " U"]]:

@@ -133,7 +133,7 @@ def _draw_models(
             ax.plot(seeds, [y] * len(seeds), "o", color=colour, ms=3, mew=0, alpha=0.5)
         own = ((differences.get(name) or {}).get("".join(part)) or {}).get(metric)
         if own and None not in (own["low"], own["high"]):
-            reach = [[own["difference"] - own["low"]], [own["high"] - own["difference"]]]
+            reach = [[own["value"] - own["low"]], [own["high"] - own["value"]]]
             label = "95 % interval of the difference to the baseline"
             ax.errorbar(mean, y, xerr=reach, fmt="none", ecolor=colour, capsize=2.5, label=label)
         ax.plot(mean, y, marker, color=colour, markersize=6, label=role, zorder=3)

@@ -23,7 +23,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.evaluation.evaluate import predictions_path, result, write_predictions
 from siren_rope_jax.evaluation.evaluated import Evaluated
-from siren_rope_jax.metrics.bootstrap import Interval, difference
+from siren_rope_jax.metrics.intervals import Interval, interval
 from siren_rope_jax.metrics.ranks import metrics_of_ranks
 from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.studies.comparable import RUN_KEYS, check_alike, config_keys, finished_run
@@ -240,7 +240,7 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
     columns = Retrieval.resampled("")
     a = columns.resample(*read_predictions(paths, columns, other))
     b = columns.resample(*read_predictions([other], columns, paths[0]))
-    return {metric: difference(a[metric], b[metric]) for metric in a if metric != "nll"}
+    return {metric: interval(a[metric], b[metric]) for metric in a if metric != "nll"}
 
 
 def _train(config: PeerConfig, log: PreparedLog, python: str, workdir: Path) -> None:

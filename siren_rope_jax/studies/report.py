@@ -117,6 +117,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     seeds, datasets = summary["seeds"], summary["datasets"]
     others = [words(name) for name in (summary["baseline"], summary["champion"]) if name]
     kinds = dict.fromkeys(data["kind"] for data in datasets.values())
+    primary = [KINDS[kind].metrics[KINDS[kind].primary].label for kind in kinds]
     lines = [
         f"# {summary['name']}",
         "",
@@ -125,12 +126,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f" ({summary['jobs']} {'run' if summary['jobs'] == 1 else 'runs'} at a time).",
         "",
         "Numbers are mean ± standard deviation over seeds; n is the number of seeds where some are "
-        f"missing. Δ: difference to {' or '.join(others)}, taken seed by seed. Its mean ± standard "
-        "deviation is over the seeds that both have and shows the effect of the seeds. Its 95 % "
-        "interval is a paired bootstrap over users on the same events with the seeds held fixed "
-        f"({summary['resamples']} resamples) and shows the effect of the sample of users. Bold: "
-        "this interval excludes zero and, with three seeds or more, the 95 % t-interval of the "
-        "mean over seeds does too; with fewer seeds, bold says nothing about the seeds.",
+        f"missing. Δ: difference to {' or '.join(others)}, on the same events and seed by seed, "
+        "with its 95 % interval of users and seeds together: standard error over users "
+        f"({summary['resamples']} bootstrap resamples, seeds held fixed), and over seeds by "
+        "Student's t. With one seed, it is of users alone. Bold: certain among all differences "
+        f"of the primary metric, {' or '.join(primary)}, in the table, with a 5 % risk of any "
+        "error among them (Holm). Other metrics are never bold.",
         "",
     ]
     for kind in kinds:

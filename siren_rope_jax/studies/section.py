@@ -8,10 +8,11 @@ from siren_rope_jax.base.text import number
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.evaluation.protocols import PROTOCOLS
 from siren_rope_jax.evaluation.slices import SLICES
+from siren_rope_jax.metrics.intervals import certain
 from siren_rope_jax.rotation.names import grouped, words
 from siren_rope_jax.studies.comparison import WITHOUT
 from siren_rope_jax.studies.summary import IDEAL
-from siren_rope_jax.studies.tables import differences, fewer, plus_minus, table
+from siren_rope_jax.studies.tables import fewer, interval, plus_minus, table
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, titled
 
@@ -157,13 +158,27 @@ class Section:
         return self._table([*self._labels(columns, several=several), *gap_labels], rows, simple)
 
     def _difference_table(self, key: str, other: str) -> list[str]:
-        """The differences of all variants to another one."""
+        """The differences of all variants to another one; bold: the certain ones, by Holm.
+
+        The family is all differences of the primary metric in this table.
+        """
         compared = self._kind.compared
         columns = [(part, metric) for part in self.data["counts"] for metric in compared]
-        rows = {
-            name: [c for own in parts.values() for c in differences(own[key], compared, self.seeds)]
+        found = {
+            (name, part, metric): {**own[key][metric], "seeds": own[key]["seeds"]}
             for name, parts in self._parts(left_out=other)
+            for part, own in parts.items()
+            for metric in compared
+            if own[key]
         }
+        family = [place for place in found if place[-1] == self._kind.primary]
+        is_certain = certain([found[place]["p"] for place in family])
+        bold = {place for place, sure in zip(family, is_certain, strict=True) if sure}
+        rows: dict[str, list[str]] = {name: [] for name, _ in self._parts(left_out=other)}
+        for name, cells in rows.items():
+            for place in ((name, *column) for column in columns):
+                of = found.get(place)
+                cells.append(interval(of, place in bold) + fewer(of, self.seeds) if of else "")
         return self._table(self._labels(columns, "Δ {}"), rows)
 
     def _validation_table(self) -> list[str]:

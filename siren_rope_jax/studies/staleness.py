@@ -1,7 +1,6 @@
 """How much models lose by standing still: a table and pictures of streamed runs.
 
-Intervals are of users and seeds together: the variance of a mean over seeds is that over resampled
-users, with the seeds held fixed, plus that over seeds divided by their number.
+Intervals are of users and seeds together (`metrics/intervals.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from siren_rope_jax.base.files import read_json, replacing
 from siren_rope_jax.base.times import DAY, HOUR
 from siren_rope_jax.evaluation.baselines.families import FAMILIES
 from siren_rope_jax.metrics.bootstrap import Resampled
+from siren_rope_jax.metrics.intervals import interval
 from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies.comparable import check_alike
 from siren_rope_jax.studies.predictions import read_predictions
@@ -28,7 +28,6 @@ from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, titled
 
 _PRESENT = "0"
-_NORMAL = 1.96
 _ALIKE = ("version", "fingerprint", "stream", "config.kind")
 
 
@@ -112,18 +111,10 @@ class Streams:
             return columns.resample(users, values)[self.metric]
 
 
-def interval(value: Resampled, than: Resampled | None = None) -> tuple[float, float]:
-    """A metric, or its difference to another one, and half the width of its 95 % interval.
-
-    That of a single seed is of users alone.
-    """
-    samples, by_seed = value.samples, value.by_seed
-    if than is not None:
-        samples, by_seed = samples - than.samples, by_seed - than.by_seed
-    variance = float(np.nanvar(samples))
-    if len(by_seed) > 1:
-        variance += float(np.var(by_seed, ddof=1)) / len(by_seed)
-    return float(np.mean(by_seed)), _NORMAL * variance**0.5
+def reach(value: Resampled, than: Resampled | None = None) -> tuple[float, float]:
+    """A metric, or its difference to another one, and half the width of its 95 % interval."""
+    found = interval(value, than)
+    return found.value, (found.high - found.low) / 2
 
 
 def write_staleness(streams: Streams, folder: Path) -> list[Path]:
@@ -184,14 +175,14 @@ def _tables(
 ) -> list[str]:
     """The metric of every state, and the differences of the present ones."""
     named = {variant: f"{words(variant)} (`{variant}`)" for variant in values}
-    rows = [[named[v], *(_text(interval(of)) for of in own.values())] for v, own in values.items()]
+    rows = [[named[v], *(_text(reach(of)) for of in own.values())] for v, own in values.items()]
     blank = [""] * (len(streams.states) - 1)
-    rows += [[f"*{name}*", _text(interval(of)), *blank] for name, of in simple.items()]
+    rows += [[f"*{name}*", _text(reach(of)), *blank] for name, of in simple.items()]
     first, differences = next(iter(values)), []
     for variant, by_state in values.items():
         present = by_state[_PRESENT]
         others = [by_state[FROZEN], *simple.values(), values[first][_PRESENT]]
-        cells = [_text(interval(present, other), sign="+") for other in others]
+        cells = [_text(reach(present, other), sign="+") for other in others]
         differences.append([named[variant], *cells[:-1], "" if variant == first else cells[-1]])
     header = ["present model less", "frozen", *(f"*{name}*" for name in simple), words(first)]
     states = table([part or "model", *_names(streams)], rows)
@@ -219,12 +210,12 @@ def _by_age(
         ax = axes[0, 0]
         lines = lines_of(list(values))
         for variant, by_state in values.items():
-            mean, reach = np.transpose([interval(by_state[age]) for age in ages])
+            mean, half = np.transpose([reach(by_state[age]) for age in ages])
             line = lines[variant]
-            ax.errorbar(x, mean, reach, label=line.label, capsize=3, marker="o", **line.style)
+            ax.errorbar(x, mean, half, label=line.label, capsize=3, marker="o", **line.style)
         for i, (name, of) in enumerate(simple.items()):
             style = {"color": "#777777", "linestyle": ("--", ":", "-.")[i % 3]}
-            ax.axhline(interval(of)[0], label=f"{name} (baseline)", linewidth=1.2, **style)
+            ax.axhline(reach(of)[0], label=f"{name} (baseline)", linewidth=1.2, **style)
         ax.set(xlabel="hours since the model has last learned", ylabel=metric.axis)
         ax.set_title(metric.label)
         legend_below(picture, least=1)

@@ -8,7 +8,8 @@ import numpy as np
 
 from siren_rope_jax.evaluation.evaluate import predictions_path
 from siren_rope_jax.evaluation.slices import SLICES
-from siren_rope_jax.metrics.bootstrap import Resampled, difference, seed_deviation
+from siren_rope_jax.metrics.bootstrap import Resampled
+from siren_rope_jax.metrics.intervals import interval
 from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.studies.predictions import read_predictions
 from siren_rope_jax.training.kinds import kind_of_result
@@ -109,12 +110,11 @@ class Part:
         }
 
     def difference(self, variant: str, other: str) -> dict[str, Any] | None:
-        """The metrics of one variant minus those of another, with paired bootstrap intervals.
+        """The metrics of one variant minus those of another, event by event and seed by seed.
 
         Returns:
-          "seeds", those that both have, and metric -> "difference", "low", "high", "sd": the
-          interval is over users, the standard deviation over seeds (None for a single one). None
-          where the two are the same variant or have no seed in common.
+          "seeds", those that both have, and metric -> "value", "low", "high", "p" as `Interval`.
+          None where the two are the same variant or have no seed in common.
 
         Raises:
           UserError: they were evaluated on different events.
@@ -125,8 +125,8 @@ class Part:
         a, b = self._resampled(variant, seeds), self._resampled(other, seeds)
         numbers: dict[str, Any] = {"seeds": list(seeds)}
         for m in a:
-            values = difference(a[m], b[m])._asdict() | {"sd": seed_deviation(a[m], b[m])}
-            numbers[m] = {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+            values = interval(a[m], b[m])._asdict()
+            numbers[m] = {k: v if np.isfinite(v) else None for k, v in values.items()}
         return numbers
 
     def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
