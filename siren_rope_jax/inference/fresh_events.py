@@ -182,6 +182,8 @@ def _optional_numbers(column: _Columns, name: str) -> Float[np.ndarray, " N"]:
     given = column(name, required=False)
     known = given[given.notna()].infer_objects()
     values = np.full(len(given), np.nan)
+    if not len(known):  # of no type that says anything
+        return values
     values[given.notna().to_numpy()] = _numbers(known, *_FLOATS, column.argument)
     return values
 

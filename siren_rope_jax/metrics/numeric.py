@@ -47,6 +47,11 @@ def shares(labels: Float[np.ndarray, " N"], values: Sequence[float]) -> Float[np
     return np.eye(len(values))[value_numbers(labels, values)]
 
 
+def variance(labels: Float[np.ndarray, " N"]) -> float:
+    """That of these labels; exactly 0 where all are equal."""
+    return float((labels - labels[0]).astype(np.float64).var())
+
+
 def spearman(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:
     """The correlation of ranks, ties sharing their mean rank; nan where one side is constant."""
     ranks = np.stack([rankdata(a), rankdata(b)]) if len(a) else np.zeros((2, 0))
@@ -92,7 +97,7 @@ def regression_metrics(
         raise ValueError(f"{bad} predictions are not finite")
     error = float(((labels - predictions) ** 2).mean())
     found = {
-        "ne": ratio(error, labels.var()),
+        "ne": ratio(error, variance(labels)),
         "rmse": error**0.5,
         "spearman": spearman(labels, predictions),
     }
@@ -156,9 +161,10 @@ class ValueColumns:
         """Resamples "ne" over the events that have the label."""
         present = ~np.isnan(values[self.label][0])
         labels = values[self.label][0][present]
-        centred = labels - labels.mean()  # so that the difference below keeps its digits
-        moments = np.stack([centred, centred**2])
-        losses = (values[self.prediction][:, present] - labels) ** 2
+        scale = variance(labels) ** 0.5 or 1.0
+        standard = (labels - labels.mean()) / scale  # so that a difference of means keeps digits
+        moments = np.stack([standard, standard**2])
+        losses = ((values[self.prediction][:, present] - labels) / scale) ** 2
         return _resampled(losses, moments, _variance, users[present], resamples)
 
 

@@ -180,7 +180,7 @@ class Regression:
 
     def uninformed(self, label: Labels) -> float:
         """As in `Binary`."""
-        return float(label.astype(np.float64).var())
+        return numeric.variance(label)
 
     def measure(self, label: Labels, scores: Scores, users: Int[np.ndarray, " N"]) -> Metrics:
         """As in `Binary`."""
