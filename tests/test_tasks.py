@@ -245,8 +245,8 @@ def test_a_log_without_such_labels_says_nothing_of_them(tmp_path: Path) -> None:
     ("groups", "about", "named"),
     [
         ({"ordinal": {"x": "serial"}}, "config.ordinal.x", ["20", "config.regression"]),
-        ({"ordinal": {"x": f"if(at < {START + 490}, tab, 9)"}}, "config.ordinal.x", ["9", "train"]),
-        ({"ordinal": {"x": f"if(at < {START + 300}, tab, NULL)"}}, "config.ordinal.x", ["validation"]),
+        ({"ordinal": {"x": f"if(at < {START + 490}, tab, 9)"}}, "config.ordinal.x", ["9"]),
+        ({"ordinal": {"x": f"if(at < {START + 300}, tab, NULL)"}}, "config.ordinal.x", ["no"]),
         ({"regression": {"x": "7.5"}}, "config.regression.x", ["7.5"]),
         ({"regression": {"x": "1e300"}}, "config.regression.x", ["1e+300"]),
         ({"regression": {"x": "iid"}}, "config.regression.x", ["iid"]),
