@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from siren_rope_jax.models.tasks import Task
 
 MEANINGS = {
-    "user_rate": "the user's share of positives so far (of other tasks than binary ones, the mean "
-    "label or the share of each value), shrunk towards that of training",
-    "item_rate": "the item's in training, likewise",
+    "user_rate": "the mean of the user's labels so far, such as the share of positives, shrunk "
+    "towards that in training",
+    "item_rate": "the mean of the item's labels in training, likewise",
 }
 """What each baseline predicts."""
 
