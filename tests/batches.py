@@ -14,6 +14,7 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
 from siren_rope_jax.models.ranker import Ranker, RankerConfig
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.rotation.sources import AngleSource
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import ranking_variant, retrieval_variant
@@ -50,7 +51,7 @@ START = 1_700_000_000  # Unix seconds
 SPAN = 60 * 86_400
 DATA = DataSpec(
     {"item": 20, "topic": 5},
-    ("like", "share"),
+    (Binary("like"), Binary("share")),
     context_length=12,
     scale=TimeScale.fit(START, START + SPAN),
     dense=3,

@@ -55,7 +55,7 @@ class Golden:
 
     def loss(self, params: Any) -> jax.Array:
         logits = self.model.apply({"params": params}, self.batch)
-        return ranking_loss(logits, self.batch.labels, self.batch.label_mask)
+        return ranking_loss(self.model.data.tasks, logits, self.batch.labels, self.batch.label_mask)
 
 
 @pytest.fixture(scope="module", params=FILES)

@@ -73,7 +73,7 @@ def test_candidates_score_as_the_evaluation_scores_every_test_event(
     scored = run.score("test")
     histories, events = pasts(feed, scored.event)
     assert max(map(len, histories)) > LENGTH
-    found = HistoryCache.of(run, histories).probabilities(list(events[:, None]))
+    found = HistoryCache.of(run, histories).predictions(list(events[:, None]))
     np.testing.assert_allclose(np.concatenate(found), scored.score, atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_events_in_any_chunks_equal_one_pass(
     whole = feed.histories_of(range(len(feed.index)))[:5]
     grown, once = in_chunks_and_at_once(run, whole, begin, sizes)
     requests = [h[-3:] for h in whole]
-    for one, other in zip(grown.probabilities(requests), once.probabilities(requests), strict=True):
+    for one, other in zip(grown.predictions(requests), once.predictions(requests), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 

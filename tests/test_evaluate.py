@@ -14,6 +14,7 @@ from siren_rope_jax.evaluation.baselines import past, rates
 from siren_rope_jax.evaluation.evaluated import Evaluated
 from siren_rope_jax.metrics.binary import task_metrics
 from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_ranks
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.studies import charts, plots
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.ranking import Scored
@@ -22,6 +23,7 @@ from siren_rope_jax.training.rank_scorer import Ranked
 from tests.batches import small_retriever_config
 from tests.made_up import TASKS, make_log, make_result, make_run
 
+LIKE = Binary("like")
 BOTH = pytest.mark.parametrize("kind", ["ranking", "retrieval"])
 
 
@@ -337,13 +339,13 @@ def test_misses_are_of_items_outside_the_catalogue_though_train_may_have_them(
 
 def test_the_user_rate_does_not_depend_on_the_event_itself_nor_on_later_ones(log):
     events = log.events()
-    labels, train = events.rows["task/like"].copy(), events.rows["split"] == 0
-    before = rates.user_rate(labels, events.user, train)
+    labels, train = log.schema.label(events.rows, "like"), events.rows["split"] == 0
+    before = rates.user_rate(LIKE, labels, events.user, train)[:, 0]
     at = int(np.flatnonzero((~train) & (events.user == 7))[2])
     changed = labels.copy()
-    changed[at:] = 1 - np.maximum(changed[at:], 0)
+    changed[at:] = 1 - np.nan_to_num(changed[at:])
     changed[train] = labels[train]  # the base rate and the strength are fitted there
-    after = rates.user_rate(changed, events.user, train)
+    after = rates.user_rate(LIKE, changed, events.user, train)[:, 0]
     np.testing.assert_array_equal(after[: at + 1], before[: at + 1])
     assert after[at + 1] != before[at + 1]
 
@@ -352,11 +354,11 @@ def test_the_rates_equal_their_definition_by_a_loop(log):
     """Both are linear in the counts, so the strength can be read off and all events checked."""
     events = log.events()
     labels, train = events.rows["task/like"], events.rows["split"] == 0
-    items = events.rows["categorical/item"]
+    items, given = events.rows["categorical/item"], log.schema.label(events.rows, "like")
     rate = labels[train & (labels >= 0)].mean()
     got = {
-        "user": rates.user_rate(labels, events.user, train),
-        "item": rates.item_rate(labels, items, train),
+        "user": rates.user_rate(LIKE, given, events.user, train)[:, 0],
+        "item": rates.item_rate(LIKE, given, items, train)[:, 0],
     }
     mine = {"user": [], "item": []}
     for n in range(len(labels)):
@@ -372,9 +374,9 @@ def test_the_rates_equal_their_definition_by_a_loop(log):
 
 
 def test_an_unseen_item_has_the_base_rate():
-    labels, items = np.array([1, 0, 0, 0, -1]), np.array([1, 1, 1, 1, 2])
+    labels, items = np.array([1, 0, 0, 0, np.nan]), np.array([1, 1, 1, 1, 2])
     train = np.array([True, True, True, True, False])
-    assert rates.item_rate(labels, items, train)[4] == 0.25
+    assert rates.item_rate(LIKE, labels, items, train)[4, 0] == 0.25
 
 
 def test_informative_rates_beat_the_constant_and_the_truth_beats_them(log):

@@ -131,7 +131,7 @@ class Level(Kind[LevelExperiment]):
     measure_slice = measure
 
     @classmethod
-    def resampled(cls, part):
+    def resampled(cls, part, measured):
         return ErrorColumn("error")
 
     @classmethod

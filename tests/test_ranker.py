@@ -112,7 +112,8 @@ def test_overfits_a_tiny_batch(name: str, changes: dict[str, Any]) -> None:
     batch = random_batch()
 
     def loss_of(params: Any) -> jax.Array:
-        return ranking_loss(forward(model, params, batch), batch.labels, batch.label_mask)
+        output = forward(model, params, batch)
+        return ranking_loss(DATA.tasks, output, batch.labels, batch.label_mask)
 
     assert float(loss_of(params)) > 0.5
     assert float(loss_of(trained(loss_of, params))) < 0.05

@@ -14,7 +14,7 @@ rooms = ["base.arrays", "rotation", "models"]
 with install_import_hook(["siren_rope_jax." + room for room in rooms], "beartype.beartype"):
     import jax
     import jax.numpy as jnp
-    from tests.batches import random_batch, random_next_items, small_model, small_retriever
+    from tests.batches import DATA, random_batch, random_next_items, small_model, small_retriever
     from siren_rope_jax.models.item_ranks import rank_targets, top_items
     from siren_rope_jax.models.losses import LossConfig, ranking_loss, retrieval_loss
 """
@@ -32,7 +32,7 @@ for name, changes in (
     model, params = small_model(name, **changes)
     batch = jax.tree.map(jax.device_put, random_batch())
     logits = model.apply({"params": params}, batch)
-    ranking_loss(logits, batch.labels, batch.label_mask)
+    ranking_loss(DATA.tasks, logits, batch.labels, batch.label_mask)
 """
 
 RETRIEVER = """

@@ -21,6 +21,7 @@ from siren_rope_jax.base.files import write_json
 from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.batch import DataSpec
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.rotation.time import TimeScale
 from siren_rope_jax.training.compile import as_text, compile_step
 from siren_rope_jax.training.kinds import kind_of, read_experiment
@@ -43,7 +44,7 @@ def main() -> None:
         data = kind_of(config).spec(PreparedLog.open(path))
     elif _ITEMS.value:
         scale = TimeScale.fit(1_700_000_000, 1_700_000_000 + _YEAR)
-        tasks = ("label",)  # of which a log has two columns of actions
+        tasks = (Binary("label"),)  # of which a log has two columns of actions
         data = DataSpec({"item": 2}, tasks, config.data.length, scale, actions=2 * len(tasks))
     else:
         raise UserError("--items", f"say how many items there are: there is no log at {path}")

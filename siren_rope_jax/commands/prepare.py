@@ -75,7 +75,10 @@ def main() -> None:
         unknown = report["unknown_item_events"][split]
         rates = ", ".join(f"{t} {r[split]['rate']:.1%}" for t, r in report["tasks"].items())
         positive = f"; positive: {rates}" if rates else ""
-        print(f"{split}: {count} events, {unknown} with an unknown item{positive}")
+        numeric = report.get("numeric_labels", {}).items()
+        means = ", ".join(f"{name} {of[split]['mean']:.4g}" for name, of in numeric)
+        mean = f"; mean: {means}" if means else ""
+        print(f"{split}: {count} events, {unknown} with an unknown item{positive}{mean}")
     for line in _by_item(report):
         print(line)
     for task, floors in report.get("floors", {}).items():

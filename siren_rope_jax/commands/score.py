@@ -1,4 +1,4 @@
-r"""Scores candidates for users with a trained ranking run: the probability of every task.
+r"""Scores candidates for users with a trained ranking run: the prediction of every task.
 
     siren-rope score --workdir=RUN --candidates=FILE --output=FILE [--events=FILE] \
         [--time=WHEN]
@@ -7,7 +7,7 @@ Files are CSV or Parquet, with the columns of the raw log that the run was train
 need neither labels nor, if --time is given, times. --events are those that happened after the log
 ended. A candidate with a user is scored for that user. If the file names no users, all candidates
 are scored for every user of --events. Output: the candidates in their order, with one more column
-for each task.
+for each task: the probability of a binary one, else what is expected of the label.
 """
 
 import pandas as pd

@@ -4,15 +4,17 @@ Each kind of batch has a `Layout`: how many places a window takes, and how its e
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import Dense, Schema
+from siren_rope_jax.data.schema import Dense, Ordinal, Schema
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
+from siren_rope_jax.models.tasks import Binary, Regression, Task
+from siren_rope_jax.models.tasks import Ordinal as OrdinalTask
 from siren_rope_jax.rotation.time import Time, TimeScale
 
 
@@ -56,34 +58,45 @@ def data_spec(log: PreparedLog, length: int) -> DataSpec:
     schema = log.schema
     return DataSpec(
         categories={c.name: c.rows for c in schema.categorical},
-        tasks=schema.tasks,
+        tasks=tasks_of(schema),
         context_length=length,
         scale=TimeScale.fit(schema.train_start, schema.train_end),
         dense=len(schema.dense),
         context=len(schema.context),
-        actions=2 * len(schema.tasks) + 2 * len(schema.actions),
+        actions=2 * (len(schema.label_columns) + len(schema.actions)),
+    )
+
+
+def tasks_of(schema: Schema) -> tuple[Task, ...]:
+    """What a ranking model of a log predicts, in the order of its labels."""
+    return (
+        *map(Binary, schema.tasks),
+        *(OrdinalTask(label.name, label.values) for label in schema.ordinal),
+        *(Regression(label.name, label.mean, label.std) for label in schema.regression),
     )
 
 
 def ranking_batch(schema: Schema, pieces: Sequence[Piece], shape: tuple[int, int]) -> RankingBatch:
     """The `RankingBatch`, of shape [B, L], of these pieces: every event asks for its own labels.
 
-    Actions are two columns per task (liked, not liked; both 0 where the label is absent), then two
-    per action feature (standardised value, 0 if absent; whether present).
+    Actions are two columns per binary task (liked, not liked; both 0 where the label is absent),
+    then two per action feature, ordinal label and real-valued one (standardised value, 0 if absent;
+    whether present).
     """
     events, _, _, common = _fill(schema, pieces, shape, ahead=0)
     segment = common["segment"]
-    labels = _stacked([events[f"task/{task}"] for task in schema.tasks], segment)
-    extra = _standardised(events, "action", schema.actions, segment)
+    labels = _stacked([schema.label(events, name) for name in schema.label_columns], segment)
+    binary = labels[..., : len(schema.tasks)]
+    extra = _standardised(events, schema.outcomes, segment)
     absent = np.isnan(extra)
-    columns = [labels == 1, labels == 0, np.where(absent, 0.0, extra), ~absent]
+    columns = [binary == 1, binary == 0, np.where(absent, 0.0, extra), ~absent]
     actions = np.where((segment == 0)[..., None], 0.0, np.concatenate(columns, axis=-1))
     return RankingBatch(
         **common,
-        context=_standardised(events, "context", schema.context, segment),
+        context=_standardised(events, {f"context/{c.name}": c for c in schema.context}, segment),
         actions=actions.astype(np.float32),
-        labels=(labels == 1).astype(np.float32),
-        label_mask=(labels >= 0) & (common["event"] >= 0)[..., None],
+        labels=np.nan_to_num(labels).astype(np.float32),
+        label_mask=~np.isnan(labels) & (common["event"] >= 0)[..., None],
     )
 
 
@@ -132,7 +145,7 @@ def _fill(
     ids = [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical]
     common = {
         "categorical": np.stack(ids, axis=-1),
-        "dense": _standardised(events, "dense", schema.dense, segment),
+        "dense": _standardised(events, {f"dense/{c.name}": c for c in schema.dense}, segment),
         "time": _time(events, segment),
         "position": position,
         "segment": segment,
@@ -147,10 +160,10 @@ def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:
 
 
 def _standardised(
-    events: np.ndarray, prefix: str, columns: Sequence[Dense], segment: np.ndarray
+    events: np.ndarray, columns: Mapping[str, Dense | Ordinal], segment: np.ndarray
 ) -> np.ndarray:
-    """Zero mean and unit deviation over train; 0 for padding."""
-    values = _stacked([(events[f"{prefix}/{c.name}"] - c.mean) / c.std for c in columns], segment)
+    """Zero mean and unit deviation, mostly over train; 0 for padding."""
+    values = _stacked([(events[name] - c.mean) / c.std for name, c in columns.items()], segment)
     return np.where((segment == 0)[..., None], 0.0, values).astype(np.float32)
 
 

@@ -34,7 +34,7 @@ Protocol = Literal["time", "leave_one_out"]
 """How events are split: at two global times, or by taking each user's last two events."""
 
 NO_LABEL = -1
-"""Stands for the label of an event that has none for a task."""
+"""Stands for the label of an event that has none for a binary task; of other tasks, NaN does."""
 
 PREFIXES = {
     "categorical": "categorical",
@@ -42,8 +42,13 @@ PREFIXES = {
     "context": "context",
     "actions": "action",
     "tasks": "task",
+    "ordinal": "ordinal",
+    "regression": "regression",
 }
 """The columns that hold a group of a `Schema`: those of `actions` are called "action/NAME"."""
+
+LABELS = ("tasks", "ordinal", "regression")
+"""The groups of a `Schema` that are labels, in the order of a model's tasks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,24 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ordinal:
+    """A label that takes one of a few ordered values; these are the ones of train, ascending."""
+
+    name: str
+    values: tuple[float, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Of the values, however often each occurs."""
+        return float(np.mean(self.values))
+
+    @property
+    def std(self) -> float:
+        """Of the values, likewise."""
+        return float(np.std(self.values))
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """What the columns of a prepared log mean.
 
@@ -105,6 +128,8 @@ class Schema:
         events come first, then those of validation, then those of test.
       time_zone: name in the IANA database of the one zone that `utc_offset` follows; empty if there
         is no such zone.
+      ordinal: the labels that take one of a few ordered values.
+      regression: the real-valued labels.
     """
 
     name: str
@@ -122,6 +147,31 @@ class Schema:
     license: str = ""
     protocol: Protocol = "time"
     time_zone: str = ""
+    ordinal: tuple[Ordinal, ...] = ()
+    regression: tuple[Dense, ...] = ()
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """The column of every label by the name of its task, in the order of a model's tasks."""
+        binary = {task: f"task/{task}" for task in self.tasks}
+        ordinal = {label.name: f"ordinal/{label.name}" for label in self.ordinal}
+        regression = {label.name: f"regression/{label.name}" for label in self.regression}
+        return binary | ordinal | regression
+
+    @property
+    def outcomes(self) -> dict[str, Dense | Ordinal]:
+        """The real-valued columns of what came of an event; NaN where it is unknown.
+
+        They are the actions and the labels that are not binary.
+        """
+        actions = {f"action/{c.name}": c for c in self.actions}
+        ordinal = {f"ordinal/{c.name}": c for c in self.ordinal}
+        return {**actions, **ordinal, **{f"regression/{c.name}": c for c in self.regression}}
+
+    def label(self, rows: np.ndarray, task: str) -> np.ndarray:
+        """The labels of events for a task, in its own unit: floats, NaN where there is none."""
+        column = rows[self.label_columns[task]]
+        return np.where(column < 0, np.nan, column) if task in self.tasks else column
 
     @property
     def event_dtype(self) -> np.dtype:
@@ -132,11 +182,17 @@ class Schema:
         fields += [(f"context/{d.name}", "<f4") for d in self.context]
         fields += [(f"action/{d.name}", "<f4") for d in self.actions]
         fields += [(f"task/{task}", "<i1") for task in self.tasks]
+        fields += [(f"ordinal/{label.name}", "<f4") for label in self.ordinal]
+        fields += [(f"regression/{label.name}", "<f4") for label in self.regression]
         return np.dtype(fields)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists and numbers, from which `from_json` restores the schema."""
-        return {"format_version": FORMAT_VERSION} | to_dict(self)
+        entries = to_dict(self)
+        for group in ("ordinal", "regression"):  # so that without these, fingerprints stay
+            if not entries[group]:
+                del entries[group]
+        return {"format_version": FORMAT_VERSION} | entries
 
     @staticmethod
     def from_json(meta: Mapping[str, Any], about: str = "meta.json") -> "Schema":

@@ -41,7 +41,7 @@ def advice(outcome: Mapping[str, Any]) -> Iterator[str]:
                 behind = True
                 break
             if metric == "ne" and value >= 1:
-                rule = "is no better than one constant probability for all events"
+                rule = "is no better than one constant prediction for all events"
                 yield titled(part, f"{label} {number(value, 4)} {rule}.")
                 behind = True
     if behind:

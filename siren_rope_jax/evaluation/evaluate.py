@@ -193,11 +193,12 @@ def as_text(outcome: Mapping[str, Any]) -> str:
     parts = kind.parts(outcome)
     width = max(map(len, [*rows, *parts]))
     for part in parts:
-        labels = (f"{kind.metrics[metric].label:>9}" for metric in kind.shown)
+        shown = kind.applying(kind.shown, outcome, part)
+        labels = (f"{kind.metrics[metric].label:>9}" for metric in shown)
         lines.append(f"  {part:{width}}{''.join(labels)}")
         for name, measured in rows.items():
             if values := kind.part(measured, part):
-                cells = (f"{number(values[metric], 4):>9}" for metric in kind.shown)
+                cells = (f"{number(values[metric], 4):>9}" for metric in shown)
                 lines.append(f"  {name:{width}}{''.join(cells)}")
     explained = FAMILIES[kind.baselines].explained(outcome["baselines"])
     lines += [f"{name}: {meaning}" for name, meaning in explained.items()]

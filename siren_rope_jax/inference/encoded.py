@@ -127,10 +127,11 @@ class Encoded:
         request_time: RequestTime | Mapping[Any, RequestTime] | None = None,
         utc_offset: int | None = None,
     ) -> pd.DataFrame:
-        """The probability of every task for candidates, from a ranking model.
+        """The prediction of every task for candidates, from a ranking model.
 
-        Candidates do not see each other: each has the probability that it would have as the one
-        event after the history.
+        It is the probability of a binary task, and of others what is expected of the label, in its
+        own unit. Candidates do not see each other: each has the prediction that it would have as
+        the one event after the history.
 
         Args:
           candidates: `item` and the other features of an event, and those of the request's context,
@@ -143,7 +144,7 @@ class Encoded:
 
         Returns:
           the rows of `candidates` with their index (for each user, if they had none), with the
-          columns `user` and `time` (as given) and, for each task of the log, its probability.
+          columns `user` and `time` (as given) and, for each task of the log, its prediction.
 
         Raises:
           UserError: about the argument that is wrong; or the run is a retrieval run.
@@ -168,9 +169,9 @@ class Encoded:
         order = np.argsort(number, kind="stable")
         counts = np.bincount(number, minlength=len(self.users))
         parts = np.split(requests[order], np.cumsum(counts)[:-1])
-        scores = np.empty((len(table), len(schema.tasks)), np.float32)
-        scores[order] = np.concatenate(self.cache.probabilities(parts))
-        for task, column in zip(schema.tasks, scores.T, strict=True):
+        predictions = np.empty((len(table), len(schema.label_columns)), np.float32)
+        predictions[order] = np.concatenate(self.cache.predictions(parts))
+        for task, column in zip(schema.label_columns, predictions.T, strict=True):
             table[task] = column
         return table
 

@@ -11,7 +11,7 @@ README.md              the model card: what it was trained on, how well it does,
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.data.schema import Dense
+from siren_rope_jax.data.schema import Dense, Ordinal
 from siren_rope_jax.inference import load_exported
 from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
 from siren_rope_jax.training.trained import TrainedRun
@@ -81,7 +81,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _schema(run: TrainedRun) -> dict[str, Any]:
     schema, length = run.log.schema, run.config.data.length
 
-    def scales(columns: tuple[Dense, ...]) -> list[Any]:
+    def scales(columns: Iterable[Dense | Ordinal]) -> list[Any]:
         return [[c.name, c.mean, c.std] for c in columns]
 
     lists = {"filter_seen": run.config.filter_seen} if run.setup.kind.name == "retrieval" else {}
@@ -93,8 +93,9 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "categorical": [c.name for c in schema.categorical],
         "dense": scales(schema.dense),
         "context": scales(schema.context),
-        "actions": scales(schema.actions),
-        "tasks": list(schema.tasks),
+        "actions": scales(schema.outcomes.values()),
+        "binary": list(schema.tasks),
+        "tasks": list(schema.label_columns),
         "time_zone": schema.time_zone,
         "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
         "siren-rope-jax": __version__,
@@ -121,11 +122,12 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
         rows = {run.config.variant: result[kind.measured], **result["baselines"]}
         for part in kind.parts(result):
             lines += [f"{kind.rule(result)}.", ""]
-            labels = [kind.metrics[metric].label for metric in kind.shown]
+            shown = kind.applying(kind.shown, result, part)
+            labels = [kind.metrics[metric].label for metric in shown]
             lines += [f"| {part} | {' | '.join(labels)} |", f"|---|{'---:|' * len(labels)}"]
             for name, measured in rows.items():
                 if values := kind.part(measured, part):
-                    cells = [values[metric] for metric in kind.shown]
+                    cells = [values[metric] for metric in shown]
                     texts = ["–" if cell is None else f"{cell:.4f}" for cell in cells]
                     lines.append(f"| {name} | {' | '.join(texts)} |")
             lines.append("")

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
 from siren_rope_jax.models.cache import CACHE, Cached
 from siren_rope_jax.models.item_ranks import top_items
+from siren_rope_jax.models.tasks import predictions_of
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -45,7 +46,7 @@ def weights_of(run: TrainedRun) -> dict[str, Any]:
 
 
 def function_of(run: TrainedRun) -> Callable[[Arrays, Arrays, Arrays], Any]:
-    """(weights, history, requests) -> probabilities [B, M, T]; or ids and scores [B, M, k].
+    """(weights, history, requests) -> predictions [B, M, T]; or ids and scores [B, M, k].
 
     The arrays are those of `argument_specs`.
     """
@@ -54,7 +55,7 @@ def function_of(run: TrainedRun) -> Callable[[Arrays, Arrays, Arrays], Any]:
     model_config = dataclasses.replace(config.model, attention=attention, remat="none")
     kind = type(run.setup.kind)(dataclasses.replace(config, model=model_config))
     model, data = kind.model(run.setup.data), run.setup.data
-    of_kind = _probabilities if kind.name == "ranking" else _lists
+    of_kind = _predictions if kind.name == "ranking" else _lists
 
     def function(weights: Arrays, history: Arrays, requests: Arrays) -> Any:
         return of_kind(model, data, unflatten_dict(dict(weights), sep="/"), history, requests)
@@ -94,7 +95,7 @@ def argument_specs(
     return history, requests
 
 
-def _probabilities(
+def _predictions(
     model: Any, data: DataSpec, params: Any, history: Arrays, requests: Arrays
 ) -> Float[Array, "B M T"]:
     past: Any = RankingBatch(
@@ -113,8 +114,8 @@ def _probabilities(
     )
     position = jnp.broadcast_to(history["events"][:, None], shape)
     asked = asked.replace(position=position)
-    logits = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
-    return jax.nn.sigmoid(logits)
+    output = model.apply({"params": params, **variables}, asked, cached=Cached.for_requests())
+    return predictions_of(data.tasks, output)
 
 
 def _lists(

@@ -14,7 +14,7 @@ from pandas.api.types import infer_dtype, is_numeric_dtype
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY, MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import NO_LABEL, TEST
+from siren_rope_jax.data.schema import NO_LABEL, TEST, Ordinal
 
 _LOOKED_AT = 1000  # values of a log, which are all of one type
 _FLOATS = -float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)
@@ -30,8 +30,8 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
         Unix seconds, milliseconds, microseconds or nanoseconds, whichever lie between 1902 and
         2100, or as datetimes with a time zone; `utc_offset` in seconds, if the log has offsets but
         no time zone; and the dense features, as the log's config computes them. What the user did
-        may be there too: labels (0, 1, True, False or None) and actions; what is not there is
-        absent, as in the log. Other columns are ignored.
+        may be there too: labels (of binary tasks 0, 1, True, False or None) and actions; what
+        is not there is absent, as in the log. Other columns are ignored.
 
     Returns:
       user -> rows; empty if there are no events.
@@ -47,9 +47,11 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
     rows, full_time = _rows(log, of_table)
     for task in log.schema.tasks:
         rows[f"task/{task}"] = _labels(of_table, of_table.name("task", task))
-    for action in log.schema.actions:
-        name = of_table.name("action", action.name)
-        rows[f"action/{action.name}"] = _optional_numbers(of_table, name)
+    for name, of_log in log.schema.outcomes.items():
+        given = of_table.name(name.partition("/")[0], of_log.name)
+        rows[name] = _optional_numbers(of_table, given)
+        if isinstance(of_log, Ordinal):
+            _check_values(rows[name], given, of_log, "events")
     for context in log.schema.context:  # of a past request, which no later event sees
         rows[f"context/{context.name}"] = context.mean
     order = np.argsort(full_time, kind="stable")
@@ -98,8 +100,8 @@ def _rows(
     rows["split"] = TEST  # later than all training events
     for task in schema.tasks:
         rows[f"task/{task}"] = NO_LABEL
-    for action in schema.actions:
-        rows[f"action/{action.name}"] = np.nan
+    for name in schema.outcomes:
+        rows[name] = np.nan
     rows["time"], full_time = _times(column("time"), column.argument)
     if schema.time_zone:
         rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
@@ -164,6 +166,15 @@ def _labels(column: _Columns, task: str) -> Int[np.ndarray, " N"]:
     return values.fillna(NO_LABEL).to_numpy(np.int64)
 
 
+def _check_values(given: np.ndarray, name: str, label: Ordinal, argument: str) -> None:
+    """Refuses an ordinal label that is none of those of the log."""
+    wrong = ~np.isnan(given) & ~np.isin(given, np.array(label.values, np.float32))
+    if wrong.any():
+        row, known = int(wrong.argmax()), ", ".join(f"{value:g}" for value in label.values)
+        about = f"{name} is {given[row]:g} in row {row}; it must be one of {known}, or missing"
+        raise UserError(argument, about)
+
+
 def _optional_numbers(column: _Columns, name: str) -> Float[np.ndarray, " N"]:
     """Numbers; NaN where there is none."""
     if name not in column.table:
@@ -171,6 +182,8 @@ def _optional_numbers(column: _Columns, name: str) -> Float[np.ndarray, " N"]:
     given = column(name, required=False)
     known = given[given.notna()].infer_objects()
     values = np.full(len(given), np.nan)
+    if not len(known):  # of no type that says anything
+        return values
     values[given.notna().to_numpy()] = _numbers(known, *_FLOATS, column.argument)
     return values
 

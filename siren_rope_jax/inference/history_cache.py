@@ -16,6 +16,7 @@ from siren_rope_jax.data.assemble import Piece
 from siren_rope_jax.data.windows import window_start
 from siren_rope_jax.models.cache import CACHE, Cached
 from siren_rope_jax.models.retriever import Retrieved
+from siren_rope_jax.models.tasks import predictions_of
 from siren_rope_jax.training.rank_scorer import next_power_of_2
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -73,14 +74,16 @@ class HistoryCache:
             variables = jax.tree.map(lambda x, new: x.at[at].set(new[: len(at)]), variables, again)
         return dataclasses.replace(later, variables=variables)
 
-    def probabilities(self, requests: Sequence[np.ndarray]) -> list[Float[np.ndarray, "Q T"]]:
+    def predictions(self, requests: Sequence[np.ndarray]) -> list[Float[np.ndarray, "Q T"]]:
         """Of a ranking model: those of every task for events that may follow each history.
+
+        They are probabilities of binary tasks, and of others what is expected of the label.
 
         Args:
           requests: of each history, any number of rows of `Schema.event_dtype`, each with the time
             and the context of its request. They do not see each other.
         """
-        tasks = len(self.run.log.schema.tasks)
+        tasks = len(self.run.model.data.tasks)
         position = np.zeros((self._rows, 1), np.int32)
         position[: len(requests), 0] = [
             len(h) - s for h, s in zip(self.histories, self._starts, strict=True)
@@ -92,7 +95,7 @@ class HistoryCache:
             pieces = [(row, events, 0) for row, events in enumerate(some) if len(events)]
             batch = self.batch(pieces, (self._rows, width))
             batch = batch.replace(position=np.broadcast_to(position, batch.position.shape))
-            scores = self.run.compiled(_probabilities)(self.run.params, self.variables, batch)
+            scores = self.run.compiled(_predictions)(self.run.params, self.variables, batch)
             for own, events, row in zip(found, some, np.asarray(scores), strict=False):
                 own.append(row[: len(events)])
         return [np.concatenate(own) for own in found]
@@ -162,9 +165,10 @@ def _extended(model: Any, params: Any, variables: Any, batch: Any, places: Array
     return model.apply(given, batch, cached=Cached.for_events(places), mutable=[CACHE])[1][CACHE]
 
 
-def _probabilities(model: Any, params: Any, variables: Any, batch: Any) -> Float[Array, "N Q T"]:
+def _predictions(model: Any, params: Any, variables: Any, batch: Any) -> Float[Array, "N Q T"]:
     given = {"params": params, CACHE: variables}
-    return jax.nn.sigmoid(model.apply(given, batch, cached=Cached.for_requests()))
+    output = model.apply(given, batch, cached=Cached.for_requests())
+    return predictions_of(model.data.tasks, output)
 
 
 def _queries(model: Any, params: Any, variables: Any, batch: Any) -> Retrieved:

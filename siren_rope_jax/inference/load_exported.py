@@ -41,7 +41,10 @@ class Model:
         self.ids = {c: {v: n for n, v in enumerate(x, 1)} for c, x in self.values.items()}
 
     def score(self, histories: Rows, requests: Rows) -> np.ndarray:
-        """Of a ranking model: probabilities [users, requests, tasks], tasks as in schema.json."""
+        """Of a ranking model: predictions [users, requests, tasks], tasks as in schema.json.
+
+        Those of the binary ones are probabilities, the others are in the unit of the label.
+        """
         return np.asarray(self._call(histories, requests))
 
     def recommend(
@@ -137,8 +140,8 @@ class Model:
         return lambda event: self.ids[name].get(event.get(name), 0)
 
     def _actions(self) -> list[Any]:
-        """What the user did: two columns for each label, and two for each other action."""
-        tasks, others = self.schema["tasks"], self.schema["actions"]
+        """What the user did: two columns for each binary label, and two for each other action."""
+        tasks, others = self.schema["binary"], self.schema["actions"]
         return [
             *[lambda e, t=task: e.get(t) == 1 for task in tasks],
             *[lambda e, t=task: e.get(t) == 0 for task in tasks],

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
+from siren_rope_jax.models.tasks import Task
 from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time, TimeScale
 
@@ -35,7 +36,7 @@ class DataSpec:
     Attributes:
       categories: number of ids (0 included) of every categorical feature, in the batch's order; the
         item first.
-      tasks: names of the binary tasks.
+      tasks: what a ranking model predicts.
       context_length: L of the rows.
       scale: the data set's `TimeScale`.
       dense, context, actions: numbers of columns of the features of those names in a batch.
@@ -43,7 +44,7 @@ class DataSpec:
     """
 
     categories: dict[str, int]
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     context_length: int
     scale: TimeScale
     dense: int = 0
@@ -90,7 +91,7 @@ class RankingBatch(EventBatch):
     Attributes:
       context: standardised features of the request, for the head.
       actions: what the user did; visible to later events only.
-      labels: 0 or 1 per task.
+      labels: of every task, in the label's own unit; 0 where absent.
       label_mask: which labels count here: known, and in the evaluated split.
     """
 

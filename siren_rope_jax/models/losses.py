@@ -11,13 +11,13 @@ per position, C candidates that all positions share.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from siren_rope_jax.base.arrays import AnyArray
@@ -27,6 +27,7 @@ from siren_rope_jax.models.division import Rows, rows_of
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.repeat import RepeatedTarget
 from siren_rope_jax.models.tables import gathered_scores, log_partition, lookup
+from siren_rope_jax.models.tasks import Task, losses_of
 
 # The options that each kind of loss heeds, beside `kind` itself.
 _HEEDED = {
@@ -108,10 +109,13 @@ class LossConfig:
 
 
 def ranking_loss(
-    logits: Float[Array, "B L T"], labels: Float[AnyArray, "B L T"], mask: Bool[AnyArray, "B L T"]
+    tasks: Sequence[Task],
+    output: Float[Array, "B L O"],
+    labels: Float[AnyArray, "B L T"],
+    mask: Bool[AnyArray, "B L T"],
 ) -> Float[Array, ""]:
-    """Mean binary cross-entropy in nats over all labels that count."""
-    return _masked_mean(optax.sigmoid_binary_cross_entropy(logits, labels), mask)
+    """Mean of the tasks' losses, in nats, over all labels that count."""
+    return _masked_mean(losses_of(tasks, output, labels), mask)
 
 
 def retrieval_loss(

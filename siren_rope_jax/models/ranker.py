@@ -20,6 +20,7 @@ from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.tables import Table
+from siren_rope_jax.models.tasks import outputs_of
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import TimeFeature, time_features
@@ -60,9 +61,9 @@ class RankerConfig(TrunkConfig):
 
 
 class Ranker(nn.Module):
-    """Logits of every task for every event of a batch.
+    """The output of every task for every event of a batch: logits, or standardised values.
 
-    Event i's features and time are inputs of its own logits; its actions, and anything later, are
+    Event i's features and time are inputs of its own output; its actions, and anything later, are
     not (strict causality).
     """
 
@@ -85,6 +86,11 @@ class Ranker(nn.Module):
             self.fusion = SoftmaxAttention(c.heads, c.attention, dtype=dtype, partition=on)
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.data.tasks)), False, dtype, on)
+        self.gaps = {
+            task.name: self.param(f"gaps_{task.name}", nn.initializers.ones, (task.outputs - 1,))
+            for task in self.data.tasks
+            if task.outputs > 1
+        }
 
     @property
     def table_names(self) -> list[str]:
@@ -98,8 +104,8 @@ class Ranker(nn.Module):
 
     def __call__(
         self, batch: RankingBatch, *, cached: Cached | None = None, deterministic: bool = True
-    ) -> Float[Array, "B L T"]:
-        """Returns logits, float32; those of padding are meaningless.
+    ) -> Float[Array, "B L O"]:
+        """Returns the output of all tasks, float32; that of padding is meaningless.
 
         Args:
           batch: events; with `cached`, those of a history each.
@@ -132,7 +138,7 @@ class Ranker(nn.Module):
         request = time_features(batch.time, REQUEST_FEATURES, self.data.scale)
         fused += [request.astype(x.dtype), jnp.asarray(batch.context, x.dtype)]
         hidden = self.head_dropout(jnp.concatenate(fused, axis=-1), deterministic=deterministic)
-        return self.head(hidden).astype(jnp.float32)
+        return outputs_of(self.data.tasks, self.head(hidden).astype(jnp.float32), self.gaps)
 
     def tokens(self, batch: RankingBatch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """The item tokens and the action embeddings of the events."""

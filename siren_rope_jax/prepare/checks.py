@@ -37,9 +37,9 @@ def check_values(table: ibis.Table, where: Where) -> None:
         elif prefix == "task":
             bad = value.notnull() & ~value.isin([0.0, 1.0])
             right = "0 or 1 (or NULL), so write a condition, such as 'rating >= 4'"
-        elif prefix in ("dense", "context", "action"):
+        elif prefix in ("dense", "context", "action", "ordinal", "regression"):
             bad = value.isnan() | (value.abs() > _MAX_FLOAT32)
-            bad = bad.fill_null(prefix != "action")  # an action may be absent
+            bad = bad.fill_null(prefix in ("dense", "context"))  # the others may be absent
             right = "a finite 32-bit number; replace what is missing, such as by coalesce(..., 0)"
         else:
             continue

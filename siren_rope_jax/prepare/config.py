@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete, from_config_dict, to_dict
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.data.schema import PREFIXES, Protocol
+from siren_rope_jax.data.schema import LABELS, PREFIXES, Protocol
 
 RESERVED = ("user", "item", "time", "time_ns", "row")
 """What these names mean in expressions, even if the log has columns that are called so."""
@@ -198,6 +198,10 @@ class PrepareConfig:
       context: named expressions: real-valued features of the request, which every event has.
       actions: named expressions: what the user did, besides the labels; NULL if unknown.
       tasks: named expressions, true/false or 1/0; NULL if there is no label.
+      ordinal: named expressions: labels that take one of a few ordered numbers, such as stars; at
+        most 20 different ones. NULL if there is no label.
+      regression: named expressions: real-valued labels, such as seconds watched, which are learned
+        by squared error, so take the logarithm of what has a long tail. NULL if there is no label.
       min_count: a model does not know categorical values that occur less often in train; at least
         1. From 2 on, the embedding shared by all unknown values is trained, on the rare ones; with
         1 no train event uses it, and it stays as it was initialised.
@@ -231,6 +235,8 @@ class PrepareConfig:
     context: dict[str, str] = dataclasses.field(default_factory=dict)
     actions: dict[str, str] = dataclasses.field(default_factory=dict)
     tasks: dict[str, str] = dataclasses.field(default_factory=dict)
+    ordinal: dict[str, str] = dataclasses.field(default_factory=dict)
+    regression: dict[str, str] = dataclasses.field(default_factory=dict)
     min_count: int = 2
     split: SplitRule = SplitRule()
     download: Download = Download()
@@ -251,6 +257,12 @@ class PrepareConfig:
                 check(name.lower() not in seen, key, "named otherwise; case does not matter")
                 seen.add(name.lower())
                 check(bool(expression.strip()), key, "an SQL expression; it is empty")
+        of_labels = [(name, group) for group in LABELS for name in getattr(self, group)]
+        groups: dict[str, str] = {}
+        for name, group in of_labels:
+            other = groups.setdefault(name.lower(), group)
+            right = f"named otherwise; config.{other} has a label of this name"
+            check(other == group, f"{group}.{name}", right)
         check("item" not in self.categorical, "categorical.item", "left out; it is always there")
         for name in self.derived:
             right = f"called differently; {', '.join(RESERVED)} have a meaning already"

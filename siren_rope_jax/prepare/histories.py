@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Dense, Schema
+from siren_rope_jax.data.schema import PREFIXES, SPLITS, TRAIN, Schema
+from siren_rope_jax.prepare.moments import Moments
+from siren_rope_jax.prepare.numeric_labels import NumericLabels
 
 ITEMS = ("known", "rare", "new")
 """Of an event: its item is known to a model, occurs too rarely in train, or not at all there."""
@@ -33,7 +35,7 @@ class Histories:
         self._batches = batches
         self._schema = schema
         self._moments = {
-            group: {column.name: _Moments() for column in getattr(schema, group)}
+            group: {column.name: Moments() for column in getattr(schema, group)}
             for group in ("dense", "context", "actions")
         }
         self.out_of_order = 0
@@ -41,6 +43,7 @@ class Histories:
         self._events = np.zeros((len(ITEMS), len(SPLITS)), int)
         shape = (2, len(ITEMS), len(SPLITS))
         self._labels = {task: np.zeros(shape, int) for task in schema.tasks}
+        self._numeric = NumericLabels(schema)
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the histories of all users, some at a time."""
@@ -78,25 +81,27 @@ class Histories:
         for task, counts in self._labels.items():
             for label in (0, 1):
                 counts[label] += _counted(cell[rows[f"task/{task}"] == label], counts[label].shape)
+        self._numeric.add(rows)
         train = rows[split == TRAIN]
         for group, of_group in self._moments.items():
             for name, moments in of_group.items():
                 moments.add(train[f"{PREFIXES[group]}/{name}"])
 
     def fitted(self) -> Schema:
-        """Returns the schema with means and standard deviations over the train events."""
+        """Returns the schema with means, deviations and ordinal values of the train events."""
         columns: dict[str, Any] = {
             group: tuple(moments.fitted(name) for name, moments in of_group.items())
             for group, of_group in self._moments.items()
         }
-        return dataclasses.replace(self._schema, **columns)
+        ordinal, regression = self._numeric.fitted()
+        return dataclasses.replace(self._schema, **columns, ordinal=ordinal, regression=regression)
 
     def report(self) -> dict[str, Any]:
         """Returns counts of items, events and labels for the report of a prepared log.
 
         Raises:
           UserError: a split has no events or, for a task, only one class, so that NE and AUC are
-            undefined.
+            undefined; or as `NumericLabels.report`.
         """
         for split, count in zip(SPLITS, self._events.sum(axis=0), strict=True):
             if not count:
@@ -124,6 +129,7 @@ class Histories:
             "events": dict(zip(SPLITS, self._events.sum(axis=0).tolist(), strict=True)),
             "unknown_item_events": dict(zip(SPLITS, unknown.tolist(), strict=True)),
             "tasks": tasks,
+            **({"numeric_labels": numeric} if (numeric := self._numeric.report()) else {}),
             "by_item": {
                 name: {split: self._about(i, s) for s, split in enumerate(SPLITS)}
                 for i, name in enumerate(ITEMS)
@@ -143,29 +149,3 @@ class Histories:
 def _counted(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """How often each cell of an array of this shape occurs."""
     return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-
-
-class _Moments:
-    """Mean and variance of a stream in float64, by the update of Chan et al., reproducibly."""
-
-    def __init__(self) -> None:
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        """Adds a float32 array; NaN is left out."""
-        values = values[~np.isnan(values)].astype(np.float64)
-        if not len(values):
-            return
-        mean = values.mean()
-        squares = ((values - mean) ** 2).sum()
-        count = self._count + len(values)
-        step = mean - self._mean
-        self._squares += squares + step**2 * self._count * len(values) / count
-        self._mean += step * len(values) / count
-        self._count = count
-
-    def fitted(self, name: str) -> Dense:
-        """Returns the column of this name with the mean and standard deviation so far."""
-        std = (self._squares / max(self._count, 1)) ** 0.5
-        # A deviation below the resolution of float32 is that of a constant column.
-        return Dense(name, float(self._mean), float(std) if std > 1e-7 * abs(self._mean) else 1.0)

@@ -19,14 +19,14 @@ from sqlglot import exp
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import PREFIXES, TEST
+from siren_rope_jax.data.schema import LABELS, PREFIXES, TEST
 from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
 from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
 
 _ITEM = "categorical/item"
-_OPTIONAL = ("context", "actions", "tasks")
+_OPTIONAL = ("context", "actions", *LABELS)
 """The groups of columns that a file may lack."""
 
 
@@ -46,7 +46,7 @@ def read_rows(
 
     Returns:
       columns named as in the prepared log: user, item, time (Unix seconds), utc_offset, and the
-      features, actions and tasks, as far as the file has what they are made of; then the other
+      features, actions and labels, as far as the file has what they are made of; then the other
       columns of the file.
 
     Raises:

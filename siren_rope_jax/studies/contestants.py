@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from siren_rope_jax.base.errors import UserError, one_line
 from siren_rope_jax.base.extras import needs
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.loop import take_step
 from siren_rope_jax.training.run_log import RunLog
@@ -115,6 +116,8 @@ def twins(training: Setup, host_batch: Any) -> tuple[dict[str, Contestant], dict
     device = {"cpu": "cpu", "gpu": "cuda"}.get(training.mesh.devices.flat[0].platform, "")
     if not device or (device == "cuda" and not torch.cuda.is_available()):
         return {}, dict.fromkeys(TWINS, "not measured: this PyTorch does not know the device")
+    if not all(isinstance(task, Binary) for task in training.data.tasks):
+        return {}, dict.fromkeys(TWINS, "not measured: the twin has binary tasks alone")
     torch.set_float32_matmul_precision("high")  # JAX's default on GPUs
     batch = torch_twin.as_tensors(host_batch, device)
     params = training.init_params(training.config.seed)

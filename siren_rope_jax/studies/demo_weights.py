@@ -26,6 +26,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.ranker import REQUEST_FEATURES, RankerConfig
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.rotation.rotate import interleaved_to_half_split
 from siren_rope_jax.rotation.sources import (
     AngleSource,
@@ -116,7 +117,7 @@ def demo_model(encoding: DemoEncoding, sizes: Mapping[str, Any]) -> DemoModel:
         heads=int(sizes["num_heads"]),
         layers=int(sizes["num_layers"]),
     )
-    tasks = tuple(f"label_{i}" for i in range(int(sizes["d_labels"])))
+    tasks = tuple(Binary(f"label_{i}") for i in range(int(sizes["d_labels"])))
     data = DataSpec({}, tasks, length, DEMO_TIME_SCALE)
     scales = float(sizes["attn_scale"]), float(sizes["skip_scale"])
     return DemoModel(config, data, *scales, descending=encoding != "to_rope")

@@ -140,10 +140,10 @@ def _contestants(
         "encode": lambda: HistoryCache.of(run, [past]).variables,
         "append": lambda: cache.extended([later]).variables,
         "full": lambda: run.compiled(_full)(run.params, batch),
-        "sweep": lambda: cache.probabilities([hours]),
+        "sweep": lambda: cache.predictions([hours]),
     }
     for count in candidates:
-        found[f"score {count}"] = partial(cache.probabilities, [np.repeat(asked, count)])
+        found[f"score {count}"] = partial(cache.predictions, [np.repeat(asked, count)])
     return {name: Contestant(_calls(function)) for name, function in found.items()}
 
 

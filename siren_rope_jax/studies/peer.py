@@ -237,7 +237,7 @@ def difference_to(ours: Sequence[Path], peer: Path) -> dict[str, Interval]:
     """
     check_alike({str(run): finished_run(run) for run in (peer, *ours)}, _KEYS)
     other, *paths = (predictions_path(path) for path in (peer, *ours))
-    columns = Retrieval.resampled("")
+    columns = Retrieval.resampled("", {})
     a = columns.resample(*read_predictions(paths, columns, other))
     b = columns.resample(*read_predictions([other], columns, paths[0]))
     return {metric: interval(a[metric], b[metric]) for metric in a if metric != "nll"}

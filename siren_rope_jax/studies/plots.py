@@ -96,7 +96,12 @@ def draw_models(
     # Of very many rows and panels, the primary metric stays: tables have the others.
     many = len(results) > _MANY_ROWS and len(kind.compared) * len(parts) > ASIDE
     metrics = kind.compared[: 1 if many else None]
-    compared = [panel(part, metric) for metric in metrics for part in parts]
+    compared = [
+        panel(part, metric)
+        for metric in metrics
+        for part in parts
+        if kind.applying([metric], first, part)
+    ]
     explained = FAMILIES[kind.baselines].explained(first["baselines"])
     what = title("models and baselines")
     pictures: list[Path | None] = [
@@ -154,5 +159,6 @@ def _starts(config: Mapping[str, Any]) -> dict[str, float]:
 
 def _probabilities(kind: type[Kind], result: Result) -> dict[str, ProbabilityColumns]:
     """The parts of a result whose predictions are probabilities."""
-    columns = {part: kind.resampled(part) for part in kind.parts(result)}
+    measured = {part: kind.part(result[kind.measured], part) for part in kind.parts(result)}
+    columns = {part: kind.resampled(part, own) for part, own in measured.items()}
     return {part: own for part, own in columns.items() if isinstance(own, ProbabilityColumns)}

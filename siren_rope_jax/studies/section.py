@@ -1,6 +1,6 @@
 """The Markdown of one data set in a report: its description, tables and pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class Section:
                 yield from self._titled(f"difference to {words(other)}", rows)
         if set(kind.metrics) - set(kind.shown):
             for part in parts:
-                rows = self._metric_table([part], tuple(kind.metrics))
+                rows = self._metric_table([part], list(kind.metrics))
                 yield from self._titled("all metrics", rows, part)
         yield from ["### Validation", "", _OF_VALIDATION, "", *self._validation_table()]
         for name in kind.slices:
@@ -137,10 +137,15 @@ class Section:
         labels = [(part, form.format(self._kind.metrics[metric].label)) for part, metric in columns]
         return [titled(part, label) if several else label for part, label in labels]
 
+    def _columns(self, parts: Iterable[str], metrics: Sequence[str]) -> Columns:
+        """Those of some metrics that each part has: types of tasks have different ones."""
+        _, of_some = next(self._parts())
+        return [(part, m) for part in parts for m in metrics if m in of_some[part]["metrics"]]
+
     def _metric_table(self, parts: Sequence[str], metrics: Sequence[str]) -> list[str]:
         """Some metrics of every variant and baseline, and the share of the gap closed."""
         gaps = [p for p in parts if any(of[p]["gap_closed"] for _, of in self._parts())]
-        columns = [(part, metric) for part in parts for metric in metrics]
+        columns = self._columns(parts, metrics)
         several = len(parts) > 1
         rows = {}
         for name, own in self._parts():
@@ -163,13 +168,12 @@ class Section:
         The family is all differences of the primary metric in this table.
         """
         compared = self._kind.compared
-        columns = [(part, metric) for part in self.data["counts"] for metric in compared]
+        columns = self._columns(self.data["counts"], compared)
         found = {
-            (name, part, metric): {**own[key][metric], "seeds": own[key]["seeds"]}
+            (name, part, metric): {**parts[part][key][metric], "seeds": parts[part][key]["seeds"]}
             for name, parts in self._parts(left_out=other)
-            for part, own in parts.items()
-            for metric in compared
-            if own[key]
+            for part, metric in columns
+            if parts[part][key]
         }
         family = [place for place in found if place[-1] == self._kind.primary]
         is_certain = certain([found[place]["p"] for place in family])
@@ -185,8 +189,7 @@ class Section:
         """The compared metrics that the validations have."""
         columns = [
             (part, metric)
-            for part in self.data["counts"]
-            for metric in self._kind.compared
+            for part, metric in self._columns(self.data["counts"], self._kind.compared)
             if any(p[part]["validation"][metric]["mean"] is not None for _, p in self._parts())
         ]
         rows = {
@@ -200,7 +203,7 @@ class Section:
 
         Empty where all events are of one group, as those of whole days are of one hour.
         """
-        metrics = self._kind.slices[name]
+        metrics = [m for _, m in self._columns([part], self._kind.slices[name])]
         slices = {variant: parts[part]["slices"][name] for variant, parts in self._parts()}
         some = next(iter(slices.values()))
         counts = {group: v["count"] for group, v in some.items() if v["count"]}

@@ -104,7 +104,8 @@ class Streams:
         return self._resampled([f / f"{state}.parquet" for f in self.folders[variant]], part)
 
     def _resampled(self, paths: Sequence[Path], part: str) -> Resampled:
-        columns = self.kind.resampled(part)
+        measured = self.kind.part(_as_result(self)[self.kind.measured], part)
+        columns = self.kind.resampled(part, measured)
         reference = next(iter(self.folders.values()))[0] / f"{_PRESENT}.parquet"
         users, values = read_predictions(paths, columns, reference)
         with np.errstate(invalid="ignore"):  # a rule may hold what came for impossible: NLL inf

@@ -71,6 +71,7 @@ class Part:
         self._runs = {variant: {run.seed: run for run in own} for variant, own in runs.items()}
         self._results, self._first = results, _first(_first(results))
         self._kind = kind_of_result(self._first)
+        self._compared = self._kind.applying(self._kind.compared, self._first, name)
         self._resampled = cache(self._resample)  # mostly for the variants that many are compared to
 
     def numbers(self, variant: str) -> dict[str, Any]:
@@ -93,10 +94,13 @@ class Part:
                 means = {m: spread(v.get(m) for v in own)["mean"] for m in ("count", *metrics)}
                 slices[name][group] = means
         return {
-            "metrics": {m: spread(v[m] for v in measured) for m in kind.metrics},
+            "metrics": {
+                m: spread(v[m] for v in measured)
+                for m in kind.applying(list(kind.metrics), self._first, self._name)
+            },
             "validation": {
                 m: spread(v.get(validation_key(self._name, m)) for v in validations)
-                for m in kind.compared
+                for m in self._compared
             },
             "difference": self.difference(variant, self._baseline),
             "to_champion": self.difference(variant, self._champion),
@@ -124,7 +128,7 @@ class Part:
             return None
         a, b = self._resampled(variant, seeds), self._resampled(other, seeds)
         numbers: dict[str, Any] = {"seeds": list(seeds)}
-        for m in a:
+        for m in self._compared:
             values = interval(a[m], b[m])._asdict()
             numbers[m] = {k: v if np.isfinite(v) else None for k, v in values.items()}
         return numbers
@@ -132,7 +136,7 @@ class Part:
     def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
         runs = [*(self._runs[variant][seed] for seed in seeds), _first(_first(self._runs))]
         *paths, reference = (predictions_path(run.workdir) for run in runs)
-        columns = self._kind.resampled(self._name)
+        columns = self._kind.resampled(self._name, self._within(self._first[self._kind.measured]))
         return columns.resample(*read_predictions(paths, columns, reference))
 
     def _within(self, measured: Mapping[str, Any]) -> Metrics:

@@ -4,7 +4,8 @@ A warm start keeps what a run has learned when its log has grown. Rows of tables
 of their values, whatever numbers the logs give them. A value that the earlier run does not know
 begins as its unknown row, that is, as the earlier run has seen it. Everything else must be the same
 model of the same columns. The optimiser begins anew, and so does its schedule; T~ spans the
-training times of the present log, and dense features have its mean and deviation.
+training times of the present log, and dense features and real-valued labels have its mean and
+deviation.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import first_difference
 
 _KEY = "config.training.warm_start"
-_COLUMNS = ("categorical", "dense", "context", "actions")
+_COLUMNS = ("categorical", "dense", "context", "actions", "regression")
 _FREE = ("dropout", "unknown_rate", "attention", "remat", "dtype")
 """Keys of a model that may differ: they change how it is trained or computed, not what it is."""
 Path = tuple[str, ...]
@@ -85,8 +86,10 @@ def _difference(earlier: Setup, present: Setup) -> str | None:
 
     def of_log(run: Setup) -> dict[str, Any]:
         assert run.log is not None
-        columns = {group: [c.name for c in getattr(run.log.schema, group)] for group in _COLUMNS}
-        return columns | {"tasks": list(run.data.tasks)}
+        schema = run.log.schema
+        columns = {group: [c.name for c in getattr(schema, group)] for group in _COLUMNS}
+        ordinal = {label.name: list(label.values) for label in schema.ordinal}
+        return columns | {"tasks": list(schema.tasks), "ordinal": ordinal}
 
     def of_config(run: Setup) -> dict[str, Any]:
         model = {k: v for k, v in to_dict(run.config.model).items() if k not in _FREE}

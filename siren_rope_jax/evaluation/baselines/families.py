@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from siren_rope_jax.data.assemble import tasks_of
 from siren_rope_jax.data.schema import TRAIN
 from siren_rope_jax.evaluation.baselines import popularity, rates
 from siren_rope_jax.evaluation.evaluated import Evaluated
@@ -14,24 +15,26 @@ from siren_rope_jax.training.rank_scorer import Ranked
 
 def _rates(evaluated: Evaluated, config: Mapping[str, Any]) -> dict[str, Scored]:
     """The floors that a synthetic log carries, and the rates of the user and the item."""
-    event, tasks = evaluated.events.event, evaluated.log.schema.tasks
+    event, schema = evaluated.events.event, evaluated.log.schema
     everything, items = evaluated.everything, evaluated.items(evaluated.everything)
-    columns: dict[str, Any] = {}
+    tasks, scores = tasks_of(schema), dict[str, Any]()
     if (frame := evaluated.log.baselines()) is not None:
-        columns |= frame.set_index("event").reindex(event).items()
+        floors = frame.set_index("event").reindex(event).items()
+        scores |= {name: column.to_numpy()[:, None] for name, column in floors}
     train = everything.rows["split"] == TRAIN
     for task in tasks:
-        labels = everything.rows[f"task/{task}"]
-        columns[f"user_rate/{task}"] = rates.user_rate(labels, everything.user, train)[event]
-        columns[f"item_rate/{task}"] = rates.item_rate(labels, items, train)[event]
-    absent = np.full(len(event), np.nan)
+        labels = schema.label(everything.rows, task.name)
+        of_user = rates.user_rate(task, labels, everything.user, train)
+        scores[f"user_rate/{task.name}"] = of_user[event]
+        scores[f"item_rate/{task.name}"] = rates.item_rate(task, labels, items, train)[event]
+    absent = {task.name: np.full((len(event), task.columns), np.nan) for task in tasks}
     return {
         name: Scored(
             event,
-            np.stack([columns.get(f"{name}/{task}", absent) for task in tasks], axis=-1),
+            np.hstack([scores.get(f"{name}/{task}", none) for task, none in absent.items()]),
             label=np.full((len(event), len(tasks)), np.nan),
         )
-        for name in dict.fromkeys(column.rpartition("/")[0] for column in columns)
+        for name in dict.fromkeys(column.rpartition("/")[0] for column in scores)
     }
 
 

@@ -1,18 +1,20 @@
-"""Two simple baselines for rankers: the positive rate of the user and that of the item.
+"""Two simple baselines for rankers: the mean label of the user and that of the item.
 
-Both are shrunk towards the task's rate in training, (positives + strength * rate) / (count +
-strength). The strength is fitted on training events, without letting an event predict itself.
+Of a binary task it is the positive rate, of an ordinal one the rate of each value. Both are
+shrunk towards the mean in training, (sum + strength * mean) / (count + strength). The strength is
+fitted on training events, without letting an event predict itself.
 """
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from siren_rope_jax.metrics.binary import log_losses
+from siren_rope_jax.models.tasks import Task
 
 MEANINGS = {
-    "user_rate": "the user's share of positives so far, shrunk towards the rate in training",
-    "item_rate": "the item's share of positives in training, likewise",
+    "user_rate": "the mean of the user's labels so far, such as the share of positives, shrunk "
+    "towards that in training",
+    "item_rate": "the mean of the item's labels in training, likewise",
 }
 """What each baseline predicts."""
 
@@ -20,42 +22,63 @@ _STRENGTHS = tuple(2.0**k for k in range(-1, 13))
 
 
 def user_rate(
-    labels: Int[np.ndarray, " N"], users: Int[np.ndarray, " N"], train: Bool[np.ndarray, " N"]
-) -> Float[np.ndarray, " N"]:
-    """The user's positive rate over strictly earlier events of any split.
+    task: Task,
+    labels: Float[np.ndarray, " N"],
+    users: Int[np.ndarray, " N"],
+    train: Bool[np.ndarray, " N"],
+) -> Float[np.ndarray, "N C"]:
+    """The user's mean over strictly earlier events of any split, as scores of the task.
 
-    Labels are 0, 1, or -1 if absent, of all events of a log, user by user, oldest first.
+    Labels, NaN where absent, are of all events of a log, user by user, oldest first.
     """
-    both = pd.DataFrame({"positive": labels == 1, "count": labels >= 0}).astype(np.int64)
-    before = both.groupby(users).cumsum() - both
-    positive, count = before["positive"].to_numpy(), before["count"].to_numpy()
-    return _shrunk(labels, positive, count, positive, count, train)
+    targets, present = _targets(task, labels)
+    frame = pd.DataFrame(np.column_stack([targets, present]))
+    before = (frame.groupby(users).cumsum() - frame).to_numpy()
+    total, count = before[:, :-1], before[:, -1]
+    return _shrunk(task, labels, total, count, total, count, train)
 
 
 def item_rate(
-    labels: Int[np.ndarray, " N"], items: Int[np.ndarray, " N"], train: Bool[np.ndarray, " N"]
-) -> Float[np.ndarray, " N"]:
-    """The item's positive rate in training, which is too good on training events themselves."""
-    known = train & (labels >= 0)
-    count, positive = (np.bincount(items, weights)[items] for weights in (known, known * labels))
+    task: Task,
+    labels: Float[np.ndarray, " N"],
+    items: Int[np.ndarray, " N"],
+    train: Bool[np.ndarray, " N"],
+) -> Float[np.ndarray, "N C"]:
+    """The item's mean in training, which is too good on training events themselves."""
+    targets, present = _targets(task, labels)
+    known = train & present
+    own = targets * known[:, None]
+    count = np.bincount(items, known)[items]
+    total = np.stack([np.bincount(items, column)[items] for column in own.T], axis=-1)
     # To fit the strength, each training event is left out of its own item's counts.
-    return _shrunk(labels, positive - known * labels, count - known, positive, count, train)
+    return _shrunk(task, labels, total - own, count - known, total, count, train)
+
+
+def _targets(task: Task, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What scores estimate, 0 where the label is absent; and where it is there."""
+    present = ~np.isnan(labels)
+    targets = np.zeros((len(labels), task.columns))
+    targets[present] = task.targets(labels[present].astype(np.float64))
+    return targets, present
 
 
 def _shrunk(
+    task: Task,
     labels: np.ndarray,
-    fit_positive: np.ndarray,
+    fit_total: np.ndarray,
     fit_count: np.ndarray,
-    positive: np.ndarray,
+    total: np.ndarray,
     count: np.ndarray,
     train: np.ndarray,
 ) -> np.ndarray:
-    fit = train & (labels >= 0)
-    rate = float(np.mean(labels[fit])) if fit.any() else 0.5
+    fit = train & ~np.isnan(labels)
+    own = labels[fit].astype(np.float64)
+    mean = task.targets(own).mean(axis=0)
+
+    def shrunk(total: np.ndarray, count: np.ndarray, strength: float) -> np.ndarray:
+        return (total + strength * mean) / (count + strength)[:, None]
 
     def loss(strength: float) -> float:
-        p = (fit_positive[fit] + strength * rate) / (fit_count[fit] + strength)
-        return float(np.sum(log_losses(labels[fit], p)))
+        return float(np.sum(task.losses(own, shrunk(fit_total[fit], fit_count[fit], strength))))
 
-    strength = min(_STRENGTHS, key=loss)
-    return (positive + strength * rate) / (count + strength)
+    return shrunk(total, count, min(_STRENGTHS, key=loss))

@@ -5,7 +5,7 @@ class. A new kind is one file beside this one, and its entry in `KINDS`.
 """
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax.numpy as jnp
@@ -61,10 +61,10 @@ class Kind(abc.ABC, Generic[Config]):
       measured: the key of what `measure` returns in result.json.
       by_task: whether `measure` and `measure_slice` return task -> metrics instead of metrics.
         Tables and pictures then have a part for each task.
-      metrics: all that tables show, in order.
+      metrics: all that tables show, in order; of a part, those that `measure` returns for it.
       shown: the metrics of the main table, and of the terminal.
-      compared: the metrics whose differences between models have intervals; the first is the
-        primary one. `resampled` yields all of them.
+      compared: the metrics whose differences between models have intervals, where a part has
+        them; the first is the primary one, which all parts have. `resampled` yields all of them.
       primary: the metric that decides in studies.
       chief: the few metrics of progress lines, learning curves and pictures of groups.
       slices: how events are grouped: a name of `evaluation.slices.SLICES` -> the metrics in the
@@ -205,8 +205,11 @@ class Kind(abc.ABC, Generic[Config]):
 
     @classmethod
     @abc.abstractmethod
-    def resampled(cls, part: str) -> Columns:
-        """The columns of predictions.parquet from which the metrics of a part are resampled."""
+    def resampled(cls, part: str, measured: Metrics) -> Columns:
+        """The columns of predictions.parquet from which the metrics of a part are resampled.
+
+        `measured` are its metrics, which tell tasks of different types apart.
+        """
 
     @classmethod
     @abc.abstractmethod
@@ -227,6 +230,14 @@ class Kind(abc.ABC, Generic[Config]):
     def part(cls, measured: Mapping[str, Any], name: str) -> Metrics:
         """The metrics of one part of what `measure` or `measure_slice` returned."""
         return measured.get(name, {}) if cls.by_task else dict(measured)
+
+    @classmethod
+    def applying(
+        cls, metrics: Sequence[str], result: Mapping[str, Any], part: str
+    ) -> tuple[str, ...]:
+        """Those of some metrics that a part of a result has."""
+        measured = cls.part(result[cls.measured], part)
+        return tuple(metric for metric in metrics if metric in measured)
 
 
 def titled(part: str, text: str) -> str:

@@ -24,6 +24,7 @@ from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.losses import LossConfig, draw_negatives, retrieval_loss
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
+from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
 from siren_rope_jax.training.rank_scorer import Ranked, RankScorer
@@ -106,9 +107,10 @@ class Retrieval(Kind[RetrievalExperiment]):
         if self.config.model.item_features and data.item_features is None:
             raise UserError("config.model.item_features", "need a log, which says what items have")
         task = self.config.data.target_task
-        if task and task not in data.tasks:
-            names = suggestion(task, data.tasks) or "; the log has none"
-            raise UserError("config.data.target_task", f"there is no task {task!r}{names}")
+        binary = [own.name for own in data.tasks if isinstance(own, Binary)]
+        if task and task not in binary:
+            names = suggestion(task, binary) or "; the log has none"
+            raise UserError("config.data.target_task", f"there is no binary task {task!r}{names}")
 
     def view(self, log: PreparedLog) -> PreparedLog:
         """With `item_features`, that of a model which knows all items."""
@@ -249,7 +251,7 @@ class Retrieval(Kind[RetrievalExperiment]):
         }
 
     @classmethod
-    def resampled(cls, part: str) -> RankColumns:
+    def resampled(cls, part: str, measured: Metrics) -> RankColumns:
         return RankColumns("rank", "nll")
 
     @classmethod
