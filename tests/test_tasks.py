@@ -339,8 +339,8 @@ def test_a_report_has_the_metrics_of_each_type(study: Any) -> None:
     for name in ("stars", "seconds"):
         own = numbers["variants"]["siren_rope"]["parts"][name]["difference"]["ne"]
         difference = results[1][name]["ne"] - results[0][name]["ne"]
-        assert own["difference"] == pytest.approx(difference, rel=1e-4, abs=1e-6)
-        assert own["low"] <= own["difference"] <= own["high"]
+        assert own["value"] == pytest.approx(difference, rel=1e-4, abs=1e-6)
+        assert own["low"] <= own["value"] <= own["high"]
     drawn = {picture.stem for picture in plots.draw_run(runs[0].workdir)}
     assert {"reliability", "models", "learning"} <= drawn
     columns = prediction_columns("stars", results[0]["stars"])
