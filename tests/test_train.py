@@ -45,7 +45,7 @@ from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
-from siren_rope_jax.training.loop import fit, is_validated
+from siren_rope_jax.training.loop import fit, is_validated, take_step
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh, place_batch
 from siren_rope_jax.training.optim import (
     NO_DECAY,
@@ -627,6 +627,31 @@ def test_weight_decay_leaves_angles_gates_biases_and_norms_alone(feed: Path, mak
         decays(OptimizerConfig(no_decay=("blok_0/*",)), params)
 
 
+@pytest.mark.parametrize(
+    ("make", "lazy"),
+    [(experiment, ()), (next_item_experiment, ()), (next_item_experiment, ("items",))],
+)
+def test_frozen_parameters_stay_as_they_began(
+    feed: Path, make: Make, lazy: tuple[str, ...]
+) -> None:
+    """The network and the gates of time do, whatever the weight decay, and all others learn."""
+    optimizer = OptimizerConfig(
+        frozen=("encoding/time/*",), no_decay=(), weight_decay=0.5, lazy_adam=lazy
+    )
+    config: Any = dataclasses.replace(make(feed), optimizer=optimizer)
+    if lazy:
+        config = dataclasses.replace(config, loss=LossConfig("sampled_softmax"))
+    training = setup(config, PreparedLog.open(feed), make_mesh())
+    state, batches = training.init(config.seed), training.batches.train(config.seed)
+    before = jax.device_get(state.params)
+    for batch in itertools.islice(batches, 2):
+        state, _ = take_step(training, state, batch, training.key(config.seed), training.statistics)
+    after = jax.device_get(state.params)
+    changed = jax.tree.map(lambda x, y: (x != y).any(), before, after)
+    assert not any(jax.tree.leaves(changed["encoding"].pop("time")))
+    assert all(jax.tree.leaves(changed))
+
+
 @pytest.mark.slow
 def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
@@ -676,6 +701,9 @@ def test_what_is_refused_claims_nothing(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
     optimizer = OptimizerConfig(no_decay=("nowhere/*",))
     with refused("config.optimizer.no_decay"):
+        fit(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
+    optimizer = OptimizerConfig(frozen=("nowhere/*",))
+    with refused("config.optimizer.frozen", "nowhere/*"):
         fit(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
     with refused("config.training.epochs", 1e300):
         fit(experiment(feed, epochs=1e300), tmp_path / "run")

@@ -3,6 +3,7 @@
 Large tables may have one of their own (`row_wise.py`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class OptimizerConfig:
       final_fraction: what is left of the peak at the end of the cosine.
       weight_decay: decoupled; 0: plain Adam.
       no_decay: parameters that it leaves alone, as globs of their paths ("block_0/*").
+      frozen: parameters that stay as they began, as globs of their paths ("encoding/time/*"): what
+        is left of an encoding's gain is not of its learning.
       clip_norm: of the global norm of all gradients, those of the angle networks included.
       accumulate: batches per update.
       lazy_adam: tables of which only the rows that a batch touches are updated, as globs of their
@@ -43,6 +46,7 @@ class OptimizerConfig:
     final_fraction: float = 0.0
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = NO_DECAY
+    frozen: tuple[str, ...] = ()
     clip_norm: float = 1.0
     accumulate: int = 1
     lazy_adam: tuple[str, ...] = ()
@@ -87,18 +91,35 @@ def decays(config: OptimizerConfig, params: Any) -> Any:
     """Which parameters weight decay shrinks: a tree of booleans.
 
     Raises:
-      UserError: about a glob of one's own that fits no parameter.
+      UserError: about a glob of one's own, also of frozen parameters, that fits none.
     """
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for glob in config.no_decay:
-        if glob not in NO_DECAY and not any(fits(path, glob) for path in paths):
-            names = ", ".join(map(path_name, paths))
-            raise UserError("config.optimizer.no_decay", f"{glob!r} fits none of {names}")
+    own = [glob for glob in config.no_decay if glob not in NO_DECAY]
+    _check_fit("config.optimizer.no_decay", own, params)
+    _check_fit("config.optimizer.frozen", config.frozen, params)
+    spared = (*config.no_decay, *config.frozen)
 
     def decay(path: Any, _: Any) -> bool:
-        return not any(fits(path, glob) for glob in config.no_decay)
+        return not any(fits(path, glob) for glob in spared)
 
     return jax.tree_util.tree_map_with_path(decay, params)
+
+
+def freeze(config: OptimizerConfig, params: Any) -> Any:
+    """The parameters, of which the frozen ones have no gradient."""
+
+    def held(path: Any, x: Any) -> Any:
+        is_frozen = any(fits(path, glob) for glob in config.frozen)
+        return jax.lax.stop_gradient(x) if is_frozen else x
+
+    return jax.tree_util.tree_map_with_path(held, params)
+
+
+def _check_fit(key: str, globs: Iterable[str], params: Any) -> None:
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for glob in globs:
+        if not any(fits(path, glob) for path in paths):
+            names = ", ".join(map(path_name, paths))
+            raise UserError(key, f"{glob!r} fits none of {names}")
 
 
 def clipping(config: OptimizerConfig) -> optax.GradientTransformation:

@@ -21,6 +21,7 @@ from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.optim import (
     clipping,
     decays,
+    freeze,
     learning_rate,
     make_optimizer,
 )
@@ -148,7 +149,8 @@ class Step:
             (*path[:-1], "rows"): replace(of_table.rows, values=variables["rows"][path])
             for path, of_table in touched.items()
         }
-        given = {"params": variables["others"], TOUCHED: unflatten_dict(rows)}
+        params = freeze(self._config.optimizer, variables["others"])
+        given = {"params": params, TOUCHED: unflatten_dict(rows)}
         return self.kind.loss(self.model, given, batch, key, statistics)
 
     def _asked(self, batch: Any, key: Array) -> dict[Path, list[Array]]:
