@@ -179,6 +179,8 @@ class PrepareConfig:
       time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
       earliest, latest: dates between which all times must be. Empty: any from 1902 to 2099, as long
         as a few are not so far from the others that they must be mistakes.
+      items_key: of the file of items (`--items`): the column, or an expression over its columns,
+        that says which item a row is about. Empty: the same as `item`.
       tie_breaker: a column or an expression that orders events of the same time. Those that are
         equal in it, too, keep the order of the input.
       drop_duplicates: whether to keep only the first of rows that are identical in every column.
@@ -218,6 +220,7 @@ class PrepareConfig:
     time_origin: str = ""
     earliest: str = ""
     latest: str = ""
+    items_key: str = ""
     tie_breaker: str = ""
     drop_duplicates: bool = True
     core: int = 1

@@ -51,20 +51,24 @@ def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ib
       UserError: a column is missing or of a type that cannot be what the config says.
     """
     columns = [column for column in table.columns if column != "row"]
-    given = {key: _given(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
+    given = {key: sql_of(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
     for key, text in given.items():
         expressions.check(table, "value", text, f"config.{key}", run)
     kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
     texts = {_GIVEN[key]: text for key, text in given.items()}
     table = expressions.select(table, texts, step="given")
-    ids = {key: _identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
+    ids = {key: identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
     log = table.select(*kept, "row", times.GIVEN_TIME, TIE, **ids)
     log = log.mutate(time_ns=times.nanoseconds(log, config))
     return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
 
 
-def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
-    """The SQL of a column, or of an expression over the columns."""
+def sql_of(text: str, columns: Sequence[str], key: str, file: Path) -> str:
+    """The SQL of a column, or of an expression over the columns.
+
+    Raises:
+      UserError: the text, of this key of the config, is neither for the columns of this file.
+    """
     if not text or text in columns:
         return expressions.quoted(text) if text else ""
     if text.lower() == "row" and GIVEN_ROW in columns:
@@ -81,8 +85,12 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
         raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
 
 
-def _identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
-    """A user or an item: an exact integer or text; what is empty, NaN or infinite is missing."""
+def identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
+    """A user or an item: an exact integer or text; what is empty, NaN or infinite is missing.
+
+    Raises:
+      UserError: the value, which this key of the config names, has a type that no id can have.
+    """
     kind = value.type()
     if kind.is_integer() and not (kind.is_unsigned_integer() and kind.nbytes == 8):
         return value.cast("int64")

@@ -11,6 +11,12 @@ FORMATS = {
     "ratings_dat": {"pattern": "*.dat", "delimiter": "::", "columns": _COLUMNS},
     "ratings_csv": {"pattern": "*.csv", "rename": {"userId": "user_id", "movieId": "item_id"}},
     "inter": {"pattern": "*.inter"},
+    "movies_dat": {
+        "pattern": "movies.dat",
+        "delimiter": "::",
+        "columns": ("item_id", "title", "genres"),
+    },
+    "item": {"pattern": "*.item", "delimiter": "\t", "rename": {"class": "genres"}},
 }
 """`PrepareConfig.formats` for the file names of GroupLens and RecBole."""
 

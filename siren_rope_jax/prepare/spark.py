@@ -111,9 +111,9 @@ class Spark:
             spark.conf.set(key, value)
         folder.mkdir()
 
-    def take(self, table: ibis.Table) -> ibis.Table:
-        _check_types(table, "the log")
-        path = self._folder / "taken.parquet"
+    def take(self, name: str, table: ibis.Table) -> ibis.Table:
+        _check_types(table, f"the {name}")
+        path = self._folder / f"taken_{name}.parquet"
         self._duck.to_parquet(table, path)
         return self._opened(path)
 

@@ -23,6 +23,7 @@ from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 from siren_rope_jax.prepare.engine import Engine, opened
 from siren_rope_jax.prepare.histories import Block, Histories
+from siren_rope_jax.prepare.items import joined, open_items
 from siren_rope_jax.prepare.progress import PhaseBar
 from siren_rope_jax.prepare.writer import (
     categorical,
@@ -37,6 +38,7 @@ _NOTES = (  # what of the report is worth a warning
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
     ("out_of_order", "rows were not in order of time and were sorted"),
     ("missing_times", "events have no time"),
+    ("without_item_row", "events have an item that the file of items has no row for"),
     ("after_now", "events are later than now"),
     ("users_with_one_event", "users have only one event"),
     ("users_only_train", "users have fewer than three events, which are all train"),
@@ -44,7 +46,11 @@ _NOTES = (  # what of the report is worth a warning
 
 
 def prepare(
-    config: PrepareConfig, input: str | Path, output: str | Path, engine: str = "duckdb"
+    config: PrepareConfig,
+    input: str | Path,
+    output: str | Path,
+    engine: str = "duckdb",
+    items: str | Path | None = None,
 ) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
@@ -59,6 +65,7 @@ def prepare(
         several with the same columns, read in the order of their names.
       output: a directory that does not exist yet, or is empty.
       engine: "duckdb" computes on this machine, "spark" on those of Spark; the log is the same.
+      items: a file of one row for each item, or a glob of several; expressions may use its columns.
 
     Returns:
       the report, which is also in meta.json: counts of rows, users, items, events and labels, the
@@ -69,15 +76,17 @@ def prepare(
     """
     begin = time.monotonic()
     files = readers.find_files(input)
+    of_items = [] if items is None else readers.find_files(items)
     with (
         new_directory(output) as directory,
-        opened(engine, directory / "scratch", config, files) as (duck, chosen),
+        opened(engine, directory / "scratch", config, [*files, *of_items]) as (duck, chosen),
         PhaseBar(chosen.percent) as progress,
     ):
         progress.begin("finding types")
         raw = readers.open_log(duck, files, config, directory / "scratch")
         where = raw.where
-        table = chosen.take(raw.table)
+        known = open_items(duck, of_items, config, directory / "scratch") if of_items else None
+        table = chosen.take("events", raw.table)
         if config.drop_duplicates:
             table = _first_of_equal(table)
         timed = functools.partial(events.timed, config=config, file=files[0])
@@ -98,6 +107,16 @@ def prepare(
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
+        notes, about_items = list(raw.notes), dict[str, Any]()
+        if known:
+            log, without_row, of_join = joined(chosen, log, known)
+            notes += [*known.notes, *of_join]
+            about_items = {
+                "item_files": [path.name for path in of_items],
+                "item_digests": [file_digest(path) for path in of_items],
+                "item_rows": known.rows,
+                "without_item_row": without_row,
+            }
         progress.begin("computing columns")
         evaluated = functools.partial(events.evaluated, config=config)
         table = chosen.by_row("events", log, evaluated)
@@ -118,8 +137,9 @@ def prepare(
         report = {
             "files": [path.name for path in files],
             "digests": [file_digest(path) for path in files],
-            "columns": raw.columns,
+            "columns": (known.columns if known else {}) | raw.columns,
             "rows_read": raw.rows,
+            **about_items,
             "duplicates_dropped": raw.rows - count,
             "outside_core": count - in_core,
             "out_of_order": stream.out_of_order,
@@ -132,7 +152,7 @@ def prepare(
         if schema.protocol == "leave_one_out":
             report["users_only_train"] = int((events_of_users < 3).sum())
         counted = [f"{report[key]} {text}" for key, text in _NOTES if report.get(key)]
-        report["warnings"] = [*raw.notes, *counted]
+        report["warnings"] = [*notes, *counted]
         report["config"] = to_dict(config)
         report["seconds"] = round(time.monotonic() - begin, 2)
         raw_users = _in_memory(chosen, users, "number")["user"]
