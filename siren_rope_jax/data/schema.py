@@ -52,11 +52,15 @@ class Categorical:
 
     Every value has an id of its own in 1..values; a model knows only the first `known` of them,
     which were seen often enough in train.
+
+    An event has one value if `most` is 0; else it has a list of up to `most` different ones, whose
+    ids ascend and are followed by zeros.
     """
 
     name: str
     values: int
     known: int
+    most: int = 0
 
     @property
     def rows(self) -> int:
@@ -126,8 +130,9 @@ class Schema:
     @property
     def event_dtype(self) -> np.dtype:
         """The packed little-endian row of one event, as stored in a record."""
-        fields = [("time", "<i8"), ("utc_offset", "<i4"), ("split", "<u1")]
-        fields += [(f"categorical/{c.name}", "<i4") for c in self.categorical]
+        fields: list[Any] = [("time", "<i8"), ("utc_offset", "<i4"), ("split", "<u1")]
+        for c in self.categorical:
+            fields.append((f"categorical/{c.name}", "<i4", *([(c.most,)] if c.most else [])))
         fields += [(f"dense/{d.name}", "<f4") for d in self.dense]
         fields += [(f"context/{d.name}", "<f4") for d in self.context]
         fields += [(f"action/{d.name}", "<f4") for d in self.actions]
@@ -136,7 +141,11 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists and numbers, from which `from_json` restores the schema."""
-        return {"format_version": FORMAT_VERSION} | to_dict(self)
+        values = to_dict(self)
+        for categorical in values["categorical"]:
+            if not categorical["most"]:  # as in logs that were prepared before there were lists
+                del categorical["most"]
+        return {"format_version": FORMAT_VERSION} | values
 
     @staticmethod
     def from_json(meta: Mapping[str, Any], about: str = "meta.json") -> "Schema":

@@ -10,6 +10,7 @@ Letters: N positions, D width, C candidates (rows of the table), M candidates of
 K tags of a candidate; a whole table is [Q, S, D], a device's part of it [R, D] (`division.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -66,6 +67,26 @@ class Table(nn.Module):
     def __call__(self, ids: Int[AnyArray, "*S"]) -> Float[Array, "*S D"]:
         """The embeddings of ids."""
         return lookup(self.content(), ids, self.partition, self.dtype)
+
+
+def mean_of_known(
+    table: Callable[[Array], Array], ids: Int[AnyArray, "*S K"]
+) -> Float[Array, "*S D"]:
+    """The mean embedding of lists of ids: of those above 0, or that of id 0 if there are none."""
+    ids = jnp.asarray(ids)
+    known = ids > 0
+    none = ~known.any(axis=-1, keepdims=True)
+    counted = known | (none & (jnp.arange(ids.shape[-1]) == 0))
+    x = table(ids)
+    weight = counted / counted.sum(axis=-1, keepdims=True)
+    return (x * weight[..., None].astype(x.dtype)).sum(axis=-2)
+
+
+def embedding_of(
+    table: Callable[[Array], Array], ids: Int[AnyArray, "..."], is_list: bool
+) -> Float[Array, "... D"]:
+    """The embedding of a feature's ids: its value's, or the mean of its list's [..., K]."""
+    return mean_of_known(table, ids) if is_list else table(jnp.asarray(ids))
 
 
 def lookup(

@@ -28,7 +28,7 @@ in the order of the file; or items, of which nothing else is read."""
 
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
-_MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}
+_MOST = {"min_count": 1 << 40, "core": 1 << 40, "most_values": 1 << 10, "threads": 1 << 10}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,8 @@ class PrepareConfig:
         ("America/New_York"), with daylight saving time.
       formats: how to read files, by their names; if several patterns fit, the longest applies.
       derived: named expressions for use in the others, in any order.
-      categorical: named expressions; the item itself is always there and comes first.
+      categorical: named expressions; the item itself is always there and comes first. One may give
+        a list of values, such as `string_split(genres, '|')`.
       dense: named expressions: real-valued features of the event, which every event has.
       context: named expressions: real-valued features of the request, which every event has.
       actions: named expressions: what the user did, besides the labels; NULL if unknown.
@@ -203,6 +204,7 @@ class PrepareConfig:
       min_count: a model does not know categorical values that occur less often in train; at least
         1. From 2 on, the embedding shared by all unknown values is trained, on the rare ones; with
         1 no train event uses it, and it stays as it was initialised.
+      most_values: of the list of an event, how many count; those that are rarest in train do not.
       split: which events are train, validation and test.
       download: where the publisher offers the log.
       source, license: noted in the prepared log.
@@ -235,6 +237,7 @@ class PrepareConfig:
     actions: dict[str, str] = dataclasses.field(default_factory=dict)
     tasks: dict[str, str] = dataclasses.field(default_factory=dict)
     min_count: int = 2
+    most_values: int = 16
     split: SplitRule = SplitRule()
     download: Download = Download()
     source: str = ""
@@ -258,7 +261,7 @@ class PrepareConfig:
         for name in self.derived:
             right = f"called differently; {', '.join(RESERVED)} have a meaning already"
             check(name.lower() not in RESERVED, f"derived.{name}", right)
-        for key, least in (("min_count", 1), ("core", 1), ("threads", 0)):
+        for key, least in (("min_count", 1), ("core", 1), ("most_values", 1), ("threads", 0)):
             right = f"at least {least} and at most {_MOST[key]}"
             check(least <= getattr(self, key) <= _MOST[key], key, right)
         check(0 < self.memory_gb <= 1e6, "memory_gb", "above 0 and at most a million")

@@ -222,6 +222,8 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
         kind = expressions.check(log, column, texts[column], about, run)
         is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
         if column.startswith("categorical/"):
+            kind = kind.value_type if kind.is_array() else kind
+            is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
             if not (is_number or kind.is_string() or _is_written_out(kind)):
                 raise UserError(about, f"{excerpt(text)} is of type {kind}, not text or a number")
         elif not is_number:
@@ -230,10 +232,17 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
     table = expressions.select(log, texts, keep=keep, step="evaluated")
     is_category = {column: column.startswith("categorical/") for column in texts}
     values = {
-        c: _category(table[c]) if yes else table[c].cast("float64")
+        c: _categories(table[c]) if yes else table[c].cast("float64")
         for c, yes in is_category.items()
     }
     return table.mutate(**values)
+
+
+def _categories(value: ibis.Value) -> ibis.Value:
+    """A category; or of a list, the different ones that are there, in their order."""
+    if not value.type().is_array():
+        return _category(value)
+    return value.map(_category).filter(lambda one: one.notnull()).unique().sort()
 
 
 def _is_written_out(kind: ibis.DataType) -> bool:
