@@ -163,6 +163,13 @@ def test_both_engines_join_the_same_items(tmp_path):
     assert dict(found.report) | {"seconds": 0} == dict(expected.report) | {"seconds": 0}
 
 
+def test_spark_refuses_lists_of_values(tmp_path):
+    path = write(tmp_path / "log.csv", raw_log())
+    with refused("--engine", "list", "duckdb"):
+        prepare(config(categorical={"both": "[tab, rating]"}), path, tmp_path / "log", "spark")
+    assert not (tmp_path / "log").exists()
+
+
 @pytest.mark.parametrize("split", ["time", "leave_one_out"])
 def test_no_table_is_brought_to_one_machine(tmp_path, monkeypatch, split):
     """Whatever needs an order or the earliest time of all; with more users and items than parts."""
