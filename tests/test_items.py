@@ -161,7 +161,7 @@ def test_the_command_joins_and_says_how_many_events_lack_a_row(tmp_path):
         "--config.categorical=maker=maker",
     ]  # fmt: skip
     said = printed("prepare", *flags, f"--output={tmp_path}/log")
-    assert f"{(~raw['iid'].isin(items['iid'])).sum()} events" in said
+    assert f"{(~raw['iid'].isin(items['iid'])).sum()} events have an item" in said
     assert PreparedLog.open(tmp_path / "log").schema.categorical[1].name == "maker"
     assert complaint("prepare", *flags, "--items=gone.csv", f"--output={tmp_path}/no").startswith(
         "gone.csv"

@@ -28,9 +28,10 @@ from siren_rope_jax.models.retriever import Retriever
 from siren_rope_jax.models.tables import embedding_of
 from siren_rope_jax.prepare.table import prepare
 from siren_rope_jax.training.experiment import TrainingConfig
+from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
 from siren_rope_jax.training.loop import fit
-from siren_rope_jax.training.mesh import make_mesh
+from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from siren_rope_jax.training.optim import OptimizerConfig
 from siren_rope_jax.training.setup import setup
 from siren_rope_jax.training.trained import TrainedRun
@@ -46,6 +47,7 @@ from tests.batches import (
 from tests.raw_logs import config, prepared, raw_log, write
 from tests.refusals import refused
 from tests.test_encoded import untrained
+from tests.test_item_features import one_step
 
 GENRES = {"genres": "string_split(genres, '|')"}
 
@@ -313,6 +315,26 @@ def of_taste() -> tuple[pd.DataFrame, pd.DataFrame]:
     names = sorted({f"m{g}-{n}" for g in range(6) for n in range(each)})
     genres = [f"{'also' if rng.random() < 0.5 else 'or'}|genre {name[1]}" for name in names]
     return events, pd.DataFrame({"iid": names, "genres": genres})
+
+
+@pytest.mark.slow
+def test_a_step_with_lists_is_the_same_on_a_mesh(tmp_path: Path) -> None:
+    log = prepared(tmp_path, with_genres(rows=900), categorical=GENRES, min_count=3)
+    optimizer = OptimizerConfig(learning_rate=1e-2, lazy_adam=("embed_genres",))
+    experiment = RankingExperiment(
+        variant="ordinal",
+        data=DataConfig(str(log.path), length=8, stride=8, batch_size=16),
+        model=small_config("ordinal"),
+        optimizer=optimizer,
+    )
+    one = one_step(experiment, log, make_mesh(devices=jax.devices()[:1]))[2]
+    many = one_step(experiment, log, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))[2]
+    assert abs(one[1] - many[1]) < 1e-5
+    alone, divided = (flatten_dict(x[0])["embed_genres", "embedding"] for x in (one, many))
+    width = alone.shape[-1]
+    rows = log.schema.categorical[1].rows
+    alone, divided = (np.reshape(x, (-1, width))[:rows] for x in (alone, divided))
+    np.testing.assert_allclose(alone, divided, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -69,6 +69,9 @@ def main() -> None:
         source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
     report = make_log(_CONFIG.value, source, _OUTPUT.value, _ENGINE.value, _ITEMS.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
+    if "item_rows" in report:
+        missing = report["without_item_row"]
+        print(f"{report['item_rows']} rows of items; {missing} events have an item without one")
     if "time_span" in report:
         span = report["time_span"]
         print(f"times from {span['first']} to {span['last']}; 99 % of the events lie within")

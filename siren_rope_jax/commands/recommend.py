@@ -41,6 +41,8 @@ def main() -> None:
         events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
         require(events, "user", "--events")
         users = list(dict.fromkeys([*users, *events["user"]]))
+    elif _ITEMS.value is not None:
+        raise UserError("--items", "says something of the items of --events, which is missing")
     if not users:
         raise UserError("--events", "is missing; for all users of the log, pass --everybody")
     if _CANDIDATES.value:

@@ -248,7 +248,7 @@ def _lists_in(
     for row, values in enumerate(raw.tolist()):
         if isinstance(values, list | tuple | set | np.ndarray):
             lists.append(list(values))
-        elif pd.isna(values):
+        elif pd.api.types.is_scalar(values) and pd.isna(values):
             lists.append([])
         else:
             about = f"{raw.name} is {values!r} in row {row}; it must be a list of values, or None"

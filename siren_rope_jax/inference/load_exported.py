@@ -141,10 +141,10 @@ class Model:
             return [self._id(name)]
 
         def place(event: dict[str, Any], n: int) -> int:
-            values = event.get(name)
-            if isinstance(values, str):
+            values = () if event.get(name) is None else event[name]
+            if isinstance(values, str | numbers.Number):
                 raise ValueError(f"{name} must be a list of values: {event}")
-            ids = sorted({self.ids[name].get(value, 0) for value in values or ()} - {0})
+            ids = sorted({self.ids[name].get(value, 0) for value in values} - {0})
             return ids[n] if n < len(ids) else 0
 
         return [partial(place, n=n) for n in range(most)]

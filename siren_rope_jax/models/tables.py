@@ -69,24 +69,26 @@ class Table(nn.Module):
         return lookup(self.content(), ids, self.partition, self.dtype)
 
 
-def mean_of_known(
-    table: Callable[[Array], Array], ids: Int[AnyArray, "*S K"]
-) -> Float[Array, "*S D"]:
-    """The mean embedding of lists of ids: of those above 0, or that of id 0 if there are none."""
+def embedding_of(
+    table: Callable[[Array], Array], ids: Int[AnyArray, "..."], is_list: bool
+) -> Float[Array, "... D"]:
+    """The embedding of what an event has of a categorical feature.
+
+    Args:
+      table: id -> embedding.
+      ids: of a value each or, if `is_list`, lists of ids [..., K]. Of a list, the mean embedding of
+        the ids above 0 counts, or that of id 0 if there are none.
+      is_list: whether the last axis holds a list.
+    """
     ids = jnp.asarray(ids)
+    if not is_list:
+        return table(ids)
     known = ids > 0
     none = ~known.any(axis=-1, keepdims=True)
     counted = known | (none & (jnp.arange(ids.shape[-1]) == 0))
     x = table(ids)
     weight = counted / counted.sum(axis=-1, keepdims=True)
     return (x * weight[..., None].astype(x.dtype)).sum(axis=-2)
-
-
-def embedding_of(
-    table: Callable[[Array], Array], ids: Int[AnyArray, "..."], is_list: bool
-) -> Float[Array, "... D"]:
-    """The embedding of a feature's ids: its value's, or the mean of its list's [..., K]."""
-    return mean_of_known(table, ids) if is_list else table(jnp.asarray(ids))
 
 
 def lookup(

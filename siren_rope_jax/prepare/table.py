@@ -38,7 +38,6 @@ _NOTES = (  # what of the report is worth a warning
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
     ("out_of_order", "rows were not in order of time and were sorted"),
     ("missing_times", "events have no time"),
-    ("without_item_row", "events have an item that the file of items has no row for"),
     ("after_now", "events are later than now"),
     ("users_with_one_event", "users have only one event"),
     ("users_only_train", "users have fewer than three events, which are all train"),
