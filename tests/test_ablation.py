@@ -16,12 +16,13 @@ import pandas as pd
 import pytest
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.base.files import file_digest, write_json
+from siren_rope_jax.base.files import write_json
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.studies import datasets, jobs, report
 from tests import made_up
 from tests.made_up import BASES, change, make_log, make_plan
+from tests.raw_logs import raw_log, write
 from tests.refusals import refused
 from tests.scripts import ROOT, printed, xla_flags
 
@@ -107,6 +108,29 @@ def test_a_log_of_somebody_else_is_refused_however_often_one_tries(tmp_path):
         assert sorted((out / "data").rglob("*")) == before
 
 
+def test_a_data_set_may_have_a_file_of_items(tmp_path, monkeypatch):
+    raw = raw_log()
+    write(tmp_path / "raw/log.csv", raw)
+    items = pd.DataFrame({"iid": raw["iid"].unique(), "maker": "a"})
+    write(tmp_path / "raw/items.csv", items)
+    columns = {"user": "uid", "item": "iid", "time": "at", "categorical": "maker=maker"}
+    files = {"input": "log.csv", "items": "items.csv", "prepare": columns}
+    table = str(ROOT / "configs/data/table.py")
+    spec, out = make_preparing_plan(tmp_path, config=table, **files)
+    monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path / "raw"))
+    datasets.prepare_logs(spec.datasets, out)
+    made = PreparedLog.open(out / "data" / "feed")
+    assert made.vocabulary("maker")["value"].to_pylist() == ["a"]
+    datasets.prepare_logs(spec.datasets, out)
+    write(tmp_path / "raw/items.csv", items.assign(maker="b"))
+    with refused(made.path):
+        datasets.prepare_logs(spec.datasets, out)
+    (tmp_path / "raw/items.csv").unlink()
+    shutil.rmtree(made.path)
+    with refused("SIREN_ROPE_DATA", "items.csv", "'feed'"):
+        datasets.prepare_logs(spec.datasets, out)
+
+
 def test_a_log_is_prepared_once_and_again_only_where_it_is_gone(tmp_path):
     spec, out = make_preparing_plan(tmp_path)
     datasets.prepare_logs(spec.datasets, out)
@@ -130,18 +154,22 @@ def test_only_one_ablation_runs_in_a_directory(tmp_path):
         pass
 
 
-def test_a_log_says_what_it_was_made_from(tmp_path):
-    folders = [tmp_path / name for name in ("2023", "2024")]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "events.csv").write_text(folder.name)
-    one, other = ([folder / "events.csv"] for folder in folders)
-    report = {"config": {"name": "x"}, "digests": [file_digest(path) for path in one]}
-    assert datasets._is_made_from(report, {"name": "x"}, one)
-    assert datasets._is_made_from(report, {"name": "x"}, [])
-    assert not datasets._is_made_from(report, {"name": "x"}, other)
-    assert not datasets._is_made_from(report, {"name": "x"}, [*one, *other])
-    assert not datasets._is_made_from(report, {"name": "y"}, one)
+def test_a_log_says_what_it_was_made_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIREN_ROPE_DATA", str(tmp_path))
+    names = ("2023/events.csv", "2024/events.csv")
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    one, other = (datasets._digests(name) for name in names)
+    assert datasets._digests("") == [] and datasets._digests("2025/events.csv") is None
+    for key in ("digests", "item_digests"):
+        report, same = {"config": {"name": "x"}, key: one}, {"name": "x"}
+        assert datasets._is_made_from(report, same, **{key: one})
+        assert datasets._is_made_from(report, same, **{key: None})
+        assert not datasets._is_made_from(report, same, **{key: []})
+        assert not datasets._is_made_from(report, same, **{key: other})
+        assert not datasets._is_made_from(report, same, **{key: [*one, *other]})
+        assert not datasets._is_made_from(report, {"name": "y"}, **{key: one})
 
 
 @pytest.mark.parametrize(

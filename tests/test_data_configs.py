@@ -10,6 +10,7 @@ import pytest
 from siren_rope_jax.base import config as base_config
 from siren_rope_jax.base.times import DAY, HOUR, hour_of_day
 from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.prepare.table import prepare
 from tests.raw_logs import assert_same, data_config, decoded, opened, raw_log, real_file, write
 from tests.refusals import refused
 from tests.scripts import ROOT
@@ -162,6 +163,31 @@ MOVIELENS = {  # the release, the head of the file, and a line
         "", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n", "{}\t{}\t{}\t{}\n",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ratings", "films", "columns", "form"),
+    [
+        ("latest_small/ratings.csv", "latest_small/movies.csv", (0, 2), {"sep": ","}),
+        ("100k/ml-100k.inter", "100k/ml-100k.item", (0, 3), {"sep": "\t"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["movielens", "movielens_next"])
+def test_films_have_their_genres(tmp_path, name, ratings, films, columns, form):
+    ratings, films = (real_file(f"movielens_{path}") for path in (ratings, films))
+    prepare(data_config(name, "genres"), ratings, tmp_path / "log", items=films)
+    log = PreparedLog.open(tmp_path / "log")
+    raw = pd.read_csv(films, quoting=0, dtype=str, keep_default_na=False, **form)
+    texts = dict(zip(raw.iloc[:, columns[0]].astype(int), raw.iloc[:, columns[1]], strict=True))
+    rows, sign = log.events().rows, " " if form["sep"] == "\t" else "|"
+    items, genres = (log.vocabulary(c.name)["value"].to_pylist() for c in log.schema.categorical)
+    known = 0
+    for row in rows[::97]:
+        text = texts.get(items[row["categorical/item"] - 1], "")
+        expected = set() if "(no" in text else set(filter(None, text.split(sign)))
+        assert {genres[i - 1] for i in row["categorical/genres"] if i} == expected
+        known += bool(expected)
+    assert known > 0.95 * len(rows[::97]) and log.schema.name == f"{name}_genres"
 
 
 def test_movielens_in_all_its_forms(tmp_path):

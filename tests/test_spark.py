@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from siren_rope_jax.base.config import complete
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.make import make_log
 from siren_rope_jax.prepare.synthetic import SyntheticConfig
 from siren_rope_jax.prepare.table import prepare
@@ -145,6 +146,28 @@ def test_both_engines_prepare_the_same_log(tmp_path, made):
     for name in found.schema.categorical:
         assert found.vocabulary(name.name).equals(expected.vocabulary(name.name))
     assert {f.name for f in found.path.iterdir()} == {f.name for f in expected.path.iterdir()}
+
+
+def test_both_engines_join_the_same_items(tmp_path):
+    items = pd.DataFrame({"code": ["1", "7", "12", "x"], "maker": ["a", None, "b", "a"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    raw = raw_log().assign(iid=lambda raw: raw.iid.str[1:].astype(int))
+    values = {"items_key": "code", "categorical": {"maker": "maker"}}
+    made = {}
+    for engine in ("duckdb", "spark"):
+        files = write(tmp_path / "log.csv", raw), tmp_path / "items.csv"
+        prepare(config(**values), files[0], tmp_path / engine, engine, files[1])
+        made[engine] = PreparedLog.open(tmp_path / engine)
+    found, expected = made["spark"], made["duckdb"]
+    assert found.fingerprint == expected.fingerprint
+    assert dict(found.report) | {"seconds": 0} == dict(expected.report) | {"seconds": 0}
+
+
+def test_spark_refuses_lists_of_values(tmp_path):
+    path = write(tmp_path / "log.csv", raw_log())
+    with refused("--engine", "list", "duckdb"):
+        prepare(config(categorical={"both": "[tab, rating]"}), path, tmp_path / "log", "spark")
+    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("split", ["time", "leave_one_out"])

@@ -7,6 +7,9 @@ Files, releases and --download are those of configs/data/movielens.py, as in
 --config=configs/data/movielens_next.py:1m. A hundred thousand ratings take seconds, 20 million some
 minutes. Published results use leave-one-out: --config.split.kind=leave_one_out.
 
+With --config=configs/data/movielens_next.py:genres and a file of films as --items, these have
+genres, by which a model can know new ones (docs/fresh.md).
+
 There are no tasks: it only matters that a film was rated, not how. The catalogue is every film in
 train. The time of a rating is when it was entered, not when the film was watched, and many are
 entered together: about half of them have the same second as the user's previous one. These keep the
@@ -19,6 +22,6 @@ from siren_rope_jax.prepare import movielens
 from siren_rope_jax.prepare.config import config_dict
 
 
-def get_config(release: str = "") -> ConfigDict:
-    """Returns the config of `siren-rope prepare` for one of `movielens.RELEASES`, or any."""
-    return config_dict(**movielens.common("movielens_next", release), min_count=1)
+def get_config(wanted: str = "") -> ConfigDict:
+    """Returns the config of `siren-rope prepare` for what is `wanted` of `movielens.common`."""
+    return config_dict(**movielens.common("movielens_next", wanted), min_count=1)

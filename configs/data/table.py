@@ -23,6 +23,9 @@ log, `user`, `item`, `time` (Unix seconds), `time_ns` (the full time) and `row`,
     derived      steps for use in the others, such as window functions; order by `time_ns, row`
     utc_offset   one expression: local time minus UTC, in seconds, known before the item is
 
+A second file, --items=articles.csv, may have one row for each item; its columns can be used as if
+they were the log's. A categorical feature may be a list, as in `genres=string_split(genres, '|')`.
+
 If all users live in one time zone, use --config.time_zone=America/New_York instead of the last.
 
 A UTC offset is part of the request, as its time is. If it were that of the item's own place, it

@@ -25,7 +25,7 @@ from siren_rope_jax.base.stores import is_url
 
 T = TypeVar("T")
 _PATHS = (
-    *("workdir", "input", "output", "log", "downloads", "ours"),
+    *("workdir", "input", "items", "output", "log", "downloads", "ours"),
     *("events", "candidates", "export", "chosen"),
 )
 _TRACEBACK = "--traceback"
@@ -57,6 +57,7 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
     moved = "Directory of the run's prepared log, if it has moved since the training."
     log = define("log", None, moved)
     events = define("events", None, "Events after the end of the log.")
+    items = define("items", None, "A file of one row for each item, if the log was made with one.")
     columns = flags.DEFINE_enum(
         "columns",
         "log",
@@ -74,7 +75,7 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
         flag_values=values,
     )
     output = define("output", None, "The file to write, CSV or .parquet.", required=True)
-    return workdir, log, events, columns, time, offset, output
+    return workdir, log, events, items, columns, time, offset, output
 
 
 def share_flags(values: flags.FlagValues) -> Callable[[Sequence[T]], Sequence[T] | None]:

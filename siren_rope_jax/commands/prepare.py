@@ -1,12 +1,13 @@
 r"""Prepares a raw event log for training: checks, encodes and splits it.
 
     siren-rope prepare --config=configs/data/NAME.py --input=PATH --output=DIR \
-        [--config.key=value ...]
+        [--items=PATH] [--config.key=value ...]
     siren-rope prepare --config=configs/data/NAME.py --download --output=DIR
 
 The second form prints the terms of the log and downloads it, if the publisher offers a direct link;
 the file stays in --downloads for the next time. The built-in feed, configs/data/synthetic.py, is
-generated and takes neither --input nor --download.
+generated and takes none of these. --items names a file of one row for each item; expressions of the
+config may use its columns as if every event had them (docs/prepare.md).
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,12 @@ _FLAGS = cli.new_flags()
 _CONFIG = cli.config_flag(_FLAGS, "What the columns of the log mean.")
 _INPUT = flags.DEFINE_string(
     "input", None, "The log: a file, or a quoted glob of several.", flag_values=_FLAGS
+)
+_ITEMS = flags.DEFINE_string(
+    "items",
+    None,
+    "What is known of items: a file of one row for each, or a quoted glob of several.",
+    flag_values=_FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -60,8 +67,11 @@ def main() -> None:
         with cli.needs("download"):
             from siren_rope_jax.prepare.download import fetch_log
         source = fetch_log(_CONFIG.value, _DOWNLOADS.value)
-    report = make_log(_CONFIG.value, source, _OUTPUT.value, _ENGINE.value)
+    report = make_log(_CONFIG.value, source, _OUTPUT.value, _ENGINE.value, _ITEMS.value)
     print(f"{report['rows_read']} rows, {report['users']} users, {report['items']} items")
+    if "item_rows" in report:
+        missing = report["without_item_row"]
+        print(f"{report['item_rows']} rows of items; {missing} events have an item without one")
     if "time_span" in report:
         span = report["time_span"]
         print(f"times from {span['first']} to {span['last']}; 99 % of the events lie within")

@@ -4,8 +4,9 @@ r"""Recommends items to users at a given time with a trained retrieval run.
         [--candidates=FILE] [--k=10]
 
 Files are CSV or Parquet, with the columns of the raw log that the run was trained on. --events are
-those that happened after the log ended; the lists are for their users, or with --everybody for all
-users of the log as well. --candidates name the items that may be recommended; all if not given.
+those that happened after the log ended (--items says of their items what the log's own file of
+items said); the lists are for their users, or with --everybody for all users of the log as well.
+--candidates name the items that may be recommended; all if not given.
 Output: user, rank, item, score.
 """
 
@@ -18,7 +19,7 @@ from siren_rope_jax.inference.recommend import recommend
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
-_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
+_WORKDIR, _LOG, _EVENTS, _ITEMS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
 _CANDIDATES = flags.DEFINE_string(
     "candidates", None, "Items that may be recommended, in the log's column.", flag_values=_FLAGS
 )
@@ -37,9 +38,11 @@ def main() -> None:
     events = items = None
     users = run.log.users().to_pylist() if _EVERYBODY.value else []
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events")
+        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
         require(events, "user", "--events")
         users = list(dict.fromkeys([*users, *events["user"]]))
+    elif _ITEMS.value is not None:
+        raise UserError("--items", "says something of the items of --events, which is missing")
     if not users:
         raise UserError("--events", "is missing; for all users of the log, pass --everybody")
     if _CANDIDATES.value:

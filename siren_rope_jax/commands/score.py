@@ -5,9 +5,10 @@ r"""Scores candidates for users with a trained ranking run: the prediction of ev
 
 Files are CSV or Parquet, with the columns of the raw log that the run was trained on; candidates
 need neither labels nor, if --time is given, times. --events are those that happened after the log
-ended. A candidate with a user is scored for that user. If the file names no users, all candidates
-are scored for every user of --events. Output: the candidates in their order, with one more column
-for each task: the probability of a binary one, else what is expected of the label.
+ended; --items says of all items what the log's own file of items said. A candidate with a user is
+scored for that user. If the file names no users, all candidates are scored for every user of
+--events. Output: the candidates in their order, with one more column for each task: the probability
+of a binary one, else what is expected of the label.
 """
 
 import pandas as pd
@@ -21,7 +22,7 @@ from siren_rope_jax.inference.files import moment, read_table, require, write_ta
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
-_WORKDIR, _LOG, _EVENTS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
+_WORKDIR, _LOG, _EVENTS, _ITEMS, _COLUMNS, _TIME, _UTC_OFFSET, _OUTPUT = cli.request_flags(_FLAGS)
 _CANDIDATES = flags.DEFINE_string(
     "candidates", None, "The candidates.", required=True, flag_values=_FLAGS
 )
@@ -34,9 +35,11 @@ def main() -> None:
     time = None if _TIME.value is None else moment(_TIME.value)
     events = None
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events")
+        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
         require(events, "user", "--events")
-    candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value, "candidates", time)
+    candidates = read_table(
+        run.log, _CANDIDATES.value, _COLUMNS.value, "candidates", time, _ITEMS.value
+    )
     asked = candidates if (by_user := "user" in candidates) else events
     if asked is None:
         raise UserError("--candidates", "has no column for users; add it, or pass --events of some")

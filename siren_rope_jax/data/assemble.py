@@ -58,6 +58,7 @@ def data_spec(log: PreparedLog, length: int) -> DataSpec:
     schema = log.schema
     return DataSpec(
         categories={c.name: c.rows for c in schema.categorical},
+        lists={c.name: c.most for c in schema.categorical if c.most},
         tasks=tasks_of(schema),
         context_length=length,
         scale=TimeScale.fit(schema.train_start, schema.train_end),
@@ -143,8 +144,9 @@ def _fill(
         position[place] = np.arange(len(nth))
         event[place] = np.where(nth >= p.target, p.first + nth, -1)
     ids = [c.known_ids(events[f"categorical/{c.name}"]) for c in schema.categorical]
+    columns = [of.reshape(*shape, -1) for of in ids]  # several of a feature whose values are lists
     common = {
-        "categorical": np.stack(ids, axis=-1),
+        "categorical": np.concatenate(columns, axis=-1),
         "dense": _standardised(events, {f"dense/{c.name}": c for c in schema.dense}, segment),
         "time": _time(events, segment),
         "position": position,

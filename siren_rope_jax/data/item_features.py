@@ -35,15 +35,16 @@ def item_features(log: PreparedLog, names: Sequence[str], trained: int) -> ItemF
         raise UserError(_KEY, f"names a feature twice: {', '.join(names)}")
     rows = log.events().rows
     ids = rows[f"categorical/{item.name}"]
-    features = np.zeros((item.values + 1, len(names)), np.int32)
-    for column, name in zip(features.T, names, strict=True):
-        values = rows[f"categorical/{name}"]
-        given = values > 0
-        column[ids[given]] = values[given]
-        if len(other := np.flatnonzero(given & (column[ids] != values))):
+    features = []
+    for name in names:
+        values = rows[f"categorical/{name}"].reshape(len(rows), -1)
+        given = values[:, 0] > 0
+        of_item = np.zeros((item.values + 1, values.shape[1]), np.int32)
+        of_item[ids[given]] = values[given]
+        if len(other := np.flatnonzero(given & (of_item[ids] != values).any(axis=1))):
             raw = log.vocabulary(item.name)["value"][int(ids[other[0]]) - 1].as_py()
             about = f"the {name} of {item.name} {raw!r} differs between events"
             raise UserError(_KEY, f"{about}; name only what an item always has")
-        column[:] = known[name].known_ids(column)
-    features[0] = 0
-    return ItemFeatures(features, trained + 1)
+        of_item[0] = 0
+        features.append(known[name].known_ids(of_item))
+    return ItemFeatures(np.concatenate(features, axis=1), trained + 1)

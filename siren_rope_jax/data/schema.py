@@ -57,11 +57,15 @@ class Categorical:
 
     Every value has an id of its own in 1..values; a model knows only the first `known` of them,
     which were seen often enough in train.
+
+    An event has one value if `most` is 0; else it has a list of up to `most` different ones, whose
+    ids ascend and are followed by zeros.
     """
 
     name: str
     values: int
     known: int
+    most: int = 0
 
     @property
     def rows(self) -> int:
@@ -176,8 +180,9 @@ class Schema:
     @property
     def event_dtype(self) -> np.dtype:
         """The packed little-endian row of one event, as stored in a record."""
-        fields = [("time", "<i8"), ("utc_offset", "<i4"), ("split", "<u1")]
-        fields += [(f"categorical/{c.name}", "<i4") for c in self.categorical]
+        fields: list[Any] = [("time", "<i8"), ("utc_offset", "<i4"), ("split", "<u1")]
+        for c in self.categorical:
+            fields.append((f"categorical/{c.name}", "<i4", *([(c.most,)] if c.most else [])))
         fields += [(f"dense/{d.name}", "<f4") for d in self.dense]
         fields += [(f"context/{d.name}", "<f4") for d in self.context]
         fields += [(f"action/{d.name}", "<f4") for d in self.actions]
@@ -189,9 +194,13 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists and numbers, from which `from_json` restores the schema."""
         entries = to_dict(self)
-        for group in ("ordinal", "regression"):  # so that without these, fingerprints stay
+        # So that logs without any of these have the fingerprints of earlier versions:
+        for group in ("ordinal", "regression"):
             if not entries[group]:
                 del entries[group]
+        for categorical in entries["categorical"]:
+            if not categorical["most"]:
+                del categorical["most"]
         return {"format_version": FORMAT_VERSION} | entries
 
     @staticmethod

@@ -91,6 +91,7 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "length": length,
         "stride": run.config.data.stride,
         "categorical": [c.name for c in schema.categorical],
+        "lists": {c.name: c.most for c in schema.categorical if c.most},
         "dense": scales(schema.dense),
         "context": scales(schema.context),
         "actions": scales(schema.outcomes.values()),

@@ -81,7 +81,7 @@ def argument_specs(
         return {name: spec(jnp.int32, *shape) for name in ("day", "second", "utc_offset")}
 
     def features(*shape: Any) -> dict[str, Any]:
-        categories = spec(jnp.int32, *shape, len(data.categories))
+        categories = spec(jnp.int32, *shape, data.columns)
         return {"categorical": categories, "dense": spec(jnp.float32, *shape, data.dense)}
 
     known = {"time_is_known": spec(jnp.bool_, b, length)}

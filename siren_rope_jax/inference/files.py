@@ -25,6 +25,7 @@ def read_table(
     columns: Columns,
     purpose: Purpose = "events",
     time: float | None = None,
+    items: str | None = None,
 ) -> pd.DataFrame:
     """Reads events, candidates or items.
 
@@ -34,6 +35,7 @@ def read_table(
       columns: "log": those of the raw log; the config that prepared it makes ours of them.
       purpose: what the rows are; only the item of "items" is read.
       time: of all rows, Unix seconds, in place of those of the file.
+      items: a file of one row for each item, as `prepare` had one; for the raw log's columns.
 
     Raises:
       UserError: about the file, or what its columns lack.
@@ -41,7 +43,8 @@ def read_table(
     if columns == "log":
         with needs("prepare"):
             from siren_rope_jax.prepare.raw_rows import read_rows
-        return _as_in(log, read_rows(log.report, path, purpose, time))
+        return _as_in(log, read_rows(log.report, path, purpose, time, items))
+    check(items is None, "--items", "left out with --columns=prepared, where rows are complete")
     table = _as_in(log, _read(Path(path), _texts(log)))
     if time is not None:
         table["time"] = time

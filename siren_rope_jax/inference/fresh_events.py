@@ -26,7 +26,8 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
     Args:
       log: provides the vocabularies; a value that they lack is encoded as one that was too rare.
       events: raw values in columns named as in the prepared log: `user` (old or new); `item` and
-        the other categorical features, which may be missing (None) except for the item; `time`, in
+        the other categorical features, which may be missing (None) except for the item, and are
+        lists of values where the log has such; `time`, in
         Unix seconds, milliseconds, microseconds or nanoseconds, whichever lie between 1902 and
         2100, or as datetimes with a time zone; `utc_offset` in seconds, if the log has offsets but
         no time zone; and the dense features, as the log's config computes them. What the user did
@@ -112,7 +113,11 @@ def _rows(
         ids = log.value_ids(categorical.name)
         name = column.name("categorical", categorical.name)
         raw = column(name, required=categorical is schema.categorical[0])
-        rows[f"categorical/{categorical.name}"] = ids_in(raw, ids, column.argument)
+        rows[f"categorical/{categorical.name}"] = (
+            _lists_in(raw, ids, categorical.most, column.argument)
+            if categorical.most
+            else ids_in(raw, ids, column.argument)
+        )
     for dense in schema.dense:
         given = column(column.name("dense", dense.name))
         rows[f"dense/{dense.name}"] = _numbers(given, *_FLOATS, column.argument)
@@ -245,6 +250,28 @@ def ids_in(raw: pd.Series, ids: Mapping[Any, int], argument: str) -> Int[np.ndar
     """
     _check_type(raw, pd.Series(list(itertools.islice(ids, _LOOKED_AT))), argument)
     return np.array([ids.get(value, 0) for value in raw.tolist()], np.int64)
+
+
+def _lists_in(
+    raw: pd.Series, ids: Mapping[Any, int], most: int, argument: str
+) -> Int[np.ndarray, "N K"]:
+    """The ids of lists of raw values as a log has them: the `most` smallest, then zeros."""
+    found = np.zeros((len(raw), most), np.int32)
+    lists: list[list[Any]] = []
+    for row, values in enumerate(raw.tolist()):
+        if isinstance(values, list | tuple | set | np.ndarray):
+            lists.append(list(values))
+        elif pd.api.types.is_scalar(values) and pd.isna(values):
+            lists.append([])
+        else:
+            about = f"{raw.name} is {values!r} in row {row}; it must be a list of values, or None"
+            raise UserError(argument, about)
+    every = pd.Series(list(itertools.chain(*lists)), name=raw.name, dtype=object)
+    _check_type(every, pd.Series(list(itertools.islice(ids, _LOOKED_AT))), argument)
+    for own, values in zip(found, lists, strict=True):
+        known = sorted({ids.get(value, 0) for value in values} - {0})[:most]
+        own[: len(known)] = known
+    return found
 
 
 def comparable(given: str, expected: str) -> bool:

@@ -15,6 +15,7 @@ import datetime
 import json
 import math
 import numbers
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -126,7 +127,7 @@ class Model:
 
         seconds = table([lambda e: e.get("time") or 0], np.int64)[..., 0]
         return {
-            "categorical": table([self._id(c) for c in self.ids], np.int32),
+            "categorical": table([x for c in self.ids for x in self._columns(c)], np.int32),
             "dense": table([_standard(*c) for c in self.schema["dense"]], np.float32),
             "context": table([_standard(*c) for c in self.schema["context"]], np.float32),
             "actions": table(self._actions(), np.float32),
@@ -135,6 +136,21 @@ class Model:
             "utc_offset": table([self._offset], np.int32)[..., 0],
             "time_is_known": table([lambda e: e.get("time") is not None], bool)[..., 0],
         }
+
+    def _columns(self, name: str) -> list[Any]:
+        """One for a value; of a list, as many as it has places: its ids ascend, then there is 0."""
+        most = self.schema["lists"].get(name, 0)
+        if not most:
+            return [self._id(name)]
+
+        def place(event: dict[str, Any], n: int) -> int:
+            values = () if event.get(name) is None else event[name]
+            if isinstance(values, str | numbers.Number):
+                raise ValueError(f"{name} must be a list of values: {event}")
+            ids = sorted({self.ids[name].get(value, 0) for value in values} - {0})
+            return ids[n] if n < len(ids) else 0
+
+        return [partial(place, n=n) for n in range(most)]
 
     def _id(self, name: str) -> Any:
         return lambda event: self.ids[name].get(event.get(name), 0)

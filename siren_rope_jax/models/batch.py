@@ -1,6 +1,7 @@
 """What a model sees: fixed-shape rows of events, several users' histories packed in one row."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ class ItemFeatures:
     """All items, also those that training never has, by the features that each always has.
 
     Attributes:
-      ids: of the features, by item; of row 0, the unknown item, they are unknown, 0.
+      ids: of the features, by item, in columns as those of a batch; of row 0, the unknown item,
+        they are unknown, 0.
       trained: rows of items that training has, with row 0; they are the first ones.
     """
 
@@ -41,6 +43,8 @@ class DataSpec:
       scale: the data set's `TimeScale`.
       dense, context, actions: numbers of columns of the features of those names in a batch.
       item_features: of all items; None: a model knows only those that training has.
+      lists: the categorical features of which an event has a list of values, and the number of
+        their columns in a batch; others have one.
     """
 
     categories: dict[str, int]
@@ -51,6 +55,28 @@ class DataSpec:
     context: int = 0
     actions: int = 0
     item_features: ItemFeatures | None = None
+    lists: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def columns(self) -> int:
+        """Those of the ids of all categorical features in a batch."""
+        return sum(self.lists.get(name, 1) for name in self.categories)
+
+    def by_feature(
+        self, ids: Int[AnyArray, "*S F"], names: Sequence[str] | None = None
+    ) -> dict[str, AnyArray]:
+        """The ids of each categorical feature: [...], or [..., K] of one with lists of values.
+
+        Args:
+          ids: columns of the features, as in a batch.
+          names: of the features; None: all of them.
+        """
+        found, at = {}, 0
+        for name in self.categories if names is None else names:
+            width = self.lists.get(name, 1)
+            found[name] = ids[..., at : at + width] if name in self.lists else ids[..., at]
+            at += width
+        return found
 
     @property
     def items(self) -> int:
@@ -68,7 +94,8 @@ class EventBatch:
     """What every batch holds: rows of L events each, oldest first within a segment.
 
     Attributes:
-      categorical: ids, 0 = unknown; the item first.
+      categorical: ids, 0 = unknown; the item first. A feature with lists of values has several
+        columns (`DataSpec.by_feature`).
       dense: standardised features known before the outcome.
       time: when the event happened (UTC).
       position: ordinal within the segment, ascending from 0.
@@ -149,14 +176,15 @@ def with_unknown(batch: Batch, rate: float, key: Array) -> Batch:
 
 def signals_of(batch: EventBatch, data: DataSpec, time: Time) -> Signals:
     """What drives the rotation of a batch's events, if they are turned by `time`."""
-    categories = {name: batch.categorical[..., i] for i, name in enumerate(data.categories)}
+    ids = data.by_feature(batch.categorical)
+    categories = {name: of for name, of in ids.items() if name not in data.lists}
     return Signals(batch.position, time, categories)
 
 
 def _no_events(data: DataSpec, shape: tuple[int, int]) -> dict[str, Any]:
     zeros = np.zeros(shape, np.int32)
     return {
-        "categorical": np.zeros((*shape, len(data.categories)), np.int32),
+        "categorical": np.zeros((*shape, data.columns), np.int32),
         "dense": np.zeros((*shape, data.dense), np.float32),
         "time": Time(zeros, zeros, zeros, np.zeros(shape, bool)),
         "position": zeros,

@@ -19,7 +19,7 @@ from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of, with
 from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
-from siren_rope_jax.models.tables import Table
+from siren_rope_jax.models.tables import Table, embedding_of
 from siren_rope_jax.models.tasks import outputs_of
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
@@ -142,7 +142,11 @@ class Ranker(nn.Module):
 
     def tokens(self, batch: RankingBatch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """The item tokens and the action embeddings of the events."""
-        parts = [table(batch.categorical[..., i]) for i, table in enumerate(self.tables)]
+        ids = self.data.by_feature(batch.categorical)
+        parts = [
+            embedding_of(table, ids[name], name in self.data.lists)
+            for name, table in zip(ids, self.tables, strict=True)
+        ]
         parts.append(jnp.asarray(batch.dense))
         if self.config.input_time_features:
             names = self.config.input_time_features

@@ -23,7 +23,7 @@ from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
-from siren_rope_jax.models.tables import Table, lookup
+from siren_rope_jax.models.tables import Table, embedding_of, lookup
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import time_features
@@ -203,7 +203,11 @@ class Retriever(nn.Module):
         assert self.data.item_features is not None
         features = jnp.asarray(self.data.item_features.ids)
         ids = features[jnp.clip(items, 0, len(features) - 1)]
-        parts = [table(ids[..., i]) for i, table in enumerate(self.item_features)]
+        by_feature = self.data.by_feature(ids, self.config.item_features)
+        parts = [
+            embedding_of(table, by_feature[name], name in self.data.lists)
+            for name, table in zip(by_feature, self.item_features, strict=True)
+        ]
         return sum(parts[1:], start=parts[0])
 
     def scaled(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
@@ -225,7 +229,11 @@ class Retriever(nn.Module):
         if self.data.item_features is not None:
             x = x + self.of_features(jnp.asarray(item))
         x = x * math.sqrt(c.width)
-        parts = [t(batch.categorical[..., i + 1]) for i, t in enumerate(self.feature_tables)]
+        _, *others = self.data.by_feature(batch.categorical).items()
+        parts = [
+            embedding_of(table, ids, name in self.data.lists)
+            for (name, ids), table in zip(others, self.feature_tables, strict=True)
+        ]
         if batch.dense.shape[-1]:
             parts.append(jnp.asarray(batch.dense, dtype))
         if c.input_time_features:

@@ -10,6 +10,7 @@ Letters: N positions, D width, C candidates (rows of the table), M candidates of
 K tags of a candidate; a whole table is [Q, S, D], a device's part of it [R, D] (`division.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -66,6 +67,28 @@ class Table(nn.Module):
     def __call__(self, ids: Int[AnyArray, "*S"]) -> Float[Array, "*S D"]:
         """The embeddings of ids."""
         return lookup(self.content(), ids, self.partition, self.dtype)
+
+
+def embedding_of(
+    table: Callable[[Array], Array], ids: Int[AnyArray, "..."], is_list: bool
+) -> Float[Array, "... D"]:
+    """The embedding of what an event has of a categorical feature.
+
+    Args:
+      table: id -> embedding.
+      ids: of a value each or, if `is_list`, lists of ids [..., K]. Of a list, the mean embedding of
+        the ids above 0 counts, or that of id 0 if there are none.
+      is_list: whether the last axis holds a list.
+    """
+    ids = jnp.asarray(ids)
+    if not is_list:
+        return table(ids)
+    known = ids > 0
+    none = ~known.any(axis=-1, keepdims=True)
+    counted = known | (none & (jnp.arange(ids.shape[-1]) == 0))
+    x = table(ids)
+    weight = counted / counted.sum(axis=-1, keepdims=True)
+    return (x * weight[..., None].astype(x.dtype)).sum(axis=-2)
 
 
 def lookup(

@@ -162,6 +162,13 @@ class Trunk(nn.Module):
         c, attentions = self.config, (TRUNK, LAST) if self.has_last else (TRUNK,)
         sizes = self.data.categories
         check_sources(c.encoding, c.heads, c.planes, sizes, "config.model.encoding")
+        for name, source in c.encoding.items():
+            for category in set(source.map.categories) & set(self.data.lists):
+                raise UserError(
+                    f"config.model.encoding.{name}.category",
+                    f"{category!r} is a list of values, and an angle needs one; name another "
+                    "feature, or prepare the log with its first value as one of its own",
+                )
         self.encoding = AngleEncoding(
             c.encoding, c.heads, c.planes, self.data.scale, sizes, attentions
         )

@@ -28,7 +28,7 @@ in the order of the file; or items, of which nothing else is read."""
 
 EXPRESSION_GROUPS = ("derived", *PREFIXES)
 _REQUIRED = ("name", "user", "item", "time")
-_MOST = {"min_count": 1 << 40, "core": 1 << 40, "threads": 1 << 10}
+_MOST = {"min_count": 1 << 40, "core": 1 << 40, "most_values": 1 << 10, "threads": 1 << 10}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +179,8 @@ class PrepareConfig:
       time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
       earliest, latest: dates between which all times must be. Empty: any from 1902 to 2099, as long
         as a few are not so far from the others that they must be mistakes.
+      items_key: of the file of items (`--items`): the column, or an expression over its columns,
+        that says which item a row is about. Empty: the same as `item`.
       tie_breaker: a column or an expression that orders events of the same time. Those that are
         equal in it, too, keep the order of the input.
       drop_duplicates: whether to keep only the first of rows that are identical in every column.
@@ -193,7 +195,8 @@ class PrepareConfig:
         ("America/New_York"), with daylight saving time.
       formats: how to read files, by their names; if several patterns fit, the longest applies.
       derived: named expressions for use in the others, in any order.
-      categorical: named expressions; the item itself is always there and comes first.
+      categorical: named expressions; the item itself is always there and comes first. One may give
+        a list of values, such as `string_split(genres, '|')`.
       dense: named expressions: real-valued features of the event, which every event has.
       context: named expressions: real-valued features of the request, which every event has.
       actions: named expressions: what the user did, besides the labels; NULL if unknown.
@@ -205,6 +208,7 @@ class PrepareConfig:
       min_count: a model does not know categorical values that occur less often in train; at least
         1. From 2 on, the embedding shared by all unknown values is trained, on the rare ones; with
         1 no train event uses it, and it stays as it was initialised.
+      most_values: of the list of an event, how many count; those that are rarest in train do not.
       split: which events are train, validation and test.
       download: where the publisher offers the log.
       source, license: noted in the prepared log.
@@ -222,6 +226,7 @@ class PrepareConfig:
     time_origin: str = ""
     earliest: str = ""
     latest: str = ""
+    items_key: str = ""
     tie_breaker: str = ""
     drop_duplicates: bool = True
     core: int = 1
@@ -238,6 +243,7 @@ class PrepareConfig:
     ordinal: dict[str, str] = dataclasses.field(default_factory=dict)
     regression: dict[str, str] = dataclasses.field(default_factory=dict)
     min_count: int = 2
+    most_values: int = 16
     split: SplitRule = SplitRule()
     download: Download = Download()
     source: str = ""
@@ -267,7 +273,7 @@ class PrepareConfig:
         for name in self.derived:
             right = f"called differently; {', '.join(RESERVED)} have a meaning already"
             check(name.lower() not in RESERVED, f"derived.{name}", right)
-        for key, least in (("min_count", 1), ("core", 1), ("threads", 0)):
+        for key, least in (("min_count", 1), ("core", 1), ("most_values", 1), ("threads", 0)):
             right = f"at least {least} and at most {_MOST[key]}"
             check(least <= getattr(self, key) <= _MOST[key], key, right)
         check(0 < self.memory_gb <= 1e6, "memory_gb", "above 0 and at most a million")

@@ -30,8 +30,8 @@ BATCH_ROWS = 1 << 16
 class Engine(Protocol):
     """What differs between engines. The tables are their own."""
 
-    def take(self, table: ibis.Table) -> ibis.Table:
-        """Returns the rows that DuckDB has read as a table of this engine."""
+    def take(self, name: str, table: ibis.Table) -> ibis.Table:
+        """Returns the rows that DuckDB has read, "events" say, as a table of this engine."""
 
     def keep(self, name: str, table: ibis.Table) -> ibis.Table:
         """Computes a table and stores it under this name, in place of another."""
@@ -70,7 +70,7 @@ class DuckDB:
     def __init__(self, con: ibis.BaseBackend, config: PrepareConfig) -> None:
         self._con, self._config = con, config
 
-    def take(self, table: ibis.Table) -> ibis.Table:
+    def take(self, name: str, table: ibis.Table) -> ibis.Table:
         return table
 
     def keep(self, name: str, table: ibis.Table) -> ibis.Table:

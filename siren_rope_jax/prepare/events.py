@@ -51,20 +51,24 @@ def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ib
       UserError: a column is missing or of a type that cannot be what the config says.
     """
     columns = [column for column in table.columns if column != "row"]
-    given = {key: _given(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
+    given = {key: sql_of(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
     for key, text in given.items():
         expressions.check(table, "value", text, f"config.{key}", run)
     kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
     texts = {_GIVEN[key]: text for key, text in given.items()}
     table = expressions.select(table, texts, step="given")
-    ids = {key: _identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
+    ids = {key: identity(table[_GIVEN[key]], key, config) for key in ("user", "item")}
     log = table.select(*kept, "row", times.GIVEN_TIME, TIE, **ids)
     log = log.mutate(time_ns=times.nanoseconds(log, config))
     return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
 
 
-def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
-    """The SQL of a column, or of an expression over the columns."""
+def sql_of(text: str, columns: Sequence[str], key: str, file: Path) -> str:
+    """The SQL of a column, or of an expression over the columns.
+
+    Raises:
+      UserError: the text, of this key of the config, is neither for the columns of this file.
+    """
     if not text or text in columns:
         return expressions.quoted(text) if text else ""
     if text.lower() == "row" and GIVEN_ROW in columns:
@@ -81,8 +85,12 @@ def _given(text: str, columns: Sequence[str], key: str, file: Path) -> str:
         raise UserError(f"config.{key}", f"{file} has no column {text!r}{tip}") from error
 
 
-def _identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
-    """A user or an item: an exact integer or text; what is empty, NaN or infinite is missing."""
+def identity(value: ibis.Value, key: str, config: PrepareConfig) -> ibis.Value:
+    """A user or an item: an exact integer or text; what is empty, NaN or infinite is missing.
+
+    Raises:
+      UserError: the value, which this key of the config names, has a type that no id can have.
+    """
     kind = value.type()
     if kind.is_integer() and not (kind.is_unsigned_integer() and kind.nbytes == 8):
         return value.cast("int64")
@@ -214,6 +222,8 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
         kind = expressions.check(log, column, texts[column], about, run)
         is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
         if column.startswith("categorical/"):
+            kind = kind.value_type if kind.is_array() else kind
+            is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
             if not (is_number or kind.is_string() or _is_written_out(kind)):
                 raise UserError(about, f"{excerpt(text)} is of type {kind}, not text or a number")
         elif not is_number:
@@ -222,10 +232,17 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
     table = expressions.select(log, texts, keep=keep, step="evaluated")
     is_category = {column: column.startswith("categorical/") for column in texts}
     values = {
-        c: _category(table[c]) if yes else table[c].cast("float64")
+        c: _categories(table[c]) if yes else table[c].cast("float64")
         for c, yes in is_category.items()
     }
     return table.mutate(**values)
+
+
+def _categories(value: ibis.Value) -> ibis.Value:
+    """A category; or of a list, the different ones that are there, in their order."""
+    if not value.type().is_array():
+        return _category(value)
+    return value.map(_category).filter(lambda one: one.notnull()).unique().sort()
 
 
 def _is_written_out(kind: ibis.DataType) -> bool:

@@ -58,7 +58,7 @@ class Histories:
             last_user, last_row = user[-1], row[-1]
             rows = np.empty(batch.num_rows, self._schema.event_dtype)
             for name in rows.dtype.names or ():
-                rows[name] = batch[name].to_numpy(zero_copy_only=False)  # NULL becomes NaN
+                rows[name] = _values(batch[name])
             self._count(rows)
             if len(begins := np.flatnonzero(~same_user)):
                 whole = np.concatenate([*pending, rows[: begins[-1]]])
@@ -144,6 +144,13 @@ class Histories:
             labels = negatives + positives
             rates[task] = round(positives / labels, 6) if labels else None
         return {"events": int(self._events[of_item, split]), "rates": rates}
+
+
+def _values(column: pa.Array) -> np.ndarray:
+    """Those of a column, where NULL becomes NaN; or of lists, which are equally long."""
+    if pa.types.is_list(column.type):
+        return column.flatten().to_numpy().reshape(len(column), -1)
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _counted(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -21,12 +21,15 @@ def load(config: ConfigDict) -> SyntheticConfig | PrepareConfig:
     return PrepareConfig.load(config)
 
 
-def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig | PrepareConfig:
+def read_config(
+    config: ConfigDict, input: str | Path | None, items: str | Path | None = None
+) -> SyntheticConfig | PrepareConfig:
     """Reads a data config as `load`, and refuses a missing or a superfluous input."""
     ours = load(config)
     if isinstance(ours, SyntheticConfig):
-        if input is not None:
-            raise UserError("input", f"{input} is given, but the synthetic feed is generated")
+        for key, given in (("input", input), ("items", items)):
+            if given is not None:
+                raise UserError(key, f"{given} is given, but the synthetic feed is generated")
     elif input is None:
         link = ours.download.url
         raise UserError(
@@ -38,18 +41,22 @@ def read_config(config: ConfigDict, input: str | Path | None) -> SyntheticConfig
 
 
 def make_log(
-    config: ConfigDict, input: str | Path | None, output: str | Path, engine: str = "duckdb"
+    config: ConfigDict,
+    input: str | Path | None,
+    output: str | Path,
+    engine: str = "duckdb",
+    items: str | Path | None = None,
 ) -> dict[str, Any]:
     """Makes the log of a data config, as `generate` or `prepare`; returns the report.
 
-    The `input` is None for the synthetic feed, which no engine makes.
+    The `input` is None for the synthetic feed, which no engine makes; `items` are optional.
 
     Raises:
       UserError: the input, the config or the output is not as it should be.
     """
-    ours = read_config(config, input)
+    ours = read_config(config, input, items)
     if isinstance(ours, SyntheticConfig):
         check(engine == "duckdb", "--engine", "left out; the synthetic feed is generated")
         return generate(ours, output)
     assert input is not None  # `read_config` would have refused
-    return prepare(ours, input, output, engine)
+    return prepare(ours, input, output, engine, items)

@@ -11,6 +11,12 @@ FORMATS = {
     "ratings_dat": {"pattern": "*.dat", "delimiter": "::", "columns": _COLUMNS},
     "ratings_csv": {"pattern": "*.csv", "rename": {"userId": "user_id", "movieId": "item_id"}},
     "inter": {"pattern": "*.inter"},
+    "movies_dat": {
+        "pattern": "movies.dat",
+        "delimiter": "::",
+        "columns": ("item_id", "title", "genres"),
+    },
+    "item": {"pattern": "*.item", "delimiter": "\t", "rename": {"class": "genres"}},
 }
 """`PrepareConfig.formats` for the file names of GroupLens and RecBole."""
 
@@ -37,19 +43,30 @@ RELEASES = {release: _download(release) for release in _CHECKSUMS}
 """`PrepareConfig.download` for each release."""
 
 
-def common(name: str, release: str) -> dict[str, Any]:
+_GENRES = "regexp_split_to_array(nullif(genres, '(no genres listed)'), '[| ]')"
+
+
+def common(name: str, wanted: str) -> dict[str, Any]:
     """Returns the values of `PrepareConfig` that do not depend on the use of the ratings.
 
-    The release, one of `RELEASES`, is added to the name; "" is any, with the download of 100K.
+    Args:
+      name: of the data set, without its release.
+      wanted: a release, one of `RELEASES`, which is added to the name; without one, files may be of
+        any, and the download is 100K. Or "genres", or both with a comma in between: then films have
+        the categorical feature `genres`, from a file of items.
 
     Raises:
       UserError: there is no such release.
     """
-    if release and release not in RELEASES:
-        tip = suggestion(release, RELEASES)
-        raise UserError("--config", f"there is no MovieLens release {release!r}{tip}")
+    words = [word for word in wanted.split(",") if word]
+    releases = [word for word in words if word != "genres"]
+    release = releases[0] if releases else ""
+    if len(releases) > 1 or (release and release not in RELEASES):
+        tip = suggestion(releases[-1], [*RELEASES, "genres"])
+        raise UserError("--config", f"there is no MovieLens release {releases[-1]!r}{tip}")
     return {
-        "name": f"{name}_{release}" if release else name,
+        "name": "_".join([name, *words]),
+        "categorical": {"genres": _GENRES} if "genres" in words else {},
         "user": "user_id",
         "item": "item_id",
         "time": "timestamp",

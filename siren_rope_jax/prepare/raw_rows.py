@@ -24,6 +24,7 @@ from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
 from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
+from siren_rope_jax.prepare.items import Items, joined, open_items
 
 _ITEM = "categorical/item"
 _OPTIONAL = ("context", "actions", *LABELS)
@@ -31,7 +32,11 @@ _OPTIONAL = ("context", "actions", *LABELS)
 
 
 def read_rows(
-    report: Mapping[str, Any], file: str | Path, purpose: Purpose, second: float | None = None
+    report: Mapping[str, Any],
+    file: str | Path,
+    purpose: Purpose,
+    second: float | None = None,
+    items: str | Path | None = None,
 ) -> pd.DataFrame:
     """Reads a raw file into the columns of a prepared log.
 
@@ -43,6 +48,8 @@ def read_rows(
         time.
       purpose: what the rows are.
       second: the time of all rows, Unix seconds, in place of those in the file.
+      items: a file with a row for each of their items, as `prepare` had one; without it, the
+        columns of that file are those of `file` itself.
 
     Returns:
       columns named as in the prepared log: user, item, time (Unix seconds), utc_offset, and the
@@ -65,17 +72,23 @@ def read_rows(
         time = f"CAST({math.floor(second)} AS BIGINT)"
         config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
     files = readers.find_files(file)
-    config = dataclasses.replace(config, formats=_formats_for(files, config.formats))
+    of_items = [] if items is None or purpose == "items" else readers.find_files(items)
+    all_files = [*files, *of_items]
+    config = dataclasses.replace(config, formats=_formats_for(all_files, config.formats))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        with opened("duckdb", scratch / "scratch", config, files) as (duck, chosen):
+        with opened("duckdb", scratch / "scratch", config, all_files) as (duck, chosen):
+            scratch = scratch / "scratch"
             known = report.get("columns")  # which older logs lack
-            raw = readers.open_log(duck, files, config, scratch / "scratch", known)
-            config, absent = _as_far_as_there(config, raw.table.columns)
+            raw = readers.open_log(duck, files, config, scratch, known)
+            more = open_items(duck, of_items, config, scratch, known) if of_items else None
+            config, absent = _as_far_as_there(config, [*raw.table.columns, *_columns(more)])
             with readers.told_of(files[0], files):
                 log = events.timed(raw.table, False, config, files[0])
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
+            if more:
+                log, _, _ = joined(chosen, log, more, some=False)
             table = chosen.keep("events", events.evaluated(log, False, config))
             checks.check_values(table, raw.where)
             order = [events.ORDER_TIME, "row"] if purpose == "events" else ["row"]
@@ -90,6 +103,10 @@ def read_rows(
     found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
     others = [c for c in given if c not in found and c not in absent and c != "row"]
     return found.join(given[others].iloc[rows["row"] - 1].reset_index(drop=True))
+
+
+def _columns(items: Items | None) -> list[str]:
+    return list(items.table.columns) if items else []
 
 
 def _formats_for(files: Sequence[Path], formats: dict[str, Format]) -> dict[str, Format]:

@@ -126,7 +126,7 @@ def open_log(
         if of_lines.check_fields:
             of_lines.check_fields(found)
     if not sum(typed.rows):
-        raise UserError(files[0], "the log is empty: it has no events")
+        raise UserError(files[0], "is empty: it has no rows")
     offsets = [0]  # rows before each file, and all of them
     numbered = []
     for table, rows in zip(typed.tables, typed.rows, strict=True):

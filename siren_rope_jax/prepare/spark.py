@@ -111,9 +111,9 @@ class Spark:
             spark.conf.set(key, value)
         folder.mkdir()
 
-    def take(self, table: ibis.Table) -> ibis.Table:
-        _check_types(table, "the log")
-        path = self._folder / "taken.parquet"
+    def take(self, name: str, table: ibis.Table) -> ibis.Table:
+        _check_types(table, f"the {name}")
+        path = self._folder / f"taken_{name}.parquet"
         self._duck.to_parquet(table, path)
         return self._opened(path)
 
@@ -199,17 +199,15 @@ class Spark:
 
 
 def _check_types(table: ibis.Table, what: str) -> None:
-    """Refuses columns that Spark would change, or cannot hold."""
+    """Refuses columns that Spark would change, or cannot hold; and lists of values."""
     for name, kind in table.schema().items():
         small = not kind.is_unsigned_integer()
         coarse = not (kind.is_timestamp() and (kind.scale or 0) > 6)
         fits = kind.is_numeric() or kind.is_string() or kind.is_boolean() or kind.is_date()
         if not ((fits or kind.is_timestamp()) and small and coarse):
-            raise UserError(
-                "--engine",
-                f"'spark' has no type for {kind}, which column {name!r} of {what} has; "
-                "use 'duckdb'",
-            )
+            lacking = "lists" if kind.is_array() else f"type for {kind}"
+            about = f"'spark' has no {lacking}, which column {name!r} of {what} has"
+            raise UserError("--engine", f"{about}; use 'duckdb'")
 
 
 def _evaluator(

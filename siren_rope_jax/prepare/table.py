@@ -23,6 +23,7 @@ from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 from siren_rope_jax.prepare.engine import Engine, opened
 from siren_rope_jax.prepare.histories import Block, Histories
+from siren_rope_jax.prepare.items import joined, open_items
 from siren_rope_jax.prepare.progress import PhaseBar
 from siren_rope_jax.prepare.writer import (
     categorical,
@@ -44,7 +45,11 @@ _NOTES = (  # what of the report is worth a warning
 
 
 def prepare(
-    config: PrepareConfig, input: str | Path, output: str | Path, engine: str = "duckdb"
+    config: PrepareConfig,
+    input: str | Path,
+    output: str | Path,
+    engine: str = "duckdb",
+    items: str | Path | None = None,
 ) -> dict[str, Any]:
     """Prepares the log `input` into the directory `output`, which appears only when complete.
 
@@ -59,6 +64,7 @@ def prepare(
         several with the same columns, read in the order of their names.
       output: a directory that does not exist yet, or is empty.
       engine: "duckdb" computes on this machine, "spark" on those of Spark; the log is the same.
+      items: a file of one row for each item, or a glob of several; expressions may use its columns.
 
     Returns:
       the report, which is also in meta.json: counts of rows, users, items, events and labels, the
@@ -69,15 +75,17 @@ def prepare(
     """
     begin = time.monotonic()
     files = readers.find_files(input)
+    of_items = [] if items is None else readers.find_files(items)
     with (
         new_directory(output) as directory,
-        opened(engine, directory / "scratch", config, files) as (duck, chosen),
+        opened(engine, directory / "scratch", config, [*files, *of_items]) as (duck, chosen),
         PhaseBar(chosen.percent) as progress,
     ):
         progress.begin("finding types")
         raw = readers.open_log(duck, files, config, directory / "scratch")
         where = raw.where
-        table = chosen.take(raw.table)
+        known = open_items(duck, of_items, config, directory / "scratch") if of_items else None
+        table = chosen.take("events", raw.table)
         if config.drop_duplicates:
             table = _first_of_equal(table)
         timed = functools.partial(events.timed, config=config, file=files[0])
@@ -98,6 +106,16 @@ def prepare(
         if missing_times:
             log = events.with_order_time(log)
         log, ends = events.with_split(log, config)
+        notes, about_items = list(raw.notes), dict[str, Any]()
+        if known:
+            log, without_row, of_join = joined(chosen, log, known)
+            notes += [*known.notes, *of_join]
+            about_items = {
+                "item_files": [path.name for path in of_items],
+                "item_digests": [file_digest(path) for path in of_items],
+                "item_rows": known.rows,
+                "without_item_row": without_row,
+            }
         progress.begin("computing columns")
         evaluated = functools.partial(events.evaluated, config=config)
         table = chosen.by_row("events", log, evaluated)
@@ -108,7 +126,8 @@ def prepare(
         ids = {name: _number(chosen, table, name) for name in names}
         vocabularies = {name: _in_memory(chosen, of_name, "id") for name, of_name in ids.items()}
         users = chosen.numbered("users", table.select("user").distinct(), ["user"], "number", 0)
-        schema = _schema(config, vocabularies, ends)
+        most, dropped = _lengths(table, config.most_values)
+        schema = _schema(config, vocabularies, most, ends)
         progress.begin("writing histories", in_core)
         seen = seen_values(vocabularies["item"])
         stream = Histories(_encode(chosen, table, users, ids, schema), schema, seen)
@@ -118,8 +137,9 @@ def prepare(
         report = {
             "files": [path.name for path in files],
             "digests": [file_digest(path) for path in files],
-            "columns": raw.columns,
+            "columns": (known.columns if known else {}) | raw.columns,
             "rows_read": raw.rows,
+            **about_items,
             "duplicates_dropped": raw.rows - count,
             "outside_core": count - in_core,
             "out_of_order": stream.out_of_order,
@@ -131,8 +151,12 @@ def prepare(
         }
         if schema.protocol == "leave_one_out":
             report["users_only_train"] = int((events_of_users < 3).sum())
+        if dropped:
+            report["values_dropped"] = dropped
+            rule = f"in lists of more than config.most_values={config.most_values} do not count"
+            notes += [f"{n} values of {name!r} {rule}" for name, n in dropped.items() if n]
         counted = [f"{report[key]} {text}" for key, text in _NOTES if report.get(key)]
-        report["warnings"] = [*raw.notes, *counted]
+        report["warnings"] = [*notes, *counted]
         report["config"] = to_dict(config)
         report["seconds"] = round(time.monotonic() - begin, 2)
         raw_users = _in_memory(chosen, users, "number")["user"]
@@ -156,13 +180,27 @@ def _counted(blocks: Iterable[Block], progress: PhaseBar) -> Iterator[Block]:
         progress.count(len(block[0]))
 
 
+def _lengths(table: ibis.Table, limit: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Of features with lists of values: the longest list up to a limit, and all that is beyond."""
+    most, dropped = dict[str, int](), dict[str, int]()
+    for column in table.columns:
+        if table[column].type().is_array():
+            length, name = table[column].length(), column.partition("/")[2]
+            beyond = (length - limit).clip(lower=0)
+            found = table.aggregate(longest=length.max(), beyond=beyond.sum()).to_pyarrow()
+            longest, lost = (values[0].as_py() or 0 for values in found.columns)
+            most[name], dropped[name] = max(min(longest, limit), 1), lost
+    return most, dropped
+
+
 def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:
     """Gives ids from 1, by decreasing train count, then by value; NULL gets none."""
     value = table[f"categorical/{name}"]
+    values = table.select("split", value=value.unnest() if value.type().is_array() else value)
     counted = (
-        table.filter(value.notnull())
-        .group_by(value=value)
-        .aggregate(train_count=(table.split == TRAIN).sum())
+        values.filter(values.value.notnull())
+        .group_by("value")
+        .aggregate(train_count=(values.split == TRAIN).sum())
     )
     order = [ibis.desc("train_count"), "value"]
     return engine.numbered(f"vocabulary_{name}", counted, order, "id", 1).relocate("id")
@@ -176,12 +214,18 @@ def _in_memory(engine: Engine, table: ibis.Table, key: str) -> pa.Table:
 
 
 def _schema(
-    config: PrepareConfig, vocabularies: Mapping[str, pa.Table], ends: dict[str, Any]
+    config: PrepareConfig,
+    vocabularies: Mapping[str, pa.Table],
+    most: Mapping[str, int],
+    ends: dict[str, Any],
 ) -> Schema:
     least = config.min_count
     return Schema(
         name=config.name,
-        categorical=tuple(categorical(*named, least) for named in vocabularies.items()),
+        categorical=tuple(
+            categorical(name, values, least, most.get(name, 0))
+            for name, values in vocabularies.items()
+        ),
         dense=tuple(map(Dense, config.dense)),
         context=tuple(map(Dense, config.context)),
         actions=tuple(map(Dense, config.actions)),
@@ -209,9 +253,14 @@ def _encode(
     joined = table.join(numbers, table.user == numbers.user_value)
     for feature in schema.categorical:
         name, column = feature.name, f"categorical/{feature.name}"
-        ids = vocabularies[name].select(**{f"{name} id": "id", f"{name} raw": "value"})
+        ids = vocabularies[name].select("id", "value")
+        nothing = ibis.literal(0, "int32")
+        if feature.most:
+            ids = _lists(table[column], ids, feature.most)
+            nothing = ibis.literal([0] * feature.most, "array<int32>")
+        ids = ids.rename({f"{name} id": "id", f"{name} raw": "value"})
         joined = joined.left_join(ids, joined[column] == ids[f"{name} raw"])
-        joined = joined.mutate(**{column: joined[f"{name} id"].fill_null(0)})
+        joined = joined.mutate(**{column: joined[f"{name} id"].fill_null(nothing)})
     encoded = joined.mutate(
         user_index=joined.number,
         time=joined.time.fill_null(NO_TIME),
@@ -220,3 +269,13 @@ def _encode(
     )
     ordered = encoded.order_by(["user_index", events.ORDER_TIME, events.TIE, "row"])
     return engine.stream(ordered.select("user_index", "row", *(schema.event_dtype.names or ())))
+
+
+def _lists(column: ibis.Value, ids: ibis.Table, most: int) -> ibis.Table:
+    """Of every list that a column has: the `most` smallest ids of its values, then zeros."""
+    lists = column.as_table().distinct().rename(value=column.get_name())
+    single = lists.select(whole="value", one=lists.value.unnest())
+    known = single.join(ids, single.one == ids.value)
+    found = known.group_by("whole").aggregate(id=known.id.collect(order_by=known.id))
+    zeros = ibis.literal([0] * most, "array<int32>")
+    return found.select(value="whole", id=found.id.concat(zeros)[:most])

@@ -118,10 +118,13 @@ def encode_ids(values: np.ndarray, in_train: np.ndarray) -> tuple[np.ndarray, pa
     return ids[inverse], vocabulary(unique[order], counts[order])
 
 
-def categorical(name: str, vocabulary: pa.Table, min_count: int) -> Categorical:
-    """The feature with this vocabulary; a model knows what train has `min_count` times or more."""
+def categorical(name: str, vocabulary: pa.Table, min_count: int, most: int = 0) -> Categorical:
+    """The feature with this vocabulary; a model knows what train has `min_count` times or more.
+
+    An event has a list of up to `most` values, or one value if that is 0.
+    """
     known = vocabulary["train_count"].to_numpy() >= min_count
-    return Categorical(name, len(vocabulary), int(known.sum()))
+    return Categorical(name, len(vocabulary), int(known.sum()), most)
 
 
 def seen_values(vocabulary: pa.Table) -> int:

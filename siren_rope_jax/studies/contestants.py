@@ -113,6 +113,8 @@ def twins(training: Setup, host_batch: Any) -> tuple[dict[str, Contestant], dict
             from siren_rope_jax.studies import torch_twin
     except UserError as error:
         return {}, dict.fromkeys(TWINS, f"not measured: {error}")
+    if training.data.lists:
+        return {}, dict.fromkeys(TWINS, "not measured: the twin has no lists of values")
     device = {"cpu": "cpu", "gpu": "cuda"}.get(training.mesh.devices.flat[0].platform, "")
     if not device or (device == "cuda" and not torch.cuda.is_available()):
         return {}, dict.fromkeys(TWINS, "not measured: this PyTorch does not know the device")

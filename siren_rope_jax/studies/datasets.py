@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ class Dataset:
         once, in WORKDIR/data/<name>.
       config: path of the data config to prepare it with.
       input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
+      items: a file of one row for each of its items, relative to the same folder; empty for none.
       prepare: overrides for the data config, by dotted key.
       overrides: for the experiment's config on this data set, by dotted key.
     """
@@ -37,6 +38,7 @@ class Dataset:
     prepared: str = ""
     config: str = ""
     input: str = ""
+    items: str = ""
     prepare: dict[str, Any] = dataclasses.field(default_factory=dict)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -94,52 +96,61 @@ def prepare_logs(datasets: Iterable[Dataset], workdir: Path) -> None:
             continue
         with naming(f"data set {dataset.name!r}"):
             config = load_config_file(dataset.config, dataset.prepare)
-            values = json.loads(json.dumps(to_dict(read_config(config, dataset.input or None))))
+            files = dataset.input, dataset.items
+            read = read_config(config, *(file or None for file in files))
+            values = json.loads(json.dumps(to_dict(read)))
         output = workdir / "data" / dataset.name
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-            todo.append((config, _raw_log(dataset), output))
-        elif not _is_made_from(PreparedLog.open(output).report, values, _raw_files(dataset)):
+            todo.append((config, *(_raw_file(dataset, x) for x in files), output))
+        elif not _is_made_from(
+            PreparedLog.open(output).report,
+            values,
+            digests=_digests(dataset.input),
+            item_digests=_digests(dataset.items),
+        ):
             raise UserError(
                 output,
                 "was prepared from another config, other files or by an earlier version; remove "
                 "it, or choose another --workdir",
             )
-    for config, source, output in todo:
-        make_log(config, source, output)
+    for config, source, items, output in todo:
+        make_log(config, source, output, items=items)
 
 
 def _is_made_from(
-    report: Mapping[str, Any], config: Mapping[str, Any], files: Sequence[Path]
+    report: Mapping[str, Any], config: Mapping[str, Any], **digests: list[str] | None
 ) -> bool:
-    """Whether a log was made with this config from files of this content; none can be looked up."""
-    digests = [file_digest(path) for path in files]
-    return report.get("config") == config and (not files or report.get("digests") == digests)
+    """Whether a log was made with this config from files of these digests; None: any files."""
+    same = [of is None or report.get(key, []) == of for key, of in digests.items()]
+    return report.get("config") == config and all(same)
 
 
-def _raw_files(dataset: Dataset) -> list[Path]:
-    """The files of a raw log that has been prepared; none if they are no longer there."""
+def _digests(given: str) -> list[str] | None:
+    """Those of files that a data set names, if any; None if they are no longer there."""
+    if not given:
+        return []
     folder = os.environ.get("SIREN_ROPE_DATA")
     try:
-        return find_files(Path(folder) / dataset.input) if folder and dataset.input else []
+        return [file_digest(path) for path in find_files(Path(folder) / given)] if folder else None
     except UserError:
-        return []
+        return None
 
 
-def _raw_log(dataset: Dataset) -> Path | None:
-    """The input of a data set, which must be there; None if it has none."""
-    if not dataset.input:
+def _raw_file(dataset: Dataset, given: str) -> Path | None:
+    """The input of a data set, or its file of items, which must be there; None if it has none."""
+    if not given:
         return None
     hint = (
-        f"set it to the folder that holds {dataset.input}, for data set {dataset.name!r} "
+        f"set it to the folder that holds {given}, for data set {dataset.name!r} "
         f"({dataset.config} says where to get it)"
     )
     if not (folder := os.environ.get("SIREN_ROPE_DATA")):
         raise UserError("SIREN_ROPE_DATA", f"is not set; {hint}")
     try:
-        find_files(Path(folder) / dataset.input)
+        find_files(Path(folder) / given)
     except UserError as error:
         raise UserError("SIREN_ROPE_DATA", f"{error}; {hint}") from error
-    return Path(folder) / dataset.input
+    return Path(folder) / given
 
 
 @contextmanager

@@ -154,8 +154,9 @@ class Kind(abc.ABC, Generic[Config]):
         """The ids that `loss` asks of the tables with these arguments, by the paths of modules."""
         asked: dict[tuple[str, ...], list[Array]] = {}
         unknown = [jnp.zeros(1, jnp.int32)] * bool(model.config.unknown_rate)
-        for i, table in enumerate(model.table_names):
-            asked[table,] = [batch.categorical[..., i], *unknown]
+        ids = model.data.by_feature(batch.categorical)
+        for table, own in zip(model.table_names, ids.values(), strict=True):
+            asked[table,] = [own, *unknown]
         return asked
 
     def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
