@@ -150,8 +150,21 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "SIREN-RoPE on ladders of day, week",
             "The network's angles, small at first, are added to those of the day and the week.",
         ),
+        "clock_and_lag": Entry(
+            "clock and lag",
+            "A quarter of the planes turns once a day, an eighth once a week, three eighths with "
+            "periods from ten minutes to ninety days, a quarter by the index.",
+        ),
+        "clock_and_lag_warped": Entry(
+            "clock and lag, warped",
+            "Clock and lag; a network of the phases of day and week, small at first, is added to "
+            "the planes of the clock.",
+        ),
     },
     "Combinations": {
+        "clock_and_lag_hstu_bias": Entry(
+            "clock and lag, HSTU's bias", "Clock and lag, and HSTU's bias for elapsed time."
+        ),
         "siren_rope_hstu_bias": Entry(
             "SIREN-RoPE, HSTU's bias", "SIREN-RoPE, and HSTU's bias for elapsed time."
         ),

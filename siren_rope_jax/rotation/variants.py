@@ -48,6 +48,17 @@ _DAY_AND_WEEK = {
     "week": {**_turning_once_in(WEEK), "planes": (0.25, 0.5)},
 }
 
+# Every time scale on planes of its own: the clock, lags from ten minutes to ninety days, the order.
+_CLOCK_AND_LAG = {
+    "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
+    "week": {**_turning_once_in(WEEK), "planes": (0.25, 0.375)},
+    "lag": {
+        "ladder": {"signal": "time", "unit": 600 / (2 * math.pi), "base": 90 * DAY / 600},
+        "planes": (0.375, 0.75),
+    },
+    "order": {**_ORDER, "planes": (0.75, 1.0)},
+}
+
 
 def _with_order(time: dict[str, Any]) -> Encoding:
     return {"time": time, "order": _GATED_ORDER}
@@ -83,6 +94,16 @@ _ENCODINGS: dict[str, Encoding] = {
         "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
         "order": _ORDER_IN_HALF,
     },
+    "clock_and_lag": _CLOCK_AND_LAG,
+    # with a network of the clock on top of its ladders, starting near 0
+    "clock_and_lag_warped": {
+        **_CLOCK_AND_LAG,
+        "warp": {
+            **_network(features=_CYCLIC_FEATURES),
+            "gate": {**_OMEGA, "init": 0.1},
+            "planes": (0.0, 0.375),
+        },
+    },
     "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
     "siren_rope_no_order": {"time": _network()},
     "siren_rope_cyclic": _with_order(_network(features=_CYCLIC_FEATURES)),
@@ -109,6 +130,7 @@ _COMMON: _Others = {
     "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
+    "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
     # both ways to know the request's time: being told, and turning to past events
