@@ -57,7 +57,7 @@ def test_every_resample_equals_the_metric_on_the_literally_repeated_events(kind)
         seeds = [(labels[rows], score[rows], users[rows]) for score in scores]
         return [metrics.task_metrics(*seed) for seed in seeds]
 
-    for r, draws in enumerate(bootstrap.user_draws(40, 5)):
+    for r, draws in enumerate(bootstrap.unit_draws(40, 5)):
         assert draws.sum() == 40
         want = literal(np.repeat(np.arange(len(users)), draws[users]))
         for name, resampled in got.items():
@@ -171,6 +171,17 @@ def test_a_missing_file_or_task_is_named(tmp_path):
     a = write(tmp_path / "a.parquet", [1], [3])
     with refused(a, "love"):
         read_predictions([a], ProbabilityColumns("love", "love_score"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "groups"),
+    [("item", [0, 1, 0]), ("hour", [0, 0, 1]), ("day", [0, 0, 1]), ("user", [0, 1, 0])],
+)
+def test_events_are_resampled_by_the_unit_that_is_asked_for(tmp_path, unit, groups):
+    path = write(tmp_path / "a.parquet", [1, 0, 1], (3, 4, 9))
+    frame = pd.read_parquet(path).assign(item=["a", "b", "a"], time=[7200, 7201, 90_000])
+    frame.sample(frac=1, random_state=0).to_parquet(path)
+    assert read_predictions([path], LIKE, unit=unit)[0].tolist() == groups
 
 
 def test_without_a_ranked_target_there_is_no_nll():

@@ -1,4 +1,4 @@
-"""Metrics of ordinal and real-valued labels, and their paired bootstrap over users.
+"""Metrics of ordinal and real-valued labels, and their bootstrap over users.
 
 The normalised error stands beside the normalised entropy of binary labels and has its name, "ne":
 the mean loss over that of the best constant prediction, made from the evaluated labels themselves.
@@ -130,7 +130,7 @@ class OrdinalColumns:
         return values[self.label]
 
     def resample(
-        self, users: Int[np.ndarray, " N"], values: Values, resamples: int = RESAMPLES
+        self, units: Int[np.ndarray, " N"], values: Values, resamples: int = RESAMPLES
     ) -> dict[str, Resampled]:
         """Resamples "ne" over the events that have the label."""
         present = ~np.isnan(values[self.label][0])
@@ -138,7 +138,7 @@ class OrdinalColumns:
         seeds = np.stack([values[name] for name in self.probabilities], axis=-1)[:, present]
         losses = np.stack([ordinal_losses(labels, self.values, seed) for seed in seeds])
         moments = shares(labels, self.values).T
-        return _resampled(losses, moments, _entropy, users[present], resamples)
+        return _resampled(losses, moments, _entropy, units[present], resamples)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ValueColumns:
         return values[self.label]
 
     def resample(
-        self, users: Int[np.ndarray, " N"], values: Values, resamples: int = RESAMPLES
+        self, units: Int[np.ndarray, " N"], values: Values, resamples: int = RESAMPLES
     ) -> dict[str, Resampled]:
         """Resamples "ne" over the events that have the label."""
         present = ~np.isnan(values[self.label][0])
@@ -165,7 +165,7 @@ class ValueColumns:
         standard = (labels - labels.mean()) / scale  # so that a difference of means keeps digits
         moments = np.stack([standard, standard**2])
         losses = ((values[self.prediction][:, present] - labels) / scale) ** 2
-        return _resampled(losses, moments, _variance, users[present], resamples)
+        return _resampled(losses, moments, _variance, units[present], resamples)
 
 
 def _entropy(shares: np.ndarray) -> np.ndarray:
@@ -180,12 +180,12 @@ def _resampled(
     losses: Float[np.ndarray, "S N"],
     moments: Float[np.ndarray, "M N"],
     uninformed: Callable[[np.ndarray], np.ndarray],
-    users: Int[np.ndarray, " N"],
+    units: Int[np.ndarray, " N"],
     resamples: int,
 ) -> dict[str, Resampled]:
     """The mean losses over those of the best constants, which the means of `moments` give."""
     columns = {f"moment {m}": np.broadcast_to(x, losses.shape) for m, x in enumerate(moments)}
-    loss, *of = resample_means({"loss": losses, **columns}, users, resamples).values()
+    loss, *of = resample_means({"loss": losses, **columns}, units, resamples).values()
     by_seed = _over(loss.by_seed, uninformed(np.stack([m.by_seed for m in of])))
     samples = _over(loss.samples, uninformed(np.stack([m.samples for m in of])))
     return {"ne": Resampled(by_seed, samples)}

@@ -17,6 +17,7 @@ from siren_rope_jax.base.version import __version__
 from siren_rope_jax.evaluation.evaluate import headline
 from siren_rope_jax.studies.comparable import Unfinished, check_alike, config_keys, finished_run
 from siren_rope_jax.studies.datasets import Dataset, Log, naming
+from siren_rope_jax.studies.predictions import Unit
 from siren_rope_jax.training.experiment import ExperimentConfig, identity, without_execution
 from siren_rope_jax.training.kinds import KINDS, read_experiment
 from siren_rope_jax.training.run_log import read_metrics
@@ -52,6 +53,8 @@ class Ablation:
       champion: name of a second such variant, with separate tables; empty for none.
       lines: names of the variants in line plots; empty for all or, of more than 8, for the
         baseline and the best of each group.
+      unit: what intervals resample. Where few items or hours have most of the events, as in news,
+        it is their choice that chance has made, more than that of users.
       jobs: number of runs at a time; they share the CPU cores.
     """
 
@@ -62,6 +65,7 @@ class Ablation:
     baseline: str
     champion: str = ""
     lines: tuple[str, ...] = ()
+    unit: Unit = "user"
     jobs: int = 1
 
     def __post_init__(self) -> None:

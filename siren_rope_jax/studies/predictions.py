@@ -5,25 +5,35 @@ Letters: N events, S training seeds.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.times import DAY, HOUR
 from siren_rope_jax.metrics.bootstrap import Columns
+
+Unit = Literal["user", "item", "hour", "day"]
+"""What is drawn to say how certain a metric is; hours and days are UTC."""
+_SECONDS: dict[Unit, int] = {"hour": HOUR, "day": DAY}
 
 
 def read_predictions(
-    paths: Sequence[Path], columns: Columns, reference: Path | None = None
+    paths: Sequence[Path], columns: Columns, reference: Path | None = None, unit: Unit = "user"
 ) -> tuple[Int[np.ndarray, " N"], dict[str, Float[np.ndarray, "S N"]]]:
     """Reads columns of the predictions of one model, one file per seed.
 
-    `reference` is a file of another model, which must cover the same events.
+    Args:
+      paths: the files.
+      columns: what is read.
+      reference: a file of another model, which must cover the same events.
+      unit: what the events are resampled by.
 
     Returns:
-      integers that identify the users of the events, and the values by column, NaN for null; both
-      in order of the events.
+      integers that identify the units of the events, and the values by column, NaN for null; both
+      in order of the events. Events without a time are of one hour and day.
 
     Raises:
       UserError: a file lacks a column, or the files differ in the events, their users or what
@@ -40,8 +50,17 @@ def read_predictions(
         if not first["user"].equals(frame["user"]) or not np.array_equal(a, b, equal_nan=True):
             what = f"users or in what is true ({', '.join(columns)})"
             raise UserError(path, f"differs from {files[0]} in {what}; {same_split}")
-    users = pd.factorize(first["user"], sort=True)[0]
-    return users, {c: np.stack([frame[c] for frame in frames[: len(paths)]]) for c in columns}
+    of = _read_unit(paths[0], unit) if unit != "user" else first["user"]
+    units = pd.factorize(of, sort=True)[0]
+    return units, {c: np.stack([frame[c] for frame in frames[: len(paths)]]) for c in columns}
+
+
+def _read_unit(path: Path, unit: Unit) -> pd.Series:
+    """The unit of every event, in the order of the events."""
+    column = "time" if unit in _SECONDS else unit
+    frame = pd.read_parquet(path, columns=["event", column])
+    values = frame.sort_values("event", ignore_index=True)[column]
+    return values // _SECONDS[unit] if unit in _SECONDS else values
 
 
 def _read(path: Path, columns: Columns) -> pd.DataFrame:

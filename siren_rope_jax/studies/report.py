@@ -45,6 +45,7 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
         "seeds": list(ablation.seeds),
         "machines": machines,
         "jobs": ablation.jobs,
+        "unit": ablation.unit,
         "resamples": RESAMPLES,
         "missing": [str(run.workdir.relative_to(workdir)) for run in runs if run not in finished],
         "datasets": {},
@@ -66,7 +67,7 @@ def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[s
     runs = {variant: runs[variant] for variant in in_order(runs)}
     some = next(iter(runs.values()))[0]
     first, data = some.result(), some.config.data
-    numbers = summarize(runs, ablation.baseline, ablation.champion)
+    numbers = summarize(runs, ablation.baseline, ablation.champion, ablation.unit)
     pictures = draw_models(
         workdir,
         f"{name}-",
@@ -114,7 +115,7 @@ def describe(log: PreparedLog) -> dict[str, Any]:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The report as Markdown, from the numbers of report.json."""
-    seeds, datasets = summary["seeds"], summary["datasets"]
+    seeds, datasets, unit = summary["seeds"], summary["datasets"], summary["unit"]
     others = [words(name) for name in (summary["baseline"], summary["champion"]) if name]
     kinds = dict.fromkeys(data["kind"] for data in datasets.values())
     primary = [KINDS[kind].metrics[KINDS[kind].primary].label for kind in kinds]
@@ -127,9 +128,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "",
         "Numbers are mean ± standard deviation over seeds; n is the number of seeds where some are "
         f"missing. Δ: difference to {' or '.join(others)}, on the same events and seed by seed, "
-        "with its 95 % interval of users and seeds together: standard error over users "
+        f"with its 95 % interval of {unit}s and seeds together: standard error over {unit}s "
         f"({summary['resamples']} bootstrap resamples, seeds held fixed), and over seeds by "
-        "Student's t. With one seed, it is of users alone. Bold: certain among all differences "
+        f"Student's t. With one seed, it is of {unit}s alone. Bold: certain among all differences "
         f"of the primary metric, {' or '.join(primary)}, in the table, with a 5 % risk of any "
         "error among them (Holm). Other metrics are never bold.",
         "",

@@ -11,7 +11,7 @@ from siren_rope_jax.evaluation.slices import SLICES
 from siren_rope_jax.metrics.bootstrap import Resampled
 from siren_rope_jax.metrics.intervals import interval
 from siren_rope_jax.studies.ablation import Run
-from siren_rope_jax.studies.predictions import read_predictions
+from siren_rope_jax.studies.predictions import Unit, read_predictions
 from siren_rope_jax.training.kinds import kind_of_result
 from siren_rope_jax.training.kinds.kind import Metrics, validation_key
 
@@ -22,8 +22,8 @@ Runs = Mapping[str, Sequence[Run]]  # by variant; at least one each
 Results = Mapping[str, Mapping[int, Mapping[str, Any]]]  # result.json by variant and seed
 
 
-def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
-    """All numbers of one data set's finished runs.
+def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> dict[str, Any]:
+    """All numbers of one data set's finished runs; `unit` is what intervals resample.
 
     Returns:
       "rule", "targets": what the `Kind` says. "baselines": as in result.json. "counts": part ->
@@ -36,7 +36,9 @@ def summarize(runs: Runs, baseline: str, champion: str) -> dict[str, Any]:
     results = {variant: {run.seed: run.result() for run in own} for variant, own in runs.items()}
     first = _first(_first(results))
     kind = kind_of_result(first)
-    parts = {name: Part(name, runs, results, baseline, champion) for name in kind.parts(first)}
+    parts = {
+        name: Part(name, runs, results, baseline, champion, unit) for name in kind.parts(first)
+    }
     variants = {
         variant: {
             "seeds": list(own),
@@ -64,10 +66,17 @@ class Part:
     """All variants, compared by one part of what was measured."""
 
     def __init__(
-        self, name: str, runs: Runs, results: Results, baseline: str, champion: str
+        self,
+        name: str,
+        runs: Runs,
+        results: Results,
+        baseline: str,
+        champion: str,
+        unit: Unit = "user",
     ) -> None:
         """Compares the variants with two of them, `baseline` and `champion`."""
         self._name, self._baseline, self._champion = name, baseline, champion
+        self._unit = unit
         self._runs = {variant: {run.seed: run for run in own} for variant, own in runs.items()}
         self._results, self._first = results, _first(_first(results))
         self._kind = kind_of_result(self._first)
@@ -137,7 +146,7 @@ class Part:
         runs = [*(self._runs[variant][seed] for seed in seeds), _first(_first(self._runs))]
         *paths, reference = (predictions_path(run.workdir) for run in runs)
         columns = self._kind.resampled(self._name, self._within(self._first[self._kind.measured]))
-        return columns.resample(*read_predictions(paths, columns, reference))
+        return columns.resample(*read_predictions(paths, columns, reference, self._unit))
 
     def _within(self, measured: Mapping[str, Any]) -> Metrics:
         return self._kind.part(measured, self._name)
