@@ -16,6 +16,7 @@ from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.prepare.writer import encode_ids, write_log
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.analysis import BLANK, analyze, default_attention, draw
+from siren_rope_jax.studies.asked_later import ANY, TRUE, asked_later, knows_request_time, later
 from siren_rope_jax.studies.attended_hours import (
     HOUR_OF_DAY,
     HOURS,
@@ -79,6 +80,30 @@ def retriever(log: PreparedLog, name: str = "siren_rope", **changes: Any) -> Tra
 @pytest.fixture(scope="module")
 def cyclic(checkins: PreparedLog) -> TrainedRun:
     return retriever(checkins, encoding=_CYCLIC)
+
+
+def test_what_asked_later_changes_is_the_request_time_alone(checkins: PreparedLog) -> None:
+    run = retriever(checkins)
+    (batch, *_) = run.setup.batches.evaluation("validation")
+    hours = np.arange(batch.event.size).reshape(batch.event.shape)
+    moved = later(batch, hours * HOUR)
+    time, other = batch.request_time, moved.request_time
+    seconds = [np.asarray(t.day, np.int64) * DAY + t.second for t in (time, other)]
+    np.testing.assert_array_equal(seconds[1] - seconds[0], hours * HOUR)
+    assert (other.second < DAY).all() and (other.second >= 0).all()
+    jax.tree.map(np.testing.assert_array_equal, moved.replace(request_time=time), batch)
+
+
+@pytest.mark.slow
+def test_requests_a_week_later_are_the_same_to_a_model_of_the_week(
+    cyclic: TrainedRun, checkins: PreparedLog
+) -> None:
+    assert knows_request_time(cyclic) and not knows_request_time(retriever(checkins, "ordinal"))
+    assert not knows_request_time(retriever(checkins, "siren_rope_event"))
+    assert not knows_request_time(ranker(checkins, "siren_rope"))
+    found = asked_later(cyclic)
+    assert found["168 h later"] == (0, 0, 0, 1) and found[TRUE].value > 0
+    assert any(found[when].value != 0 for when in ("6 h later", "12 h later", ANY))
 
 
 @pytest.mark.parametrize("name", ["ordinal", "to_rope"])

@@ -12,6 +12,9 @@ plots/attended_hours.png by the hours of the request and of the event, plots/att
 the hours between them. If --attention is not the default, the files are analysis_ATTENTION.json and
 plots/rotation_ATTENTION.png.
 
+Of a retriever that knows the time of the request, it also prints what that is worth: how much the
+metric changes if every request of the validation split came some hours later.
+
 A --log is noted in config.json, so you need to give it only once.
 """
 
@@ -28,8 +31,10 @@ from siren_rope_jax.training.workdir import note_log
 
 with cli.needs("plots"):
     from siren_rope_jax.studies.analysis import BLANK, Attention, analyze, default_attention, draw
+    from siren_rope_jax.studies.asked_later import TRUE, asked_later, knows_request_time
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
     from siren_rope_jax.studies.attended_lags import attended_lags, draw_attended_lags
+    from siren_rope_jax.studies.tables import interval
 
 _FLAGS = cli.new_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -73,7 +78,19 @@ def main() -> None:
     if analysis.attention == "last" and run.setup.kind.name == "retrieval":
         numbers["attended_hours"] = _attended_hours(run, plots / "attended_hours.png")
         _attended_lags(run, plots / "attended_lags.png")
+    if knows_request_time(run):
+        numbers["asked_later"] = _asked_later(run)
     write_json(workdir / f"analysis{other}.json", numbers)
+
+
+def _asked_later(run: TrainedRun) -> dict[str, object]:
+    """Prints what the true time of the requests is worth; returns the numbers."""
+    found = asked_later(run)
+    label = run.setup.kind.metrics[run.setup.kind.primary].label
+    for when, of in found.items():
+        change = "" if when == TRUE else " more"
+        print(f"validation requests {when}: {label}{change} {interval(of._asdict())}")
+    return {when: of._asdict() for when, of in found.items()}
 
 
 def _attended_hours(run: TrainedRun, path: Path) -> dict[str, object]:
