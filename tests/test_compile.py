@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from siren_rope_jax.base.files import read_json
 from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.losses import LossConfig
@@ -109,7 +110,18 @@ def test_what_cannot_be_compiled_for_is_told(tmp_path: Path) -> None:
         compile_step(experiment(data=3), DATA, "")
     config = "--config=configs/next_item.py:ordinal"
     said = complaint("compile", config, f"--config.data.path={tmp_path / 'none'}")
-    assert said.startswith("--items: ")
+    assert said.startswith("--items: say how many") and str(tmp_path / "none") in said
+
+
+@pytest.mark.slow
+def test_the_command_compiles_for_the_devices_that_are_there(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = run(
+        "compile", "--config=configs/next_item.py:ordinal", "--items=1000",
+        f"--config.data.path={tmp_path / 'none'}", f"--output={report}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_json(report)["flops"] > 0
 
 
 @pytest.mark.skipif(not find_spec("libtpu"), reason="needs pip install 'jax[tpu]'")

@@ -44,9 +44,9 @@ def test_of_one_seed_it_is_that_of_the_users():
 def test_what_a_seed_does_to_both_models_alike_does_not_matter():
     rng = np.random.default_rng(2)
     users, seeds = np.arange(100), np.array([[0.0], [3.0], [-5.0]])
-    values = rng.normal(0, 1, 100)
-    a, b = (resampled(values + seeds + effect, users) for effect in (0.1, 0.0))
-    assert interval(a, b) == pytest.approx((0.1, 0.1, 0.1, 0.0), abs=1e-9)
+    values, effects = rng.normal(0, 1, 100), rng.normal(0.1, 1e-6, 100)
+    a, b = (resampled(values + seeds + effect, users) for effect in (effects, 0.0))
+    assert interval(a, b) == pytest.approx((0.1, 0.1, 0.1, 0.0), abs=1e-6)
     assert interval(a, a) == (0, 0, 0, 1)
 
 
@@ -55,6 +55,8 @@ def test_what_is_undefined_has_no_interval():
     assert np.isnan(interval(nothing)).all()
     some = Resampled(np.array([1.0]), np.array([np.nan, 0.9, 1.1]))
     assert interval(some).low < 1 < interval(some).high
+    alone = resampled(np.where(np.arange(30) == 3, 0.2, np.nan)[None], np.arange(30))
+    assert interval(alone).value == 0.2 and np.isnan(interval(alone)[1:]).all()
 
 
 def test_the_more_is_compared_the_less_is_certain():

@@ -51,40 +51,64 @@ def train(config, workdir) -> None:
     write_json(workdir / "trial.json", found)
 
 
+def by_variant(spec: Sweep, out) -> dict[str, dict[int, sweep.Trial]]:
+    found: dict[str, dict[int, sweep.Trial]] = {}
+    for trial in sweep.plan(spec, out):
+        found.setdefault(trial.variant, {})[trial.number] = trial
+    return found
+
+
 def test_every_variant_has_as_many_trials_and_the_same_values_of_shared_keys(tmp_path):
-    spec = make_sweep(tmp_path)
-    ordinal, siren = (spec.values_of(variant) for variant in spec.variants)
-    assert len(ordinal) == len(siren) == 4 and ordinal[0] == siren[0] == {}
-    for n in set(ordinal) & set(siren) - {0}:
-        assert ordinal[n].items() <= siren[n].items()
-        assert siren[n][OWN["key"]] in OWN["values"]
-    assert set(ordinal) == set(siren)  # a real number is never drawn twice
-    trials = sweep.plan(spec, tmp_path / "out")
-    assert [t.name for t in trials[:3]] == ["d/ordinal/trial_0", "d/siren_rope/trial_0",
-                                           "d/ordinal/trial_1"]  # fmt: skip
-    for trial in trials:
-        rate = trial.values.get(RATE["key"], 1e-3)  # which is that of the config
+    spec, out = make_sweep(tmp_path), tmp_path / "out"
+    ordinal, siren = by_variant(spec, out).values()
+    assert ordinal.keys() == siren.keys() and len(ordinal) == 4
+    as_it_is = {RATE["key"]: 1e-3, DROPOUT["key"]: 0.9}
+    assert ordinal[0].values == as_it_is and siren[0].values == as_it_is | {OWN["key"]: 64}
+    for n, trial in ordinal.items():
+        assert trial.values.items() <= siren[n].values.items()
+        assert not n or siren[n].values[OWN["key"]] in OWN["values"]
+    names = [trial.name for trial in sweep.plan(spec, out)]
+    assert names[:3] == ["d/ordinal/trial_0", "d/siren_rope/trial_0", "d/ordinal/trial_1"]
+    for trial in sweep.plan(spec, out):
+        rate = trial.values[RATE["key"]]
         assert trial.config.optimizer.learning_rate == rate and 1e-4 <= rate <= 1e-2
 
 
+def test_shared_choices_are_the_same_even_where_few_are_left(tmp_path):
+    """A variant of few choices must not draw again on its own."""
+    few = {"key": "model.dropout", "values": (0.0, 0.1, 0.2, 0.4)}
+    real = {"key": "model.encoding.time.network.omega_0", "low": 3.0, "high": 30.0}
+    variants = ({"name": "ordinal"}, {"name": "siren_rope", "ranges": (real,)})
+    for seed in range(5):
+        spec = make_sweep(tmp_path, ranges=(few,), variants=variants, seed=seed)
+        ordinal, siren = by_variant(spec, tmp_path / "out").values()
+        for n, trial in ordinal.items():
+            assert trial.values["model.dropout"] == siren[n].values["model.dropout"]
+        assert len({t.values["model.dropout"] for t in ordinal.values()}) == 4
+
+
 def test_more_trials_go_on_from_fewer(tmp_path):
-    spec = make_sweep(tmp_path)
+    spec, out = make_sweep(tmp_path), tmp_path / "out"
     longer = dataclasses.replace(spec, trials=9)
-    for variant in spec.variants:
-        assert spec.values_of(variant).items() <= longer.values_of(variant).items()
-        assert len(longer.values_of(variant)) == 9
-    out = tmp_path / "out"
     assert jobs.execute(sweep.plan(spec, out), 1, train) == []
     done = [trial.is_finished() for trial in sweep.plan(longer, out)]
     assert sum(done) == 8 and len(done) == 18
+    sweep.claim(spec, out)
+    sweep.claim(longer, out)
+    with refused(out):
+        sweep.claim(dataclasses.replace(spec, seed=1), out)
 
 
 def test_a_grid_has_every_combination_once(tmp_path):
     spec = make_sweep(tmp_path, trials=0, variants=({"name": "siren_rope", "ranges": (OWN,)},),
                       ranges=(DROPOUT,))  # fmt: skip
-    (variant,) = spec.variants
-    pairs = [tuple(values.values()) for values in spec.values_of(variant).values()]
+    pairs = [tuple(trial.values.values()) for trial in sweep.plan(spec, tmp_path / "out")]
     assert pairs == [(0.1, 8), (0.1, 16), (0.3, 8), (0.3, 16)]
+
+
+def test_too_few_different_trials_are_told(tmp_path):
+    with refused("config.trials", 4, 3):
+        sweep.plan(make_sweep(tmp_path, ranges=(DROPOUT,)), tmp_path / "out")
 
 
 def test_random_values_fill_their_range() -> None:
@@ -107,7 +131,8 @@ def test_random_values_fill_their_range() -> None:
         ({"ranges": (DROPOUT | {"log": True},)}, "config.ranges[0].log"),
         ({"trials": 0}, "config.trials"),  # of a real number
         ({"trials": 0, "ranges": (DROPOUT,)}, "config.trials"),  # 2 of one variant, 4 of the other
-        ({"ranges": (DROPOUT,)}, "config.trials"),  # 3 and 4
+        ({"ranges": (DROPOUT | {"values": (0.1, 0.1)},)}, "config.ranges[0].values"),
+        ({"ranges": (DROPOUT | {"key": "seed"},)}, "config.ranges[0].key"),
         ({"ranges": ()}, "config.ranges"),
         ({"variants": ({"name": "ordinal"},) * 2}, "config.variants"),
     ],
@@ -131,24 +156,39 @@ def test_trials_that_cannot_be_compared_are_refused(tmp_path):
 def test_an_ablation_compares_the_best_values(tmp_path):
     spec, out = make_sweep(tmp_path), tmp_path / "out"
     trials = sweep.plan(spec, out)
-    assert jobs.execute(trials[:-1], 1, train) == []
-    report = sweep.write_report(spec, out, trials).read_text()
-    assert trials[-1].name in report
+    assert jobs.execute(trials, 1, train) == []
+    sweep.write_report(spec, out, trials)
     best = read_json(out / "best.json")["d"]
     for name in ("ordinal", "siren_rope"):
-        own = [t for t in trials[:-1] if t.variant == name]
+        own = [t for t in trials if t.variant == name]
         assert best[name] == min(own, key=lambda t: t.found()["value"]).values
     # What was chosen is set in the ablation, and there is none for another data set.
-    data = {"name": "d"}
-    _, runs = make_plan(tmp_path, data=data, chosen=str(out / "best.json"))
-    plain = {r.variant: r.config for r in make_plan(tmp_path, data=data)[1]}
+    two = {"variants": ({"name": "ordinal"}, {"name": "siren_rope"})}
+    chosen = str(out / "best.json")
+    _, runs = make_plan(tmp_path, chosen=chosen, data={"name": "d"}, **two)
     for r in runs:
-        chosen = best.get(r.variant, {})
-        rate = chosen.get(RATE["key"], plain[r.variant].optimizer.learning_rate)
-        assert r.config.optimizer.learning_rate == rate
-        assert r.config.model.dropout == chosen.get(DROPOUT["key"], plain[r.variant].model.dropout)
+        assert r.config.optimizer.learning_rate == best[r.variant][RATE["key"]]
+        assert r.config.model.dropout == best[r.variant][DROPOUT["key"]]
+        assert r.chosen == best[r.variant]
+    with refused("--chosen", "middle"):
+        make_plan(tmp_path, chosen=chosen, data={"name": "d"})
     with refused("--chosen", "made_up"):
-        make_plan(tmp_path, chosen=str(out / "best.json"))
+        make_plan(tmp_path, chosen=chosen, **two)
+
+
+def test_a_variant_that_is_not_tuned_to_the_end_is_not_chosen(tmp_path):
+    spec, out = make_sweep(tmp_path), tmp_path / "out"
+    trials = sweep.plan(spec, out)
+    *others, last = trials
+    assert jobs.execute(others, 1, train) == []
+    report = sweep.write_report(spec, out, trials).read_text()
+    assert f"**Not finished:** {last.name}." in report
+    assert read_json(out / "best.json")["d"].keys() == {"ordinal"}
+    last.workdir.mkdir(parents=True)
+    (last.workdir / jobs.ERROR_FILE).write_text("loss: is nan")  # a failed one has been tried
+    report = sweep.write_report(spec, out, trials).read_text()
+    assert f"Failed, as error.txt in their folders says: {last.name}." in report
+    assert read_json(out / "best.json")["d"].keys() == {"ordinal", "siren_rope"}
 
 
 @pytest.mark.slow
@@ -177,6 +217,10 @@ def test_the_command_trains_chooses_and_goes_on(tmp_path):
         for line in (out / "d/ordinal/trial_0/metrics.jsonl").read_text().splitlines()
     ]
     assert row["value"] == min(v["ne"] for v in validations if v["kind"] == "validation")
-    assert found["missing"] == ["d/ordinal/trial_1"]
+    assert found["failed"] == ["d/ordinal/trial_1"] and not found["missing"]
     second = run_script(*arguments)
     assert "2 runs, 1 of them finished before" in second.stdout
+    # Other values in the same directory are refused, and what was found stays.
+    config.write_text(config.read_text().replace("1e+30", "1.0"))
+    assert run_script(*arguments).returncode == 2
+    assert read_json(out / "best.json") == best

@@ -31,6 +31,7 @@ from siren_rope_jax.models.tasks import (
     normalized,
     prediction_columns,
     predictions_of,
+    score_names,
 )
 from siren_rope_jax.rotation.variants import retrieval_variant
 from siren_rope_jax.studies import plots, report
@@ -97,6 +98,37 @@ def test_an_ordinal_task_of_two_values_is_the_binary_one(events: list[tuple[floa
     np.testing.assert_allclose(
         normalized(two, label, scores[0]), normalized(one, label, scores[1]), rtol=1e-4
     )
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=20))
+def test_an_ordinal_task_begins_at_the_shares_of_train(counts: list[int]) -> None:
+    shares = np.array(counts) / sum(counts)
+    task = Ordinal("x", tuple(map(float, range(len(counts)))), tuple(shares))
+    output = task.output(jnp.zeros(()), task.first_gaps())
+    np.testing.assert_allclose(task.scores(output), shares, atol=2e-5)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_without_labels_nothing_is_measured(task: Task) -> None:
+    """As in a period of a stream in which nobody rated anything."""
+    none = np.zeros(0), np.zeros((0, task.columns)), np.zeros(0, np.int64)
+    found = task.measure(*none)
+    assert found["ne"] is None and found["count"] == 0
+    json.dumps(found, allow_nan=False)
+    columns = prediction_columns(task.name, task.measure(*some_scored(task)))
+    values = {name: np.full((2, 5), np.nan) for name in columns}
+    assert np.isnan(columns.resample(np.arange(5), values)["ne"].samples).all()
+
+
+def some_scored(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    label = some_labels(task, np.random.default_rng(0), 20)
+    best = task.targets(label).mean(axis=0)
+    return label, np.broadcast_to(best, (20, task.columns)), np.arange(20)
+
+
+def test_probabilities_are_called_by_their_values() -> None:
+    names = score_names(Ordinal("x", (float(np.float32(0.1)), 4.0, 1e6)))
+    assert names == ["x=0.1", "x=4", "x=1000000"]
 
 
 def some_labels(task: Task, rng: np.random.Generator, size: int = 200) -> np.ndarray:
@@ -194,7 +226,7 @@ def test_overfits_a_tiny_batch_of_all_types_of_tasks() -> None:
         return ranking_loss(TASKS, output, batch.labels, batch.label_mask)
 
     learned = trained(loss_of, params)
-    assert float(loss_of(params)) > 0.5 and float(loss_of(learned)) < 0.1
+    assert float(loss_of(params)) > 0.5 and float(loss_of(learned)) < 0.15
     predicted = predictions_of(TASKS, model.apply({"params": learned}, batch))
     error = np.abs(predicted - batch.labels).reshape(-1, 3).mean(axis=0)
     assert (error < [0.1, 0.2, 6]).all(), error

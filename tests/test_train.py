@@ -878,18 +878,38 @@ def test_a_run_goes_on_that_was_never_validated(
     ]
 
 
-def test_sigterm_after_a_training_says_that_the_same_command_evaluates_it(
+def test_sigterm_outside_of_a_training_ends_with_status_0_and_closes_what_is_open(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     before, closed = signal.getsignal(signal.SIGTERM), []
-    with pytest.raises(SystemExit) as ended, ending_on_sigterm("goes on"):
+    with pytest.raises(SystemExit) as ended, ending_on_sigterm():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
         finally:
             closed.append(True)
-    assert ended.value.code == 0 and closed and capfd.readouterr().err == "goes on\n"
+    assert ended.value.code == 0 and closed
+    assert capfd.readouterr().err == "received SIGTERM; the same command goes on\n"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_in_the_last_validation_ends_what_comes_after_the_training(
+    feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoints.save
+
+    def interrupted(self: Checkpoints, step: int, state: Any, progress: Any) -> None:
+        save(self, step, state, progress)
+        if progress.ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    config = experiment(feed, epochs=0.05)
+    with pytest.raises(SystemExit), ending_on_sigterm():
+        fit(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert fit(config, tmp_path / "run").ended  # all of it is saved
 
 
 def test_lines_of_a_training_are_means_of_their_steps_also_after_an_interruption(

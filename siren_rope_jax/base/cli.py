@@ -272,7 +272,7 @@ def _check_paths(values: flags.FlagValues, in_stores: Sequence[str]) -> None:
     """Expands `~`; refuses no path, and one in a store where the script does not take it."""
     for name in _PATHS:
         value = values[name].value if name in values else None
-        if value is None:
+        if not isinstance(value, str | list):  # a flag that is not given, or is no path
             continue
         paths = value if isinstance(value, list) else [value]
         for path in paths:

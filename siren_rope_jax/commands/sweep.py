@@ -24,7 +24,7 @@ from siren_rope_jax.base.errors import UserError
 with cli.needs("plots,prepare"):
     from siren_rope_jax.studies.datasets import prepare_logs, reserved
     from siren_rope_jax.studies.jobs import execute
-    from siren_rope_jax.studies.sweep import Sweep, plan, train_trial, write_report
+    from siren_rope_jax.studies.sweep import Sweep, claim, plan, train_trial, write_report
 
 _FLAGS = cli.new_flags()
 _CONFIG = cli.config_flag(_FLAGS, "What to search.")
@@ -39,6 +39,8 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     sweep = from_config_dict(Sweep, _CONFIG.value)
     trials = plan(sweep, workdir)
+    with reserved(workdir, wait=True):
+        claim(sweep, workdir)
     if (own := _share(trials)) is not None:
         with reserved(workdir, wait=True):  # the first of the jobs prepares the logs
             prepare_logs(sweep.datasets, workdir)
@@ -51,7 +53,8 @@ def main() -> None:
         try:
             failures = execute(trials, sweep.jobs, train_trial)
         finally:
-            path = write_report(sweep, workdir, trials)
+            if any(trial.is_finished() for trial in trials):
+                path = write_report(sweep, workdir, trials)
     if len(failures) == len(trials):
         _refuse(workdir, failures)
     print(f"\n{path.read_text(encoding='utf-8')}\n{path}")

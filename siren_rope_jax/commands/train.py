@@ -68,21 +68,20 @@ def main() -> None:
         check_exportable(Path(_EXPORT.value))
     if _DISTRIBUTED.value:
         join(_DISTRIBUTED.value, _JOIN_SECONDS.value)
-    with workdir_of(_WORKDIR.value) as workdir:
+    with workdir_of(_WORKDIR.value) as workdir, ending_on_sigterm():
         _train(config, workdir)
 
 
 def _train(config: Any, workdir: Path) -> None:
     if not fit(config, workdir).ended:
         return  # after SIGTERM: the same command goes on
-    with ending_on_sigterm("SIGTERM: the model is trained; the same command evaluates it"):
-        outcome = evaluate_run(workdir)
-        if is_main():
-            print(as_text(outcome))
-            pictures.draw(workdir)
-        if _EXPORT.value:
-            folder = export(TrainedRun.open(workdir), _EXPORT.value, outcome)
-            print(f"wrote {folder}; its README.md says how to call the model")
+    outcome = evaluate_run(workdir)
+    if is_main():
+        print(as_text(outcome))
+        pictures.draw(workdir)
+    if _EXPORT.value:
+        folder = export(TrainedRun.open(workdir), _EXPORT.value, outcome)
+        print(f"wrote {folder}; its README.md says how to call the model")
 
 
 def run() -> None:

@@ -72,7 +72,7 @@ def tasks_of(schema: Schema) -> tuple[Task, ...]:
     """What a ranking model of a log predicts, in the order of its labels."""
     return (
         *map(Binary, schema.tasks),
-        *(OrdinalTask(label.name, label.values) for label in schema.ordinal),
+        *(OrdinalTask(label.name, label.values, label.shares) for label in schema.ordinal),
         *(Regression(label.name, label.mean, label.std) for label in schema.regression),
     )
 

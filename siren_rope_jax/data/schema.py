@@ -91,10 +91,17 @@ class Dense:
 
 @dataclasses.dataclass(frozen=True)
 class Ordinal:
-    """A label that takes one of a few ordered values; these are the ones of train, ascending."""
+    """A label that takes one of a few ordered values.
+
+    Attributes:
+      name: of the label.
+      values: those of train, ascending.
+      shares: how often each of them occurs there; their sum is 1.
+    """
 
     name: str
     values: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:

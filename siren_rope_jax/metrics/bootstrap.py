@@ -76,6 +76,9 @@ def resample_scores(
 
     Labels are 0 or 1. AUC has at most `AUC_RESAMPLES` resamples.
     """
+    if not len(labels):
+        nothing = np.full(len(scores), np.nan), np.full(resamples, np.nan)
+        return dict.fromkeys(("ne", "auc"), Resampled(*nothing))
     distinct, unit = np.unique(units, return_inverse=True)
     contributions = {
         "loss": np.stack([log_losses(labels, score) for score in scores]),

@@ -45,9 +45,10 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
     if b is not None:
         samples, by_seed = samples - b.samples, by_seed - b.by_seed
     value = float(np.mean(by_seed))
-    if np.isnan(samples).all() or np.isnan(value):
+    seeds, defined = len(by_seed), samples[~np.isnan(samples)]
+    if np.isnan(value) or not len(defined):
         return Interval(*(float("nan"),) * 4)
-    of_users, of_seeds, seeds = float(np.nanstd(samples)), 0.0, len(by_seed)
+    of_users, of_seeds = float(defined.std()), 0.0
     if seeds > 1:
         of_seeds = float(np.std(by_seed, ddof=1)) / seeds**0.5
 
@@ -57,6 +58,10 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
         of_both += [of_seeds * float(student_t.isf(level / 2, seeds - 1))] if seeds > 1 else []
         return math.hypot(*of_both)
 
+    # Of a single unit that counts nothing is known of others; few resamples with one say as little.
+    alike = max(of_users, of_seeds) < 1e-12 * abs(value)
+    if alike or len(defined) < len(samples) / 2:
+        return Interval(value, *(float("nan"),) * 3)
     half, least = reach(LEVEL), sys.float_info.min
     p = least if reach(least) <= abs(value) else 1.0
     if 0 < abs(value) < reach(least):

@@ -48,8 +48,15 @@ def shares(labels: Float[np.ndarray, " N"], values: Sequence[float]) -> Float[np
 
 
 def variance(labels: Float[np.ndarray, " N"]) -> float:
-    """That of these labels; exactly 0 where all are equal."""
+    """That of these labels; exactly 0 where all are equal, or there are none."""
+    if not len(labels):
+        return 0.0
     return float((labels - labels[0]).astype(np.float64).var())
+
+
+def mean(labels: Float[np.ndarray, " N"]) -> float | None:
+    """That of these labels; None if there are none."""
+    return float(labels.mean()) if len(labels) else None
 
 
 def spearman(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:
@@ -74,6 +81,8 @@ def ordinal_metrics(
     wrong = (probabilities < 0).any(axis=1) | ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3)
     if wrong.any():
         raise ValueError(f"{int(wrong.sum())} rows are no probabilities")
+    if not len(labels):
+        return {"ne": None, "mae": None, "spearman": None, "count": 0}
     expected = probabilities @ np.asarray(values)
     losses = ordinal_losses(labels, values, probabilities)
     found = {
@@ -95,6 +104,8 @@ def regression_metrics(
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
     if bad := int(np.sum(~np.isfinite(predictions))):
         raise ValueError(f"{bad} predictions are not finite")
+    if not len(labels):
+        return {"ne": None, "rmse": None, "spearman": None, "count": 0}
     error = float(((labels - predictions) ** 2).mean())
     found = {
         "ne": ratio(error, variance(labels)),
@@ -162,7 +173,8 @@ class ValueColumns:
         present = ~np.isnan(values[self.label][0])
         labels = values[self.label][0][present]
         scale = variance(labels) ** 0.5 or 1.0
-        standard = (labels - labels.mean()) / scale  # so that a difference of means keeps digits
+        # So that a difference of means keeps its digits:
+        standard = (labels - (mean(labels) or 0)) / scale
         moments = np.stack([standard, standard**2])
         losses = ((values[self.prediction][:, present] - labels) / scale) ** 2
         return _resampled(losses, moments, _variance, units[present], resamples)
@@ -184,6 +196,9 @@ def _resampled(
     resamples: int,
 ) -> dict[str, Resampled]:
     """The mean losses over those of the best constants, which the means of `moments` give."""
+    if not losses.shape[1]:
+        nothing = np.full(len(losses), np.nan), np.full(resamples, np.nan)
+        return {"ne": Resampled(*nothing)}
     columns = {f"moment {m}": np.broadcast_to(x, losses.shape) for m, x in enumerate(moments)}
     loss, *of = resample_means({"loss": losses, **columns}, units, resamples).values()
     by_seed = _over(loss.by_seed, uninformed(np.stack([m.by_seed for m in of])))

@@ -20,7 +20,7 @@ from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.tables import Table, embedding_of
-from siren_rope_jax.models.tasks import outputs_of
+from siren_rope_jax.models.tasks import Ordinal, outputs_of
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
 from siren_rope_jax.rotation.time import TimeFeature, time_features
@@ -87,9 +87,9 @@ class Ranker(nn.Module):
         self.head_dropout = nn.Dropout(c.dropout)
         self.head = Mlp((*c.head_widths, len(self.data.tasks)), False, dtype, on)
         self.gaps = {
-            task.name: self.param(f"gaps_{task.name}", nn.initializers.ones, (task.outputs - 1,))
+            task.name: self.param(f"gaps_{task.name}", task.first_gaps)
             for task in self.data.tasks
-            if task.outputs > 1
+            if isinstance(task, Ordinal) and task.outputs > 1
         }
 
     @property

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
-from scipy.special import entr
+from scipy.special import entr, logit
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.metrics import binary, numeric
@@ -82,11 +82,18 @@ class Ordinal:
 
     The proportional odds model (McCullagh 1980): a logit for every value but the lowest, that of
     the label being as high, which is a score less a threshold. All share the score, and the
-    thresholds ascend, so no probability is negative. Of two values it is the binary model.
+    thresholds ascend, so no probability is negative. Of two values it is the binary model. A score
+    of 0 gives every value its share in train when the training begins.
+
+    Attributes:
+      name: of the task.
+      values: of the label, ascending.
+      shares: of the values in train; empty: equal ones.
     """
 
     name: str
     values: tuple[float, ...]
+    shares: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -98,10 +105,22 @@ class Ordinal:
         """A probability for every value."""
         return len(self.values)
 
+    def first_logits(self) -> Float[np.ndarray, " O"]:
+        """Of being as high as every value but the lowest, for the shares in train."""
+        shares = np.asarray(self.shares or (1,) * len(self.values), np.float64)
+        as_high = np.cumsum(shares[::-1])[-2::-1] / shares.sum()
+        return np.asarray(logit(as_high))
+
+    def first_gaps(self, key: Any = None) -> Float[Array, " O-1"]:
+        """The parameters from which the thresholds are as far apart as the first logits."""
+        del key
+        gaps = -np.diff(self.first_logits())
+        return jnp.asarray(gaps + np.log(-np.expm1(-gaps)), jnp.float32)  # softplus undone
+
     def output(self, score: Float[Array, "*S"], gaps: Float[Array, " O-1"]) -> Array:
-        """The logits, descending: the first threshold is 0, and the next one a gap above it."""
-        above_0 = jnp.cumsum(jax.nn.softplus(gaps))
-        return score[..., None] - jnp.concatenate([jnp.zeros(1), above_0])
+        """The logits, descending: the first threshold is fixed, the next ones are gaps above it."""
+        above = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jax.nn.softplus(gaps))])
+        return score[..., None] + np.float32(self.first_logits()[0]) - above
 
     def log_probabilities(self, output: Float[Array, "*S O"]) -> Float[Array, "*S O+1"]:
         """Of every value: sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a))."""
@@ -140,7 +159,7 @@ class Ordinal:
 
     def measure(self, label: Labels, scores: Scores, users: Int[np.ndarray, " N"]) -> Metrics:
         """As in `Binary`."""
-        values = {"values": list(self.values), "mean_label": float(label.mean())}
+        values = {"values": list(self.values), "mean_label": numeric.mean(label)}
         return numeric.ordinal_metrics(label, self.values, scores) | values
 
     def measure_group(self, label: Labels, scores: Scores) -> Metrics:
@@ -185,7 +204,7 @@ class Regression:
     def measure(self, label: Labels, scores: Scores, users: Int[np.ndarray, " N"]) -> Metrics:
         """As in `Binary`."""
         measured = numeric.regression_metrics(label, scores[:, 0])
-        return measured | {"mean_label": float(label.mean())}
+        return measured | {"mean_label": numeric.mean(label)}
 
     def measure_group(self, label: Labels, scores: Scores) -> Metrics:
         """As in `Binary`."""
@@ -255,7 +274,7 @@ def score_names(task: Task) -> list[str]:
 
 def probability_name(task: str, value: float) -> str:
     """The column of predictions.parquet with the probability of a value: "stars=4"."""
-    return f"{task}={value:.9g}"
+    return f"{task}={np.format_float_positional(np.float32(value), trim='-')}"
 
 
 def prediction_columns(name: str, measured: Metrics) -> Columns:

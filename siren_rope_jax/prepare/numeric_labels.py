@@ -1,5 +1,6 @@
 """What a log holds of ordinal and real-valued labels: their numbers, means and values by split."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,8 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import SPLITS, TRAIN, Dense, Ordinal, Schema
 from siren_rope_jax.prepare.moments import Moments
 
-MOST_VALUES = 20
-"""Of an ordinal label."""
+MOST_ORDINAL_VALUES = 20
+"""Different values of one label."""
 
 
 class NumericLabels:
@@ -20,6 +21,7 @@ class NumericLabels:
         self._columns = {n: c for n, c in schema.label_columns.items() if n not in schema.tasks}
         self._moments = {name: [Moments() for _ in SPLITS] for name in self._columns}
         self._values = {name: [np.zeros(0, np.float32) for _ in SPLITS] for name in self._ordinal}
+        self._counts: dict[str, Counter[float]] = {name: Counter() for name in self._ordinal}
 
     def add(self, rows: np.ndarray) -> None:
         """Counts some events, rows of `Schema.event_dtype`."""
@@ -30,13 +32,20 @@ class NumericLabels:
                 if name in self._ordinal:
                     values = self._values[name]
                     distinct = np.union1d(values[split], labels[~np.isnan(labels)])
-                    values[split] = distinct[: MOST_VALUES + 1]
+                    values[split] = distinct[: MOST_ORDINAL_VALUES + 1]
+                    if split == TRAIN and len(values[split]) <= MOST_ORDINAL_VALUES:
+                        self._counts[name].update(labels[~np.isnan(labels)].tolist())
 
     def fitted(self) -> tuple[tuple[Ordinal, ...], tuple[Dense, ...]]:
         """The ordinal labels with their values in train, the others with their moments there."""
-        ordinal = (Ordinal(n, tuple(v[TRAIN].tolist())) for n, v in self._values.items())
+        ordinal = (self._ordinal_label(name) for name in self._ordinal)
         others = (name for name in self._columns if name not in self._ordinal)
         return tuple(ordinal), tuple(self._moments[name][TRAIN].fitted(name) for name in others)
+
+    def _ordinal_label(self, name: str) -> Ordinal:
+        counts = sorted(self._counts[name].items())
+        total = max(sum(count for _, count in counts), 1)
+        return Ordinal(name, tuple(v for v, _ in counts), tuple(n / total for _, n in counts))
 
     def report(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The number and the mean of each label by split.
@@ -67,11 +76,11 @@ class NumericLabels:
 
 def _check_values(about: str, of_splits: list[np.ndarray]) -> None:
     for split, values in zip(SPLITS, of_splits, strict=True):
-        if len(values) > MOST_VALUES:
+        if len(values) > MOST_ORDINAL_VALUES:
             raise UserError(
                 about,
-                f"has more than {MOST_VALUES} different values in {split}; round it, or make it a "
-                "label of config.regression",
+                f"has more than {MOST_ORDINAL_VALUES} different values in {split}; round it, or "
+                "make it a label of config.regression",
             )
         if len(unknown := np.setdiff1d(values, of_splits[TRAIN])):
             raise UserError(

@@ -111,7 +111,11 @@ def _check_known(names: Iterable[str], variants: Sequence[str], about: str) -> N
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run: a variant on a data set with a seed."""
+    """One training run: a variant on a data set with a seed.
+
+    Attributes:
+      chosen: settings that a sweep has chosen, by dotted key.
+    """
 
     dataset: str
     variant: str
@@ -119,6 +123,7 @@ class Run:
     workdir: Path
     log: Log
     config: ExperimentConfig
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -174,24 +179,29 @@ def plan(ablation: Ablation, workdir: Path, chosen: str | None = None) -> list[R
       ablation: what to compare.
       workdir: of the ablation.
       chosen: path of the best.json of a sweep (`sweep.py`): what it chose for a variant on a data
-        set is set there. Variants that it does not have stay as they are.
+        set is set there.
 
     Raises:
-      UserError: an unknown key or a wrong value in the base config or an override, `chosen` does
-        not have a data set, or variants of one data set cannot be compared.
+      UserError: an unknown key or a wrong value in the base config or an override, `chosen` lacks a
+        variant on a data set, or variants of one data set cannot be compared.
     """
     runs = []
     for dataset in ablation.datasets:
         log = dataset.log(workdir)
-        best = _chosen(chosen, dataset.name)
+        best = {
+            variant.name: _chosen(chosen, dataset.name, variant.name) if chosen else {}
+            for variant in ablation.variants
+        }
         configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
-                overrides = best.get(variant.name, {}) | {"seed": seed}
+                overrides = best[variant.name] | {"seed": seed}
                 config = experiment(variant, dataset, log, overrides)
                 configs[_about(variant, dataset)] = {"config": to_dict(config)}
                 place = workdir / dataset.name / variant.name / f"seed_{seed}"
-                runs.append(Run(dataset.name, variant.name, seed, place, log, config))
+                runs.append(
+                    Run(dataset.name, variant.name, seed, place, log, config, best[variant.name])
+                )
         check_alike(configs, config_keys(KINDS[config.kind]))
     return runs
 
@@ -216,12 +226,17 @@ def _about(variant: Variant, dataset: Dataset) -> str:
     return f"variant {variant.name!r} on data set {dataset.name!r}"
 
 
-def _chosen(path: str | None, dataset: str) -> dict[str, dict[str, Any]]:
-    """What a sweep chose on a data set: values by dotted key, by variant."""
-    if not path:
-        return {}
+def _chosen(path: str, dataset: str, variant: str) -> dict[str, Any]:
+    """What a sweep chose for a variant on a data set: values by dotted key."""
     best = read_json(Path(path))
-    if not isinstance(best.get(dataset), dict):
+    of_dataset = best.get(dataset)
+    if not isinstance(of_dataset, dict):
         what = f"{path} has no choice for data set {dataset!r}{suggestion(dataset, best)}"
         raise UserError("--chosen", f"{what}; name the best.json of a sweep over it")
-    return dict(best[dataset])
+    if not isinstance(chosen := of_dataset.get(variant), dict):
+        what = (
+            f"{path} has no choice for {variant!r} on {dataset!r}{suggestion(variant, of_dataset)}"
+        )
+        remedy = "name those that were tuned in --variants, or sweep this one too, to the end"
+        raise UserError("--chosen", f"{what}; {remedy}")
+    return chosen

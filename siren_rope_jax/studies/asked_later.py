@@ -71,4 +71,4 @@ def later(batch: Any, seconds: Int[np.ndarray, "B L"]) -> NextItemBatch:
     second = np.asarray(time.second, np.int64) + seconds
     day = np.asarray(time.day + second // DAY, np.int32)
     moved = Time(day, np.asarray(second % DAY, np.int32), time.offset, time.known)
-    return batch.replace(request_time=moved)  # type: ignore[no-any-return]
+    return batch.replace(request_time=moved)

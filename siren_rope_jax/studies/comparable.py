@@ -57,14 +57,15 @@ def check_alike(values: Mapping[str, Mapping[str, Any]], keys: Iterable[str]) ->
     (first, theirs), *others = values.items()
     for name, own in others:
         for key in keys:
-            a, b = _value(own, key), _value(theirs, key)
+            a, b = value_at(own, key), value_at(theirs, key)
             if a != b:
                 raise UserError(
                     key, f"is {a!r} for {name} but {b!r} for {first}; they cannot be compared"
                 )
 
 
-def _value(values: Any, dotted: str) -> Any:
+def value_at(values: Any, dotted: str) -> Any:
+    """What nested values hold at a dotted key; None if it is not there."""
     for key in dotted.split("."):
         values = (values or {}).get(key)
     return values

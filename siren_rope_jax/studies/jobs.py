@@ -24,6 +24,7 @@ from siren_rope_jax.base.files import write_json
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.evaluation.evaluate import evaluate_run
 from siren_rope_jax.training.experiment import ExperimentConfig
+from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.loop import fit
 
 Train = Callable[[ExperimentConfig, Path], Any]
@@ -54,9 +55,10 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
 
     A run for fewer epochs does not go on: it would not be one like the others.
     """
-    if not fit(config, workdir, longer=False).ended:
-        sys.exit(0)  # after SIGTERM, which all other runs get too
-    return evaluate_run(workdir)
+    with ending_on_sigterm():
+        if not fit(config, workdir, longer=False).ended:
+            sys.exit(0)  # after SIGTERM, which all other runs get too
+        return evaluate_run(workdir)
 
 
 def execute(runs: Sequence[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:

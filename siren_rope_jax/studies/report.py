@@ -90,6 +90,7 @@ def _dataset(ablation: Ablation, workdir: Path, name: str, runs: Runs) -> dict[s
         "history": {"length": data.length, "stride": data.stride, "least": least},
         "data": describe(log),
         **KINDS[some.config.kind].facts(log.schema, first["config"]),
+        "chosen": {v: dict(own[0].chosen) for v, own in runs.items() if own[0].chosen},
         **numbers,
         "pictures": [picture.name for picture in pictures],
     }

@@ -101,6 +101,12 @@ class Section:
             size = events[data["split"]]
             targets = f"{data['events']:,} of the split's {size:,} events"
             yield from [f"Targets: {targets}. {data['targets']}", ""]
+        if chosen := data["chosen"]:
+            of_variants = (
+                f"{words(v)}: {', '.join(f'`{key}` {value}' for key, value in own.items())}"
+                for v, own in chosen.items()
+            )
+            yield from [f"Settings chosen by a sweep: {'; '.join(of_variants)}.", ""]
         explained = FAMILIES[self._kind.baselines].explained(data["baselines"])
         if told := [f"*{name}*: {meaning}" for name, meaning in explained.items()]:
             yield from [f"Baselines: {'; '.join(told)}.", ""]

@@ -1,36 +1,43 @@
 """A search for the best values of config keys, chosen on the validation split.
 
 A trial is one training with its own values, in WORKDIR/<dataset>/<variant>/trial_<n>. Every variant
-has the same number of trials, and of the keys that several variants share it tries the same values:
-none is tuned more than another. The test split is never looked at.
+has the same number of trials, and trial n of all of them has the same values of the keys that they
+share: none is tuned more than another. The test split is never looked at.
 """
 
 import dataclasses
 import itertools
+import json
+import math
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from siren_rope_jax.base.config import to_dict
-from siren_rope_jax.base.errors import check
+from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.files import read_json, replacing, write_json
 from siren_rope_jax.base.text import number
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies.ablation import Variant, experiment
-from siren_rope_jax.studies.comparable import check_alike, config_keys
+from siren_rope_jax.studies.comparable import check_alike, config_keys, value_at
 from siren_rope_jax.studies.datasets import Dataset, Log
+from siren_rope_jax.studies.jobs import ERROR_FILE
+from siren_rope_jax.studies.tables import table
 from siren_rope_jax.training.experiment import ExperimentConfig, identity
+from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.loop import fit
 
 _TRIAL = "trial.json"
+_SETTINGS = "settings.json"
 _DRAWS = 20  # how many are drawn at most for every trial, to find values that are new
+_NOT_SWEPT = ("seed", "variant", "kind", "data.path")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +58,9 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
+        check(self.key not in _NOT_SWEPT, "key", f"another one than {', '.join(_NOT_SWEPT)}")
+        different = len({repr(value) for value in self.values}) == len(self.values)
+        check(different, "values", f"given once each ({self.key!r})")
         bounds = (self.low, self.high)
         right = f"given for {self.key!r}, or else `low` and `high`, but not both"
         check(bool(self.values) == (bounds == (None, None)), "values", right)
@@ -117,31 +127,28 @@ class Sweep:
         check(self.trials >= 0 and self.jobs >= 1, "trials", "0 or more, with 1 job or more")
         sizes = {}
         for variant in self.variants:
-            check(bool(self.ranges_of(variant)), "ranges", f"given for {variant.name!r}")
-            sizes[variant.name] = len(self.values_of(variant))
-        alike = len(set(sizes.values())) == 1
-        check(alike, "trials", f"above 0, so that all variants have as many; they have {sizes}")
+            ranges = self.ranges_of(variant)
+            check(bool(ranges), "ranges", f"given for {variant.name!r}")
+            for range_ in ranges if not self.trials else ():
+                right = f"above 0: {range_.key!r} has no `values`, so there is no end of them"
+                check(bool(range_.values), "trials", right)
+            sizes[variant.name] = math.prod(len(range_.values) for range_ in ranges)
+        right = f"above 0, so that all variants have as many; of all combinations they have {sizes}"
+        check(bool(self.trials) or len(set(sizes.values())) == 1, "trials", right)
 
     def ranges_of(self, variant: SweptVariant) -> list[Range]:
         """Those of all variants and its own, which win."""
         return list({range_.key: range_ for range_ in (*self.ranges, *variant.ranges)}.values())
 
-    def values_of(self, variant: SweptVariant) -> dict[int, dict[str, Any]]:
-        """The values of its trials by key, by the numbers of the trials; none are tried twice."""
+    def values_of(self, variant: SweptVariant) -> Iterator[dict[str, Any]]:
+        """The values of trial 0, 1, ... by key: all combinations, or random ones without an end."""
         ranges = self.ranges_of(variant)
-        if not self.trials:
-            for range_ in ranges:
-                right = f"above 0: {range_.key!r} has no `values`, so there is no end of them"
-                check(bool(range_.values), "trials", right)
-            every = itertools.product(*(range_.values for range_ in ranges))
-            keys = [range_.key for range_ in ranges]
-            return {n: dict(zip(keys, values, strict=True)) for n, values in enumerate(every)}
-        found: dict[int, dict[str, Any]] = {0: {}}
-        for n in range(1, _DRAWS * self.trials):
-            values = {range_.key: range_.drawn(self.seed, n) for range_ in ranges}
-            if len(found) < self.trials and values not in found.values():
-                found[n] = values
-        return found
+        if self.trials:
+            yield {}
+            for n in itertools.count(1):
+                yield {range_.key: range_.drawn(self.seed, n) for range_ in ranges}
+        for values in itertools.product(*(range_.values for range_ in ranges)):
+            yield {range_.key: value for range_, value in zip(ranges, values, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +188,7 @@ class Trial:
         found = self.found()
         values = ", ".join(f"{key}={value}" for key, value in self.values.items())
         best = f"validation {found['criterion'].upper()} {number(found['value'], 4)}"
-        return f"{best} with {values or 'the values of the config'}"
+        return f"{best} with {values}"
 
 
 def plan(sweep: Sweep, workdir: Path) -> list[Trial]:
@@ -191,25 +198,59 @@ def plan(sweep: Sweep, workdir: Path) -> list[Trial]:
       UserError: an unknown key or a wrong value in the base config, an override or a range; or
         trials that cannot be compared.
     """
-    trials = []
-    for dataset in sweep.datasets:
-        log, folder = dataset.log(workdir), workdir / dataset.name
-        of_dataset = []
-        for variant in sweep.variants:
-            for n, values in sweep.values_of(variant).items():
-                overrides = values | {"seed": sweep.training_seed}
-                config = experiment(variant, dataset, log, overrides)
-                place = folder / variant.name / f"trial_{n}"
-                of_dataset.append(Trial(dataset.name, variant.name, n, values, place, log, config))
-        configs = {trial.name: {"config": to_dict(trial.config)} for trial in of_dataset}
-        check_alike(configs, (*config_keys(KINDS[config.kind]), "config.criterion"))
-        trials += sorted(of_dataset, key=lambda trial: trial.number)
+    return [trial for dataset in sweep.datasets for trial in _of_dataset(sweep, dataset, workdir)]
+
+
+def _of_dataset(sweep: Sweep, dataset: Dataset, workdir: Path) -> list[Trial]:
+    """Its trials. A number is left out if its config would be an earlier one, of any variant."""
+    log, trials = dataset.log(workdir), list[Trial]()
+    seen: set[tuple[str, str]] = set()
+    of_variants = zip(*map(sweep.values_of, sweep.variants), strict=False)
+    most = _DRAWS * sweep.trials if sweep.trials else None
+    for n, row in enumerate(itertools.islice(of_variants, most)):
+        if sweep.trials and len(trials) == sweep.trials * len(sweep.variants):
+            break
+        some = []
+        for variant, values in zip(sweep.variants, row, strict=True):
+            config = experiment(variant, dataset, log, values | {"seed": sweep.training_seed})
+            keys = [range_.key for range_ in sweep.ranges_of(variant)]
+            values = {key: value_at(to_dict(config), key) for key in keys}  # trial 0 names none
+            place = workdir / dataset.name / variant.name / f"trial_{n}"
+            some.append(Trial(dataset.name, variant.name, n, values, place, log, config))
+        alike = {(t.variant, json.dumps(identity(t.config), sort_keys=True)) for t in some}
+        if not alike & seen:
+            seen |= alike
+            trials += some
+    if (found := len(trials) // len(sweep.variants)) < sweep.trials:
+        about = f"is {sweep.trials}, but there are only {found} different ones"
+        raise UserError(
+            "config.trials", f"{about} on {dataset.name}; lower it, or widen the ranges"
+        )
+    configs = {trial.name: {"config": to_dict(trial.config)} for trial in trials}
+    check_alike(configs, (*config_keys(KINDS[trials[0].config.kind]), "config.criterion"))
     return trials
+
+
+def claim(sweep: Sweep, workdir: Path) -> None:
+    """Makes a directory this sweep's, which may go on there with more trials.
+
+    Raises:
+      UserError: it is that of another one.
+    """
+    free = ("name", "trials", "jobs")
+    settings = {key: value for key, value in to_dict(sweep).items() if key not in free}
+    settings["is_grid"] = not sweep.trials
+    path = workdir / _SETTINGS
+    if not path.exists():
+        write_json(path, settings)
+    elif read_json(path) != json.loads(json.dumps(settings)):
+        raise UserError(workdir, "belongs to a sweep with other settings; choose another --workdir")
 
 
 def train_trial(config: ExperimentConfig, workdir: Path) -> None:
     """Trains (or goes on training) a trial, and writes what its best validation was."""
-    progress = fit(config, workdir, longer=False)
+    with ending_on_sigterm():
+        progress = fit(config, workdir, longer=False)
     if not progress.ended:
         sys.exit(0)  # after SIGTERM, which all other trials get too
     criterion, higher_is_better = KINDS[config.kind](config).criterion
@@ -227,25 +268,28 @@ def train_trial(config: ExperimentConfig, workdir: Path) -> None:
 
 
 def write_report(sweep: Sweep, workdir: Path, trials: Sequence[Trial]) -> Path:
-    """Writes sweep.md, sweep.json with all finished trials, and best.json for an ablation."""
+    """Writes sweep.md, sweep.json with all finished trials, and best.json for an ablation.
+
+    best.json has the variants all of whose trials were tried; those that failed count.
+    """
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    missing = []
+    missing, failed = list[str](), list[str]()
     for trial in trials:
-        if not trial.is_finished():
-            missing.append(trial.name)
-            continue
-        row = {"trial": trial.number, "values": trial.values} | trial.found()
-        own = found.setdefault(trial.dataset, {}).setdefault(trial.variant, [])
-        own.append({key: row[key] for key in row if key != "config"})
-    for variants in found.values():
-        for own in variants.values():
+        if trial.is_finished():
+            row = {"trial": trial.number, "values": trial.values} | trial.found()
+            own = found.setdefault(trial.dataset, {}).setdefault(trial.variant, [])
+            own.append({key: row[key] for key in row if key != "config"})
+        else:
+            ended = (trial.workdir / ERROR_FILE).exists()
+            (failed if ended else missing).append(trial.name)
+    best: dict[str, dict[str, Any]] = {}
+    for dataset, variants in found.items():
+        for variant, own in variants.items():
             sign = -1 if own[0]["higher_is_better"] else 1
             own.sort(key=lambda row: (sign * row["value"], row["trial"]))
-    best = {
-        dataset: {variant: own[0]["values"] for variant, own in variants.items()}
-        for dataset, variants in found.items()
-    }
-    summary = {"sweep": to_dict(sweep), "found": found, "missing": missing}
+            if not any(name.startswith(f"{dataset}/{variant}/") for name in missing):
+                best.setdefault(dataset, {})[variant] = own[0]["values"]
+    summary = {"sweep": to_dict(sweep), "found": found, "missing": missing, "failed": failed}
     write_json(workdir / "sweep.json", summary)
     write_json(workdir / "best.json", best)
     path = workdir / "sweep.md"
@@ -264,21 +308,24 @@ def markdown(title: str, summary: Mapping[str, Any]) -> str:
             keys = list(dict.fromkeys(key for row in own for key in row["values"]))
             header = ["trial", *(f"`{key}`" for key in keys), f"validation {label}", "step", "s"]
             lines += [f"### {words(variant)} (`{variant}`)", ""]
-            lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-            for row in own:
-                cells = [str(row["trial"])]
-                cells += [str(row["values"].get(key, "as it is")) for key in keys]
-                cells += [number(row["value"], 4), str(row["step"]), number(row["seconds"], 0)]
-                lines.append("| " + " | ".join(cells) + " |")
-            lines.append("")
+            rows = [
+                [
+                    str(row["trial"]),
+                    *(str(row["values"][key]) for key in keys),
+                    number(row["value"], 4),
+                    str(row["step"]),
+                    number(row["seconds"], 0),
+                ]
+                for row in own
+            ]
+            lines += table(header, rows)
+    if failed := summary["failed"]:
+        lines += [f"Failed, as error.txt in their folders says: {', '.join(failed)}.", ""]
     if missing := summary["missing"]:
-        lines += [
-            f"Not finished, or failed (error.txt in their folders): {', '.join(missing)}.",
-            "",
-        ]
+        lines += [f"**Not finished:** {', '.join(missing)}.", ""]
     lines += [
         "The best of several trials looks better on validation than it is. best.json has the best",
-        "values of each variant; `siren-rope ablate --chosen=best.json` compares the",
-        "variants with them on the test split, with several seeds.",
+        "values of each variant whose trials are all done; `siren-rope ablate --chosen=best.json`",
+        "compares the variants with them on the test split, with several seeds.",
     ]
     return "\n".join(lines) + "\n"

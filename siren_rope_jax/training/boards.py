@@ -1,5 +1,7 @@
 """Where a training's metrics are shown besides its own files: TensorBoard, Weights & Biases."""
 
+import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,14 +11,15 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.processes import is_main
-from siren_rope_jax.training.workdir import run_digest
+
+_LOGIN = "; `wandb login` connects to it, WANDB_MODE=offline does without"
 
 
 class Board(Protocol):
     """Shows scalars by step."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
+    def close(self, failed: bool) -> None: ...
 
 
 def boards(config: ExperimentConfig, workdir: Path, first_step: int) -> list[Board]:
@@ -51,7 +54,8 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
+        del failed
         self._writer.close()
 
 
@@ -66,24 +70,26 @@ class WeightsAndBiases:
         with needs("wandb"):
             import wandb
 
+        folder = workdir / "wandb"
+        folder.mkdir(exist_ok=True)
+        if not (own := folder / "siren_rope_run.txt").exists():  # else a training goes on
+            own.write_text(uuid.uuid4().hex, encoding="utf-8")
         try:
             self._run: Any = wandb.init(
                 project=config.training.wandb,
-                name=f"{config.variant}, seed {config.seed}",
-                id=run_digest(workdir).removeprefix("sha256:")[:32],
+                name="/".join(workdir.absolute().parts[-3:]),
+                id=own.read_text(encoding="utf-8"),
                 resume="allow",
                 config=to_dict(config),
                 dir=str(workdir),
                 settings=wandb.Settings(console="off", quiet=True),
             )
         except wandb.Error as error:
-            raise UserError(
-                "config.training.wandb",
-                f"{error}; log in with `wandb login`, or set WANDB_MODE=offline",
-            ) from error
+            hint = "" if os.environ.get("WANDB_MODE") == "offline" else _LOGIN
+            raise UserError("config.training.wandb", f"{error}{hint}") from error
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))

@@ -23,10 +23,11 @@ def _takes_signals() -> bool:
 
 
 @contextmanager
-def ending_on_sigterm(said: str) -> Iterator[None]:
-    """In this block SIGTERM says this and ends the program with status 0, closing what is open.
+def ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM in this block says so and ends the program with status 0, closing what is open.
 
-    Not where there are several processes, or in another thread than the main one.
+    A training in the block takes it itself, and saves first. Where there are several processes, or
+    in another thread than the main one, nothing changes.
     """
     if not _takes_signals():
         yield
@@ -34,7 +35,7 @@ def ending_on_sigterm(said: str) -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         del number, frame
-        print(said, file=sys.stderr)
+        print("received SIGTERM; the same command goes on", file=sys.stderr)
         sys.exit(0)
 
     before = signal.signal(signal.SIGTERM, end)
@@ -50,11 +51,15 @@ class Watch:
     All processes of a run learn the same: of a signal to any of them by JAX's preemption service,
     which agrees on the step to end at; of the time by the clock of the main process, which also
     says at which step they look at it next.
+
+    Attributes:
+      ended: whether the training has ended by itself. A SIGTERM that came too late to end it is
+        then sent once more, to what comes after it.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._asked_to_end = False
+        self.ended = self._asked_to_end = False
         self._before: Any = None
         self._saved_at = self._looked_at = time.monotonic()
         self._looked_step = self._next_look = -1  # the last at which several processes did
@@ -67,6 +72,8 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
+            if self._asked_to_end and self.ended:
+                signal.raise_signal(signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del number, frame

@@ -41,7 +41,8 @@ def fit(
 ) -> Progress:
     """Trains until the epochs or the patience are used up; resumes what `workdir` holds.
 
-    SIGTERM saves a checkpoint and returns before the end, with `ended` False.
+    SIGTERM saves a checkpoint and returns before the end, with `ended` False. One that comes during
+    the last validation is raised again at the end.
 
     Args:
       config: of the experiment.
@@ -114,6 +115,7 @@ def fit(
                 checkpoints.save(step, state, progress)
                 watch.saved()
                 run_log.resume_clock()
+            watch.ended = progress.ended
             if progress.ended or is_last:
                 break
             with profile.step(step + 1):

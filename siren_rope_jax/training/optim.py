@@ -14,8 +14,8 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.row_wise import RowWise
 
-NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output")
-"""Angle networks and gates, logit biases, biases of layers, norms, and a learned vector."""
+NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output", "gaps_*")
+"""Angle networks and gates, logit biases, biases of layers, norms, a learned vector, thresholds."""
 
 _MOST = 1e30  # of a rate; float32 holds it, and its inverse
 
@@ -91,17 +91,35 @@ def decays(config: OptimizerConfig, params: Any) -> Any:
     """Which parameters weight decay shrinks: a tree of booleans.
 
     Raises:
-      UserError: about a glob of one's own, also of frozen parameters, that fits none.
+      UserError: about a glob of one's own that fits no parameter.
     """
     own = [glob for glob in config.no_decay if glob not in NO_DECAY]
     _check_fit("config.optimizer.no_decay", own, params)
-    _check_fit("config.optimizer.frozen", config.frozen, params)
     spared = (*config.no_decay, *config.frozen)
 
     def decay(path: Any, _: Any) -> bool:
         return not any(fits(path, glob) for glob in spared)
 
     return jax.tree_util.tree_map_with_path(decay, params)
+
+
+def check_frozen(config: OptimizerConfig, params: Any, row_wise: Iterable[Any]) -> None:
+    """Refuses a glob of frozen parameters that fits none, or a table that is updated by rows.
+
+    Args:
+      config: of the optimiser.
+      params: all of them.
+      row_wise: paths of the tables that are updated by rows.
+
+    Raises:
+      UserError: about the glob.
+    """
+    _check_fit("config.optimizer.frozen", config.frozen, params)
+    for path in row_wise:
+        for glob in config.frozen:
+            if fits(path, glob):
+                about = f"{glob!r} fits {path_name(path)}, which is also updated by rows"
+                raise UserError("config.optimizer.frozen", f"{about}; leave it out of one of them")
 
 
 def freeze(config: OptimizerConfig, params: Any) -> Any:

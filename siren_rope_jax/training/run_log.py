@@ -121,7 +121,7 @@ class RunLog:
         with suppress(OSError):  # a line that a full disk did not take was reported before
             self._file.close()
         for board in self._boards:
-            board.close()
+            board.close(failed=error is not None)
 
     def _drop_after(self, workdir: Path, step: int, validation: int) -> None:
         """Drops what the log says of later steps, which will be trained again.
@@ -218,8 +218,8 @@ class RunLog:
         with self._told():
             self._file.write(self._line({"step": step, "kind": kind, **values}))
             self._file.flush()
-            for board in self._boards:
-                board.add(step, {f"{kind}/{name}": value for name, value in values.items()})
+        for board in self._boards:
+            board.add(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def _line(self, value: Mapping[str, Any]) -> str:
         return json.dumps({**value, _CRC: _crc(self._run, value)}) + "\n"

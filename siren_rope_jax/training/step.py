@@ -19,6 +19,7 @@ from siren_rope_jax.training.gradients import by_slices, loss_and_gradient
 from siren_rope_jax.training.kinds.kind import Kind
 from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.optim import (
+    check_frozen,
     clipping,
     decays,
     freeze,
@@ -60,6 +61,8 @@ class Step:
     def first_state(self, params: Any) -> TrainState:
         """The state before the first step."""
         rows, others = self._apart(params)
+        keys = [tuple(map(jax.tree_util.DictKey, path)) for path in self.row_wise]
+        check_frozen(self._config.optimizer, params, keys)
         state = self.optimizer.init(others)
         if self.row_wise:
             of_rows = {path: rule.first_state(rows[path]) for path, rule in self.row_wise.items()}

@@ -1,10 +1,11 @@
-"""Which settings suit your own log? A search for ranking on it.
+"""Which settings suit your own log? A search for ranking it, or for its next items.
 
-    siren-rope sweep --config=configs/sweep/table.py:runs/data/mine --workdir=runs/mine_sweep
+    siren-rope sweep --config=configs/sweep/own_log.py:table,runs/data/mine --workdir=runs/sweep
 
-The part after the colon is the directory of a prepared log with tasks (configs/data/table.py).
-Every variant has its learning rate and its dropout tuned, TO-RoPE its unit of time, SIREN-RoPE the
-frequency and the width of its sine network as well. docs/ablate.md says how to go on.
+The part after the colon is the experiment's config, `table` for a ranking or `next_item`, and the
+directory of a prepared log (configs/data/table.py). Every variant has its learning rate and its
+dropout tuned, TO-RoPE its unit of time, SIREN-RoPE the frequency and the width of its sine network
+as well. docs/ablate.md says how to go on.
 """
 
 import math
@@ -28,20 +29,23 @@ VARIANTS = (
 )
 
 
-def get_config(log: str = "runs/data/mine") -> ConfigDict:
-    """The ranges, on the prepared log in the directory `log`."""
+def get_config(what: str = "table,runs/data/mine") -> ConfigDict:
+    """The ranges, for an experiment on the prepared log in a directory."""
+    base, _, log = what.partition(",")
     return ConfigDict(
         {
             "name": "Settings for your own log",
             "variants": VARIANTS,
             "datasets": (
-                {"name": PurePosixPath(log).name, "base": "configs/table.py", "prepared": log},
+                {"name": PurePosixPath(log).name, "base": f"configs/{base}.py", "prepared": log},
             ),
             "ranges": (
                 {"key": "optimizer.learning_rate", "low": 3e-4, "high": 1e-2, "log": True},
                 {"key": "model.dropout", "values": (0.0, 0.1, 0.2, 0.4)},
             ),
             "trials": 8,
+            "seed": 0,
+            "training_seed": 0,
             "jobs": 2,
         }
     )
