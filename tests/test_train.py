@@ -652,6 +652,15 @@ def test_frozen_parameters_stay_as_they_began(
     assert all(jax.tree.leaves(changed))
 
 
+def test_a_table_that_is_updated_by_rows_cannot_be_frozen(feed: Path, tmp_path: Path) -> None:
+    optimizer = OptimizerConfig(frozen=("items",), lazy_adam=("items",))
+    loss = LossConfig("sampled_softmax")
+    config = dataclasses.replace(next_item_experiment(feed), optimizer=optimizer, loss=loss)
+    with refused("config.optimizer.frozen", "items"):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_diverging_run_stops_with_a_message(feed: Path, tmp_path: Path) -> None:
     config = experiment(feed)
