@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
 from tests.made_up import make_log
+from tests.raw_logs import prepared, raw_log
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint, printed
 from tests.test_encoded import untrained
@@ -144,6 +146,26 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     past = [[{k: v for k, v in e.items() if k != "utc_offset"} for e in h] for h in histories]
     again, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
     assert items.tolist() == again.tolist() and expected["user"].nunique() == 2
+
+
+@pytest.mark.parametrize("kind", ["ranking", "retrieval"])
+def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
+    raw = raw_log().assign(rating=lambda f: f["rating"].clip(2, 4))
+    log = prepared(
+        tmp_path, raw, min_count=1, categorical={"tab": "tab", "tabs": "[tab, tab + 1]"},
+        dense={"x": "x"}, context={"hour": "time // 3600 % 24"}, actions={"stay": "x + 1"},
+        ordinal={"stars": "rating"}, regression={"worth": "x"},
+    )  # fmt: skip
+    folder = export(untrained(log, kind, "ordinal"), tmp_path / "exported")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(past, scores.shape)"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("(1, 1, 3)\n"), done.stdout  # tasks, or items
+    for name in ("tab", "tabs", "x", *["stay", *log.schema.label_columns] * (kind == "ranking")):
+        assert f"'{name}'" in code
 
 
 def test_a_training_exports_its_model_if_asked(tmp_path: Path) -> None:

@@ -1,10 +1,5 @@
 """Opens an exported model. It needs jax, numpy and flatbuffers, nothing else.
 
-    from load import Model
-
-    past = [{"item": "a", "time": 1767225600, "like": 1}, {"item": "b", "time": 1767225660}]
-    Model().score([past], [[{"item": "c", "time": 1767229200}]])
-
 Of every user there are past events, oldest first, and requests, the same number for each. Values
 are raw ones, by the names in schema.json. Times are Unix seconds; those of past events may be
 missing. Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local
@@ -29,7 +24,7 @@ Rows = list[list[dict[str, Any]]]
 
 
 class Model:
-    """The model in a folder: by default, in that of this file."""
+    """The model in a folder: by default, in that of this file. README.md there shows a call."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
         here = Path(folder or Path(__file__).parent)
