@@ -168,6 +168,50 @@ def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
         assert f"'{name}'" in code
 
 
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("stars")
+    log = prepared(
+        folder, raw_log(), min_count=1, categorical={"tabs": "[tab, tab + 1]"}, dense={"x": "x"},
+        ordinal={"stars": "rating"},
+    )  # fmt: skip
+    return Model(export(untrained(log, "ranking", "ordinal"), folder / "exported"))
+
+
+PAST = {"item": "i1", "tabs": [1], "x": 0.5, "stars": 4, "like": True, "time": 1_700_000_000}
+
+
+@pytest.mark.parametrize(
+    ("history", "request_", "said"),
+    [
+        ([{**PAST, "stars": 4.5}], {}, "stars must be one of"),
+        ([{**PAST, "stars": "4"}], {}, "stars must be a number"),
+        ([{**PAST, "like": 2}], {}, "like must be one of"),
+        ([{**PAST, "x": [0.5]}], {}, "x must be a number"),
+        ([{**PAST, "item": ["i1"]}], {}, "item must be one value"),
+        ([{**PAST, "tabs": [[1]]}], {}, "tabs must be a list of values without lists"),
+        ([{**PAST, "tabs": 1}], {}, "tabs must be a list of values"),
+        ([{**PAST, "time": "2023-11-14"}], {}, "times are Unix seconds"),
+        ([[PAST]], {}, "each a dict"),
+        (PAST, {}, "each a dict"),
+        ([{**PAST, "time": 1_700_000_001}, {"item": "i1"}, PAST], {}, "from old to new"),
+        ([PAST, {"item": "i1"}], {"time": 1_699_999_999}, "before its past"),
+        ([PAST], {"time": None}, "a request needs a time"),
+    ],
+)
+def test_what_an_exported_model_cannot_take_is_refused(
+    stars: Model, history: Any, request_: dict[str, Any], said: str
+) -> None:
+    right = {"item": "i2", "time": 1_700_000_000}
+    scores = stars.score(
+        [[PAST, {"item": "i1", "stars": None, "like": float("nan")}, PAST]], [[right]]
+    )
+    assert np.isfinite(scores).all()
+    with pytest.raises(ValueError, match=said) as caught:
+        stars.score([history], [[right | request_]])
+    assert "\n" not in str(caught.value)
+
+
 def test_a_training_exports_its_model_if_asked(tmp_path: Path) -> None:
     generate(SyntheticConfig(num_users=20, events_per_user=30, num_items=10), tmp_path / "feed")
     folder = tmp_path / "exported"

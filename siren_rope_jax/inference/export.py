@@ -98,6 +98,8 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "context": scales(schema.context),
         "actions": scales(schema.outcomes.values()),
         "binary": list(schema.tasks),
+        "label_values": dict.fromkeys(schema.tasks, (0, 1))
+        | {label.name: label.values for label in schema.ordinal},
         "tasks": list(schema.label_columns),
         "time_zone": schema.time_zone,
         "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
