@@ -147,6 +147,10 @@ def test_times_that_users_type():
     assert moment("1700000000") == moment("2023-11-14T22:13:20") == 1_700_000_000
     assert moment("2023-11-14T23:13:20+01:00") == 1_700_000_000
     assert moment("20231114") == moment("2023-11-14")
+    assert moment("2023-11-14T23:13:20", "Europe/Berlin") == 1_700_000_000
+    assert moment("2023-07-14", "Europe/Berlin") == moment("2023-07-14T00:00+02:00")
+    for text in ("1700000000", "2023-11-14T22:13:20Z"):
+        assert moment(text, "Europe/Berlin") == 1_700_000_000
     with refused("--time", "'today'"):
         moment("today")
 

@@ -33,8 +33,8 @@ def main() -> None:
     """Recommends what the flags describe."""
     if _TIME.value is None:
         raise UserError("--time", "is missing: when are the lists requested?")
-    time = moment(_TIME.value)
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
+    time = moment(_TIME.value, run.log.schema.time_zone)
     events = items = None
     users = run.log.users().to_pylist() if _EVERYBODY.value else []
     if _EVENTS.value:

@@ -32,7 +32,7 @@ def main() -> None:
     """Scores what the flags describe."""
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
     check_kind(run, "ranking", "recommend")
-    time = None if _TIME.value is None else moment(_TIME.value)
+    time = None if _TIME.value is None else moment(_TIME.value, run.log.schema.time_zone)
     events = None
     if _EVENTS.value:
         events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -159,8 +160,14 @@ def _cell(value: Any) -> Any:
     return json.dumps(plain, ensure_ascii=False, default=str)
 
 
-def moment(text: str, argument: str = "--time") -> float:
-    """A time that a user types: Unix seconds, or a date with or without a time and an offset."""
+def moment(text: str, time_zone: str = "", argument: str = "--time") -> float:
+    """A time that a user types: Unix seconds, or a date with or without a time and an offset.
+
+    Args:
+      text: as typed.
+      time_zone: the one in which a date without an offset is meant; empty: UTC.
+      argument: where it was typed.
+    """
     if re.fullmatch(r"[+-]?\d+(\.\d+)?", text) and not re.fullmatch(r"\d{8}", text):  # a date
         return float(text)
     try:
@@ -170,4 +177,4 @@ def moment(text: str, argument: str = "--time") -> float:
     right = f"Unix seconds, or a date such as 2026-01-31T18:00+01:00, not {text!r}"
     check(time is not None, argument, right)
     assert time is not None
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
+    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(time_zone or "UTC"))).timestamp()
