@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig
 from tests.pages import python_blocks
 from tests.scripts import ROOT, complaint, printed
+from tests.scripts import run as run_script
 
 
 def write_log(path: Path) -> None:
@@ -90,6 +92,10 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     assert (pd.to_datetime(table["time"], unit="s") == "2024-06-21T08:00").all()
     assert table["user"].tolist() == ["u1"] * 3 + ["new one"] * 3
     assert table[["like", "read"]].gt(0).all(axis=None) and table["like"].lt(1).all()
+    candidates.write_text("uid,article,device\nu1,a1,phone\nnobody,a2,desk\nu2,none,desk\n")
+    said = run_script("score", f"--workdir={run}", *files, "--time=2024-06-21").stderr
+    assert re.findall(r"\d+ of \d+", said) == ["1 of 3", "1 of 3"] and said.count("\n") == 1, said
+    candidates.write_text("article,device\na1,phone\n")
     line = complaint("score", f"--workdir={run}", *files)
     assert line.startswith("--time: ")
 
@@ -125,6 +131,12 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     pd.testing.assert_series_equal(pd.read_parquet(output)["score"], in_the_zone)
     printed("recommend", *flags, f"--events={events}", "--time=2024-06-21T10:00Z")
     assert not pd.read_parquet(output)["score"].equals(in_the_zone)
+    candidates = tmp_path / "candidates.csv"
+    candidates.write_text("article\na1\na2\na3\nnever seen\n")
+    events.write_text(f"{events.read_text()}late,a1,2024-06-22T10:00:00Z\n")
+    files = f"--events={events}", f"--candidates={candidates}"
+    said = run_script("recommend", *flags, *files).stderr
+    assert re.findall(r"\d+ of \d+", said) == ["1 of 4", "1 of 3"] and said.count("\n") == 1, said
     printed("recommend", *flags, "--everybody")
     assert pd.read_parquet(output)["user"].nunique() == 60
 
