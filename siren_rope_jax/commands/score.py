@@ -7,9 +7,13 @@ Files are CSV or Parquet, with the columns of the raw log that the run was train
 need neither labels nor, if --time is given, times. --events are those that happened after the log
 ended; --items says of all items what the log's own file of items said. A candidate with a user is
 scored for that user. If the file names no users, all candidates are scored for every user of
---events. Output: the candidates in their order, with one more column for each task: the probability
-of a binary one, else what is expected of the label. A line on stderr says how many candidates have
-items that the model does not know, and how many users have no history, if there are any.
+--events.
+
+Output: the candidates in their order, with one more column for each task: the probability of a
+binary one, the mean of an ordinal one's values by their probabilities (which an evaluation writes
+to predictions.parquet), the number that is expected of a real-valued one. A line on stderr says how
+many candidates have items that the model does not know, and how many users have no history, if
+there are any.
 """
 
 import pandas as pd

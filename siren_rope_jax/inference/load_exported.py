@@ -44,7 +44,8 @@ class Model:
     def score(self, histories: Rows, requests: Rows) -> np.ndarray:
         """Of a ranking model: predictions [users, requests, tasks], tasks as in schema.json.
 
-        Those of the binary ones are probabilities, the others are in the unit of the label.
+        Those of the binary ones are probabilities, the others are in the unit of the label; of an
+        ordinal one it is the mean of its values by their probabilities.
         """
         return np.asarray(self._call(histories, requests))
 
