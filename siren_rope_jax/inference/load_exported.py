@@ -1,11 +1,11 @@
 """Opens an exported model. It needs jax, numpy and flatbuffers, nothing else.
 
 Of every user there are past events, oldest first, and requests, the same number for each. Values
-are raw ones, by the names in schema.json; a value that the model does not know, or that is missing,
-counts as unknown. Times are Unix seconds; those of past events may be missing, and no request is
-before the last one. Local time follows the time zone in schema.json or, if there is none,
-"utc_offset" (local time minus UTC, in seconds), which a request has from the last event if it has
-none itself. What cannot be answered raises a ValueError.
+are raw ones, by the names in schema.json; a category that the model lacks counts as missing.
+Times are Unix seconds; those of past events may be missing, and no request is before the last one.
+Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local time minus
+UTC, in seconds), which a request has from the last event if it has none itself. What cannot be
+answered raises a ValueError.
 """
 
 import datetime
