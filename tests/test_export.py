@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from siren_rope_jax.prepare.synthetic import SyntheticConfig, generate
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
 from tests.made_up import make_log
+from tests.raw_logs import prepared, raw_log
 from tests.refusals import refused
 from tests.scripts import ROOT, complaint, printed
 from tests.test_encoded import untrained
@@ -144,6 +146,70 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     past = [[{k: v for k, v in e.items() if k != "utc_offset"} for e in h] for h in histories]
     again, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
     assert items.tolist() == again.tolist() and expected["user"].nunique() == 2
+
+
+@pytest.mark.parametrize("kind", ["ranking", "retrieval"])
+def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
+    raw = raw_log().assign(rating=lambda f: f["rating"].clip(2, 4))
+    log = prepared(
+        tmp_path, raw, min_count=1, categorical={"tab": "tab", "tabs": "[tab, tab + 1]"},
+        dense={"x": "x"}, context={"hour": "time // 3600 % 24"}, actions={"stay": "x + 1"},
+        ordinal={"stars": "rating"}, regression={"worth": "x"},
+    )  # fmt: skip
+    folder = export(untrained(log, kind, "ordinal"), tmp_path / "exported")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(past, scores.shape)"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("(1, 1, 3)\n"), done.stdout  # tasks, or items
+    for name in ("tab", "tabs", "x", *["stay", *log.schema.label_columns] * (kind == "ranking")):
+        assert f"'{name}'" in code
+
+
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("stars")
+    log = prepared(
+        folder, raw_log(), min_count=1, categorical={"tabs": "[tab, tab + 1]"}, dense={"x": "x"},
+        ordinal={"stars": "rating"},
+    )  # fmt: skip
+    return Model(export(untrained(log, "ranking", "ordinal"), folder / "exported"))
+
+
+PAST = {"item": "i1", "tabs": [1], "x": 0.5, "stars": 4, "like": True, "time": 1_700_000_000}
+
+
+@pytest.mark.parametrize(
+    ("history", "request_", "said"),
+    [
+        ([{**PAST, "stars": 4.5}], {}, "stars must be one of"),
+        ([{**PAST, "stars": "4"}], {}, "stars must be a number"),
+        ([{**PAST, "like": 2}], {}, "like must be one of"),
+        ([{**PAST, "x": [0.5]}], {}, "x must be a number"),
+        ([{**PAST, "item": ["i1"]}], {}, "item must be one value"),
+        ([{**PAST, "tabs": [[1]]}], {}, "tabs must be a list of values without lists"),
+        ([{**PAST, "tabs": 1}], {}, "tabs must be a list of values"),
+        ([{**PAST, "time": "2023-11-14"}], {}, "times are Unix seconds"),
+        ([[PAST]], {}, "each a dict"),
+        (PAST, {}, "each a dict"),
+        ([{**PAST, "time": 1_700_000_001}, {"item": "i1"}, PAST], {}, "from old to new"),
+        ([PAST, {"item": "i1"}], {"time": 1_699_999_999}, "before its past"),
+        ([PAST], {"time": None}, "a request needs a time"),
+    ],
+)
+def test_what_an_exported_model_cannot_take_is_refused(
+    stars: Model, history: Any, request_: dict[str, Any], said: str
+) -> None:
+    right = {"item": "i2", "time": 1_700_000_000}
+    scores = stars.score(
+        [[PAST, {"item": "i1", "stars": None, "like": float("nan")}, PAST]], [[right]]
+    )
+    assert np.isfinite(scores).all()
+    with pytest.raises(ValueError, match=said) as caught:
+        stars.score([history], [[right | request_]])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_training_exports_its_model_if_asked(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from siren_rope_jax.data.pipeline import DataConfig
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.inference.encoded import encode
 from siren_rope_jax.inference.export import export
-from siren_rope_jax.inference.files import read_table
+from siren_rope_jax.inference.files import read_table, write_table
 from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
 from siren_rope_jax.inference.load_exported import Model
 from siren_rope_jax.models.batch import ItemFeatures
@@ -230,6 +230,25 @@ def test_fresh_events_have_lists_of_raw_values(tmp_path: Path) -> None:
     again = encode_events(log, table)
     for user, rows in by_user.items():
         np.testing.assert_array_equal(again[user]["categorical/genres"], rows["categorical/genres"])
+
+
+@pytest.mark.parametrize("expression", ["string_split(genres, '|')", "[tab, tab + 1]"])
+def test_lists_outlive_a_file(tmp_path: Path, expression: str) -> None:
+    """Those of texts, which may have the quotes and commas of CSV and JSON, and of integers."""
+    raw = with_genres()
+    raw["genres"] = raw["genres"].str.replace("a", "\"a\", 'é'")
+    log = prepared(tmp_path, raw, categorical={"genres": expression}, min_count=1)
+    table = read_table(log, write(tmp_path / "new.csv", raw), "log")
+    rows = encode_candidates(log, table)["categorical/genres"]
+    assert (rows > 0).any()
+    for name, file in (("genres", "again.csv"), ("categorical/genres", "more.csv")):
+        write_table(table.rename(columns={"genres": name}), tmp_path / file)
+        again = read_table(log, tmp_path / file, "prepared")
+        np.testing.assert_array_equal(encode_candidates(log, again)["categorical/genres"], rows)
+    for wrong in ("['a' 'b']", "a", "7", '{"a": 1}', '[["a"]]'):
+        file = write(tmp_path / "wrong.csv", table[:2].assign(genres=["[]", wrong]))
+        with refused(file, "genres", "row 1"):
+            read_table(log, file, "prepared")
 
 
 def test_candidates_score_as_the_evaluation_scores_events(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import PrepareConfig
 from tests.pages import python_blocks
 from tests.scripts import ROOT, complaint, printed
+from tests.scripts import run as run_script
 
 
 def write_log(path: Path) -> None:
@@ -52,6 +54,7 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     run, train = prepare_and_train(
         tmp_path, "table", "--config.tasks=like=liked;read=seconds >= 30",
         "--config.actions=seconds=ln(1 + seconds)", "--config.categorical=device=device",
+        "--config.time_zone=Europe/Berlin",
     )  # fmt: skip
     assert "user_rate" in train()
     result = json.loads((run / "result.json").read_text())
@@ -84,10 +87,15 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     )
     candidates.write_text("article,device\na1,phone\na2,desk\nnever seen,phone\n")
     files = f"--events={events}", f"--candidates={candidates}", f"--output={scores}"
-    printed("score", f"--workdir={run}", *files, "--time=2024-06-21T08:00Z")
+    printed("score", f"--workdir={run}", *files, "--time=2024-06-21T10:00")  # of the log's zone
     table = pd.read_csv(scores)
+    assert (pd.to_datetime(table["time"], unit="s") == "2024-06-21T08:00").all()
     assert table["user"].tolist() == ["u1"] * 3 + ["new one"] * 3
     assert table[["like", "read"]].gt(0).all(axis=None) and table["like"].lt(1).all()
+    candidates.write_text("uid,article,device\nu1,a1,phone\nnobody,a2,desk\nu2,none,desk\n")
+    said = run_script("score", f"--workdir={run}", *files, "--time=2024-06-21").stderr
+    assert re.findall(r"\d+ of \d+", said) == ["1 of 3", "1 of 3"] and said.count("\n") == 1, said
+    candidates.write_text("article,device\na1,phone\n")
     line = complaint("score", f"--workdir={run}", *files)
     assert line.startswith("--time: ")
 
@@ -95,7 +103,9 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     """The same without labels, for retrieval, up to lists for users."""
-    run, train = prepare_and_train(tmp_path, "next_item", "--config.min_count=1")
+    run, train = prepare_and_train(
+        tmp_path, "next_item", "--config.min_count=1", "--config.time_zone=Europe/Berlin"
+    )
     assert "revisit" in train()
     result = json.loads((run / "result.json").read_text())
     assert (result["protocol"], result["query_time"]) == ("time", "request")
@@ -113,9 +123,20 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
 
     events, output = tmp_path / "events.csv", tmp_path / "lists.parquet"
     events.write_text("uid,article,at\nu1,a3,2024-06-20T10:00:00Z\nnew,a4,2024-06-20T11:00:00Z\n")
-    flags = f"--workdir={run}", "--time=2024-06-21T08:00Z", f"--output={output}", "--k=3"
+    flags = f"--workdir={run}", "--time=2024-06-21T10:00", f"--output={output}", "--k=3"
     printed("recommend", *flags, f"--events={events}")
     assert pd.read_parquet(output)["user"].tolist() == ["u1"] * 3 + ["new"] * 3
+    in_the_zone = pd.read_parquet(output)["score"]
+    printed("recommend", *flags, f"--events={events}", "--time=2024-06-21T08:00Z")
+    pd.testing.assert_series_equal(pd.read_parquet(output)["score"], in_the_zone)
+    printed("recommend", *flags, f"--events={events}", "--time=2024-06-21T10:00Z")
+    assert not pd.read_parquet(output)["score"].equals(in_the_zone)
+    candidates = tmp_path / "candidates.csv"
+    candidates.write_text("article\na1\na2\na3\nnever seen\n")
+    events.write_text(f"{events.read_text()}late,a1,2024-06-22T10:00:00Z\n")
+    files = f"--events={events}", f"--candidates={candidates}"
+    said = run_script("recommend", *flags, *files).stderr
+    assert re.findall(r"\d+ of \d+", said) == ["1 of 4", "1 of 3"] and said.count("\n") == 1, said
     printed("recommend", *flags, "--everybody")
     assert pd.read_parquet(output)["user"].nunique() == 60
 

@@ -1,6 +1,7 @@
 """A raw file, read with the config of a prepared log, gives what `prepare` made of it."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.inference.files import moment, read_table, write_table
 from siren_rope_jax.inference.fresh_events import encode_candidates, encode_events
+from siren_rope_jax.inference.unknown import say_unknown
 from tests.raw_logs import config, opened, prepared, raw_log, write
 from tests.refusals import refused
 
@@ -143,10 +145,30 @@ def test_answers_are_written_whole(tmp_path):
         write_table(raw_log(5), tmp_path / "none/a.csv")
 
 
+def test_how_much_is_unknown_is_said_in_a_line(tmp_path, capsys):
+    log = prepared(tmp_path, raw_log(), min_count=9)
+    item = log.schema.categorical[0]
+    assert 0 < item.known < item.values
+    every = [*log.vocabulary("item")["value"].to_pylist(), "new"]
+    for name in ("item", "categorical/item"):
+        say_unknown(log, pd.DataFrame({name: every}), 1000, 2)
+        said = capsys.readouterr().err
+        unknown = f"{item.values - item.known + 1} of {len(every)}"
+        assert re.findall(r"\d+ of \d+", said) == [unknown, "2 of 1000"]
+        assert said.count("\n") == 1
+    say_unknown(log, pd.DataFrame({"item": every[:3]}), 7, 0)
+    say_unknown(log, None, 7, 0)
+    assert not capsys.readouterr().err
+
+
 def test_times_that_users_type():
     assert moment("1700000000") == moment("2023-11-14T22:13:20") == 1_700_000_000
     assert moment("2023-11-14T23:13:20+01:00") == 1_700_000_000
     assert moment("20231114") == moment("2023-11-14")
+    assert moment("2023-11-14T23:13:20", "Europe/Berlin") == 1_700_000_000
+    assert moment("2023-07-14", "Europe/Berlin") == moment("2023-07-14T00:00+02:00")
+    for text in ("1700000000", "2023-11-14T22:13:20Z"):
+        assert moment(text, "Europe/Berlin") == 1_700_000_000
     with refused("--time", "'today'"):
         moment("today")
 

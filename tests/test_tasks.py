@@ -399,6 +399,9 @@ def test_scores_and_an_export_give_what_the_evaluation_found(study: Any) -> None
     run = TrainedRun.open(runs[1].workdir)
     log, names = run.log, list(run.log.schema.label_columns)
     predictions = pd.read_parquet(runs[1].workdir / "predictions.parquet").set_index("event")
+    values = log.schema.ordinal[0].values
+    probabilities = predictions[[f"stars={value:g}" for value in values]].to_numpy()
+    np.testing.assert_allclose(probabilities @ values, predictions["stars_score"], rtol=1e-5)
     folder = export(run, path / "exported", runs[1].result())
     histories, requests, found, want = [], [], [], []
     for user in range(len(log.index)):

@@ -66,7 +66,11 @@ def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]
         "item, time, and the names of the features and tasks).",
         flag_values=values,
     )
-    time = define("time", None, "When the answer is requested: Unix seconds, or an ISO date.")
+    when = (
+        "When the answer is requested: Unix seconds, or an ISO date. Without an offset, a date is "
+        "one in the log's time zone or, if it has none, in UTC."
+    )
+    time = define("time", None, when)
     offset = flags.DEFINE_integer(
         "utc_offset",
         None,

@@ -7,15 +7,19 @@ Files are CSV or Parquet, with the columns of the raw log that the run was train
 those that happened after the log ended (--items says of their items what the log's own file of
 items said); the lists are for their users, or with --everybody for all users of the log as well.
 --candidates name the items that may be recommended; all if not given.
-Output: user, rank, item, score.
+Output: user, rank, item, score. A line on stderr says how many candidates the model does not know,
+and how many users are left out as they have no history, if there are any.
 """
 
+import pandas as pd
 from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.inference.arguments import check_kind
+from siren_rope_jax.inference.encoded import batches_of_users
 from siren_rope_jax.inference.files import moment, read_table, require, write_table
-from siren_rope_jax.inference.recommend import recommend
+from siren_rope_jax.inference.unknown import say_unknown
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
@@ -33,9 +37,10 @@ def main() -> None:
     """Recommends what the flags describe."""
     if _TIME.value is None:
         raise UserError("--time", "is missing: when are the lists requested?")
-    time = moment(_TIME.value)
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
-    events = items = None
+    time = moment(_TIME.value, run.log.schema.time_zone)
+    check_kind(run, "retrieval", "score")
+    events = candidates = items = None
     users = run.log.users().to_pylist() if _EVERYBODY.value else []
     if _EVENTS.value:
         events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
@@ -49,10 +54,13 @@ def main() -> None:
         candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value, "items")
         require(candidates, "item", "--candidates")
         items = candidates["item"]
-    lists = recommend(
-        run, users, time, _K.value, _UTC_OFFSET.value, events=events, items=items, missing="skip"
-    )
+    tables, with_history = [], 0
+    for encoded in batches_of_users(run, users, events, before=time, missing="skip"):
+        with_history += len(encoded.users)
+        tables.append(encoded.recommend(time, _K.value, utc_offset=_UTC_OFFSET.value, items=items))
+    lists = pd.concat(tables, ignore_index=True)
     write_table(lists, _OUTPUT.value)
+    say_unknown(run.log, candidates, len(users), len(users) - with_history)
     print(f"wrote {_OUTPUT.value}: lists for {lists['user'].nunique():,} of {len(users):,} users")
 
 

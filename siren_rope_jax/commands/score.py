@@ -7,8 +7,13 @@ Files are CSV or Parquet, with the columns of the raw log that the run was train
 need neither labels nor, if --time is given, times. --events are those that happened after the log
 ended; --items says of all items what the log's own file of items said. A candidate with a user is
 scored for that user. If the file names no users, all candidates are scored for every user of
---events. Output: the candidates in their order, with one more column for each task: the probability
-of a binary one, else what is expected of the label.
+--events.
+
+Output: the candidates in their order, with one more column for each task: the probability of a
+binary one, the mean of an ordinal one's values by their probabilities (which an evaluation writes
+to predictions.parquet), the number that is expected of a real-valued one. A line on stderr says how
+many candidates have items that the model does not know, and how many users have no history, if
+there are any.
 """
 
 import pandas as pd
@@ -19,6 +24,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.inference.arguments import check_kind
 from siren_rope_jax.inference.encoded import batches_of_users
 from siren_rope_jax.inference.files import moment, read_table, require, write_table
+from siren_rope_jax.inference.unknown import say_unknown
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
@@ -32,7 +38,7 @@ def main() -> None:
     """Scores what the flags describe."""
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
     check_kind(run, "ranking", "recommend")
-    time = None if _TIME.value is None else moment(_TIME.value)
+    time = None if _TIME.value is None else moment(_TIME.value, run.log.schema.time_zone)
     events = None
     if _EVENTS.value:
         events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
@@ -45,8 +51,9 @@ def main() -> None:
         raise UserError("--candidates", "has no column for users; add it, or pass --events of some")
     if "time" not in candidates:
         raise UserError("--time", "is missing, and the candidates have no column for their times")
-    users, tables = asked["user"].unique(), []
+    users, tables, without_history = asked["user"].unique(), [], 0
     for encoded in batches_of_users(run, users, events, before=time, missing="raise"):
+        without_history += sum(not len(history) for history in encoded.cache.histories)
         own = candidates
         if by_user:
             own = candidates[candidates["user"].isin(encoded.users)]
@@ -55,6 +62,7 @@ def main() -> None:
     if by_user:
         scores = scores.sort_index(kind="stable")
     write_table(scores, _OUTPUT.value)
+    say_unknown(run.log, candidates, len(users), without_history)
     print(f"wrote {_OUTPUT.value}: {len(scores):,} scores of {len(users):,} users")
 
 

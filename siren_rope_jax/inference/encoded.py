@@ -130,8 +130,9 @@ class Encoded:
         """The prediction of every task for candidates, from a ranking model.
 
         It is the probability of a binary task, and of others what is expected of the label, in its
-        own unit. Candidates do not see each other: each has the prediction that it would have as
-        the one event after the history.
+        own unit: of an ordinal one the mean of its values by their probabilities. Candidates do not
+        see each other: each has the prediction that it would have as the one event after the
+        history.
 
         Args:
           candidates: `item` and the other features of an event, and those of the request's context,

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
+from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.schema import Dense, Ordinal
 from siren_rope_jax.inference import load_exported
@@ -96,6 +98,8 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "context": scales(schema.context),
         "actions": scales(schema.outcomes.values()),
         "binary": list(schema.tasks),
+        "label_values": dict.fromkeys(schema.tasks, (0, 1))
+        | {label.name: label.values for label in schema.ordinal},
         "tasks": list(schema.label_columns),
         "time_zone": schema.time_zone,
         "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
@@ -136,5 +140,46 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
     if kind.name == "retrieval":
         had = "not " * (not run.config.filter_seen) + "left out of the lists"
         lines += ["", f"Items that a user has had before are {had}; `filter_seen` says otherwise."]
-    lines += ["", "## How to call it", "", load_exported.__doc__ or ""]
+    lines += ["", "## How to call it", "", *_example(run), "", load_exported.__doc__ or ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _example(run: TrainedRun) -> list[str]:
+    """A call of the model in Python, with values of its own log."""
+    schema, ranking = run.log.schema, run.setup.kind.name == "ranking"
+
+    def means(columns: Iterable[Dense]) -> dict[str, float]:
+        return {c.name: float(f"{c.mean:.3g}") for c in columns}
+
+    def event(number: int, time: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for c in schema.categorical:
+            few = run.log.vocabulary(c.name)["value"].slice(0, min(c.known, 3)).to_pylist()
+            if few:
+                value = few[number % len(few)]
+                found[c.name] = [value] if c.most else value
+        offset = {"utc_offset": 0} if schema.has_utc_offset and not schema.time_zone else {}
+        return found | means(schema.dense) | {"time": time} | offset
+
+    def assigned(name: str, rows: list[dict[str, Any]]) -> str:
+        shown = pformat(rows, width=96 - len(f"{name} = "), sort_dicts=False)
+        return f"{name} = " + shown.replace("\n", "\n" + " " * len(f"{name} = "))
+
+    end, outcome, request = schema.end, {}, {"time": schema.end + HOUR}
+    call = "items, scores = Model().recommend([past], [requests], k=3)"
+    if ranking:
+        stars = {label.name: label.values[-1] for label in schema.ordinal}
+        numbers = means((*schema.regression, *schema.actions))
+        outcome = dict.fromkeys(schema.tasks, 1) | stars | numbers
+        request = event(2, end + HOUR) | means(schema.context)
+        tasks = ", ".join(schema.label_columns)
+        call = f"scores = Model().score([past], [requests])  # of each request: {tasks}"
+    return [
+        "```python",
+        "from load import Model",
+        "",
+        assigned("past", [event(0, end - HOUR) | outcome, event(1, end)]),
+        assigned("requests", [request]),
+        call,
+        "```",
+    ]

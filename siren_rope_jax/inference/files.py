@@ -1,20 +1,25 @@
 """Files of events, candidates and answers: CSV or Parquet."""
 
 import datetime
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
-from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.errors import UserError, check, excerpt
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare.config import Purpose
 
+T = TypeVar("T")
 Columns = Literal["log", "prepared"]
 """How the columns of a file are named: as in the raw log, or as in the prepared one."""
 
@@ -45,7 +50,7 @@ def read_table(
             from siren_rope_jax.prepare.raw_rows import read_rows
         return _as_in(log, read_rows(log.report, path, purpose, time, items))
     check(items is None, "--items", "left out with --columns=prepared, where rows are complete")
-    table = _as_in(log, _read(Path(path), _texts(log)))
+    table = _as_in(log, _read(log, Path(path)))
     if time is not None:
         table["time"] = time
     return table
@@ -56,17 +61,38 @@ def require(table: pd.DataFrame, column: str, argument: str) -> None:
     check(column in table, argument, f"a file with a column for the {column}")
 
 
-def _read(path: Path, texts: list[str]) -> pd.DataFrame:
-    """A CSV or Parquet file; in these columns of a CSV file nothing is taken for a number."""
+def _read(log: PreparedLog, path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file. In a CSV file no text of the log is taken for a number, and lists are
+    JSON, as `write_table` writes them.
+    """
+    lists = _in_groups({c.name: None for c in log.schema.categorical if c.most})
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        kinds = dict.fromkeys(texts, str)
-        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+        kinds = dict.fromkeys([*_texts(log), *lists], str)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
     except OSError as error:
         raise UserError(path, error.strerror or str(error)) from error
     except (ValueError, pa.ArrowException) as error:
         raise UserError(path, f"is neither CSV nor Parquet: {error}") from error
+    for name in table.columns.intersection(list(lists)):
+        values = [_list(text, path, name, row) for row, text in enumerate(table[name])]
+        table[name] = pd.Series(values, table.index, object)
+    return table
+
+
+def _list(text: Any, path: Path, name: str, row: int) -> list[Any] | None:
+    """The list that a cell of a CSV file holds; None if it is empty."""
+    if pd.isna(text):
+        return None
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, list) or any(isinstance(x, list | dict) for x in values):
+        right = 'a list in JSON, such as ["a", "b"], or empty'
+        raise UserError(path, f"{name} is {excerpt(text)} in row {row}; it must be {right}")
+    return values
 
 
 def _as_in(log: PreparedLog, table: pd.DataFrame) -> pd.DataFrame:
@@ -97,14 +123,19 @@ def _texts(log: PreparedLog) -> list[str]:
 def _kinds(log: PreparedLog) -> dict[str, pa.DataType]:
     """The types of the columns of ids."""
     kinds = {c.name: log.vocabulary(c.name)["value"].type for c in log.schema.categorical}
-    with_group = {f"categorical/{name}": kind for name, kind in kinds.items()}
-    return kinds | with_group | {"user": log.users().type}
+    return _in_groups(kinds) | {"user": log.users().type}
+
+
+def _in_groups(features: Mapping[str, T]) -> dict[str, T]:
+    """By the names that the columns of categorical features may have, "x" and "categorical/x"."""
+    return {**features, **{f"categorical/{name}": value for name, value in features.items()}}
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Writes a table, as Parquet if the file's name ends so, else as CSV.
 
-    A column of Parquet has one type: one of integers and texts becomes text there.
+    A column of Parquet has one type: one of integers and texts becomes text there. In CSV, lists
+    are written in JSON.
     """
     path = Path(path)
     try:
@@ -114,13 +145,29 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
                 texts = {c: table[c].map(str, na_action="ignore") for c in mixed}
                 table.assign(**texts).to_parquet(temporary, index=False)
             else:
-                table.to_csv(temporary, index=False)
+                mixed = [c for c in table if table[c].dtype == object]
+                cells = {c: pd.Series(map(_cell, table[c]), table.index, object) for c in mixed}
+                table.assign(**cells).to_csv(temporary, index=False)
     except OSError as error:
         raise UserError(path, f"cannot be written: {error.strerror or error}") from error
 
 
-def moment(text: str, argument: str = "--time") -> float:
-    """A time that a user types: Unix seconds, or a date with or without a time and an offset."""
+def _cell(value: Any) -> Any:
+    """A list of values as JSON; anything else as it is."""
+    if not isinstance(value, list | tuple | set | np.ndarray):
+        return value
+    plain = [x.item() if isinstance(x, np.generic) else x for x in value]
+    return json.dumps(plain, ensure_ascii=False, default=str)
+
+
+def moment(text: str, time_zone: str = "", argument: str = "--time") -> float:
+    """A time that a user types: Unix seconds, or a date with or without a time and an offset.
+
+    Args:
+      text: as typed.
+      time_zone: the one in which a date without an offset is meant; empty: UTC.
+      argument: where it was typed.
+    """
     if re.fullmatch(r"[+-]?\d+(\.\d+)?", text) and not re.fullmatch(r"\d{8}", text):  # a date
         return float(text)
     try:
@@ -130,4 +177,4 @@ def moment(text: str, argument: str = "--time") -> float:
     right = f"Unix seconds, or a date such as 2026-01-31T18:00+01:00, not {text!r}"
     check(time is not None, argument, right)
     assert time is not None
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
+    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(time_zone or "UTC"))).timestamp()

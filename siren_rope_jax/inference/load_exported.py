@@ -1,14 +1,11 @@
 """Opens an exported model. It needs jax, numpy and flatbuffers, nothing else.
 
-    from load import Model
-
-    past = [{"item": "a", "time": 1767225600, "like": 1}, {"item": "b", "time": 1767225660}]
-    Model().score([past], [[{"item": "c", "time": 1767229200}]])
-
 Of every user there are past events, oldest first, and requests, the same number for each. Values
-are raw ones, by the names in schema.json. Times are Unix seconds; those of past events may be
-missing. Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local
-time minus UTC, in seconds), which a request has from the last event if it has none itself.
+are raw ones, by the names in schema.json; a category that the model lacks counts as missing.
+Times are Unix seconds; those of past events may be missing, and no request is before the last one.
+Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local time minus
+UTC, in seconds), which a request has from the last event if it has none itself. What cannot be
+answered raises a ValueError.
 """
 
 import datetime
@@ -16,6 +13,7 @@ import json
 import math
 import numbers
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,10 +24,12 @@ import numpy as np
 MIN_TIME, MAX_TIME = -2_145_916_800, 4_102_444_800  # 1902 and 2100, Unix seconds
 Rows = list[list[dict[str, Any]]]
 """The events of each user."""
+RawValue = str | numbers.Number | np.generic | None
+"""Of a categorical feature."""
 
 
 class Model:
-    """The model in a folder: by default, in that of this file."""
+    """The model in a folder: by default, in that of this file. README.md there shows a call."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
         here = Path(folder or Path(__file__).parent)
@@ -44,7 +44,8 @@ class Model:
     def score(self, histories: Rows, requests: Rows) -> np.ndarray:
         """Of a ranking model: predictions [users, requests, tasks], tasks as in schema.json.
 
-        Those of the binary ones are probabilities, the others are in the unit of the label.
+        Those of the binary ones are probabilities, the others are in the unit of the label; of an
+        ordinal one it is the mean of its values by their probabilities.
         """
         return np.asarray(self._call(histories, requests))
 
@@ -96,12 +97,44 @@ class Model:
             )
         if self.schema["kind"] == "retrieval" and not all(histories):
             raise ValueError("every user needs a past event")
-        for event in (event for row in requests for event in row):
-            if not isinstance(event.get("time"), numbers.Real):
-                raise ValueError(f"a request needs a time, in Unix seconds: {event}")
         for event in (event for row in [*histories, *requests] for event in row):
-            if not MIN_TIME <= (event.get("time") or 0) < MAX_TIME:
-                raise ValueError(f"times are Unix seconds from 1902 to 2100: {event}")
+            self._check_event(event)
+        for history, row in zip(histories, requests, strict=True):
+            times = [event["time"] for event in history if event.get("time") is not None]
+            for earlier, later in pairwise(times):
+                if later < earlier:
+                    raise ValueError(f"past events go from old to new, not {later} after {earlier}")
+            for event in row:
+                if event.get("time") is None:
+                    raise ValueError(f"a request needs a time, in Unix seconds: {event}")
+                if times and event["time"] < times[-1]:
+                    raise ValueError(f"a request is before its past, {times[-1]}: {event}")
+
+    def _check_event(self, event: Any) -> None:
+        """Refuses an event whose values are not what the columns of the schema take."""
+        if not isinstance(event, dict):
+            raise ValueError(f"every user has a list of events, each a dict, not {event!r}")
+        time: Any = event.get("time", 0)
+        is_second = isinstance(time, numbers.Real) and MIN_TIME <= float(time) < MAX_TIME
+        if time is not None and not is_second:
+            raise ValueError(f"times are Unix seconds from 1902 to 2100: {event}")
+        for name in self.ids:
+            value: Any = event.get(name)
+            is_list = name in self.schema["lists"] and value is not None
+            if is_list and isinstance(value, RawValue):
+                raise ValueError(f"{name} must be a list of values: {event}")
+            if not all(isinstance(x, RawValue) for x in (value if is_list else [value])):
+                right = "a list of values without lists in it" if is_list else "one value"
+                raise ValueError(f"{name} must be {right}: {event}")
+        columns = (c for group in ("dense", "context", "actions") for c in self.schema[group])
+        labels = self.schema["label_values"]
+        for name in (*labels, *(column[0] for column in columns)):
+            if not isinstance(event.get(name, 0), numbers.Real | np.bool_ | None):
+                raise ValueError(f"{name} must be a number: {event}")
+        for name, values in labels.items():
+            given = event.get(name)
+            if _is_known(given) and np.float32(given) not in np.array(values, np.float32):
+                raise ValueError(f"{name} must be one of {values}, or missing: {event}")
 
     def _start(self, events: int) -> int:
         """The first event that is seen, as in an evaluation: a multiple of the stride."""
@@ -145,8 +178,6 @@ class Model:
 
         def place(event: dict[str, Any], n: int) -> int:
             values = () if event.get(name) is None else event[name]
-            if isinstance(values, str | numbers.Number):
-                raise ValueError(f"{name} must be a list of values: {event}")
             ids = sorted({self.ids[name].get(value, 0) for value in values} - {0})
             return ids[n] if n < len(ids) else 0
 
