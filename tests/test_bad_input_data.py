@@ -189,6 +189,9 @@ def test_files_of_different_columns(tmp_path):
         ({"time_unit": "iso", "time_origin": "2024-05-01"}, "time_origin", "'iso'"),
         ({"memory_gb": 0.0}, "memory_gb", 0),
         ({"threads": -1}, "threads", 0),
+        ({"ordinal": {"user": "rating"}}, "ordinal.user", "utc_offset"),
+        ({"tasks": {"TIME": "rating > 3"}}, "tasks.TIME", "time"),
+        ({"ordinal": {"like_score": "rating"}}, "ordinal.like_score", "'like'"),
     ],
 )
 def test_bad_configs(values, about, named):
