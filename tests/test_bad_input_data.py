@@ -5,6 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
@@ -109,6 +110,15 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
         "config.split", "2030-01-01", "2023-11-14",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("group", ["actions", "ordinal", "regression"])
+def test_a_label_that_is_no_number_is_none_and_not_zero(tmp_path, group):
+    """Zeros in its place would be learned; without a label, nothing is."""
+    values = {group: {"y": "x + CAST('nan' AS DOUBLE)"}}
+    with pytest.raises(UserError, match="NULL") as caught:
+        prepared(tmp_path, LOG, **values)
+    assert "coalesce" not in caught.value.problem
 
 
 @pytest.mark.parametrize("case", BAD)
