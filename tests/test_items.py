@@ -104,6 +104,8 @@ def test_what_is_wrong_with_a_file_of_items_is_said(tmp_path):
     raw = raw_log()
     items = items_of(raw)
     file = tmp_path / "items.csv"
+    with refused("config.items_key", "'code'", "--items"):
+        prepare(config(items_key="code"), write(tmp_path / "log.csv", raw), tmp_path / "without")
     with refused("config.items_key", "iid"):
         with_items(tmp_path, raw, items.rename(columns={"iid": "itemid"}))
     with refused("config.items_key", "row 3 of items.csv"):

@@ -76,6 +76,9 @@ def prepare(
     begin = time.monotonic()
     files = readers.find_files(input)
     of_items = [] if items is None else readers.find_files(items)
+    if config.items_key and not of_items:
+        named = f"{config.items_key!r} is of a file of items; name it with --items"
+        raise UserError("config.items_key", f"{named}, or leave this key empty")
     with (
         new_directory(output) as directory,
         opened(engine, directory / "scratch", config, [*files, *of_items]) as (duck, chosen),
