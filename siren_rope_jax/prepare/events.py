@@ -204,7 +204,8 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
     Raises:
       UserError: an expression that cannot be evaluated, or is of a wrong type.
     """
-    for name in expressions.in_order(config.derived, "config.derived"):
+    given = [column for column in log.columns if not column.startswith(INTERNAL)]
+    for name in expressions.in_order(config.derived, "config.derived", given):
         about = f"config.derived.{name}"
         known = [column for column in log.columns if not column.startswith(INTERNAL)]
         if name.lower() in (column.lower() for column in known):
