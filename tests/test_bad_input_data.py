@@ -121,6 +121,26 @@ def test_a_label_that_is_no_number_is_none_and_not_zero(tmp_path, group):
     assert "coalesce" not in caught.value.problem
 
 
+@pytest.mark.parametrize(
+    ("group", "expression"),
+    [("dense", "x"), ("dense", "x + 1"), ("context", "coalesce(x, 0)"), ("tasks", "x > 0"),
+     ("regression", "ln(x)"), ("derived", "serial * x")],
+)  # fmt: skip
+def test_the_value_for_which_a_column_of_numbers_is_text_is_named(tmp_path, group, expression):
+    raw = change("x", 9, "many", change("x", 7, "n/a"))
+    row = "row 7 of log.csv"
+    with refused(f"config.{group}.y", "'x'", "'n/a'", row, "config.formats.*.missing"):
+        prepared(tmp_path, raw, **{group: {"y": expression}})
+    missing = {"any": {"missing": ("n/a", "many")}}
+    prepared(tmp_path, raw, dense={"x": "coalesce(x, 0)"}, formats=missing)
+
+
+def test_a_time_made_of_a_text_is_named(tmp_path):
+    raw = change("at", 7, "n/a").assign(zero=0)
+    with refused("config.time", "'n/a'", "row 7 of log.csv"):
+        prepared(tmp_path, raw, time="at + zero")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_values(tmp_path, case):
     raw, values, about, *named = BAD[case]

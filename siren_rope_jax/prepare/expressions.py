@@ -17,7 +17,9 @@ import sqlglot
 from sqlglot import exp
 
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
+from siren_rope_jax.prepare import checks
 from siren_rope_jax.prepare.functions import OF_A_ROW, OF_WINDOWS, TAKING_LAMBDAS
+from siren_rope_jax.prepare.texts import is_number
 
 DIALECT = "duckdb"
 
@@ -128,10 +130,18 @@ def select(
     return table.alias(step).sql(query, dialect=DIALECT)
 
 
-def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False) -> ibis.DataType:
+def check(
+    table: ibis.Table,
+    name: str,
+    text: str,
+    about: str,
+    run: bool = False,
+    where: checks.Where | None = None,
+) -> ibis.DataType:
     """Tries one (resolved) expression alone, so that an error can name it, and returns its type.
 
-    With `run` it is evaluated for all rows of the table.
+    With `run` it is evaluated for all rows of the table. With `where`, an error can name the value
+    for which a column is text.
 
     Raises:
       UserError: the engine refuses the expression.
@@ -146,7 +156,25 @@ def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False
     except Exception as error:  # for a type that Ibis does not know, it may be any
         lines = (line for line in str(error).splitlines() if line.strip())
         line = next(lines, "the result is of a type that cannot be used here")
+        if where and "VARCHAR" in line:
+            line = why_text(table, text, where) or line
         raise UserError(about, f"cannot evaluate {excerpt(text)}: {line[:200]}") from error
+
+
+def why_text(table: ibis.Table, text: str, where: checks.Where) -> str:
+    """Why a column of a (resolved) expression is text, though there are numbers in it; or ""."""
+    used = {column.name for column in _parse(text, "", ()).find_all(exp.Column)}
+    for name in table.columns:
+        if name in used and table[name].type().is_string():
+            fits = is_number(table[name])
+            row = checks.first_row(table, table[name].notnull() & ~fits)
+            if row and checks.first_row(table, fits):
+                value = checks.value_in(table, row, name)
+                return (
+                    f"column {name!r} is text, as {value!r} in {where(row)} is no number; if that "
+                    "stands for a missing value, add it to config.formats.*.missing"
+                )
+    return ""
 
 
 def _parse(expression: str, about: str, columns: Iterable[str]) -> exp.Expression:

@@ -84,12 +84,12 @@ def read_rows(
             more = open_items(duck, of_items, config, scratch, known) if of_items else None
             config, absent = _as_far_as_there(config, [*raw.table.columns, *_columns(more)])
             with readers.told_of(files[0], files):
-                log = events.timed(raw.table, False, config, files[0])
+                log = events.timed(raw.table, False, config, files[0], raw.where)
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
             if more:
                 log, _, _ = joined(chosen, log, more, some=False)
-            table = chosen.keep("events", events.evaluated(log, False, config))
+            table = chosen.keep("events", events.evaluated(log, False, config, raw.where))
             checks.check_values(table, raw.where)
             order = [events.ORDER_TIME, "row"] if purpose == "events" else ["row"]
             rows = _in_pandas(table.order_by(order))

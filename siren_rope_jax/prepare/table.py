@@ -91,7 +91,7 @@ def prepare(
         table = chosen.take("events", raw.table)
         if config.drop_duplicates:
             table = _first_of_equal(table)
-        timed = functools.partial(events.timed, config=config, file=files[0])
+        timed = functools.partial(events.timed, config=config, file=files[0], where=where)
         progress.begin("reading events")
         with readers.told_of(input if len(files) > 1 else files[0], files):
             log = chosen.by_row("log", table, timed)
@@ -120,7 +120,7 @@ def prepare(
                 "without_item_row": without_row,
             }
         progress.begin("computing columns")
-        evaluated = functools.partial(events.evaluated, config=config)
+        evaluated = functools.partial(events.evaluated, config=config, where=where)
         table = chosen.by_row("events", log, evaluated)
         checks.check_values(table, where)
 
