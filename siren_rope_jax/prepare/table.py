@@ -87,7 +87,9 @@ def prepare(
         progress.begin("finding types")
         raw = readers.open_log(duck, files, config, directory / "scratch")
         where = raw.where
-        known = open_items(duck, of_items, config, directory / "scratch") if of_items else None
+        scratch, known = directory / "scratch", None
+        if of_items:
+            known = open_items(duck, of_items, config, scratch, beside=files)
         table = chosen.take("events", raw.table)
         if config.drop_duplicates:
             table = _first_of_equal(table)
@@ -111,7 +113,7 @@ def prepare(
         log, ends = events.with_split(log, config)
         notes, about_items = list(raw.notes), dict[str, Any]()
         if known:
-            log, without_row, of_join = joined(chosen, log, known)
+            log, without_row, of_join = joined(chosen, log, known, config)
             notes += [*known.notes, *of_join]
             about_items = {
                 "item_files": [path.name for path in of_items],
