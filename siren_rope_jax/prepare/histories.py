@@ -22,8 +22,8 @@ Block = tuple[np.ndarray, np.ndarray]
 class Histories:
     """Iterates once over the users' histories; then `out_of_order`, `fitted`, `report` are known.
 
-    `out_of_order` is the number of events that precede, in the input, the event of the same user
-    just before them in time.
+    `out_of_order` is the number of events that precede, in the input, an earlier event of the same
+    user.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema, seen_items: int):
@@ -48,14 +48,17 @@ class Histories:
     def __iter__(self) -> Iterator[Block]:
         """Yields the histories of all users, some at a time."""
         pending: list[np.ndarray] = []  # of the last user, who may have more in the next batch
-        last_user, last_row = -1, -1
+        last_user, last_row = -1, -1  # of the batches before; the row is that user's largest
         for batch in self._batches:
             if batch.num_rows == 0:
                 continue
             user, row = batch["user_index"].to_numpy(), batch["row"].to_numpy()
             same_user = np.diff(user, prepend=last_user) == 0
-            self.out_of_order += int((same_user & (np.diff(row, prepend=last_row) < 0)).sum())
-            last_user, last_row = user[-1], row[-1]
+            # Rows that become larger with every user: one running maximum is that of each user.
+            of_user = np.cumsum(~same_user) * (1 + max(row.max(), last_row))
+            highest = np.maximum.accumulate(np.append(last_row, of_user + row))
+            self.out_of_order += int((of_user + row < highest[:-1]).sum())
+            last_user, last_row = user[-1], highest[-1] - of_user[-1]
             rows = np.empty(batch.num_rows, self._schema.event_dtype)
             for name in rows.dtype.names or ():
                 rows[name] = _values(batch[name])

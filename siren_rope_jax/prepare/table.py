@@ -36,7 +36,7 @@ from siren_rope_jax.prepare.writer import (
 _NOTES = (  # what of the report is worth a warning
     ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
-    ("out_of_order", "rows were not in order of time and were sorted"),
+    ("out_of_order", "rows come before an earlier event of their user and were sorted"),
     ("missing_times", "events have no time"),
     ("after_now", "events are later than now"),
     ("users_with_one_event", "users have only one event"),
