@@ -42,6 +42,7 @@ class Histories:
         self._seen_items = seen_items
         self._events = np.zeros((len(ITEMS), len(SPLITS)), int)
         shape = (2, len(ITEMS), len(SPLITS))
+        self._without = {feature.name: 0 for feature in schema.categorical[1:]}
         self._labels = {task: np.zeros(shape, int) for task in schema.tasks}
         self._numeric = NumericLabels(schema)
 
@@ -84,6 +85,9 @@ class Histories:
         for task, counts in self._labels.items():
             for label in (0, 1):
                 counts[label] += _counted(cell[rows[f"task/{task}"] == label], counts[label].shape)
+        for name in self._without:
+            ids = rows[f"categorical/{name}"].reshape(len(rows), -1)  # of a list, 0 comes last
+            self._without[name] += int((ids[:, 0] == 0).sum())
         self._numeric.add(rows)
         train = rows[split == TRAIN]
         for group, of_group in self._moments.items():
@@ -131,6 +135,13 @@ class Histories:
             "known_items": item.known,
             "events": dict(zip(SPLITS, self._events.sum(axis=0).tolist(), strict=True)),
             "unknown_item_events": dict(zip(SPLITS, unknown.tolist(), strict=True)),
+            "categorical": {
+                feature.name: {
+                    "values": feature.values,
+                    "without": self._without[feature.name],
+                }
+                for feature in self._schema.categorical[1:]
+            },
             "tasks": tasks,
             **({"numeric_labels": numeric} if (numeric := self._numeric.report()) else {}),
             "by_item": {

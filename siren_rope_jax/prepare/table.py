@@ -131,7 +131,8 @@ def prepare(
         ids = {name: _number(chosen, table, name) for name in names}
         vocabularies = {name: _in_memory(chosen, of_name, "id") for name, of_name in ids.items()}
         users = chosen.numbered("users", table.select("user").distinct(), ["user"], "number", 0)
-        most, dropped = _lengths(table, config.most_values)
+        longest, dropped = _lengths(table, config.most_values)
+        most = {name: max(min(n, config.most_values), 1) for name, n in longest.items()}
         schema = _schema(config, vocabularies, most, ends)
         progress.begin("writing histories", in_core)
         seen = seen_values(vocabularies["item"])
@@ -156,6 +157,8 @@ def prepare(
         }
         if schema.protocol == "leave_one_out":
             report["users_only_train"] = int((events_of_users < 3).sum())
+        for name, length in longest.items():
+            report["categorical"][name]["longest"] = length
         if dropped:
             report["values_dropped"] = dropped
             rule = f"in lists of more than config.most_values={config.most_values} do not count"
@@ -186,16 +189,15 @@ def _counted(blocks: Iterable[Block], progress: PhaseBar) -> Iterator[Block]:
 
 
 def _lengths(table: ibis.Table, limit: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Of features with lists of values: the longest list up to a limit, and all that is beyond."""
-    most, dropped = dict[str, int](), dict[str, int]()
+    """Of features with lists: how long the longest is, and how many values are beyond a limit."""
+    longest, dropped = dict[str, int](), dict[str, int]()
     for column in table.columns:
         if table[column].type().is_array():
             length, name = table[column].length(), column.partition("/")[2]
             beyond = (length - limit).clip(lower=0)
             found = table.aggregate(longest=length.max(), beyond=beyond.sum()).to_pyarrow()
-            longest, lost = (values[0].as_py() or 0 for values in found.columns)
-            most[name], dropped[name] = max(min(longest, limit), 1), lost
-    return most, dropped
+            longest[name], dropped[name] = (values[0].as_py() or 0 for values in found.columns)
+    return longest, dropped
 
 
 def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:
