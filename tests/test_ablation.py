@@ -309,6 +309,7 @@ def test_some_of_the_variants_can_be_compared(tmp_path):
         ({"sedes": (1,)}, "config.sedes", "'seeds'"),
         ({"jobs": 0}, "config.jobs", "1"),
         ({"data": {"prepared": ""}}, "config.datasets[0].prepared", "`config`"),
+        ({"data": {"items": "i.csv"}}, "config.datasets[0].items", "`prepared`"),
         ({"data": {"base": "nowhere.py"}}, "nowhere.py", "'made_up'"),
         ({"variants": ({"name": "sirne_rope"},), "baseline": "sirne_rope"}, "variant",
          "'siren_rope'"),

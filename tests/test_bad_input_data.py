@@ -5,6 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from siren_rope_jax.prepare.table import prepare
@@ -111,6 +112,35 @@ BAD = {  # raw log, changes of the config; what the error is about, and names an
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("group", ["actions", "ordinal", "regression"])
+def test_a_label_that_is_no_number_is_none_and_not_zero(tmp_path, group):
+    """Zeros in its place would be learned; without a label, nothing is."""
+    values = {group: {"y": "x + CAST('nan' AS DOUBLE)"}}
+    with pytest.raises(UserError, match="NULL") as caught:
+        prepared(tmp_path, LOG, **values)
+    assert "coalesce" not in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("group", "expression"),
+    [("dense", "x"), ("dense", "x + 1"), ("context", "coalesce(x, 0)"), ("tasks", "x > 0"),
+     ("regression", "ln(x)"), ("derived", "serial * x")],
+)  # fmt: skip
+def test_the_value_for_which_a_column_of_numbers_is_text_is_named(tmp_path, group, expression):
+    raw = change("x", 9, "many", change("x", 7, "n/a"))
+    row = "row 7 of log.csv"
+    with refused(f"config.{group}.y", "'x'", "'n/a'", row, "config.formats.*.missing"):
+        prepared(tmp_path, raw, **{group: {"y": expression}})
+    missing = {"any": {"missing": ("n/a", "many")}}
+    prepared(tmp_path, raw, dense={"x": "coalesce(x, 0)"}, formats=missing)
+
+
+def test_a_time_made_of_a_text_is_named(tmp_path):
+    raw = change("at", 7, "n/a").assign(zero=0)
+    with refused("config.time", "'n/a'", "row 7 of log.csv"):
+        prepared(tmp_path, raw, time="at + zero")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_values(tmp_path, case):
     raw, values, about, *named = BAD[case]
@@ -189,6 +219,9 @@ def test_files_of_different_columns(tmp_path):
         ({"time_unit": "iso", "time_origin": "2024-05-01"}, "time_origin", "'iso'"),
         ({"memory_gb": 0.0}, "memory_gb", 0),
         ({"threads": -1}, "threads", 0),
+        ({"ordinal": {"user": "rating"}}, "ordinal.user", "utc_offset"),
+        ({"tasks": {"TIME": "rating > 3"}}, "tasks.TIME", "time"),
+        ({"ordinal": {"like_score": "rating"}}, "ordinal.like_score", "'like'"),
     ],
 )
 def test_bad_configs(values, about, named):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from siren_rope_jax.rotation.names import in_order, words
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
-from siren_rope_jax.studies import charts, comparison, curves, plots, style
+from siren_rope_jax.studies import charts, comparison, curves, plots, staleness, style
 from siren_rope_jax.studies.charts import Panel
 from siren_rope_jax.studies.comparison import Row, best_of, rows_of, side_by_side
 from siren_rope_jax.studies.style import BASELINE, BEST, COLOURS, figure, lines_of
@@ -232,6 +233,38 @@ def test_the_start_of_a_training_does_not_squash_the_rest(tmp_path, monkeypatch,
         low, high = ax.get_ylim()
         assert low < 0.5 and high > 0.59 and high - low < 0.2
         assert ("off the axis" in ax.get_xlabel()) == steep
+
+
+def test_labels_of_narrow_panels_are_below_their_own_panels(tmp_path, monkeypatch):
+    figures = drawn_figures(monkeypatch)
+    losses = [9.0, 5.0, *np.linspace(0.6, 0.5, 28)]
+    metrics = make_metrics(losses, losses)
+    panels = [LOSS, VALIDATION, VALIDATION._replace(title="again")]
+    curves.learning(tmp_path / "x.png", {"m": [metrics]}, panels, lines_of(["m"]), "")
+    FigureCanvasAgg(figures[0]).draw()
+    for ax in figures[0].axes:
+        label, panel = ax.xaxis.label.get_window_extent(), ax.get_window_extent()
+        assert panel.x0 <= label.x0 < label.x1 <= panel.x1
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+def test_a_title_is_inside_its_picture(tmp_path, monkeypatch, panels):
+    figures = drawn_figures(monkeypatch)
+    title = "log, test split: reliability of " + ", ".join(map(words, RANKING_VARIANTS[:9]))
+    for text in ("short", title):
+        with figure(tmp_path / "x.png", text, 2, panels, 3.4, 2.2):
+            pass
+    short, long = figures
+    FigureCanvasAgg(long).draw()
+    box, whole = long._suptitle.get_window_extent(), long.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert long._suptitle.get_text().split() == title.split()
+    assert long.get_figheight() > short.get_figheight()
+
+
+def test_baselines_of_a_stream_can_be_told_apart():
+    looks = [staleness._of_baseline(i) for i in range(8)]
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == len(looks)
 
 
 def test_a_last_loss_of_few_steps_is_left_out(tmp_path, monkeypatch):

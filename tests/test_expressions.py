@@ -181,6 +181,34 @@ def test_expressions_that_reach_further(log, expression, named):
         values(log, expression)
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "When > 3",
+        "CASE WHEN When > 3 THEN 1 END",
+        "strptime(when, '%d.%m.%Y')",
+        "sum(When) OVER ()",
+        "Desc + 1",
+        "Select",
+    ],
+)
+def test_a_column_that_is_a_word_of_sql_is_written_in_double_quotes(expression):
+    columns = ["x", "When", "Desc", "Select"]
+    column = next(column for column in columns[1:] if column.lower() in expression.lower())
+    with refused("config.dense.y", f'"{column}"'):
+        expressions.resolve(expression, columns, "config.dense.y")
+    with refused("config.derived.y", f'"{column}"'):
+        expressions.in_order({"y": expression}, "config.derived", columns)
+    assert expressions.resolve(f'"{column}"', columns, "config.dense.y") == f'"{column}"'
+
+
+def test_other_mistakes_are_not_put_down_to_words_of_sql():
+    for expression in ("x +* 2", "'when' +* 2", '"When" +* 2'):
+        with pytest.raises(ValueError) as caught:
+            expressions.resolve(expression, ["x", "When"], "config.dense.y")
+        assert "word of SQL" not in str(caught.value)
+
+
 def test_a_refusal_lists_no_hundreds_of_functions():
     with pytest.raises(ValueError) as caught:
         expressions.resolve("zzzzzzzz(x)", COLUMNS, "config.dense.y")

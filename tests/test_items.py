@@ -1,10 +1,12 @@
 """A file of items is joined to the events as pandas would, or refused in one line."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +106,8 @@ def test_what_is_wrong_with_a_file_of_items_is_said(tmp_path):
     raw = raw_log()
     items = items_of(raw)
     file = tmp_path / "items.csv"
+    with refused("config.items_key", "'code'", "--items"):
+        prepare(config(items_key="code"), write(tmp_path / "log.csv", raw), tmp_path / "without")
     with refused("config.items_key", "iid"):
         with_items(tmp_path, raw, items.rename(columns={"iid": "itemid"}))
     with refused("config.items_key", "row 3 of items.csv"):
@@ -132,6 +136,37 @@ def test_a_column_that_both_files_have_can_be_renamed_as_the_refusal_says(tmp_pa
     assert_same(same, expected)
 
 
+FLAGS = [
+    "--config=configs/data/table.py", "--config.user=uid", "--config.item=iid", "--config.time=at",
+    "--config.categorical=maker=maker",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of_events", "of_items", "name"),
+    [(";", ",", "items.csv"), (",", ";", "items.csv.gz"), (",", "\t", "items.txt")],
+)
+def test_files_of_two_formats_are_read_by_the_flags_of_the_refusals(
+    tmp_path, of_events, of_items, name
+):
+    raw = raw_log()
+    items = items_of(raw).rename(columns={"price": "x"})  # which the events have, too
+    files = tmp_path / "log.csv", tmp_path / name
+    raw.to_csv(files[0], index=False, sep=of_events)
+    items.to_csv(files[1], index=False, sep=of_items)
+    flags = [*FLAGS, f"--input={files[0]}", f"--items={files[1]}", f"--output={tmp_path}/log"]
+    advised = ""
+    for about in (*files[: of_events != ","], *files[1:], files[1]):
+        said = complaint("prepare", *flags, *shlex.split(advised))
+        assert said.startswith(str(about)), said
+        advised = said[said.index("--config.formats") :].partition(" (in place")[0]
+    printed("prepare", *flags, *shlex.split(advised))
+    prepare(config(), write(tmp_path / "plain.csv", raw), tmp_path / "plain")
+    log, plain = PreparedLog.open(tmp_path / "log"), PreparedLog.open(tmp_path / "plain")
+    np.testing.assert_array_equal(decoded(log)["time"], decoded(plain)["time"])
+    assert set(log.vocabulary("maker")["value"].to_pylist()) == {"a", "b"}
+
+
 def test_newer_files_are_joined_as_the_log_was(tmp_path):
     raw = raw_log()
     items = items_of(raw)
@@ -155,11 +190,7 @@ def test_the_command_joins_and_says_how_many_events_lack_a_row(tmp_path):
     raw = raw_log()
     items = items_of(raw)
     files = write(tmp_path / "log.csv", raw), write(tmp_path / "items.csv", items)
-    flags = [
-        "--config=configs/data/table.py", f"--input={files[0]}", f"--items={files[1]}",
-        "--config.user=uid", "--config.item=iid", "--config.time=at",
-        "--config.categorical=maker=maker",
-    ]  # fmt: skip
+    flags = [*FLAGS, f"--input={files[0]}", f"--items={files[1]}"]
     said = printed("prepare", *flags, f"--output={tmp_path}/log")
     assert f"{(~raw['iid'].isin(items['iid'])).sum()} events have an item" in said
     assert PreparedLog.open(tmp_path / "log").schema.categorical[1].name == "maker"

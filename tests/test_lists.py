@@ -44,8 +44,9 @@ from tests.batches import (
     small_retriever_config,
     source,
 )
-from tests.raw_logs import config, prepared, raw_log, write
+from tests.raw_logs import config, prepared, raw_log, table_flags, write
 from tests.refusals import refused
+from tests.scripts import printed
 from tests.test_encoded import untrained
 from tests.test_item_features import one_step
 
@@ -86,6 +87,24 @@ def test_every_event_has_the_values_of_its_list(tmp_path: Path) -> None:
     counts = log.vocabulary("genres").to_pandas().set_index("value")["train_count"]
     assert counts.to_dict() == {g: sum(g in own for own in train) for g in "abcdef"}
     assert counts.is_monotonic_decreasing and log.report["values_dropped"] == {"genres": 0}
+
+
+def test_the_command_says_what_the_values_of_each_feature_are_like(tmp_path: Path) -> None:
+    raw = with_genres()
+    raw["tab"] = raw["tab"].where(raw["tab"] != 2)
+    features = "--config.categorical=genres=string_split(genres, '|'); tab=tab"
+    few = "--config.most_values=2"
+    flags = table_flags(write(tmp_path / "log.csv", raw), tmp_path / "log", features, few)
+    lines = printed("prepare", *flags).splitlines()
+    expected = {
+        "genres": (6, 4, (raw["genres"] == "").mean()),
+        "tab": (3, None, raw["tab"].isna().mean()),
+    }
+    for name, (values, longest, without) in expected.items():
+        (line,) = (line for line in lines if line.startswith(f"{name}: "))
+        assert f"{values} values" in line and f"{without:.1%}" in line and without
+        assert ("list" in line) == bool(longest) and (not longest or f" {longest} " in line)
+    assert not any(line.startswith("item: ") for line in lines)
 
 
 def test_the_order_of_a_list_and_what_it_repeats_change_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME, NO_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.prepare import times
+from siren_rope_jax.prepare import engine, times
 from siren_rope_jax.prepare.config import PrepareConfig, config_dict
 from tests import raw_logs
 from tests.raw_logs import (
@@ -323,6 +323,17 @@ def test_unsorted_and_duplicate_rows_and_users_with_one_event_are_counted(tmp_pa
     np.testing.assert_array_equal(log.events().rows["time"], raw["at"])
     log = prepared(tmp_path, pd.concat([raw, raw_log(1).assign(uid=77, serial=900)]))
     assert log.report["users_with_one_event"] == 1 and len(log.history(len(log.index) - 1)) == 1
+
+
+@pytest.mark.parametrize("batch_rows", [7, 1 << 16])
+def test_every_row_before_an_earlier_one_of_its_user_is_counted(tmp_path, monkeypatch, batch_rows):
+    monkeypatch.setattr(engine, "BATCH_ROWS", batch_rows)
+    raw = raw_log().sample(frac=1, random_state=2)
+    later = raw["at"].to_numpy()[:, None] > raw["at"].to_numpy()
+    same_user = raw["uid"].to_numpy()[:, None] == raw["uid"].to_numpy()
+    before = np.triu(np.ones(later.shape, bool), 1)
+    log = prepared(tmp_path, raw)
+    assert log.report["out_of_order"] == (later & same_user & before).any(axis=1).sum()
 
 
 def test_the_core_is_what_is_left_when_nothing_more_falls_away(tmp_path):

@@ -89,7 +89,7 @@ def main() -> None:
         means = ", ".join(f"{name} {of[split]['mean']:.4g}" for name, of in numeric)
         mean = f"; mean: {means}" if means else ""
         print(f"{split}: {count} events, {unknown} with an unknown item{positive}{mean}")
-    for line in _by_item(report):
+    for line in (*_by_feature(report), *_by_item(report)):
         print(line)
     for task, floors in report.get("floors", {}).items():
         values = ", ".join(f"{name} {ne:.4f}" for name, ne in floors.items())
@@ -97,6 +97,15 @@ def main() -> None:
     for warning in report["warnings"]:
         print(f"note: {warning}")
     print(f"wrote {_OUTPUT.value} in {report['seconds']} s")
+
+
+def _by_feature(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the values of every feature besides the item are like."""
+    events = sum(report["events"].values())
+    for name, about in report.get("categorical", {}).items():
+        most = f", at most {about['longest']} in a list" if "longest" in about else ""
+        without = f"{about['without'] / events:.1%} of the events have none"
+        yield f"{name}: {about['values']} values{most}; {without}"
 
 
 def _by_item(report: Mapping[str, Any]) -> Iterator[str]:

@@ -40,7 +40,11 @@ def check_values(table: ibis.Table, where: Where) -> None:
         elif prefix in ("dense", "context", "action", "ordinal", "regression"):
             bad = value.isnan() | (value.abs() > _MAX_FLOAT32)
             bad = bad.fill_null(prefix in ("dense", "context"))  # the others may be absent
-            right = "a finite 32-bit number; replace what is missing, such as by coalesce(..., 0)"
+            right = "a finite 32-bit number"
+            if prefix in ("dense", "context"):
+                right += "; replace what is missing, such as by coalesce(..., 0)"
+            else:  # a replacement would teach what never happened
+                right += ", or NULL where there is none, as in CASE WHEN isfinite(x) THEN x END"
         else:
             continue
         if row := first_row(table, bad):

@@ -19,6 +19,9 @@ RESERVED = ("user", "item", "time", "time_ns", "row")
 INTERNAL = "siren_rope_jax "
 """Begins the names of columns that `prepare` adds for itself; no column of a log may begin so."""
 
+PREDICTION_COLUMNS = ("event", "user", "item", "time", "utc_offset")
+"""Of every predictions.parquet, beside those that are called by the labels."""
+
 GIVEN_ROW = f"{INTERNAL}row"
 """A log's own column "row", if it has one."""
 
@@ -269,6 +272,13 @@ class PrepareConfig:
             other = groups.setdefault(name.lower(), group)
             right = f"named otherwise; config.{other} has a label of this name"
             check(other == group, f"{group}.{name}", right)
+        for name, group in of_labels:  # each has a column in predictions.parquet
+            right = "named otherwise; predictions have a column of this name, as they have "
+            right += ", ".join(PREDICTION_COLUMNS)
+            check(name.lower() not in PREDICTION_COLUMNS, f"{group}.{name}", right)
+            scored = name.lower().removesuffix("_score")
+            right = f"named otherwise; the predictions of {scored!r} have a column of this name"
+            check(scored == name.lower() or scored not in groups, f"{group}.{name}", right)
         check("item" not in self.categorical, "categorical.item", "left out; it is always there")
         for name in self.derived:
             right = f"called differently; {', '.join(RESERVED)} have a meaning already"

@@ -38,7 +38,9 @@ _GIVEN = {  # keys of the config, and the columns of what they give
 }
 
 
-def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ibis.Table:
+def timed(
+    table: ibis.Table, run: bool, config: PrepareConfig, file: Path, where: checks.Where
+) -> ibis.Table:
     """Adds user, item, the time as given, `time_ns` (also as ORDER_TIME) and `time` (seconds).
 
     Args:
@@ -46,6 +48,7 @@ def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ib
       run: whether to try every expression on all rows, so that an error can name it.
       config: says what the columns mean.
       file: where the log is, for messages.
+      where: says where a row is.
 
     Raises:
       UserError: a column is missing or of a type that cannot be what the config says.
@@ -53,7 +56,7 @@ def timed(table: ibis.Table, run: bool, config: PrepareConfig, file: Path) -> ib
     columns = [column for column in table.columns if column != "row"]
     given = {key: sql_of(getattr(config, key), columns, key, file) or "0" for key in _GIVEN}
     for key, text in given.items():
-        expressions.check(table, "value", text, f"config.{key}", run)
+        expressions.check(table, "value", text, f"config.{key}", run, where)
     kept = [column for column in columns if column.lower() not in (*RESERVED, GIVEN_ROW)]
     texts = {_GIVEN[key]: text for key, text in given.items()}
     table = expressions.select(table, texts, step="given")
@@ -196,21 +199,23 @@ def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
     return log, ends
 
 
-def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
+def evaluated(log: ibis.Table, run: bool, config: PrepareConfig, where: checks.Where) -> ibis.Table:
     """Returns the columns of a prepared log, ids not yet encoded.
 
-    With `run` it tries every expression on all rows, so that an error can name it.
+    With `run` it tries every expression on all rows, so that an error can name it; `where` says
+    where a row is.
 
     Raises:
       UserError: an expression that cannot be evaluated, or is of a wrong type.
     """
-    for name in expressions.in_order(config.derived, "config.derived"):
+    given = [column for column in log.columns if not column.startswith(INTERNAL)]
+    for name in expressions.in_order(config.derived, "config.derived", given):
         about = f"config.derived.{name}"
         known = [column for column in log.columns if not column.startswith(INTERNAL)]
         if name.lower() in (column.lower() for column in known):
             raise UserError(about, "the log has a column of this name; choose another")
         text = expressions.resolve(config.derived[name], known, about)
-        expressions.check(log, name, text, about, run)
+        expressions.check(log, name, text, about, run, where)
         log = expressions.select(log, {name: text}, step=f"with_{name}")
     known = [column for column in log.columns if not column.startswith(INTERNAL)]
     texts = {"utc_offset": _utc_offset(config), "categorical/item": "item"}
@@ -219,7 +224,7 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
     for column, text in texts.items():
         about = checks.key_of(column)
         texts[column] = expressions.resolve(text, known, about)
-        kind = expressions.check(log, column, texts[column], about, run)
+        kind = expressions.check(log, column, texts[column], about, run, where)
         is_number = kind.is_numeric() or kind.is_boolean() or kind.is_null()
         if column.startswith("categorical/"):
             kind = kind.value_type if kind.is_array() else kind
@@ -227,7 +232,9 @@ def evaluated(log: ibis.Table, run: bool, config: PrepareConfig) -> ibis.Table:
             if not (is_number or kind.is_string() or _is_written_out(kind)):
                 raise UserError(about, f"{excerpt(text)} is of type {kind}, not text or a number")
         elif not is_number:
-            raise UserError(about, f"{excerpt(text)} is of type {kind}, not a number or true/false")
+            why = expressions.why_text(log, texts[column], where) if kind.is_string() else ""
+            problem = f"{excerpt(text)} is of type {kind}, not a number or true/false"
+            raise UserError(about, f"{problem}{why and ': '}{why}")
     keep = f'row, "user", time, "{ORDER_TIME}", "{TIE}", "{SPLIT}" AS split'
     table = expressions.select(log, texts, keep=keep, step="evaluated")
     is_category = {column: column.startswith("categorical/") for column in texts}

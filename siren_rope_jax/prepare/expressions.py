@@ -17,7 +17,9 @@ import sqlglot
 from sqlglot import exp
 
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
+from siren_rope_jax.prepare import checks
 from siren_rope_jax.prepare.functions import OF_A_ROW, OF_WINDOWS, TAKING_LAMBDAS
+from siren_rope_jax.prepare.texts import is_number
 
 DIALECT = "duckdb"
 
@@ -34,6 +36,12 @@ _NODES = (  # of the engine's tree of an expression
     "LAMBDA",
     "OPERATOR",
     "WINDOW",
+)
+_NAMES_AND_VALUES = (
+    sqlglot.TokenType.VAR,
+    sqlglot.TokenType.IDENTIFIER,
+    sqlglot.TokenType.STRING,
+    sqlglot.TokenType.NUMBER,
 )
 # Far longer ones would be refused for want of memory, but only after a minute.
 _LENGTHENING = ("lpad", "repeat", "rpad")
@@ -54,8 +62,8 @@ def resolve(expression: str, columns: Iterable[str], about: str) -> str:
       UserError: an unknown column, or the text is not such an expression; `about` is its config
         key.
     """
-    tree = _parse(expression, about)
     known = {column.lower(): column for column in columns}
+    tree = _parse(expression, about, known.values())
     for column in tree.find_all(exp.Column):
         if column.name.lower() not in known:
             tip = suggestion(column.name, known.values())
@@ -74,11 +82,15 @@ def resolve(expression: str, columns: Iterable[str], about: str) -> str:
     return text
 
 
-def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
-    """Returns the names, each after those that its expression uses; refuses a circle of them."""
+def in_order(expressions: Mapping[str, str], about: str, columns: Iterable[str] = ()) -> list[str]:
+    """Returns the names, each after those that its expression uses; refuses a circle of them.
+
+    The `columns`, which expressions may use too, are for messages.
+    """
     lower = {name.lower(): name for name in expressions}
+    known = [*columns, *expressions]
     needs = {
-        name: {lower[used] for used in names_in(text, f"{about}.{name}") if used in lower}
+        name: {lower[used] for used in names_in(text, f"{about}.{name}", known) if used in lower}
         for name, text in expressions.items()
     }
     try:
@@ -88,9 +100,10 @@ def in_order(expressions: Mapping[str, str], about: str) -> list[str]:
         raise UserError(about, f"{circle} depend on each other in a circle") from error
 
 
-def names_in(expression: str, about: str) -> set[str]:
-    """The names of columns that an expression uses, in small letters."""
-    return {column.name.lower() for column in _parse(expression, about).find_all(exp.Column)}
+def names_in(expression: str, about: str, columns: Iterable[str] = ()) -> set[str]:
+    """The names that an expression uses, in small letters; those of `columns` are for messages."""
+    tree = _parse(expression, about, columns)
+    return {column.name.lower() for column in tree.find_all(exp.Column)}
 
 
 def names_in_key(text: str, about: str) -> set[str]:
@@ -117,10 +130,18 @@ def select(
     return table.alias(step).sql(query, dialect=DIALECT)
 
 
-def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False) -> ibis.DataType:
+def check(
+    table: ibis.Table,
+    name: str,
+    text: str,
+    about: str,
+    run: bool = False,
+    where: checks.Where | None = None,
+) -> ibis.DataType:
     """Tries one (resolved) expression alone, so that an error can name it, and returns its type.
 
-    With `run` it is evaluated for all rows of the table.
+    With `run` it is evaluated for all rows of the table. With `where`, an error can name the value
+    for which a column is text.
 
     Raises:
       UserError: the engine refuses the expression.
@@ -135,24 +156,58 @@ def check(table: ibis.Table, name: str, text: str, about: str, run: bool = False
     except Exception as error:  # for a type that Ibis does not know, it may be any
         lines = (line for line in str(error).splitlines() if line.strip())
         line = next(lines, "the result is of a type that cannot be used here")
+        if where and "VARCHAR" in line:
+            line = why_text(table, text, where) or line
         raise UserError(about, f"cannot evaluate {excerpt(text)}: {line[:200]}") from error
 
 
-def _parse(expression: str, about: str) -> exp.Expression:
+def why_text(table: ibis.Table, text: str, where: checks.Where) -> str:
+    """Why a column of a (resolved) expression is text, though there are numbers in it; or ""."""
+    used = {column.name for column in _parse(text, "", ()).find_all(exp.Column)}
+    for name in table.columns:
+        if name in used and table[name].type().is_string():
+            fits = is_number(table[name])
+            row = checks.first_row(table, table[name].notnull() & ~fits)
+            if row and checks.first_row(table, fits):
+                value = checks.value_in(table, row, name)
+                return (
+                    f"column {name!r} is text, as {value!r} in {where(row)} is no number; if that "
+                    "stands for a missing value, add it to config.formats.*.missing"
+                )
+    return ""
+
+
+def _parse(expression: str, about: str, columns: Iterable[str]) -> exp.Expression:
+    """The tree of an expression; `columns` are those that it may use, for messages."""
     try:
         tokens = sqlglot.tokenize(expression, dialect=DIALECT)
         trees = sqlglot.parse(expression, dialect=DIALECT)
     except (sqlglot.errors.SqlglotError, RecursionError) as error:
-        line = str(error).splitlines()[0]
-        problem = f"{excerpt(expression)} is not an SQL expression: {line}"
+        said = _word_of_sql(expression, columns) or str(error).splitlines()[0]
+        problem = f"{excerpt(expression)} is not an SQL expression: {said}"
         raise UserError(about, problem) from error
     # To the engine, x! is a factorial; the parser takes it for NOT x.
     if any(t.token_type is sqlglot.TokenType.NOT and t.text == "!" for t in tokens):
         raise UserError(about, f"{excerpt(expression)} has a '!'; write NOT x, or factorial(x)")
     tree = trees[0] if len(trees) == 1 else None
     if tree is None or isinstance(tree, exp.Alias | exp.DDL | exp.DML) or tree.find(exp.Query):
-        raise UserError(about, f"{excerpt(expression)} must be one SQL expression, not a query")
+        said = _word_of_sql(expression, columns)
+        problem = f"{excerpt(expression)} must be one SQL expression, not a query"
+        raise UserError(about, f"{problem}{said and '; '}{said}")
     return tree
+
+
+def _word_of_sql(expression: str, columns: Iterable[str]) -> str:
+    """What to do about a column whose name, without quotation marks, is a word of SQL."""
+    known = {column.lower(): column for column in columns}
+    try:
+        tokens = sqlglot.tokenize(expression, dialect=DIALECT)
+    except sqlglot.errors.SqlglotError:
+        return ""
+    words = [token.text for token in tokens if token.token_type not in _NAMES_AND_VALUES]
+    word = next((word for word in words if word.lower() in known), "")
+    column = known.get(word.lower(), "")
+    return word and f"{word} is a word of SQL; if it is the column, write {quoted(column)}"
 
 
 def _check_computes(text: str, columns: Set[str], about: str) -> None:

@@ -22,8 +22,8 @@ Block = tuple[np.ndarray, np.ndarray]
 class Histories:
     """Iterates once over the users' histories; then `out_of_order`, `fitted`, `report` are known.
 
-    `out_of_order` is the number of events that precede, in the input, the event of the same user
-    just before them in time.
+    `out_of_order` is the number of events that precede, in the input, an earlier event of the same
+    user.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: Schema, seen_items: int):
@@ -42,20 +42,24 @@ class Histories:
         self._seen_items = seen_items
         self._events = np.zeros((len(ITEMS), len(SPLITS)), int)
         shape = (2, len(ITEMS), len(SPLITS))
+        self._without = {feature.name: 0 for feature in schema.categorical[1:]}
         self._labels = {task: np.zeros(shape, int) for task in schema.tasks}
         self._numeric = NumericLabels(schema)
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the histories of all users, some at a time."""
         pending: list[np.ndarray] = []  # of the last user, who may have more in the next batch
-        last_user, last_row = -1, -1
+        last_user, last_row = -1, -1  # of the batches before; the row is that user's largest
         for batch in self._batches:
             if batch.num_rows == 0:
                 continue
             user, row = batch["user_index"].to_numpy(), batch["row"].to_numpy()
             same_user = np.diff(user, prepend=last_user) == 0
-            self.out_of_order += int((same_user & (np.diff(row, prepend=last_row) < 0)).sum())
-            last_user, last_row = user[-1], row[-1]
+            # Rows that become larger with every user: one running maximum is that of each user.
+            of_user = np.cumsum(~same_user) * (1 + max(row.max(), last_row))
+            highest = np.maximum.accumulate(np.append(last_row, of_user + row))
+            self.out_of_order += int((of_user + row < highest[:-1]).sum())
+            last_user, last_row = user[-1], highest[-1] - of_user[-1]
             rows = np.empty(batch.num_rows, self._schema.event_dtype)
             for name in rows.dtype.names or ():
                 rows[name] = _values(batch[name])
@@ -81,6 +85,9 @@ class Histories:
         for task, counts in self._labels.items():
             for label in (0, 1):
                 counts[label] += _counted(cell[rows[f"task/{task}"] == label], counts[label].shape)
+        for name in self._without:
+            ids = rows[f"categorical/{name}"].reshape(len(rows), -1)  # of a list, 0 comes last
+            self._without[name] += int((ids[:, 0] == 0).sum())
         self._numeric.add(rows)
         train = rows[split == TRAIN]
         for group, of_group in self._moments.items():
@@ -128,6 +135,13 @@ class Histories:
             "known_items": item.known,
             "events": dict(zip(SPLITS, self._events.sum(axis=0).tolist(), strict=True)),
             "unknown_item_events": dict(zip(SPLITS, unknown.tolist(), strict=True)),
+            "categorical": {
+                feature.name: {
+                    "values": feature.values,
+                    "without": self._without[feature.name],
+                }
+                for feature in self._schema.categorical[1:]
+            },
             "tasks": tasks,
             **({"numeric_labels": numeric} if (numeric := self._numeric.report()) else {}),
             "by_item": {

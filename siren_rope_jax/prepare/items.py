@@ -10,6 +10,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare import checks, events, expressions, readers
 from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, PrepareConfig
 from siren_rope_jax.prepare.engine import Engine
+from siren_rope_jax.prepare.formats import format_of, own_format
 
 _KEY = f"{INTERNAL}items key"  # the column of the item that a row is about
 
@@ -39,6 +40,7 @@ def open_items(
     config: PrepareConfig,
     scratch: Path,
     known: Mapping[str, str] | None = None,
+    beside: Sequence[Path] = (),
 ) -> Items:
     """Reads a file of items, or several, as the events' files are read.
 
@@ -48,6 +50,7 @@ def open_items(
       config: that of the log; `items_key`, or else `item`, says which item a row is about.
       scratch: a folder that the engine can read, for a folder of links to the files.
       known: the columns of a log, whose types these get, as in `readers.open_log`.
+      beside: the files of the events, as there.
 
     Raises:
       UserError: as `readers.open_log`; or the key cannot be found in the file, or is missing or not
@@ -57,7 +60,7 @@ def open_items(
     config = dataclasses.replace(config, item=key, items_key=key)
     links = scratch / "items"
     links.mkdir()
-    raw = readers.open_log(con, files, config, links, known)
+    raw = readers.open_log(con, files, config, links, known, beside)
     columns = [column for column in raw.table.columns if column != "row"]
     sql = events.sql_of(key, columns, "items_key", files[0])
     expressions.check(raw.table, "value", sql, "config.items_key")
@@ -78,7 +81,7 @@ def open_items(
 
 
 def joined(
-    engine: Engine, log: ibis.Table, items: Items, some: bool = True
+    engine: Engine, log: ibis.Table, items: Items, config: PrepareConfig, some: bool = True
 ) -> tuple[ibis.Table, int, list[str]]:
     """The events with what is known of their items, which is missing where an item has no row.
 
@@ -88,6 +91,7 @@ def joined(
       engine: has the events.
       log: the events.
       items: what is known of items.
+      config: that of the log.
       some: whether some event must have an item of the file.
 
     Returns:
@@ -101,12 +105,10 @@ def joined(
     for column in items.table.columns:
         name = "row" if column == GIVEN_ROW else column
         if name.lower() in taken:
-            own = {"pattern": items.file.name, "rename": {name: f"item_{name}"}}
-            raise UserError(
-                items.file,
-                f"has a column {name!r}, and so do the events; give this file a format of its own "
-                f"that renames it, such as config.formats.items={own}",
-            )
+            renamed = format_of(items.file, config.formats)[1].rename | {name: f"item_{name}"}
+            flag = own_format(items.file, config.formats, rename=renamed)
+            problem = f"has a column {name!r}, and so do the events; rename it, such as by {flag}"
+            raise UserError(items.file, problem)
     table, notes = engine.take("items", items.table), []
     item, key = log.item, table[_KEY]
     if item.type().is_string() != key.type().is_string():

@@ -24,6 +24,7 @@ from siren_rope_jax.prepare import checks, events, readers
 from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
 from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
+from siren_rope_jax.prepare.formats import fitting
 from siren_rope_jax.prepare.items import Items, joined, open_items
 
 _ITEM = "categorical/item"
@@ -84,12 +85,12 @@ def read_rows(
             more = open_items(duck, of_items, config, scratch, known) if of_items else None
             config, absent = _as_far_as_there(config, [*raw.table.columns, *_columns(more)])
             with readers.told_of(files[0], files):
-                log = events.timed(raw.table, False, config, files[0])
+                log = events.timed(raw.table, False, config, files[0], raw.where)
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
             if more:
-                log, _, _ = joined(chosen, log, more, some=False)
-            table = chosen.keep("events", events.evaluated(log, False, config))
+                log, _, _ = joined(chosen, log, more, config, some=False)
+            table = chosen.keep("events", events.evaluated(log, False, config, raw.where))
             checks.check_values(table, raw.where)
             order = [events.ORDER_TIME, "row"] if purpose == "events" else ["row"]
             rows = _in_pandas(table.order_by(order))
@@ -118,7 +119,7 @@ def _formats_for(files: Sequence[Path], formats: dict[str, Format]) -> dict[str,
     if len(formats) == 1:
         return {key: dataclasses.replace(only, pattern="*") for key, only in formats.items()}
     for path in files:
-        if not readers.fitting(path, formats):
+        if not fitting(path, formats):
             patterns = ", ".join(sorted(f.pattern for f in formats.values()))
             raise UserError(
                 path,

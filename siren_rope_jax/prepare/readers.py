@@ -2,7 +2,6 @@
 
 import bisect
 import dataclasses
-import fnmatch
 import glob
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from siren_rope_jax.base.files import expanded
 from siren_rope_jax.prepare.column_types import Part, find_types
 from siren_rope_jax.prepare.config import GIVEN_ROW, INTERNAL, Format, PrepareConfig
 from siren_rope_jax.prepare.conversions import convert
+from siren_rope_jax.prepare.formats import flag_of_format, format_of, shares_format
 from siren_rope_jax.prepare.known_types import as_in_log
 from siren_rope_jax.prepare.quoting import Fields
 from siren_rope_jax.prepare.text_files import (
@@ -88,6 +88,7 @@ def open_log(
     config: PrepareConfig,
     scratch: Path,
     known: Mapping[str, str] | None = None,
+    beside: Sequence[Path] = (),
 ) -> RawLog:
     """Opens the files as one table.
 
@@ -97,7 +98,8 @@ def open_log(
     to the engine, it reads all files through links in that folder.
 
     Types are those of `find_types` or, given the columns of a log that are `known`, those of this
-    log (`as_in_log`); each event of a sequence is a row.
+    log (`as_in_log`); each event of a sequence is a row. What `beside` has been read by the same
+    formats must go on being so: if these are wrong for a file here, it needs one of its own.
 
     Raises:
       UserError: a file without a format, a damaged one, columns that differ, or no rows at all.
@@ -107,7 +109,7 @@ def open_log(
     notes: list[str] = []
     for number, path in enumerate(files):
         with told_of(path):
-            part, of_lines = _open(con, path, config, scratch / str(number))
+            part, of_lines = _open(con, path, config, scratch / str(number), beside)
         if parts:
             part = _in_order_of(parts[0], part)
         parts.append(part)
@@ -188,18 +190,19 @@ class _Expected:
 
 
 def _open(
-    con: ibis.BaseBackend, path: Path, config: PrepareConfig, link: Path
+    con: ibis.BaseBackend, path: Path, config: PrepareConfig, link: Path, beside: Sequence[Path]
 ) -> tuple[Part, _Expected]:
     """The table of a file, and what must hold of its rows, if its lines say so."""
-    key, chosen = _choose_format(path, config.formats)
+    chosen = format_of(path, config.formats)[1]
     kind = chosen.kind if chosen.kind != "auto" else _kind_of_name(path)
     if kind not in ("text", "parquet") and not chosen.columns:
-        example = f"--config.formats.{key}.columns=\"('uid', 'article', 'at')\""
+        columns = ("uid", "article", "at")
+        example = flag_of_format(path, config.formats, beside, columns=columns)
         needed = f"must name the columns of {path}, which is {kind}, as in {example}"
         raise UserError("config.formats", needed)
     expected = _Expected()
     if kind == "text":
-        table, expected = _open_text(con, path, key, chosen, link)
+        table, expected = _open_text(con, path, config.formats, link, beside)
     elif kind == "parquet":
         table = _open_parquet(con, path, link)
     else:
@@ -226,15 +229,20 @@ def _kind_of_name(path: Path) -> str:
 
 
 def _open_text(
-    con: ibis.BaseBackend, path: Path, key: str, chosen: Format, link: Path
+    con: ibis.BaseBackend,
+    path: Path,
+    formats: Mapping[str, Format],
+    link: Path,
+    beside: Sequence[Path],
 ) -> tuple[ibis.Table, _Expected]:
+    chosen = format_of(path, formats)[1]
     tab = plain_name(path).lower().endswith((".tsv", ".inter"))
     delimiter = chosen.delimiter.replace("\\t", "\t") or ("\t" if tab else ",")
     fields = Fields(path, chosen, delimiter)
     found = inspect(path, chosen.newlines, fields)
     names = list(chosen.columns) or read_header(path, chosen, delimiter)
-    if not chosen.columns and not chosen.delimiter:
-        _check_delimiter(path, names, key)
+    if not chosen.columns and (not chosen.delimiter or shares_format(path, formats, beside)):
+        _check_delimiter(path, names, formats, beside)
     _check_names(path, names)
     # The engine does not see a quotation mark after a byte order mark.
     rewrite = found.mixed or (found.marked and bool(chosen.columns))
@@ -271,15 +279,15 @@ def _open_text(
     return table, _Expected(None if chosen.newlines else found.count - header, check_fields)
 
 
-def _check_delimiter(path: Path, names: Sequence[str], key: str) -> None:
+def _check_delimiter(
+    path: Path, names: Sequence[str], formats: Mapping[str, Format], beside: Sequence[Path]
+) -> None:
     """Refuses a header of one name that looks like several with another delimiter in between."""
-    for sign, of_shell in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
+    for sign, written in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
         if len(names) == 1 and sign in names[0]:
-            raise UserError(
-                path,
-                f"its header is one name, {excerpt(names[0])}; for fields between {of_shell} set "
-                f"--config.formats.{key}.delimiter={of_shell}",
-            )
+            flag = flag_of_format(path, formats, beside, delimiter=written)
+            given = f"its header is one name, {excerpt(names[0])}"
+            raise UserError(path, f"{given}; for fields between '{written}' set {flag}")
 
 
 def _open_parquet(con: ibis.BaseBackend, path: Path, link: Path) -> ibis.Table:
@@ -311,21 +319,6 @@ def _write_readable(path: Path, output: Path) -> None:
         with pq.ParquetWriter(output, new, version="2.6") as writer:
             for batch in file.iter_batches():
                 writer.write_table(pa.Table.from_batches([batch]).cast(new))
-
-
-def fitting(path: Path, formats: Mapping[str, Format]) -> dict[str, Format]:
-    """The formats whose patterns fit the name of a file."""
-    name = plain_name(path).lower()
-    return {k: f for k, f in formats.items() if fnmatch.fnmatchcase(name, f.pattern.lower())}
-
-
-def _choose_format(path: Path, formats: Mapping[str, Format]) -> tuple[str, Format]:
-    # The most specific pattern counts, since configs do not keep the order of their keys.
-    found = fitting(path, formats)
-    if not found:
-        patterns = ", ".join(f.pattern for f in formats.values())
-        raise UserError("config.formats", f"no pattern fits the file {path}; there are {patterns}")
-    return max(found.items(), key=lambda item: len(item[1].pattern.replace("*", "")))
 
 
 def _values_in_folders(path: Path, columns: Sequence[str]) -> dict[str, str | None]:

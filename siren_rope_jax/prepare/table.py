@@ -36,7 +36,7 @@ from siren_rope_jax.prepare.writer import (
 _NOTES = (  # what of the report is worth a warning
     ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
-    ("out_of_order", "rows were not in order of time and were sorted"),
+    ("out_of_order", "rows come before an earlier event of their user and were sorted"),
     ("missing_times", "events have no time"),
     ("after_now", "events are later than now"),
     ("users_with_one_event", "users have only one event"),
@@ -76,6 +76,9 @@ def prepare(
     begin = time.monotonic()
     files = readers.find_files(input)
     of_items = [] if items is None else readers.find_files(items)
+    if config.items_key and not of_items:
+        named = f"{config.items_key!r} is of a file of items; name it with --items"
+        raise UserError("config.items_key", f"{named}, or leave this key empty")
     with (
         new_directory(output) as directory,
         opened(engine, directory / "scratch", config, [*files, *of_items]) as (duck, chosen),
@@ -84,11 +87,13 @@ def prepare(
         progress.begin("finding types")
         raw = readers.open_log(duck, files, config, directory / "scratch")
         where = raw.where
-        known = open_items(duck, of_items, config, directory / "scratch") if of_items else None
+        scratch, known = directory / "scratch", None
+        if of_items:
+            known = open_items(duck, of_items, config, scratch, beside=files)
         table = chosen.take("events", raw.table)
         if config.drop_duplicates:
             table = _first_of_equal(table)
-        timed = functools.partial(events.timed, config=config, file=files[0])
+        timed = functools.partial(events.timed, config=config, file=files[0], where=where)
         progress.begin("reading events")
         with readers.told_of(input if len(files) > 1 else files[0], files):
             log = chosen.by_row("log", table, timed)
@@ -108,7 +113,7 @@ def prepare(
         log, ends = events.with_split(log, config)
         notes, about_items = list(raw.notes), dict[str, Any]()
         if known:
-            log, without_row, of_join = joined(chosen, log, known)
+            log, without_row, of_join = joined(chosen, log, known, config)
             notes += [*known.notes, *of_join]
             about_items = {
                 "item_files": [path.name for path in of_items],
@@ -117,7 +122,7 @@ def prepare(
                 "without_item_row": without_row,
             }
         progress.begin("computing columns")
-        evaluated = functools.partial(events.evaluated, config=config)
+        evaluated = functools.partial(events.evaluated, config=config, where=where)
         table = chosen.by_row("events", log, evaluated)
         checks.check_values(table, where)
 
@@ -126,7 +131,8 @@ def prepare(
         ids = {name: _number(chosen, table, name) for name in names}
         vocabularies = {name: _in_memory(chosen, of_name, "id") for name, of_name in ids.items()}
         users = chosen.numbered("users", table.select("user").distinct(), ["user"], "number", 0)
-        most, dropped = _lengths(table, config.most_values)
+        longest, dropped = _lengths(table, config.most_values)
+        most = {name: max(min(n, config.most_values), 1) for name, n in longest.items()}
         schema = _schema(config, vocabularies, most, ends)
         progress.begin("writing histories", in_core)
         seen = seen_values(vocabularies["item"])
@@ -151,6 +157,8 @@ def prepare(
         }
         if schema.protocol == "leave_one_out":
             report["users_only_train"] = int((events_of_users < 3).sum())
+        for name, length in longest.items():
+            report["categorical"][name]["longest"] = length
         if dropped:
             report["values_dropped"] = dropped
             rule = f"in lists of more than config.most_values={config.most_values} do not count"
@@ -181,16 +189,15 @@ def _counted(blocks: Iterable[Block], progress: PhaseBar) -> Iterator[Block]:
 
 
 def _lengths(table: ibis.Table, limit: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Of features with lists of values: the longest list up to a limit, and all that is beyond."""
-    most, dropped = dict[str, int](), dict[str, int]()
+    """Of features with lists: how long the longest is, and how many values are beyond a limit."""
+    longest, dropped = dict[str, int](), dict[str, int]()
     for column in table.columns:
         if table[column].type().is_array():
             length, name = table[column].length(), column.partition("/")[2]
             beyond = (length - limit).clip(lower=0)
             found = table.aggregate(longest=length.max(), beyond=beyond.sum()).to_pyarrow()
-            longest, lost = (values[0].as_py() or 0 for values in found.columns)
-            most[name], dropped[name] = max(min(longest, limit), 1), lost
-    return most, dropped
+            longest[name], dropped[name] = (values[0].as_py() or 0 for values in found.columns)
+    return longest, dropped
 
 
 def _number(engine: Engine, table: ibis.Table, name: str) -> ibis.Table:

@@ -195,7 +195,8 @@ def draw(path: Path, analysis: Analysis, title: str) -> Path:
             angles.plot(analysis.hours, analysis.angles[:, plane], lw=1, color=colour)
         monday = "local Monday 00:00" if local else "Monday 00:00 UTC"
         angles.set(xlabel=f"hours since {monday}", ylabel="angle less its mean (rad)")
-        angles.set(title=f"the most active of {planes} planes", xticks=range(0, 169, 48))
+        most = f"the {len(active)} most active of " if len(active) < planes else ""
+        angles.set(title=f"a line for each of\n{most}{planes} planes", xticks=range(0, 169, 48))
         image = hours.imshow(
             analysis.kernel,
             origin="lower",

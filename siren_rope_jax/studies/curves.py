@@ -119,4 +119,4 @@ def _fit_after_the_start(ax: Axes, frames: Sequence[pd.DataFrame]) -> None:
     if len(late) > 2 and whole > _SQUASHED * (high - low) > 0:
         margin = 0.1 * (high - low)
         ax.set_ylim(low - margin, high + margin)
-        ax.set_xlabel("optimizer step (its first values are off the axis)")
+        ax.set_xlabel("optimizer step\n(first values off the axis)")

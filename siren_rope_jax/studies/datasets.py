@@ -49,6 +49,8 @@ class Dataset:
             "the directory of a prepared log, or else `config` must be a data config to prepare "
             f"one with, but not both (data set {self.name!r})",
         )
+        right = "empty where `prepared` names a log, which has what is known of its items already"
+        check(not (self.prepared and self.items), "items", f"{right} (data set {self.name!r})")
 
     def log(self, workdir: Path) -> "Log":
         """Its prepared log, in a study's directory if it is not elsewhere."""

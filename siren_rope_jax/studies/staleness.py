@@ -28,6 +28,8 @@ from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.kinds.kind import Kind, titled
 
 _PRESENT = "0"
+_GREYS = ("#777777", "#111111")
+_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (10, 4)), (0, (1, 4)))
 _ALIKE = ("version", "fingerprint", "stream", "config.kind")
 
 
@@ -206,7 +208,8 @@ def _by_age(
     ages = [state for state in streams.states if state != FROZEN]
     x = [(int(age) + 0.5) * hours for age in ages]
     metric = streams.kind.metrics[streams.metric]
-    title = titled(part, "the same events, asked of models of different age")
+    what = titled(part, "the same events, asked of models of different age")
+    title = f"{streams.some['dataset']}: {what}"
     with figure(path, title, 1, 1, 6.4, 4.0) as (picture, axes):
         ax = axes[0, 0]
         lines = lines_of(list(values))
@@ -215,18 +218,23 @@ def _by_age(
             line = lines[variant]
             ax.errorbar(x, mean, half, label=line.label, capsize=3, marker="o", **line.style)
         for i, (name, of) in enumerate(simple.items()):
-            style = {"color": "#777777", "linestyle": ("--", ":", "-.")[i % 3]}
-            ax.axhline(reach(of)[0], label=f"{name} (baseline)", linewidth=1.2, **style)
+            ax.axhline(reach(of)[0], label=f"{name} (baseline)", **_of_baseline(i))
         ax.set(xlabel="hours since the model has last learned", ylabel=metric.axis)
         ax.set_title(metric.label)
         legend_below(picture, least=1)
     return path
 
 
+def _of_baseline(number: int) -> dict[str, Any]:
+    """How the line of a simple baseline looks: grey, with a dash of its own."""
+    turn, dash = divmod(number, len(_DASHES))
+    return {"color": _GREYS[turn % len(_GREYS)], "linestyle": _DASHES[dash], "linewidth": 1.2}
+
+
 def _over_time(streams: Streams, part: str, path: Path) -> Path:
     """The metric in periods of six hours or more, of present and frozen models."""
     kind, metric = streams.kind, streams.kind.metrics[streams.metric]
-    title = titled(part, "over the time after training")
+    title = f"{streams.some['dataset']}: {titled(part, 'over the time after training')}"
     with figure(path, title, 1, 1, 8.0, 4.0) as (picture, axes):
         ax = axes[0, 0]
         for i, (variant, results) in enumerate(streams.results.items()):
@@ -234,9 +242,10 @@ def _over_time(streams: Streams, part: str, path: Path) -> Path:
                 name = f"{words(variant)}, {'present' if state == _PRESENT else FROZEN}"
                 x, y = _periods(kind, results, state, part, streams.metric)
                 ax.plot(x, y, dash, color=COLOURS[i % len(COLOURS)], label=name, marker=".")
+        simple = list(streams.some["baselines"])
         for name in FAMILIES[kind.baselines].adaptive:
             x, y = _periods(kind, [streams.some], name, part, streams.metric)
-            ax.plot(x, y, "--", color="#777777", label=f"{name} (baseline)")
+            ax.plot(x, y, label=f"{name} (baseline)", **_of_baseline(simple.index(name)))
         ax.set(ylabel=metric.axis, title=metric.label)
         ax.xaxis.axis_date()
         picture.autofmt_xdate(rotation=30)

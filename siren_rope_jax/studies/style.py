@@ -22,6 +22,7 @@ from siren_rope_jax.rotation.names import words
 
 WIDTH = 9.0  # inches
 _NARROWEST = 2.2  # inches of a panel that can be read
+_TITLE_LETTERS, _TITLE_LINE = 11, 0.19  # letters of a title in an inch, inches of a line of it
 _MANY = 5  # the shades of more models would hide each other
 # Okabe and Ito's palette for colour-blind readers, without its yellow, too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#7A4B00")
@@ -94,12 +95,14 @@ def figure(
     """A grid of axes [rows, columns] in the common style, saved to `path` on exit.
 
     `width` and `height` are those of a panel, in inches; many panels get narrower. By default, the
-    rows of a column share their x axis, so that counts are below the points they explain.
+    rows of a column share their x axis, so that counts are below the points they explain. A title
+    that is wider than the figure is broken, and the figure grows by its lines.
     """
     # Without pyplot, figures need no display and do not have to be closed.
     with matplotlib.rc_context(STYLE):
-        size = min(width * columns, max(WIDTH, _NARROWEST * columns)), height * rows
-        figure = Figure(figsize=size)
+        inches = min(width * columns, max(WIDTH, _NARROWEST * columns))
+        title = textwrap.fill(title, int(_TITLE_LETTERS * inches), break_on_hyphens=False)
+        figure = Figure(figsize=(inches, height * rows + _TITLE_LINE * title.count("\n")))
         yield figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex)
         figure.suptitle(title, fontsize=11)
         path.parent.mkdir(parents=True, exist_ok=True)
