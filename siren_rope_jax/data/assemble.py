@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import Dense, Ordinal, Schema
+from siren_rope_jax.data.schema import Dense, OrdinalLabel, Schema
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, RankingBatch
-from siren_rope_jax.models.tasks import Binary, Regression, Task
-from siren_rope_jax.models.tasks import Ordinal as OrdinalTask
+from siren_rope_jax.models.tasks import Binary, Ordinal, Regression, Task
 from siren_rope_jax.rotation.time import Time, TimeScale
 
 
@@ -72,7 +71,7 @@ def tasks_of(schema: Schema) -> tuple[Task, ...]:
     """What a ranking model of a log predicts, in the order of its labels."""
     return (
         *map(Binary, schema.tasks),
-        *(OrdinalTask(label.name, label.values, label.shares) for label in schema.ordinal),
+        *(Ordinal(label.name, label.values, label.shares) for label in schema.ordinal),
         *(Regression(label.name, label.mean, label.std) for label in schema.regression),
     )
 
@@ -162,7 +161,7 @@ def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:
 
 
 def _standardised(
-    events: np.ndarray, columns: Mapping[str, Dense | Ordinal], segment: np.ndarray
+    events: np.ndarray, columns: Mapping[str, Dense | OrdinalLabel], segment: np.ndarray
 ) -> np.ndarray:
     """Zero mean and unit deviation, mostly over train; 0 for padding."""
     values = _stacked([(events[name] - c.mean) / c.std for name, c in columns.items()], segment)

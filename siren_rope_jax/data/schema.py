@@ -90,7 +90,7 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ordinal:
+class OrdinalLabel:
     """A label that takes one of a few ordered values.
 
     Attributes:
@@ -158,7 +158,7 @@ class Schema:
     license: str = ""
     protocol: Protocol = "time"
     time_zone: str = ""
-    ordinal: tuple[Ordinal, ...] = ()
+    ordinal: tuple[OrdinalLabel, ...] = ()
     regression: tuple[Dense, ...] = ()
 
     @property
@@ -170,7 +170,7 @@ class Schema:
         return binary | ordinal | regression
 
     @property
-    def outcomes(self) -> dict[str, Dense | Ordinal]:
+    def outcomes(self) -> dict[str, Dense | OrdinalLabel]:
         """The real-valued columns of what came of an event; NaN where it is unknown.
 
         They are the actions and the labels that are not binary.

@@ -23,7 +23,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.data.schema import Dense, Ordinal
+from siren_rope_jax.data.schema import Dense, OrdinalLabel
 from siren_rope_jax.inference import load_exported
 from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
 from siren_rope_jax.training.trained import TrainedRun
@@ -83,7 +83,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _schema(run: TrainedRun) -> dict[str, Any]:
     schema, length = run.log.schema, run.config.data.length
 
-    def scales(columns: Iterable[Dense | Ordinal]) -> list[Any]:
+    def scales(columns: Iterable[Dense | OrdinalLabel]) -> list[Any]:
         return [[c.name, c.mean, c.std] for c in columns]
 
     lists = {"filter_seen": run.config.filter_seen} if run.setup.kind.name == "retrieval" else {}

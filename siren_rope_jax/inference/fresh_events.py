@@ -14,7 +14,7 @@ from pandas.api.types import infer_dtype, is_numeric_dtype
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY, MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, utc_offsets
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import NO_LABEL, TEST, Ordinal
+from siren_rope_jax.data.schema import NO_LABEL, TEST, OrdinalLabel
 
 _LOOKED_AT = 1000  # values of a log, which are all of one type
 _FLOATS = -float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)
@@ -51,7 +51,7 @@ def encode_events(log: PreparedLog, events: pd.DataFrame) -> dict[Any, Shaped[np
     for name, of_log in log.schema.outcomes.items():
         given = of_table.name(name.partition("/")[0], of_log.name)
         rows[name] = _optional_numbers(of_table, given)
-        if isinstance(of_log, Ordinal):
+        if isinstance(of_log, OrdinalLabel):
             _check_values(rows[name], given, of_log, "events")
     for context in log.schema.context:  # of a past request, which no later event sees
         rows[f"context/{context.name}"] = context.mean
@@ -171,7 +171,7 @@ def _labels(column: _Columns, task: str) -> Int[np.ndarray, " N"]:
     return values.fillna(NO_LABEL).to_numpy(np.int64)
 
 
-def _check_values(given: np.ndarray, name: str, label: Ordinal, argument: str) -> None:
+def _check_values(given: np.ndarray, name: str, label: OrdinalLabel, argument: str) -> None:
     """Refuses an ordinal label that is none of those of the log."""
     wrong = ~np.isnan(given) & ~np.isin(given, np.array(label.values, np.float32))
     if wrong.any():

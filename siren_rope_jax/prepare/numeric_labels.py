@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import SPLITS, TRAIN, Dense, Ordinal, Schema
+from siren_rope_jax.data.schema import SPLITS, TRAIN, Dense, OrdinalLabel, Schema
 from siren_rope_jax.prepare.moments import Moments
 
 MOST_ORDINAL_VALUES = 20
@@ -36,16 +36,16 @@ class NumericLabels:
                     if split == TRAIN and len(values[split]) <= MOST_ORDINAL_VALUES:
                         self._counts[name].update(labels[~np.isnan(labels)].tolist())
 
-    def fitted(self) -> tuple[tuple[Ordinal, ...], tuple[Dense, ...]]:
+    def fitted(self) -> tuple[tuple[OrdinalLabel, ...], tuple[Dense, ...]]:
         """The ordinal labels with their values in train, the others with their moments there."""
         ordinal = (self._ordinal_label(name) for name in self._ordinal)
         others = (name for name in self._columns if name not in self._ordinal)
         return tuple(ordinal), tuple(self._moments[name][TRAIN].fitted(name) for name in others)
 
-    def _ordinal_label(self, name: str) -> Ordinal:
+    def _ordinal_label(self, name: str) -> OrdinalLabel:
         counts = sorted(self._counts[name].items())
         total = max(sum(count for _, count in counts), 1)
-        return Ordinal(name, tuple(v for v, _ in counts), tuple(n / total for _, n in counts))
+        return OrdinalLabel(name, tuple(v for v, _ in counts), tuple(n / total for _, n in counts))
 
     def report(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The number and the mean of each label by split.

@@ -18,7 +18,7 @@ from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import file_digest
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, Ordinal, Schema
+from siren_rope_jax.data.schema import NO_LABEL, TRAIN, Dense, OrdinalLabel, Schema
 from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
 from siren_rope_jax.prepare.engine import Engine, opened
@@ -237,7 +237,7 @@ def _schema(
         context=tuple(map(Dense, config.context)),
         actions=tuple(map(Dense, config.actions)),
         tasks=tuple(config.tasks),
-        ordinal=tuple(map(Ordinal, config.ordinal)),
+        ordinal=tuple(map(OrdinalLabel, config.ordinal)),
         regression=tuple(map(Dense, config.regression)),
         has_utc_offset=bool(config.utc_offset or config.time_zone),
         source=config.source,
