@@ -16,10 +16,11 @@ _PAGE = """\
 # Config keys
 
 `siren-rope keys` prints this page for the installed version, `siren-rope keys ranking` one part of
-it in a form for the terminal. Any key that a config file has can be overridden on the command line,
-as in `--config.model.width=128`; one that holds several values takes a tuple, as in
-`--config.optimizer.lazy_adam="('items',)"`. Those of experiments and raw logs have all keys; those of
-ablations and sweeps only what they name, and the defaults below for the rest. NAME stands for a name of your choice, and N for the number of one of several.
+it in a form for the terminal. Any key that a config file has can be overridden on the command
+line, as in `--config.model.width=128`; one that holds several values takes a tuple, as in
+`--config.optimizer.lazy_adam="('items',)"`. The files of experiments and raw logs have all keys;
+those of ablations and sweeps have those that they name, and the defaults below for the rest. NAME
+stands for a name of your choice, and N for the number of one of several.
 """
 
 
