@@ -11,11 +11,8 @@ The file's name decides how it is read: `u.data` (100K), `ratings.dat` (1M, 10M)
 `latest_small`.
 
 Films have genres with a file that says them, `movies.csv` (20M, 25M, 32M, latest) or `*.item`
-(RecBole), which the archive has beside the ratings:
-
-    siren-rope prepare --config=configs/data/movielens.py:genres \
-        --input=ml-latest-small/ratings.csv --items=ml-latest-small/movies.csv \
-        --output=runs/data/movielens
+(RecBole), which the archive has beside the ratings: `--config=configs/data/movielens.py:genres
+--items=ml-latest-small/movies.csv` with the input `ml-latest-small/ratings.csv`.
 
 With a release as well, write `latest_small,genres`. The `movies.dat` of 10M is read, too; that of
 1M is no UTF-8, so convert it first: `iconv -f latin1 -t utf8`.

@@ -17,9 +17,8 @@ from jaxtyping import Int
 from siren_rope_jax.training.experiment import TrainingConfig
 
 
-def _takes_signals() -> bool:
-    alone = jax.process_count() == 1  # of several processes, JAX takes them
-    return alone and threading.current_thread() is threading.main_thread()
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
@@ -29,7 +28,8 @@ def ending_on_sigterm() -> Iterator[None]:
     A training in the block takes it itself, and saves first. Where there are several processes, or
     in another thread than the main one, nothing changes.
     """
-    if not _takes_signals():
+    # Without looking at the devices, which may not be there: that is told later.
+    if jax.distributed.is_initialized() or not _in_main_thread():
         yield
         return
 
@@ -65,7 +65,8 @@ class Watch:
         self._looked_step = self._next_look = -1  # the last at which several processes did
 
     def __enter__(self) -> "Watch":
-        if _takes_signals():
+        alone = jax.process_count() == 1  # of several processes, JAX takes the signal
+        if alone and _in_main_thread():
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
