@@ -81,6 +81,7 @@ class Level(Kind[LevelExperiment]):
     measured = "level"
     metrics: ClassVar = {"mse": Metric("MSE"), "within": Metric("within 1/2", "share", True)}
     shown = ("mse",)
+    primary = "mse"
     compared = ("mse",)
     chief = ("mse",)
     slices: ClassVar = {"revisit": ("mse",), "gap": ()}
