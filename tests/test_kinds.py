@@ -159,7 +159,7 @@ def test_a_third_kind_is_one_class(tmp_path, monkeypatch):
     numbers = json.loads((out / "report.json").read_text())["datasets"]["made_up"]
     part = numbers["variants"]["high"]["parts"][""]
     difference = high["level"]["mse"] - low["level"]["mse"]
-    assert part["difference"]["mse"]["difference"] == pytest.approx(difference, rel=1e-5)
+    assert part["difference"]["mse"]["value"] == pytest.approx(difference, rel=1e-5)
     text = (out / "report.md").read_text()
     for told in (Level.glossary, Level.rule(low), "Δ MSE", "| within 1/2 |", "MSE, again"):
         assert told in text

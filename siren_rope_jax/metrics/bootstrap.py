@@ -9,7 +9,7 @@ Letters: N events, U units, S training seeds, R resamples.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -123,6 +123,7 @@ Values = Mapping[str, Float[np.ndarray, "..."]]
 """Columns of predictions.parquet, [N] of one run or [S, N]; NaN for null."""
 
 
+@runtime_checkable
 class Columns(Protocol):
     """Names of columns of predictions.parquet, and how metrics are resampled from them."""
 
