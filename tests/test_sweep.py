@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.files import read_json, write_json
+from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.studies import jobs, sweep
 from siren_rope_jax.studies.sweep import Range, Sweep
 from siren_rope_jax.training.experiment import identity
@@ -44,7 +45,7 @@ def train(config, workdir) -> None:
         "step": 7,
         "seconds": 1.5,
         "version": sweep.__version__,
-        "fingerprint": sweep.PreparedLog.open(config.data.path).fingerprint,
+        "fingerprint": PreparedLog.open(config.data.path).fingerprint,
         "config": identity(config),
     }
     workdir.mkdir(parents=True)
@@ -220,6 +221,7 @@ def test_the_command_trains_chooses_and_goes_on(tmp_path):
     assert found["failed"] == ["d/ordinal/trial_1"] and not found["missing"]
     second = run_script(*arguments)
     assert "2 runs, 1 of them finished before" in second.stdout
+    assert run_script(*arguments, "--index=5", "--of=6").returncode == 0  # has no trial to train
     # Other values in the same directory are refused, and what was found stays.
     config.write_text(config.read_text().replace("1e+30", "1.0"))
     assert run_script(*arguments).returncode == 2

@@ -29,6 +29,7 @@ from siren_rope_jax.models.tasks import (
     Regression,
     Task,
     normalized,
+    outputs_of,
     prediction_columns,
     predictions_of,
     score_names,
@@ -106,6 +107,9 @@ def test_an_ordinal_task_begins_at_the_shares_of_train(counts: list[int]) -> Non
     task = Ordinal("x", tuple(map(float, range(len(counts)))), tuple(shares))
     output = task.output(jnp.zeros(()), task.first_gaps())
     np.testing.assert_allclose(task.scores(output), shares, atol=2e-5)
+    # Also as a model makes it, which has no gaps of two values.
+    gaps = {"x": task.first_gaps()} if task.outputs > 1 else {}
+    np.testing.assert_allclose(outputs_of([task], jnp.zeros(1), gaps), output)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)

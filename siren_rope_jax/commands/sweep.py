@@ -39,16 +39,16 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     sweep = from_config_dict(Sweep, _CONFIG.value)
     trials = plan(sweep, workdir)
-    with reserved(workdir, wait=True):
-        claim(sweep, workdir)
     if (own := _share(trials)) is not None:
         with reserved(workdir, wait=True):  # the first of the jobs prepares the logs
+            claim(sweep, workdir)
             prepare_logs(sweep.datasets, workdir)
         failures = execute(own, sweep.jobs, train_trial)
-        if len(failures) == len(own):
+        if own and len(failures) == len(own):  # of many jobs, some may have none
             _refuse(workdir, failures)
         return
     with reserved(workdir):
+        claim(sweep, workdir)
         prepare_logs(sweep.datasets, workdir)
         try:
             failures = execute(trials, sweep.jobs, train_trial)

@@ -38,7 +38,7 @@ def unit_draws(units: int, resamples: int) -> Iterator[Int[np.ndarray, " U"]]:
     """How often each unit is drawn, per resample: multinomial weights that sum to `units`."""
     rng = np.random.default_rng(0)
     for _ in range(resamples):
-        yield np.bincount(rng.integers(units, size=units), minlength=units)
+        yield np.bincount(rng.integers(max(units, 1), size=units), minlength=units)
 
 
 def resample_means(
@@ -60,7 +60,7 @@ def resample_means(
     draws = unit_draws(len(distinct), resamples)
     # With the units last, a product of floats is a hundred times faster.
     totals = np.stack([per_unit @ d.astype(np.float64) for d in draws])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         samples = totals[:, : len(values)] / totals[:, len(values) :]
         by_seed = [total / c.sum() for total, c in zip(sums, counts, strict=True)]
     return {name: Resampled(by_seed[i], samples[:, i]) for i, name in enumerate(values)}
@@ -76,9 +76,6 @@ def resample_scores(
 
     Labels are 0 or 1. AUC has at most `AUC_RESAMPLES` resamples.
     """
-    if not len(labels):
-        nothing = np.full(len(scores), np.nan), np.full(resamples, np.nan)
-        return dict.fromkeys(("ne", "auc"), Resampled(*nothing))
     distinct, unit = np.unique(units, return_inverse=True)
     contributions = {
         "loss": np.stack([log_losses(labels, score) for score in scores]),
@@ -105,7 +102,7 @@ def _auc_of_draws(
     """The AUC of drawn units' events, as a function of the draws; it sorts the scores only once."""
     order = np.argsort(scores, kind="stable")
     score, unit, label = scores[order], units[order], labels[order].astype(np.int64)
-    starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])  # of runs of equal scores
+    starts = np.flatnonzero(np.diff(score, prepend=-np.inf))  # of runs of equal scores
 
     def auc_of(draws: np.ndarray) -> float:
         weight = draws[unit]

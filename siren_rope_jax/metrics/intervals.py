@@ -63,10 +63,13 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
     if alike or len(defined) < len(samples) / 2:
         return Interval(value, *(float("nan"),) * 3)
     half, least = reach(LEVEL), sys.float_info.min
-    p = least if reach(least) <= abs(value) else 1.0
-    if 0 < abs(value) < reach(least):
+    if value == 0:
+        p = 1.0
+    elif reach(least) <= abs(value):
+        p = least
+    else:
         p = float(brentq(lambda level: reach(level) - abs(value), least, 1.0))
-    return Interval(value, value - half, value + half, p if value else 1.0)
+    return Interval(value, value - half, value + half, p)
 
 
 def certain(p_values: Sequence[float | None]) -> list[bool]:

@@ -196,9 +196,6 @@ def _resampled(
     resamples: int,
 ) -> dict[str, Resampled]:
     """The mean losses over those of the best constants, which the means of `moments` give."""
-    if not losses.shape[1]:
-        nothing = np.full(len(losses), np.nan), np.full(resamples, np.nan)
-        return {"ne": Resampled(*nothing)}
     columns = {f"moment {m}": np.broadcast_to(x, losses.shape) for m, x in enumerate(moments)}
     loss, *of = resample_means({"loss": losses, **columns}, units, resamples).values()
     by_seed = _over(loss.by_seed, uninformed(np.stack([m.by_seed for m in of])))

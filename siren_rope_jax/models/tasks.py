@@ -226,12 +226,12 @@ def each(tasks: Sequence[Task], array: Any, of: str) -> Iterator[tuple[Task, Any
 def outputs_of(
     tasks: Sequence[Task], scores: Float[Array, "*S T"], gaps: Mapping[str, Array]
 ) -> Float[Array, "*S O"]:
-    """The output of all tasks from a score of each, and the gaps of those with several columns."""
-    if not gaps:
+    """The output of all tasks from a score of each, and the gaps of ordinal ones, if any."""
+    if not any(isinstance(task, Ordinal) for task in tasks):
         return scores
     parts = [
-        task.output(score, gaps[task.name])
-        if isinstance(task, Ordinal) and task.name in gaps
+        task.output(score, gaps.get(task.name, jnp.zeros(0)))
+        if isinstance(task, Ordinal)
         else score[..., None]
         for task, score in zip(tasks, jnp.moveaxis(scores, -1, 0), strict=True)
     ]

@@ -20,8 +20,9 @@ class NumericLabels:
         self._ordinal = [label.name for label in schema.ordinal]
         self._columns = {n: c for n, c in schema.label_columns.items() if n not in schema.tasks}
         self._moments = {name: [Moments() for _ in SPLITS] for name in self._columns}
-        self._values = {name: [np.zeros(0, np.float32) for _ in SPLITS] for name in self._ordinal}
-        self._counts: dict[str, Counter[float]] = {name: Counter() for name in self._ordinal}
+        self._counts: dict[str, list[Counter[float]]] = {
+            name: [Counter() for _ in SPLITS] for name in self._ordinal
+        }
 
     def add(self, rows: np.ndarray) -> None:
         """Counts some events, rows of `Schema.event_dtype`."""
@@ -30,11 +31,10 @@ class NumericLabels:
                 labels = rows[column][rows["split"] == split]
                 self._moments[name][split].add(labels)
                 if name in self._ordinal:
-                    values = self._values[name]
-                    distinct = np.union1d(values[split], labels[~np.isnan(labels)])
-                    values[split] = distinct[: MOST_ORDINAL_VALUES + 1]
-                    if split == TRAIN and len(values[split]) <= MOST_ORDINAL_VALUES:
-                        self._counts[name].update(labels[~np.isnan(labels)].tolist())
+                    found = np.unique(labels[~np.isnan(labels)], return_counts=True)
+                    # Of too many values, which are refused, one more is enough to know it.
+                    values, counts = (of[: MOST_ORDINAL_VALUES + 1].tolist() for of in found)
+                    self._counts[name][split].update(dict(zip(values, counts, strict=True)))
 
     def fitted(self) -> tuple[tuple[OrdinalLabel, ...], tuple[Dense, ...]]:
         """The ordinal labels with their values in train, the others with their moments there."""
@@ -43,7 +43,7 @@ class NumericLabels:
         return tuple(ordinal), tuple(self._moments[name][TRAIN].fitted(name) for name in others)
 
     def _ordinal_label(self, name: str) -> OrdinalLabel:
-        counts = sorted(self._counts[name].items())
+        counts = sorted(self._counts[name][TRAIN].items())
         total = max(sum(count for _, count in counts), 1)
         return OrdinalLabel(name, tuple(v for v, _ in counts), tuple(n / total for _, n in counts))
 
@@ -69,12 +69,12 @@ class NumericLabels:
                     )
                 mean = round(float(moments.mean), 6)
                 found[name][split] = {"labels": moments.count, "mean": mean}
-        for name, values in self._values.items():
-            _check_values(f"config.ordinal.{name}", values)
+        for name, counts in self._counts.items():
+            _check_values(f"config.ordinal.{name}", [sorted(values) for values in counts])
         return found
 
 
-def _check_values(about: str, of_splits: list[np.ndarray]) -> None:
+def _check_values(about: str, of_splits: list[list[float]]) -> None:
     for split, values in zip(SPLITS, of_splits, strict=True):
         if len(values) > MOST_ORDINAL_VALUES:
             raise UserError(

@@ -185,13 +185,10 @@ def plan(ablation: Ablation, workdir: Path, chosen: str | None = None) -> list[R
       UserError: an unknown key or a wrong value in the base config or an override, `chosen` lacks a
         variant on a data set, or variants of one data set cannot be compared.
     """
-    runs = []
+    runs, choices = [], read_json(Path(chosen)) if chosen else None
     for dataset in ablation.datasets:
         log = dataset.log(workdir)
-        best = {
-            variant.name: _chosen(chosen, dataset.name, variant.name) if chosen else {}
-            for variant in ablation.variants
-        }
+        best = {v.name: _chosen(choices, dataset.name, v.name) for v in ablation.variants}
         configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
@@ -226,17 +223,17 @@ def _about(variant: Variant, dataset: Dataset) -> str:
     return f"variant {variant.name!r} on data set {dataset.name!r}"
 
 
-def _chosen(path: str, dataset: str, variant: str) -> dict[str, Any]:
-    """What a sweep chose for a variant on a data set: values by dotted key."""
-    best = read_json(Path(path))
-    of_dataset = best.get(dataset)
+def _chosen(choices: Mapping[str, Any] | None, dataset: str, variant: str) -> dict[str, Any]:
+    """What a sweep chose for a variant on a data set: values by dotted key; {} without a sweep."""
+    if choices is None:
+        return {}
+    of_dataset = choices.get(dataset)
     if not isinstance(of_dataset, dict):
-        what = f"{path} has no choice for data set {dataset!r}{suggestion(dataset, best)}"
+        what = f"it has no choice for data set {dataset!r}{suggestion(dataset, choices)}"
         raise UserError("--chosen", f"{what}; name the best.json of a sweep over it")
     if not isinstance(chosen := of_dataset.get(variant), dict):
-        what = (
-            f"{path} has no choice for {variant!r} on {dataset!r}{suggestion(variant, of_dataset)}"
-        )
+        known = suggestion(variant, of_dataset)
+        what = f"it has no choice for {variant!r} on {dataset!r}{known}"
         remedy = "name those that were tuned in --variants, or sweep this one too, to the end"
         raise UserError("--chosen", f"{what}; {remedy}")
     return chosen

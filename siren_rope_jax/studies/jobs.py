@@ -28,6 +28,11 @@ from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.loop import fit
 
 Train = Callable[[ExperimentConfig, Path], Any]
+ERROR_FILE = "error.txt"
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""The environment in which glibc takes large blocks of memory in huge pages, read when a process
+starts: each step allocates its temporaries again, and the kernel clears their pages."""
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class Run(Protocol):
@@ -41,13 +46,6 @@ class Run(Protocol):
     def config(self) -> ExperimentConfig: ...
     def is_finished(self) -> bool: ...
     def headline(self) -> str: ...
-
-
-ERROR_FILE = "error.txt"
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""The environment in which glibc takes large blocks of memory in huge pages, read when a process
-starts: each step allocates its temporaries again, and the kernel clears their pages."""
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.files import read_json, replacing, write_json
 from siren_rope_jax.base.text import number
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.rotation.names import words
 from siren_rope_jax.studies.ablation import Variant, experiment
 from siren_rope_jax.studies.comparable import check_alike, config_keys, value_at
@@ -33,6 +32,7 @@ from siren_rope_jax.training.experiment import ExperimentConfig, identity
 from siren_rope_jax.training.interruption import ending_on_sigterm
 from siren_rope_jax.training.kinds import KINDS
 from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.workdir import about_run
 
 _TRIAL = "trial.json"
 _SETTINGS = "settings.json"
@@ -213,8 +213,8 @@ def _of_dataset(sweep: Sweep, dataset: Dataset, workdir: Path) -> list[Trial]:
         some = []
         for variant, values in zip(sweep.variants, row, strict=True):
             config = experiment(variant, dataset, log, values | {"seed": sweep.training_seed})
-            keys = [range_.key for range_ in sweep.ranges_of(variant)]
-            values = {key: value_at(to_dict(config), key) for key in keys}  # trial 0 names none
+            whole = to_dict(config)  # trial 0 names no values
+            values = {r.key: value_at(whole, r.key) for r in sweep.ranges_of(variant)}
             place = workdir / dataset.name / variant.name / f"trial_{n}"
             some.append(Trial(dataset.name, variant.name, n, values, place, log, config))
         alike = {(t.variant, json.dumps(identity(t.config), sort_keys=True)) for t in some}
@@ -261,7 +261,7 @@ def train_trial(config: ExperimentConfig, workdir: Path) -> None:
         "step": progress.best_step,
         "seconds": progress.seconds,
         "version": __version__,
-        "fingerprint": PreparedLog.open(config.data.path).fingerprint,
+        "fingerprint": about_run(workdir)["fingerprint"],
         "config": identity(config),
     }
     write_json(workdir / _TRIAL, found)
