@@ -112,6 +112,7 @@ def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
 INVARIANT_TO_TIME_SHIFT = {
     "none", "ordinal", "semantic", "linear", "time_ladder", "to_rope", "to_rope_hours",
     "to_rope_split_dim", "to_rope_split_head", "to_rope_demo", "to_rope_day_week", "clock_and_lag",
+    "clock_and_lag_harmonics",
 }  # fmt: skip
 
 
@@ -193,6 +194,24 @@ def test_utc_offset_moves_the_local_hour_only() -> None:
     a, params = angles_of(module, local)
     b, _ = angles_of(module, signals(shift=7200, seconds=seconds), params)
     np.testing.assert_array_equal(a, b)
+
+
+def test_planes_of_a_clock_turn_a_whole_number_of_times_in_its_period() -> None:
+    """By the local time, decades from the origin too; one harmonic is a ladder without a base."""
+    seconds = np.asarray([START, 0, 4_000_000_000, START + 1, START + 86_399, -2_000_000_000])
+    time = Time.from_seconds(seconds, offset=3_600)
+    given = dataclasses.replace(signals(), time=time)
+    module = encoding({"time": source(clock={"period": 86_400.0, "harmonics": 2})})
+    theta, params = angles_of(module, given)
+    turns = (seconds + 3_600) % 86_400 / 86_400 * 2 * np.pi
+    assert not params
+    for plane, harmonic in enumerate((1, 2, 1, 2)):
+        wrong = np.exp(1j * (np.asarray(theta)[:, 0, plane] - harmonic * turns)) - 1
+        assert np.abs(wrong).max() < 1e-3
+    one, _ = angles_of(encoding({"time": source(clock={})}), given)
+    flat = {"signal": "local_time", "unit": 86_400 / (2 * np.pi), "base": 1.0}
+    as_ladder, _ = angles_of(encoding({"time": source(ladder=flat)}), given)
+    np.testing.assert_allclose(np.exp(1j * one), np.exp(1j * as_ladder), atol=1e-3)
 
 
 def test_ladders_of_day_and_week_turn_with_the_local_clock() -> None:

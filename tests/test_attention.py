@@ -1,7 +1,7 @@
 """Attention: who sees whom, in blocks as in one piece, and against softmax written out."""
 
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,25 @@ from hypothesis import strategies as st
 
 from siren_rope_jax.models import blocked_attention, kernels, splash_attention
 from siren_rope_jax.models.partition import WHOLE, Partition
-from siren_rope_jax.models.relation import Relation
-from siren_rope_jax.rotation.biases import Bias, Events, LogitBias
+from siren_rope_jax.models.relation import Relation, queries_and_weights
+from siren_rope_jax.rotation.biases import (
+    KNOT_DISTANCE,
+    KNOTS,
+    PERIODS,
+    Bias,
+    BiasKind,
+    Distance,
+    Events,
+    LogitBias,
+    Position,
+)
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from tests.batches import SPAN, START
 
 ROWS, LENGTH, HEADS, WIDTH, BLOCK = 2, 12, 2, 8, 4
+KINDS = get_args(BiasKind)
 SEGMENT = np.array([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12])
 STRICT = pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
 
@@ -32,7 +43,7 @@ def relation(strict: bool) -> Relation:
     time = time.replace(known=rng.random((ROWS, LENGTH)) < 0.8)
     position = np.concatenate([np.arange(5), np.arange(4), np.zeros(3, int), np.arange(12)])
     events = Events(SEGMENT, np.arange(LENGTH), position.reshape(ROWS, LENGTH), time)
-    module = LogitBias(("position", "time_buckets", "time_power"), HEADS, LENGTH)
+    module = LogitBias(KINDS, HEADS, LENGTH, WIDTH)
     bias: Any = module.apply(module.init(jax.random.key(0)))
     turn = Rotation.from_angles(jnp.zeros((LENGTH, 1, WIDTH // 2)))
     return Relation(QueryKeyRotation(turn, turn), events, events, bias, strict)
@@ -55,13 +66,14 @@ def test_a_query_sees_earlier_keys_of_its_segment_and_no_padding(strict: bool) -
 @STRICT
 def test_masks_and_biases_of_blocks_are_parts_of_the_whole(strict: bool) -> None:
     """As a kernel takes them: at traced places, inside a loop."""
-    of = relation(strict)
+    of, (q, k, _) = relation(strict), qkv()
+    _, weights = queries_and_weights(*of.rotate(q, k))
 
-    def block(events: Events, start: jax.Array) -> Events:
+    def block(tree: Any, start: jax.Array, axis: int = -1) -> Any:
         def take(x: Any) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, BLOCK, axis=-1)
+            return jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, BLOCK, axis)
 
-        return jax.tree.map(take, events)
+        return jax.tree.map(take, tree)
 
     starts = jnp.arange(0, LENGTH, BLOCK)
 
@@ -69,12 +81,13 @@ def test_masks_and_biases_of_blocks_are_parts_of_the_whole(strict: bool) -> None
     def blocks(start: jax.Array) -> Any:
         def of_keys(key_start: jax.Array) -> Any:
             queries, keys = block(of.queries, start), block(of.keys, key_start)
-            return of.mask(queries, keys), of.bias_block(queries, keys)
+            own_weights = block(weights, start, axis=1)
+            return of.mask(queries, keys), of.bias_block(queries, keys, own_weights)
 
         return jax.lax.map(of_keys, starts)
 
     mask, bias = (jnp.stack(x) for x in zip(*map(blocks, starts), strict=True))
-    whole = of.mask(of.queries, of.keys), of.bias_block(of.queries, of.keys)
+    whole = of.mask(of.queries, of.keys), of.bias_block(of.queries, of.keys, weights)
     for parts, expected in zip((mask, bias), whole, strict=True):
         joined = jnp.moveaxis(parts, (0, 1), (2, 4)).reshape(expected.shape)
         np.testing.assert_allclose(joined, expected, atol=1e-6)
@@ -84,9 +97,11 @@ def test_masks_and_biases_of_blocks_are_parts_of_the_whole(strict: bool) -> None
 def test_softmax_attention_is_what_it_says(strict: bool) -> None:
     of, (q, k, v) = relation(strict), qkv()
     empty = jnp.arange(float(HEADS * WIDTH)).reshape(HEADS, WIDTH)
-    out = kernels.softmax_attention(q, k, v, of, empty)
-    weights = kernels.softmax_weights(q, k, of)
-    mask, bias = of.mask(of.queries, of.keys), of.bias_block(of.queries, of.keys)
+    turned = of.rotate(q, k)
+    out = kernels.softmax_attention(*turned, v, of, empty)
+    weights = kernels.softmax_weights(*turned, of)
+    mask = of.mask(of.queries, of.keys)
+    bias = of.bias_block(of.queries, of.keys, queries_and_weights(*turned)[1])
     assert bias is not None
     for row, head, i in np.ndindex(ROWS, HEADS, LENGTH):
         sees = np.flatnonzero(mask[row, 0, i])
@@ -107,7 +122,8 @@ def test_a_query_that_sees_nothing_sends_no_gradient() -> None:
     assert nothing.any()
 
     def loss(*qkv: jax.Array) -> jax.Array:
-        out = kernels.softmax_attention(*qkv, of, jnp.zeros((HEADS, WIDTH)))
+        q, k, v = qkv
+        out = kernels.softmax_attention(*of.rotate(q, k), v, of, jnp.zeros((HEADS, WIDTH)))
         return jnp.where(nothing[..., None, None], out, 0.0).sum()
 
     for gradient in jax.grad(loss, argnums=(0, 1, 2))(q, k, v):
@@ -118,7 +134,7 @@ def test_positions_beyond_the_table_count_as_its_ends() -> None:
     table = jnp.arange(5.0)  # differences -2..2
     time = Time.from_seconds(np.zeros(9, int))
     events = Events(np.ones(9, int), np.arange(9), np.arange(9), time)
-    bias = Bias(position=table)(events, events)[0]
+    bias = Bias({"position": Position(table)})(events, events)[0]
     difference = np.arange(9)[:, None] - np.arange(9)
     np.testing.assert_array_equal(bias, np.clip(difference, -2, 2) + 2)
 
@@ -155,7 +171,7 @@ def attended(kind: str, form: int | Partition | None, strict: bool) -> Any:
         q, k, v, bias = arrays
         turn = Rotation.from_angles(jnp.zeros((SOME, 1, WIDTH // 2)))
         of = Relation(QueryKeyRotation(turn, turn), events, events, bias, strict, aligned=True)
-        out = attend(q, k, v, of, empty if kind == "softmax" else SOME)
+        out = attend(*of.rotate(q, k), v, of, empty if kind == "softmax" else SOME)
         out = jnp.where((events.segment > 0)[..., None, None], out, 0)  # padding's is arbitrary
         return (out * cotangent).sum(), out
 
@@ -175,7 +191,7 @@ def test_in_blocks_attention_is_the_same_and_so_is_its_gradient(
     time = time.replace(known=rng.random(segment.shape) < 0.8)
     places = np.arange(SOME)
     events = Events(segment, places, np.broadcast_to(places, segment.shape), time)
-    module = LogitBias(("position", "time_buckets", "time_power"), HEADS, SOME)
+    module = LogitBias(KINDS, HEADS, SOME, WIDTH)
     bias = module.apply(module.init(jax.random.key(seed))) if with_bias else None
     q, k, v, cotangent = rng.normal(size=(4, *segment.shape, HEADS, WIDTH)).astype(np.float32)
     arguments = (q, k, v, bias), events, cotangent, np.ones((HEADS, WIDTH), np.float32)
@@ -197,7 +213,7 @@ def test_in_blocks_the_weight_of_tags_is_the_same_and_so_is_its_gradient(
     time = Time.from_seconds(np.sort(rng.integers(START, START + SPAN, segment.shape), axis=1))
     places = np.arange(SOME)
     events = Events(segment, places, np.broadcast_to(places, segment.shape), time)
-    module = LogitBias(("position", "time_buckets"), HEADS, SOME)
+    module = LogitBias(KINDS, HEADS, SOME, WIDTH)
     bias = module.apply(module.init(jax.random.key(seed))) if with_bias else None
     q, k = rng.normal(size=(2, *segment.shape, HEADS, WIDTH)).astype(np.float32)
     tags = tuple(rng.integers(0, 4, (2, *segment.shape)))
@@ -217,7 +233,9 @@ def weighed(block: int | None, strict: bool) -> Any:
     @partial(jax.value_and_grad, has_aux=True)
     def run(arrays: Any, events: Events, tags: Any, cotangent: jax.Array) -> Any:
         q, k, bias = arrays
-        of = Relation(None, events, events, bias, strict, aligned=True)
+        turn = Rotation.from_angles(jnp.zeros((SOME, 1, WIDTH // 2)))
+        of = Relation(QueryKeyRotation(turn, turn), events, events, bias, strict, aligned=True)
+        q, k = of.rotate(q, k)
         if block is None:
             weight = kernels.weight_of_tags("dense", WHOLE, (q, k), tags, of)
         else:
@@ -269,3 +287,50 @@ def test_a_blocked_gradient_takes_memory_that_grows_with_the_length() -> None:
 
     short, long = bytes_of(1_024), bytes_of(8_192)
     assert long < 9 * short and long < 8_192**2
+
+
+def distance(seconds: Any, weights: Any = None) -> Distance:
+    seconds = jnp.asarray(seconds, jnp.float32)[None]  # of one query
+    return Distance(jnp.zeros(seconds.shape, int), seconds, jnp.ones(seconds.shape, bool), weights)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, len(PERIODS) - 1), st.floats(0, 1e6), st.integers(0, 99))
+def test_a_retention_that_does_not_decay_returns_after_its_period(
+    number: int, lag: float, seed: int
+) -> None:
+    module = LogitBias(("time_retention",), HEADS, LENGTH)
+    term = module.apply(module.init(jax.random.key(seed))).terms["time_retention"]
+    only = jnp.arange(len(PERIODS)) == number
+    waves = term.replace(decay=0 * term.decay, cosine=term.cosine * only, sine=term.sine * only)
+    now, later = jnp.moveaxis(waves(distance([lag, lag + PERIODS[number]])), -1, 0)
+    np.testing.assert_allclose(later, now, atol=2e-3)  # float32 seconds against 17 minutes
+    damped = waves.replace(decay=0 * term.decay + 0.1)
+    now, later = jnp.moveaxis(damped(distance([lag, lag + PERIODS[number]])), -1, 0)
+    np.testing.assert_allclose(later, now * np.exp(-0.1 * 2 * np.pi), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["time_power", "time_exponential"])
+def test_what_forgets_falls_with_the_elapsed_time(kind: BiasKind) -> None:
+    module = LogitBias((kind,), HEADS, LENGTH)
+    term = module.apply(module.init(jax.random.key(0))).terms[kind]
+    bias = np.asarray(term(distance([1, 60, 3_600, 20_000, 86_400])))
+    assert (np.diff(bias) < 0).all() and (bias > 0).all() and (bias <= 1).all()
+    far = np.asarray(term(distance([0, 1e9])))
+    assert np.isfinite(far).all() and (far[..., 1] < 1e-3).all()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, KNOTS - 2), st.floats(0, 1), st.integers(0, 99))
+def test_a_relation_is_the_product_with_a_vector_between_those_of_two_knots(
+    knot: int, share: float, seed: int
+) -> None:
+    module = LogitBias(("time_relation",), HEADS, LENGTH, WIDTH)
+    bias = module.apply(module.init(jax.random.key(seed)))
+    q = jax.random.normal(jax.random.key(seed), (1, HEADS, WIDTH))
+    vectors = bias.terms["time_relation"].vectors
+    vector = (1 - share) * vectors[:, knot] + share * vectors[:, knot + 1]
+    lag = np.expm1((knot + share) * KNOT_DISTANCE)
+    found = bias.terms["time_relation"](distance([lag], bias.weights(q)))
+    expected = jnp.einsum("qhk,hk->hq", q, vector)[..., None]
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -51,8 +51,7 @@ def test_every_plane_of_a_network_of_the_day_confuses_an_hour_with_the_one_half_
     theta = angles_at({"time": day}, 60 * np.arange(MINUTES))
     opposite = np.roll(theta, MINUTES // 2, axis=0) - theta
     assert (opposite.min(axis=0) <= 0).all() and (opposite.max(axis=0) >= 0).all()
-    ladder = source(ladder={"signal": "local_time", "unit": DAY / (2 * np.pi), "base": 1.0})
-    turned = angles_at({"time": ladder}, 60 * np.arange(MINUTES))
+    turned = angles_at({"time": source(clock={})}, 60 * np.arange(MINUTES))
     opposite = np.roll(turned, MINUTES // 2, axis=0) - turned
     np.testing.assert_allclose(np.cos(opposite), -1, atol=1e-3)
 

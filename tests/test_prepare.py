@@ -134,6 +134,19 @@ def test_split_is_by_one_time_and_statistics_are_of_train(tmp_path):
     assert [schema.train_end, schema.validation_end] == [START + 200, START + 300]
 
 
+def test_a_log_that_ends_at_a_date_is_that_of_its_earlier_events(tmp_path):
+    raw = raw_log()
+    times = np.sort(raw["at"].to_numpy())
+    end, split = times[int(0.6 * len(times))], {"train_fraction": 0.5, "validation_fraction": 0.2}
+    cut = prepared(tmp_path / "cut", raw, **FEATURES, split=split | {"test_end": date(end)})
+    earlier = prepared(tmp_path / "earlier", raw[raw["at"] < end], **FEATURES, split=split)
+    assert cut.fingerprint == earlier.fingerprint and cut.schema.end < end
+    with refused("config.split.test_end", "no event is earlier"):
+        prepared(tmp_path / "none", raw, split={"test_end": date(times[0])})
+    with refused("split.test_end", "leave_one_out"):
+        prepared(tmp_path / "kind", raw, split={"kind": "leave_one_out", "test_end": "2024-05-01"})
+
+
 @pytest.mark.parametrize("split", [{}, {"split": {"kind": "leave_one_out"}}])
 def test_ids_are_by_train_count_then_value_and_statistics_of_train(tmp_path, split):
     log = prepared(tmp_path, raw_log(), min_count=8, dense={"x": "x"}, **split)

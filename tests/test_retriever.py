@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,14 @@ from siren_rope_jax.models.batch import NextItemBatch
 from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
 from siren_rope_jax.models.retriever import Retriever
-from siren_rope_jax.rotation.biases import BUCKETS, Events, LogitBias, time_bucket
+from siren_rope_jax.rotation.biases import (
+    BUCKETS,
+    KNOTS,
+    BiasKind,
+    Events,
+    LogitBias,
+    time_bucket,
+)
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.rotation.variants import RETRIEVAL_VARIANTS, retrieval_variant
 from tests.batches import DATA, START, random_next_items, small_retriever, trained, variants
@@ -204,7 +211,8 @@ def test_time_buckets_are_hstus() -> None:
 
 def test_biases_depend_on_differences_alone() -> None:
     """A shift of all times and positions changes nothing; a gap of years is told from a day's."""
-    bias = LogitBias(("position", "time_buckets", "time_power"), heads=2, context_length=8)
+    bias = LogitBias(get_args(BiasKind), heads=2, context_length=8, head_width=4)
+    weights = jax.random.normal(jax.random.key(1), (1, 5, 2, KNOTS))
     seconds = START + np.array([[0, 50, 4000, 90_000, 10**9]])
     position = np.arange(5)[None]
 
@@ -213,7 +221,7 @@ def test_biases_depend_on_differences_alone() -> None:
         if params is None:
             return bias.init(jax.random.key(0))
         events = Events(np.ones_like(position), np.arange(5), position + (shift > 0), time)
-        return bias.apply(params)(events, events)
+        return bias.apply(params)(events, events, weights)
 
     params = of(0)
     np.testing.assert_allclose(of(0, params), of(123_457, params), atol=1e-6)

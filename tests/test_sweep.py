@@ -107,6 +107,18 @@ def test_a_grid_has_every_combination_once(tmp_path):
     assert pairs == [(0.1, 8), (0.1, 16), (0.3, 8), (0.3, 16)]
 
 
+def test_settings_that_belong_together_are_tried_together(tmp_path):
+    pairs = ({"model.width": 16, "model.heads": 1}, {"model.width": 32, "model.heads": 2})
+    variants = ({"name": "ordinal", "settings": pairs}, {"name": "siren_rope", "ranges": (OWN,)})
+    spec = make_sweep(tmp_path, trials=0, variants=variants, ranges=(DROPOUT,))
+    trials = by_variant(spec, tmp_path / "out")
+    models = [trial.config.model for trial in trials["ordinal"].values()]
+    found = [(m.width, m.heads, m.dropout) for m in models]
+    assert found == [(16, 1, 0.1), (16, 1, 0.3), (32, 2, 0.1), (32, 2, 0.3)]
+    assert trials["ordinal"][2].values == {"model.dropout": 0.1} | pairs[1]
+    assert len(trials["siren_rope"]) == 4
+
+
 def test_too_few_different_trials_are_told(tmp_path):
     with refused("config.trials", 4, 3):
         sweep.plan(make_sweep(tmp_path, ranges=(DROPOUT,)), tmp_path / "out")
@@ -135,6 +147,11 @@ def test_random_values_fill_their_range() -> None:
         ({"ranges": (DROPOUT | {"values": (0.1, 0.1)},)}, "config.ranges[0].values"),
         ({"ranges": (DROPOUT | {"key": "seed"},)}, "config.ranges[0].key"),
         ({"ranges": ()}, "config.ranges"),
+        ({"variants": ({"name": "ordinal", "settings": ({"model.layers": 1},)},)}, "config.trials"),
+        (
+            {"variants": ({"name": "ordinal", "settings": ({"seed": 1},)},)},
+            "config.variants[0].settings",
+        ),
         ({"variants": ({"name": "ordinal"},) * 2}, "config.variants"),
     ],
 )

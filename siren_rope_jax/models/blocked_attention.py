@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
-from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.models.relation import Relation, queries_and_weights
 from siren_rope_jax.rotation.layers import silu
 
 _LOWEST = float(np.finfo(np.float32).min)
@@ -52,7 +52,7 @@ def softmax_attention(
     block: int,
 ) -> Float[Array, "B L H D"]:
     """As `kernels.softmax_attention`, where queries and keys are the same places of a row."""
-    form = _Form("softmax", relation.strict, math.sqrt(q_BxLxHxK.shape[-1]), 1, block)
+    form = _Form("softmax", relation.strict, math.sqrt(k_BxLxHxK.shape[-1]), 1, block)
     out, log_sum_BxHxL = _attention(form, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation)
     if empty is None:
         return out
@@ -83,7 +83,7 @@ def weight_of_tags(
     block: int,
 ) -> Float[Array, "B L H 2"]:
     """As `kernels.weight_of_tags`, but for each head."""
-    form = _Form("tags", relation.strict, math.sqrt(q_BxLxHxK.shape[-1]), 1, block)
+    form = _Form("tags", relation.strict, math.sqrt(k_BxLxHxK.shape[-1]), 1, block)
     return _attention(form, q_BxLxHxK, k_BxLxHxK, tags, relation)[0]
 
 
@@ -219,10 +219,11 @@ def _logits(
         jax.tree.map(lambda x, n=n: _take(jnp.asarray(x), n, form.block, axis=-1), events)
         for events, n in ((relation.queries, i), (relation.keys, j))
     )
+    q, weights = queries_and_weights(q, k)
     logits = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32)
     logits = logits / form.divisor
     if bias is not None:
-        logits = logits + bias(queries, keys)
+        logits = logits + bias(queries, keys, weights)
     return logits, relation.mask(queries, keys)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models import blocked_attention, request_attention, splash_attention
 from siren_rope_jax.models.partition import Partition
-from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.models.relation import Relation, queries_and_weights
 from siren_rope_jax.rotation.layers import silu
 
 KernelKind = Literal["auto", "dense", "blocked", "splash"]
@@ -115,7 +115,8 @@ def softmax_attention(
     A query that sees no key gets `empty`, and no gradient flows to q, k or v from it; without
     `empty`, what it gets is arbitrary but finite.
     """
-    bias, mask = _bias(relation), _mask(relation)
+    q_BxQxHxK, weights = queries_and_weights(q_BxQxHxK, k_BxLxHxK)
+    bias, mask = _bias(relation, weights), _mask(relation)
     out = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, bias, mask)
     if empty is None:
         return out
@@ -139,13 +140,14 @@ def softmax_weights(
     q_BxQxHxK: Float[Array, "B Q H D"], k_BxLxHxK: Float[Array, "B L H D"], relation: Relation
 ) -> Float[Array, "B H Q L"]:
     """The weights of `softmax_attention`, float32; zero where a query sees no key."""
-    logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, math.sqrt(q_BxQxHxK.shape[-1]), relation)
+    logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, math.sqrt(k_BxLxHxK.shape[-1]), relation)
     return jax.nn.softmax(logits_BxHxQxL, axis=-1, where=_mask(relation))
 
 
 def _logits(q: Array, k: Array, divisor: float, relation: Relation) -> Float[Array, "B H Q L"]:
+    q, weights = queries_and_weights(q, k)
     logits = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=jnp.float32) / divisor
-    bias = _bias(relation)
+    bias = _bias(relation, weights)
     return logits if bias is None else logits + bias
 
 
@@ -153,5 +155,5 @@ def _mask(relation: Relation) -> Bool[Array, "B 1 Q L"]:
     return relation.mask(relation.queries, relation.keys)
 
 
-def _bias(relation: Relation) -> Float[Array, "B #H Q L"] | None:
-    return relation.bias_block(relation.queries, relation.keys)
+def _bias(relation: Relation, weights: Array) -> Float[Array, "B #H Q L"] | None:
+    return relation.bias_block(relation.queries, relation.keys, weights)

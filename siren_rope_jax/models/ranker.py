@@ -18,6 +18,7 @@ from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of, with_unknown
 from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
+from siren_rope_jax.models.input_time import InputTime
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.tables import Table, embedding_of
 from siren_rope_jax.models.tasks import Ordinal, outputs_of
@@ -77,6 +78,8 @@ class Ranker(nn.Module):
             Table(rows, c.embedding_width, dtype, on, name=name)
             for name, rows in zip(self.table_names, self.data.categories.values(), strict=True)
         ]
+        scale = self.data.scale
+        self.input_time = InputTime(c.input_time_features, c.input_time_network, c.width, scale)
         self.item = dense(c.width, None, "width", dtype=dtype, partition=on)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         self.action = Mlp((64, 64, c.width), True, dtype, on)
@@ -148,9 +151,7 @@ class Ranker(nn.Module):
             for name, table in zip(ids, self.tables, strict=True)
         ]
         parts.append(jnp.asarray(batch.dense))
-        if self.config.input_time_features:
-            names = self.config.input_time_features
-            parts.append(time_features(batch.time, names, self.data.scale))
+        parts += self.input_time(batch.time)
         features = jnp.concatenate([p.astype(self.config.dtype) for p in parts], axis=-1)
         return self.item_norm(nn.relu(self.item(features))), self.action(jnp.asarray(batch.actions))
 

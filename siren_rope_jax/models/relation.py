@@ -6,6 +6,7 @@ asks for all at once.
 """
 
 import flax.struct
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from siren_rope_jax.models.cache import Cached
@@ -46,9 +47,17 @@ class Relation:
 
     def rotate(
         self, q: Float[Array, "... Q H K"], k: Float[Array, "... L H K"]
-    ) -> tuple[Float[Array, "... Q H K"], Float[Array, "... L H K"]]:
-        """Queries and keys, turned by the rotation."""
-        return (q, k) if self.rotation is None else self.rotation(q, k)
+    ) -> tuple[Float[Array, "... Q H Kn"], Float[Array, "... L H K"]]:
+        """Queries and keys, turned by the rotation.
+
+        After the K components of a query come those weights of it that the bias needs, if any; a
+        kernel takes them off with `queries_and_weights`.
+        """
+        if self.rotation is None:
+            return q, k
+        weights = None if self.bias is None else self.bias.weights(q)
+        q, k = self.rotation(q, k)
+        return (q if weights is None else jnp.concatenate([q, weights], axis=-1)), k
 
     def mask(self, queries: Events, keys: Events) -> Bool[Array, "... 1 Q K"]:
         """Whether queries see keys: earlier ones of the same segment. Nobody sees padding."""
@@ -57,6 +66,22 @@ class Relation:
         earlier = queries.place[..., :, None] - keys.place[..., None, :] >= int(self.strict)
         return (same & earlier)[..., None, :, :]
 
-    def bias_block(self, queries: Events, keys: Events) -> Float[Array, "... #H Q K"] | None:
-        """The bias of queries on keys, to be added to the logits; None where there is none."""
-        return None if self.bias is None else self.bias(queries, keys)
+    def bias_block(
+        self, queries: Events, keys: Events, weights: Float[Array, "... Q H n"] | None = None
+    ) -> Float[Array, "... #H Q K"] | None:
+        """The bias of queries on keys, to be added to the logits; None where there is none.
+
+        Args:
+          queries: events.
+          keys: events.
+          weights: of the queries, from `queries_and_weights`.
+        """
+        return None if self.bias is None else self.bias(queries, keys, weights)
+
+
+def queries_and_weights(
+    q: Float[Array, "... Q H Kn"], k: Float[Array, "... L H K"]
+) -> tuple[Float[Array, "... Q H K"], Float[Array, "... Q H n"]]:
+    """Queries from `Relation.rotate` as those that meet keys, and their weights for the bias."""
+    width = k.shape[-1]
+    return q[..., :width], q[..., width:]

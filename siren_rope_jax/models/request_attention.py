@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from siren_rope_jax.models.relation import Relation
+from siren_rope_jax.models.relation import Relation, queries_and_weights
 from siren_rope_jax.rotation.layers import silu
 
 Pair = tuple[Array, Array]
@@ -41,7 +41,7 @@ def softmax_weights(
     relation: Relation,
 ) -> tuple[Float[Array, "N H Q C"], Float[Array, "N H Q"], Bool[Array, "N 1 Q"]]:
     """Of the cached keys and of the query's own, float32; and whether a query sees any key."""
-    scale = 1 / math.sqrt(q_NxQxHxK.shape[-1])
+    scale = 1 / math.sqrt(own_NxQxHxK.shape[-1])
     logits, own_logit = _logits(q_NxQxHxK, cached_NxCxHxK, own_NxQxHxK, scale, relation)
     mask, own_mask = _masks(relation)
     whole = jnp.concatenate([logits, own_logit[..., None]], axis=-1)
@@ -70,15 +70,16 @@ def _mixed(
 def _logits(
     q_NxQxHxK: Array, k_NxCxHxK: Array, k_NxQxHxK: Array, scale: float, relation: Relation
 ) -> tuple[Float[Array, "N H Q C"], Float[Array, "N H Q"]]:
+    q_NxQxHxK, weights_NxQxHxW = queries_and_weights(q_NxQxHxK, k_NxQxHxK)
     on_cached, on_own = (
         jnp.einsum(letters, q_NxQxHxK, k, preferred_element_type=jnp.float32) * scale
         for letters, k in (("nqhk,nchk->nhqc", k_NxCxHxK), ("nqhk,nqhk->nhq", k_NxQxHxK))
     )
     if relation.bias is None:
         return on_cached, on_own
-    each = (jax.tree.map(lambda x: x[..., None], e) for e in (relation.queries, relation.own))
-    own_bias_NxQxH = relation.bias(*each)[..., 0, 0]
-    bias = relation.bias(relation.queries, relation.keys)
+    query, key = (jax.tree.map(lambda x: x[..., None], e) for e in (relation.queries, relation.own))
+    own_bias_NxQxH = relation.bias(query, key, weights_NxQxHxW[..., None, :, :])[..., 0, 0]
+    bias = relation.bias(relation.queries, relation.keys, weights_NxQxHxW)
     return on_cached + bias, on_own + jnp.swapaxes(own_bias_NxQxH, 1, 2)
 
 

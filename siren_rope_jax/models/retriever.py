@@ -21,12 +21,12 @@ from siren_rope_jax.models.attention import RepeatAttention
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of, with_unknown
 from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
+from siren_rope_jax.models.input_time import InputTime
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
 from siren_rope_jax.models.tables import Table, embedding_of, lookup
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
-from siren_rope_jax.rotation.time import time_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,8 @@ class Retriever(nn.Module):
             init = nn.initializers.normal(0.02)
             length = self.data.context_length
             self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=init)
+        scale = self.data.scale
+        self.input_time = InputTime(c.input_time_features, c.input_time_network, c.width, scale)
         self.token_dropout = nn.Dropout(c.dropout)
         self.trunk = Trunk(c, self.data, False, c.repeat, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
@@ -236,10 +238,8 @@ class Retriever(nn.Module):
         ]
         if batch.dense.shape[-1]:
             parts.append(jnp.asarray(batch.dense, dtype))
-        if c.input_time_features:
-            times = [batch.time] + [batch.request_time] * (c.query_time == "request")
-            for time in times:
-                parts.append(time_features(time, c.input_time_features, self.data.scale, dtype))
+        times = [batch.time] + [batch.request_time] * (c.query_time == "request")
+        parts += [part.astype(dtype) for part in self.input_time(*times)]
         if parts:
             x = x + self.features(jnp.concatenate(parts, axis=-1))
         if c.learned_positions:

@@ -21,7 +21,7 @@ from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
-from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
+from siren_rope_jax.rotation.sources import AngleSource, Network, Signals, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
 
 Rematerialisation = Literal["none", "dots", "all"]
@@ -44,6 +44,7 @@ class TrunkConfig:
       width: components of a token (D).
       heads, layers: of the trunk; an attention after it has as many heads.
       input_time_features: time features joined to those of the events ("time in the embedding").
+      input_time_network: a network whose outputs, as many as `width`, are joined in the same way.
       dropout: rate on every residual branch.
       unknown_rate: share of the ids of events, of every categorical feature, that training takes
         for unknown. So the row of unknown values learns from all of them, not from the rare ones
@@ -63,6 +64,7 @@ class TrunkConfig:
     heads: int = 2
     layers: int = 2
     input_time_features: tuple[TimeFeature, ...] = ()
+    input_time_network: Network | None = None
     dropout: float = 0.0
     unknown_rate: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -80,6 +82,8 @@ class TrunkConfig:
                 f"{self.width} over {self.heads} heads: the head width must be a whole, even "
                 "number, because rotation turns pairs of components",
             )
+        if self.input_time_network is not None and self.input_time_network.category is not None:
+            raise UserError("input_time_network.category", "must be None: a token has its category")
         check_sources(self.encoding, self.heads, self.planes, None, "encoding")
 
     @property
@@ -92,6 +96,7 @@ class TrunkConfig:
         """Whether the trunk sees any time: in the rotation, a bias or the embedding."""
         return (
             bool(self.input_time_features)
+            or self.input_time_network is not None
             or any(kind != "position" for kind in self.biases)
             or any(source.uses_time for source in self.encoding.values())
         )
@@ -184,7 +189,7 @@ class Trunk(nn.Module):
             dtype,
             self.partition,
         )
-        bias = partial(LogitBias, c.biases, c.heads, length)
+        bias = partial(LogitBias, c.biases, c.heads, length, 2 * c.planes)
         if c.scan_layers:
             self.layers = _stacked(c.layers)(block, bias if c.biases else None, name="layers")
         else:

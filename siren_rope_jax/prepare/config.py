@@ -115,6 +115,9 @@ class SplitRule:
       validation_fraction: for "time": the fraction of all events between the two ends.
       train_end, validation_end: for "time": dates ("2024-05-01", or with a time and an offset; UTC
         if there is none) that replace the fractions; give both or neither.
+      test_end: for "time": the date from which events are left out, as if the log ended there. With
+        the other two, one log gives several tests, each of its own time (a rolling origin). A
+        `core` is that of the whole log. Empty: the log's end.
     """
 
     kind: Protocol = "time"
@@ -122,13 +125,15 @@ class SplitRule:
     validation_fraction: float = 0.1
     train_end: str = ""
     validation_end: str = ""
+    test_end: str = ""
 
     def __post_init__(self) -> None:
         right = "given together with validation_end, or not at all"
         check(bool(self.train_end) == bool(self.validation_end), "train_end", right)
         right = f"empty for {self.kind!r}, which does not split by time"
-        check(self.kind == "time" or not self.train_end, "train_end", right)
-        for key in ("train_end", "validation_end"):
+        for key in ("train_end", "test_end"):
+            check(self.kind == "time" or not getattr(self, key), key, right)
+        for key in ("train_end", "validation_end", "test_end"):
             if getattr(self, key):
                 parse_date(getattr(self, key), key)
         for key in ("train_fraction", "validation_fraction"):

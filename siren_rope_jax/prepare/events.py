@@ -153,8 +153,13 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
         return _leave_one_out(log)
     # Split at the given times, or at those of the events at the given fractions of the log.
     rule, time = config.split, times.whole_seconds(log[ORDER_TIME])
+    if rule.test_end:
+        log = log.filter(time < parse_date(rule.test_end, "config.split.test_end"))
+        time = times.whole_seconds(log[ORDER_TIME])
     facts = log.aggregate(first=time.min(), last=time.max(), events=log.count())
     first, last, events = facts.to_pyarrow().to_pylist()[0].values()
+    if not events:
+        raise UserError("config.split.test_end", f"is {rule.test_end}; no event is earlier")
 
     def at(fraction: float) -> int:
         return times.at_place(log.select(time=time), int(fraction * events))

@@ -87,6 +87,18 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "FuXi's time bias",
             "Ordinal RoPE, and a bias on the logits that falls with elapsed time by a power law.",
         ),
+        "fuxi_gamma_bias": Entry(
+            "FuXi-gamma's time bias",
+            "Ordinal RoPE, and a bias that falls with elapsed time by a stretched exponential.",
+        ),
+        "fuxi_linear_bias": Entry(
+            "FuXi-Linear's retention",
+            "Ordinal RoPE, and a bias of damped waves of elapsed time, from 17 minutes to a year.",
+        ),
+        "relation_bias": Entry(
+            "TiSASRec's relations",
+            "Ordinal RoPE, and the product of a query with a learned vector for elapsed time.",
+        ),
     },
     "Time in the embedding": {
         "time_in_embedding": Entry(
@@ -96,6 +108,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "time_in_embedding_cyclic": Entry(
             "phases in the embedding",
             "Ordinal RoPE; the phases of day and week alone join the embedding.",
+        ),
+        "time_in_embedding_network": Entry(
+            "network into the embedding",
+            "Ordinal RoPE; SIREN-RoPE's network maps the time into the embedding, not to angles.",
         ),
         "time_in_embedding_event": Entry(
             "time in the embedding, of events",
@@ -154,6 +170,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "clock and lag",
             "A quarter of the planes turns once a day, an eighth once a week, three eighths with "
             "periods from ten minutes to ninety days, a quarter by the index.",
+        ),
+        "clock_and_lag_harmonics": Entry(
+            "clock and lag, two harmonics",
+            "Clock and lag, where half of the clock's planes turn twice a day or twice a week.",
         ),
         "clock_and_lag_warped": Entry(
             "clock and lag, warped",

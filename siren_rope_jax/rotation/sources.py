@@ -7,6 +7,7 @@ uses time. A new one joins `MAPS` and gets a named variant in `variants.py`.
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,6 +15,7 @@ from typing import ClassVar, Literal
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
@@ -112,12 +114,49 @@ class Ladder(AngleMap):
                 return exact_angle(signals.position, theta)
             return signals.position[..., None].astype(jnp.float32) * theta.astype("float32")
         time = signals.time.local if self.signal == "local_time" else signals.time
-        if not owner.gated:
-            days = time.day - owner.scale.origin // DAY
-            by_day, by_second = theta * (DAY / self.unit), theta / self.unit
-            return exact_angle(days, by_day) + exact_angle(time.second, by_second)
-        # A learned factor forbids the reduction modulo 2 pi that makes the fixed ladder exact.
-        return since(time, owner.scale.origin, self.unit)[..., None] * theta.astype("float32")
+        return _turned(owner, time, theta, self.unit)
+
+
+@dataclass(frozen=True)
+class Clock(AngleMap):
+    """Planes that turn with the local clock, a whole number of times in a period.
+
+    Plane j turns 1 + j mod `harmonics` times. One harmonic compares hours smoothly, as the cosine
+    of their difference; with more, a query can tell its own hour from the next ones.
+
+    Attributes:
+      period: seconds.
+      harmonics: how many frequencies there are.
+    """
+
+    learned: ClassVar[bool] = False
+
+    period: float = float(DAY)
+    harmonics: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.period > 0, "period", "above 0")
+        check(self.harmonics >= 1, "harmonics", "at least 1")
+
+    @property
+    def uses_time(self) -> bool:
+        return True
+
+    def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
+        turns = 1 + np.arange(owner.planes) % self.harmonics
+        return _turned(owner, signals.time.local, turns * math.tau, self.period)
+
+
+def _turned(
+    owner: "SourceAngles", time: Time, frequencies: np.ndarray, unit: float
+) -> Float[Array, "... P"]:
+    """Angles that grow with the time, by these frequencies in a unit of so many seconds."""
+    if not owner.gated:
+        days = time.day - owner.scale.origin // DAY
+        by_day, by_second = frequencies * (DAY / unit), frequencies / unit
+        return exact_angle(days, by_day) + exact_angle(time.second, by_second)
+    # A learned factor forbids the reduction modulo 2 pi that makes fixed frequencies exact.
+    return since(time, owner.scale.origin, unit)[..., None] * frequencies.astype("float32")
 
 
 @dataclass(frozen=True)
@@ -257,6 +296,7 @@ class Embedding(AngleMap):
 
 MAPS = {
     "ladder": Ladder,
+    "clock": Clock,
     "linear": LearnedFrequencies,
     "network": Network,
     "time2vec": Time2Vec,

@@ -39,19 +39,15 @@ _GATED_ORDER = {**_ORDER, "gate": dict(_LAMBDA)}
 _TIME = {"ladder": {"signal": "time", "unit": DAY}}
 
 
-def _turning_once_in(seconds: int) -> dict[str, Any]:
-    return {"ladder": {"signal": "local_time", "unit": seconds / (2 * math.pi), "base": 1.0}}
-
-
 _DAY_AND_WEEK = {
-    "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
-    "week": {**_turning_once_in(WEEK), "planes": (0.25, 0.5)},
+    "day": {"clock": {"period": DAY}, "planes": (0.0, 0.25)},
+    "week": {"clock": {"period": WEEK}, "planes": (0.25, 0.5)},
 }
 
 # Every time scale on planes of its own: the clock, lags from ten minutes to ninety days, the order.
 _CLOCK_AND_LAG = {
-    "day": {**_turning_once_in(DAY), "planes": (0.0, 0.25)},
-    "week": {**_turning_once_in(WEEK), "planes": (0.25, 0.375)},
+    "day": {"clock": {"period": DAY}, "planes": (0.0, 0.25)},
+    "week": {"clock": {"period": WEEK}, "planes": (0.25, 0.375)},
     "lag": {
         "ladder": {"signal": "time", "unit": 600 / (2 * math.pi), "base": 90 * DAY / 600},
         "planes": (0.375, 0.75),
@@ -95,6 +91,12 @@ _ENCODINGS: dict[str, Encoding] = {
         "order": _ORDER_IN_HALF,
     },
     "clock_and_lag": _CLOCK_AND_LAG,
+    # with two harmonics each, which tell an hour from the next ones
+    "clock_and_lag_harmonics": {
+        **_CLOCK_AND_LAG,
+        "day": {"clock": {"period": DAY, "harmonics": 2}, "planes": (0.0, 0.25)},
+        "week": {"clock": {"period": WEEK, "harmonics": 2}, "planes": (0.25, 0.375)},
+    },
     # with a network of the clock on top of its ladders, starting near 0
     "clock_and_lag_warped": {
         **_CLOCK_AND_LAG,
@@ -126,10 +128,15 @@ _Others = Mapping[str, tuple[str, dict[str, Any]]]
 _COMMON: _Others = {
     "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
     "time_in_embedding_cyclic": ("ordinal", {"input_time_features": _CYCLIC_FEATURES}),
-    # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's power law
+    # f_phi of (E2), into the embedding
+    "time_in_embedding_network": ("ordinal", {"input_time_network": _network()["network"]}),
+    # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's, TiSASRec's
     "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
+    "fuxi_gamma_bias": ("ordinal", {"biases": ("time_exponential",)}),
+    "fuxi_linear_bias": ("ordinal", {"biases": ("time_retention",)}),
+    "relation_bias": ("ordinal", {"biases": ("time_relation",)}),
     "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),

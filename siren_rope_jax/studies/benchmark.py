@@ -51,6 +51,7 @@ _ONLY = {
     "block": "softmax",
     "biases": (),
     "input_time_features": (),
+    "input_time_network": None,
     "mixed_value": True,
     "late_fusion": True,
     "scan_layers": False,

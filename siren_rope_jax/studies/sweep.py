@@ -88,9 +88,17 @@ class SweptVariant(Variant):
 
     Attributes:
       ranges: of keys that other variants do not have, or with other values.
+      settings: values of several keys at once, each tried with every combination of the ranges;
+        for keys that make sense together only.
     """
 
     ranges: tuple[Range, ...] = ()
+    settings: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in itertools.chain(*self.settings):
+            right = f"without {key}, which is the same in all trials"
+            check(key not in _NOT_SWEPT, "settings", right)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +136,14 @@ class Sweep:
         sizes = {}
         for variant in self.variants:
             ranges = self.ranges_of(variant)
-            check(bool(ranges), "ranges", f"given for {variant.name!r}")
+            check(bool(ranges or variant.settings), "ranges", f"given for {variant.name!r}")
+            right = f"0, because {variant.name!r} has `settings`, all of which are tried"
+            check(not (self.trials and variant.settings), "trials", right)
             for range_ in ranges if not self.trials else ():
                 right = f"above 0: {range_.key!r} has no `values`, so there is no end of them"
                 check(bool(range_.values), "trials", right)
-            sizes[variant.name] = math.prod(len(range_.values) for range_ in ranges)
+            tried = [len(range_.values) for range_ in ranges] + [len(variant.settings) or 1]
+            sizes[variant.name] = math.prod(tried)
         right = f"above 0, so that all variants have as many; of all combinations they have {sizes}"
         check(bool(self.trials) or len(set(sizes.values())) == 1, "trials", right)
 
@@ -147,8 +158,15 @@ class Sweep:
             yield {}
             for n in itertools.count(1):
                 yield {range_.key: range_.drawn(self.seed, n) for range_ in ranges}
-        for values in itertools.product(*(range_.values for range_ in ranges)):
-            yield {range_.key: value for range_, value in zip(ranges, values, strict=True)}
+        for settings in variant.settings or ({},):
+            for values in itertools.product(*(range_.values for range_ in ranges)):
+                own = {range_.key: value for range_, value in zip(ranges, values, strict=True)}
+                yield own | settings
+
+    def keys_of(self, variant: SweptVariant) -> list[str]:
+        """The keys whose values differ between its trials."""
+        keys = [range_.key for range_ in self.ranges_of(variant)]
+        return list(dict.fromkeys(itertools.chain(keys, *variant.settings)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +232,7 @@ def _of_dataset(sweep: Sweep, dataset: Dataset, workdir: Path) -> list[Trial]:
         for variant, values in zip(sweep.variants, row, strict=True):
             config = experiment(variant, dataset, log, values | {"seed": sweep.training_seed})
             whole = to_dict(config)  # trial 0 names no values
-            values = {r.key: value_at(whole, r.key) for r in sweep.ranges_of(variant)}
+            values = {key: value_at(whole, key) for key in sweep.keys_of(variant)}
             place = workdir / dataset.name / variant.name / f"trial_{n}"
             some.append(Trial(dataset.name, variant.name, n, values, place, log, config))
         alike = {(t.variant, json.dumps(identity(t.config), sort_keys=True)) for t in some}
