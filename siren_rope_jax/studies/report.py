@@ -16,6 +16,7 @@ from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
 from siren_rope_jax.studies.plots import draw_models
 from siren_rope_jax.studies.section import Section
 from siren_rope_jax.studies.summary import Runs, summarize
+from siren_rope_jax.studies.together import together
 from siren_rope_jax.training.kinds import KINDS, kind_of
 
 
@@ -55,6 +56,7 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
         by_variant.setdefault(run.dataset, {}).setdefault(run.variant, []).append(run)
     for dataset in (d.name for d in ablation.datasets if d.name in by_variant):
         summary["datasets"][dataset] = _dataset(ablation, workdir, dataset, by_variant[dataset])
+    summary["together"] = together(list(summary["datasets"].values()))
     write_json(workdir / "report.json", summary)
     path = workdir / "report.md"
     with replacing(path) as temporary:
@@ -140,6 +142,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += [KINDS[kind].glossary, ""]
     if summary["missing"]:
         lines += [f"**Not finished:** {', '.join(summary['missing'])}.", ""]
+    of_all = summary["baseline"], summary["champion"], len(seeds)
+    if summary["together"]:
+        lines += Section("all", summary["together"], *of_all).of_all_datasets()
     for name, data in datasets.items():
-        lines += Section(name, data, summary["baseline"], summary["champion"], len(seeds)).lines()
+        lines += Section(name, data, *of_all).lines()
     return "\n".join(lines).rstrip() + "\n"

@@ -68,6 +68,20 @@ class Section:
         for picture in self.data["pictures"]:
             yield f"![{picture.removesuffix('.png').replace('-', ', ')}]({picture})\n"
 
+    def of_all_datasets(self) -> Iterator[str]:
+        """The differences as means over data sets, of what `together` holds."""
+        yield from [
+            f"## All {self.data['datasets']} data sets",
+            "",
+            "Differences as means over the data sets, each of which counts alike. The squares of "
+            "half of their intervals add up, as those of independent data sets do.",
+            "",
+        ]
+        for key, other in (("difference", self.baseline), ("to_champion", self.champion)):
+            if other in self.data["variants"]:
+                yield from [f"### Difference to {words(other)}", ""]
+                yield from self._difference_table(key, other)
+
     @property
     def _kind(self) -> type[Kind]:
         return KINDS[self.data["kind"]]
