@@ -138,13 +138,34 @@ def test_a_log_that_ends_at_a_date_is_that_of_its_earlier_events(tmp_path):
     raw = raw_log()
     times = np.sort(raw["at"].to_numpy())
     end, split = times[int(0.6 * len(times))], {"train_fraction": 0.5, "validation_fraction": 0.2}
-    cut = prepared(tmp_path / "cut", raw, **FEATURES, split=split | {"test_end": date(end)})
-    earlier = prepared(tmp_path / "earlier", raw[raw["at"] < end], **FEATURES, split=split)
+    cut = prepared(tmp_path, raw, **FEATURES, split=split | {"test_end": date(end)})
+    earlier = prepared(tmp_path, raw[raw["at"] < end], **FEATURES, split=split)
     assert cut.fingerprint == earlier.fingerprint and cut.schema.end < end
     with refused("config.split.test_end", "no event is earlier"):
-        prepared(tmp_path / "none", raw, split={"test_end": date(times[0])})
-    with refused("split.test_end", "leave_one_out"):
-        prepared(tmp_path / "kind", raw, split={"kind": "leave_one_out", "test_end": "2024-05-01"})
+        prepared(tmp_path, raw, split={"test_end": date(times[0])})
+    with refused("config.split.test_end", "leave_one_out"):
+        prepared(tmp_path, raw, split={"kind": "leave_one_out", "test_end": "2024-05-01"})
+
+
+def test_events_that_do_not_count_might_as_well_not_be_there(tmp_path):
+    raw = raw_log()
+    with_where = prepared(tmp_path, raw, **FEATURES, where="rating >= 3 AND at > 0")
+    without = prepared(tmp_path, raw[raw["rating"] >= 3], **FEATURES)
+    assert with_where.fingerprint == without.fingerprint
+    assert with_where.report["left_out"] == (~(raw["rating"] >= 3)).sum() > 0
+    for text, named in (("rating", "not a condition"), ("no_such > 1", "no_such"), ("1 = 2", "no")):
+        with refused("config.where", named):
+            prepared(tmp_path, raw, where=text)
+
+
+def test_the_test_can_be_an_earlier_event_of_each_user(tmp_path):
+    raw = raw_log().drop_duplicates(["uid", "at"]).sort_values(["uid", "at"])
+    earlier = raw[raw.groupby("uid").cumcount(ascending=False) >= 2]
+    third = prepared(tmp_path, raw, split={"kind": "leave_one_out", "last": 3})
+    last = prepared(tmp_path, earlier, split={"kind": "leave_one_out"})
+    assert third.fingerprint == last.fingerprint and len(earlier) < len(raw)
+    with refused("config.split.last", "time"):
+        prepared(tmp_path, raw, split={"last": 2})
 
 
 @pytest.mark.parametrize("split", [{}, {"split": {"kind": "leave_one_out"}}])

@@ -23,10 +23,13 @@ COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.tsv"])
-def test_the_events_of_a_log_are_those_that_prepare_made(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("log.csv", ""), ("log.csv", "rating > 2"), ("log.parquet", ""), ("log.tsv", "")],
+)
+def test_the_events_of_a_log_are_those_that_prepare_made(tmp_path, name, where):
     frame = raw_log()
-    log = prepared(tmp_path, frame, min_count=1, tie_breaker="serial", **COLUMNS)
+    log = prepared(tmp_path, frame, min_count=1, tie_breaker="serial", where=where, **COLUMNS)
     # In the file's order, because only `prepare` has a tie breaker.
     table = read_table(log, write(tmp_path / "again" / name, frame.sort_values("serial")), "log")
     found = encode_events(log, table)

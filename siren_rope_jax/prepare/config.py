@@ -111,6 +111,8 @@ class SplitRule:
     Attributes:
       kind: "time": split at two global times. "leave_one_out": each user's last event is test, the
         one before it validation, the rest train; all are train if a user has fewer than three.
+      last: for "leave_one_out": which event from the end is test, 1 the last; later ones are left
+        out, as if the user had stopped there.
       train_fraction: for "time": the fraction of all events before `train_end`.
       validation_fraction: for "time": the fraction of all events between the two ends.
       train_end, validation_end: for "time": dates ("2024-05-01", or with a time and an offset; UTC
@@ -121,6 +123,7 @@ class SplitRule:
     """
 
     kind: Protocol = "time"
+    last: int = 1
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
     train_end: str = ""
@@ -136,6 +139,8 @@ class SplitRule:
         for key in ("train_end", "validation_end", "test_end"):
             if getattr(self, key):
                 parse_date(getattr(self, key), key)
+        right = "1 for 'time'" if self.kind == "time" else "at least 1"
+        check(self.last == 1 or (self.last > 1 and self.kind != "time"), "last", right)
         for key in ("train_fraction", "validation_fraction"):
             check(getattr(self, key) > 0, key, "above 0")
         right = "below 1 - validation_fraction, so that some events are left for test"
@@ -192,6 +197,8 @@ class PrepareConfig:
       tie_breaker: a column or an expression that orders events of the same time. Those that are
         equal in it, too, keep the order of the input.
       drop_duplicates: whether to keep only the first of rows that are identical in every column.
+      where: a condition; events for which it is not true are left out, before any other is counted,
+        and so are such events of a user's history in later requests. Empty: all events count.
       core: leave out users and items with fewer events, repeatedly, until none are left that have
         fewer (the k-core of all splits together); 1 keeps all.
       allow_missing_time: whether an event may have no time.
@@ -237,6 +244,7 @@ class PrepareConfig:
     items_key: str = ""
     tie_breaker: str = ""
     drop_duplicates: bool = True
+    where: str = ""
     core: int = 1
     allow_missing_time: bool = False
     utc_offset: str = ""

@@ -66,6 +66,33 @@ def timed(
     return log.mutate(time=times.whole_seconds(log.time_ns), **{ORDER_TIME: log.time_ns})
 
 
+def those_that_count(
+    log: ibis.Table, run: bool, config: PrepareConfig, where: checks.Where
+) -> ibis.Table:
+    """The events for which `config.where` is true; all where it is empty.
+
+    Args:
+      log: the events.
+      run: whether to try the condition on all rows, so that an error can name it.
+      config: says what counts.
+      where: says where a row is.
+
+    Raises:
+      UserError: it is not a condition, or no event is left.
+    """
+    if not config.where:
+        return log
+    about = "config.where"
+    known = [column for column in log.columns if not column.startswith(INTERNAL)]
+    text = expressions.resolve(config.where, known, about)
+    kind = expressions.check(log, "value", text, about, run, where)
+    if not kind.is_boolean():
+        raise UserError(about, f"{excerpt(text)} is of type {kind}, not a condition")
+    is_true = f"{INTERNAL}where"
+    log = expressions.select(log, {is_true: text}, step="where")
+    return log.filter(log[is_true]).drop(is_true)
+
+
 def sql_of(text: str, columns: Sequence[str], key: str, file: Path) -> str:
     """The SQL of a column, or of an expression over the columns.
 
@@ -150,7 +177,7 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
       UserError: a split has no events.
     """
     if config.split.kind == "leave_one_out":
-        return _leave_one_out(log)
+        return _leave_one_out(log, config.split.last)
     # Split at the given times, or at those of the events at the given fractions of the log.
     rule, time = config.split, times.whole_seconds(log[ORDER_TIME])
     if rule.test_end:
@@ -181,12 +208,14 @@ def with_split(log: ibis.Table, config: PrepareConfig) -> tuple[ibis.Table, dict
     return log.mutate(**{SPLIT: number}), ends | {"end": last}
 
 
-def _leave_one_out(log: ibis.Table) -> tuple[ibis.Table, dict[str, Any]]:
+def _leave_one_out(log: ibis.Table, last: int) -> tuple[ibis.Table, dict[str, Any]]:
     newest_first = [ibis.desc(ORDER_TIME), ibis.desc(TIE, nulls_first=True), ibis.desc("row")]
-    newer = ibis.row_number().over(group_by="user", order_by=newest_first)
-    few = log.count().over(group_by="user") < 3
+    newer = ibis.row_number().over(group_by="user", order_by=newest_first) - (last - 1)
+    few = log.count().over(group_by="user") < last + 2
     number = ibis.cases((few, TRAIN), (newer == 0, TEST), (newer == 1, VALIDATION), else_=TRAIN)
-    log = log.mutate(**{SPLIT: number})
+    place = f"{INTERNAL}place from the end"
+    log = log.mutate(**{SPLIT: number, place: newer})
+    log = log.filter(log[place] >= 0).drop(place)
     time, split = times.whole_seconds(log[ORDER_TIME]), log[SPLIT]
     found = log.aggregate(
         train_start=time.min(),

@@ -86,6 +86,8 @@ def read_rows(
             config, absent = _as_far_as_there(config, [*raw.table.columns, *_columns(more)])
             with readers.told_of(files[0], files):
                 log = events.timed(raw.table, False, config, files[0], raw.where)
+                if purpose == "events":
+                    log = events.those_that_count(log, False, config, raw.where)
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
             if more:

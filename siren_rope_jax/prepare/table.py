@@ -35,6 +35,7 @@ from siren_rope_jax.prepare.writer import (
 
 _NOTES = (  # what of the report is worth a warning
     ("duplicates_dropped", "rows were identical to an earlier one and were dropped"),
+    ("left_out", "rows were left out, because config.where is not true for them"),
     ("outside_core", "rows of users or items with fewer events than config.core were dropped"),
     ("out_of_order", "rows come before an earlier event of their user and were sorted"),
     ("missing_times", "events have no time"),
@@ -98,7 +99,13 @@ def prepare(
         with readers.told_of(input if len(files) > 1 else files[0], files):
             log = chosen.by_row("log", table, timed)
         progress.begin("checking and splitting")
+        given = log.count().to_pyarrow().as_py()
+        if config.where:
+            counting = functools.partial(events.those_that_count, config=config, where=where)
+            log = chosen.by_row("log_where", log, counting)
         count = log.count().to_pyarrow().as_py()
+        if given and not count:
+            raise UserError("config.where", "is true for no event")
         checks.require_present(log, config, where)
         if config.core > 1:
             log = events.core(chosen, log, config.core)
@@ -146,7 +153,8 @@ def prepare(
             "columns": (known.columns if known else {}) | raw.columns,
             "rows_read": raw.rows,
             **about_items,
-            "duplicates_dropped": raw.rows - count,
+            "duplicates_dropped": raw.rows - given,
+            "left_out": given - count,
             "outside_core": count - in_core,
             "out_of_order": stream.out_of_order,
             "missing_times": missing_times,
