@@ -19,6 +19,7 @@ COMMANDS = (
     "prepare",
     "train",
     "evaluate",
+    "calibrate",
     "score",
     "recommend",
     "export",

@@ -73,6 +73,8 @@ def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
     )
     if before := epochs_before(workdir):
         outcome["epochs_before"] = before
+    if run.calibration:
+        outcome["calibration"] = {name: line._asdict() for name, line in run.calibration.items()}
     path = workdir / name_for_split("result.json", split)
     try:
         path.unlink(missing_ok=True)  # it must never stand beside another model's predictions
@@ -189,6 +191,8 @@ def as_text(outcome: Mapping[str, Any]) -> str:
     if not outcome["training_ended"]:
         step = outcome["step"]
         lines.append(f"The training has not ended yet: this is its best checkpoint so far, {step}.")
+    if outcome.get("calibration"):
+        lines.append("Probabilities are calibrated on the validation split (calibration.json).")
     rows = {outcome["variant"]: outcome[kind.measured], **outcome["baselines"]}
     parts = kind.parts(outcome)
     width = max(map(len, [*rows, *parts]))

@@ -148,7 +148,7 @@ class Run:
             {run["version"], run["log"].get("trained_with")} == {__version__}
             and without_execution(run["config"]) == identity(self.config)
             and run["log"]["fingerprint"] == self.log.fingerprint
-            and "epochs_before" not in run
+            and not {"epochs_before", "calibration"} & set(run)
         )
 
     def result(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.stores import local
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.windows import Split
+from siren_rope_jax.training.calibration import Line, folded, load
 from siren_rope_jax.training.checkpoint import Checkpoints, Progress
 from siren_rope_jax.training.mesh import MeshConfig, make_mesh
 from siren_rope_jax.training.mirror import workdir_of
@@ -27,9 +28,11 @@ class TrainedRun:
     Attributes:
       setup: its training: config, kind, model, batches and mesh.
       log: its data.
-      params: of the best checkpoint, on the mesh; apply the model to {"params": params}.
+      params: of the best checkpoint, on the mesh, with the run's calibration, if it has one; apply
+        the model to {"params": params}.
       step: of that checkpoint.
       progress: of the training, at its latest checkpoint.
+      calibration: of its tasks, by name.
     """
 
     setup: Setup
@@ -37,10 +40,14 @@ class TrainedRun:
     params: Any
     step: int
     progress: Progress
+    calibration: dict[str, Line] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def open(
-        workdir: str | Path, log: str | Path | None = None, mesh: Mesh | None = None
+        workdir: str | Path,
+        log: str | Path | None = None,
+        mesh: Mesh | None = None,
+        calibrated: bool = True,
     ) -> "TrainedRun":
         """Opens the run in `workdir`; one that another version trained, with a warning.
 
@@ -49,16 +56,19 @@ class TrainedRun:
           log: directory of its prepared log; None: where config.json says.
           mesh: where to compute; None: on all devices, in the shape of the training's mesh if they
             can have it.
+          calibrated: whether a calibration of its probabilities counts, if it has one.
 
         Raises:
           UserError: there is no run or no checkpoint yet, a file of it is damaged, its parameters
             do not fit this version, or its data are gone or others.
         """
         with workdir_of(workdir, read_only=True) as folder:
-            return TrainedRun._open(folder, log, mesh)
+            return TrainedRun._open(folder, log, mesh, calibrated)
 
     @staticmethod
-    def _open(workdir: Path, log: str | Path | None, mesh: Mesh | None) -> "TrainedRun":
+    def _open(
+        workdir: Path, log: str | Path | None, mesh: Mesh | None, calibrated: bool
+    ) -> "TrainedRun":
         config = load_config(workdir)
         path = local(config.data.path if log is None else log)
         if log is None and not path.exists():
@@ -73,7 +83,9 @@ class TrainedRun:
                 of_run.param_specs, of_run.unpadded_specs, trained_with(workdir)
             )
             progress = checkpoints.progress()
-        return TrainedRun(of_run, of_run.kind.view(data), params, step, progress)
+        lines = load(workdir, step) if calibrated else {}
+        params = folded(params, of_run.model.data.tasks, lines)
+        return TrainedRun(of_run, of_run.kind.view(data), params, step, progress, lines)
 
     @property
     def config(self) -> Any:
