@@ -389,3 +389,16 @@ def test_the_report_says_which_events_are_targets(reports, tmp_path):
     overrides = {"data.target_task": "like"}
     text = written(tmp_path, "retrieval", seeds=(0,), data={"overrides": overrides}).text
     assert f"{told}, and neither is an event that is not positive for like " in text
+
+
+@BOTH
+def test_gates_after_training_stand_in_a_table_of_those_that_have_some(reports, kind):
+    of = reports[kind]
+    rows = table(of.text, "Gates")
+    variants = [variant for variant in of.numbers["variants"] if variant != "ordinal"]
+    assert "ordinal" not in rows and len(variants) == 2
+    for variant, cells in ((variant, rows[variant]) for variant in variants):
+        gates = of.numbers["variants"][variant]["gates"]
+        assert list(gates) == ["order", "time"] and len(cells) == 2
+        assert f"{gates['order']['mean']:.3f}" in cells[0]
+        assert len(gates["time"]["values"]) == len(of.spec.seeds)

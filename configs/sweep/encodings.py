@@ -5,8 +5,8 @@
 
 The part after the colon is one of the `LOGS` below. Each variant has `TRIALS` trials with one seed:
 the log's own settings, and others of what it depends on most, such as TO-RoPE's unit of time, in
-which its first plane turns once in 2 pi units. The learning rates are the log's own, half and twice
-of it. configs/ablation/encodings.py compares the variants with what this finds.
+2 pi of which its first plane turns once. configs/ablation/encodings.py compares the variants with
+what this finds.
 """
 
 import math
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from siren_rope_jax.base.errors import UserError, suggestion
 
 MINUTE, HOUR, DAY, WEEK = 60.0, 3_600.0, 86_400.0, 604_800.0
-UNITS = (10 * MINUTE, HOUR, DAY / (2 * math.pi), DAY, WEEK / (2 * math.pi), WEEK)
+UNITS = (DAY, HOUR, 10 * MINUTE, DAY / (2 * math.pi), WEEK / (2 * math.pi))
 TRIALS = len(UNITS)
 
 # Raw files, and what differs from the log's own experiment.
@@ -36,23 +36,20 @@ RATES = {"synthetic": 1.5e-3}
 RATE = 2e-3  # of all other logs
 
 BUCKETS = {"model.biases": ("time_buckets",)}
+HARMONICS = {f"model.encoding.{clock}.clock.harmonics": 2 for clock in ("day", "week")}
 # Rows of the table: name, variant that it is made of, what is added to that.
 CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ordinal", "ordinal", {}),
-    ("to_rope", "to_rope", {}),
     ("to_rope_split_dim", "to_rope_split_dim", {}),
     ("to_rope_split_dim_hstu_bias", "to_rope_split_dim", BUCKETS),
     ("hstu_bias", "hstu_bias", {}),
-    ("fuxi_linear_bias", "fuxi_linear_bias", {}),
     ("relation_bias", "relation_bias", {}),
-    ("time_in_embedding_network", "time_in_embedding_network", {}),
     ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
     ("siren_rope", "siren_rope", {}),
     ("siren_rope_hstu_bias", "siren_rope_hstu_bias", {}),
-    ("clock_and_lag", "clock_and_lag", {}),
-    ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
     ("clock_and_lag_harmonics_hstu_bias", "clock_and_lag_harmonics", BUCKETS),
     ("clock_and_lag_warped_hstu_bias", "clock_and_lag_warped", BUCKETS),
+    ("clock_and_lag_warped_harmonics_hstu_bias", "clock_and_lag_warped", BUCKETS | HARMONICS),
 )
 
 _ENCODING = "model.encoding"
@@ -63,28 +60,25 @@ _SHARES = ((0.25, 0.375, 0.75), (0.375, 0.5, 0.75), (0.125, 0.25, 0.75), (0.25, 
 
 def settings(variant: str, rate: float) -> tuple[dict[str, Any], ...]:
     """What is tried with a variant, the log's own settings first; `TRIALS` of them."""
-    rates = [{_RATE_KEY: factor * rate} for factor in (1, 0.5, 2)]
+    usual, twice = {_RATE_KEY: rate}, {_RATE_KEY: 2 * rate}
     if variant.startswith("to_rope"):
-        units = sorted(UNITS, key=lambda unit: unit != DAY)
-        return tuple({f"{_ENCODING}.time.ladder.unit": unit} for unit in units)
+        return tuple({f"{_ENCODING}.time.ladder.unit": unit} for unit in UNITS)
     if variant.startswith("clock_and_lag"):
-        warped = "warped" in variant
-        shares = [dict[str, Any](rates[0] | _planes(ends, warped)) for ends in _SHARES]
-        return tuple(shares + [some | _planes(_SHARES[0], warped) for some in rates[1:]])
+        ends = [_planes(shares, "warped" in variant) for shares in _SHARES]
+        return (*(usual | planes for planes in ends), twice | ends[0])
     if variant.startswith(("siren_rope", "time_in_embedding_network")):
         place = "model.input_time_network"
         if variant.startswith("siren_rope"):
             place = f"{_ENCODING}.time.network"
-        own = [{"omega_0": 10.0, "width": 64}] * 3
-        own += [{"omega_0": 5.0, "width": 64}, {"omega_0": 20.0, "width": 64}]
-        own += [{"omega_0": 10.0, "width": 128}]
-        pairs = zip(rates + rates[:1] * 3, own, strict=True)
+        sizes = [(usual, 10, 64), (twice, 10, 64), (usual, 5, 64), (usual, 20, 64)]
+        sizes += [(usual, 10, 128)]
         return tuple(
-            some | {f"{place}.{key}": value for key, value in network.items()}
-            for some, network in pairs
+            some | {f"{place}.omega_0": float(omega), f"{place}.width": width}
+            for some, omega, width in sizes
         )
-    places = [{f"{_ENCODING}.order.ladder.base": base} for base in (1e4, 1e2)]
-    return tuple(some | place for place in places for some in rates)
+    key = f"{_ENCODING}.order.ladder.base"
+    more = {_RATE_KEY: 1.4 * rate} | {key: 1e4}
+    return (*(some | {key: base} for base in (1e4, 1e2) for some in (usual, twice)), more)
 
 
 def _planes(ends: tuple[float, float, float], warped: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from siren_rope_jax.studies.charts import Panel
 from siren_rope_jax.studies.style import Line, band, legend_below, mark, panel_grid
+from siren_rope_jax.training.run_log import GATE
 
 LEAST_SPAN = 0.5  # of an axis of gates, which begins at 0 or below
 _ASIDE = 3  # panels in a line
@@ -66,12 +67,12 @@ def gates(
       None, without writing a file, if no model has gates.
     """
     keys = sorted({key for runs in models.values() for r in runs for line in r for key in line})
-    keys = [key for key in keys if key.startswith("gate/")]
+    keys = [key for key in keys if key.startswith(GATE)]
     if not keys:
         return None
     with panel_grid(path, title, len(keys), _ASIDE, 4.5, 3.0) as (picture, axes):
         for ax, key in zip(axes, keys, strict=True):
-            source = key.removeprefix("gate/")
+            source = key.removeprefix(GATE)
             low, high = 0.0, LEAST_SPAN
             for name, runs in models.items():
                 frame = _series(runs, "validation", key)

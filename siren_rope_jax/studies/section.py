@@ -63,6 +63,7 @@ class Section:
         }
         time = "training time, compilation included: shortest run"
         yield from ["### Cost", "", *self._table(["parameters", time], cost)]
+        yield from self._gates()
         if f"{self.name}-learning.png" not in self.data["pictures"]:
             yield "No learning curves: no run has two losses, or two validations, to join.\n"
         for picture in self.data["pictures"]:
@@ -204,6 +205,20 @@ class Section:
                 of = found.get(place)
                 cells.append(interval(of, place in bold) + fewer(of, self.seeds) if of else "")
         return self._table(self._labels(columns, "Δ {}"), rows)
+
+    def _gates(self) -> Iterator[str]:
+        """What gates have become, of the variants that have some."""
+        found = {v: own.get("gates", {}) for v, own in self.data["variants"].items()}
+        if sources := sorted({source for gates in found.values() for source in gates}):
+            rows = {
+                v: [plus_minus(gates[s], 3) if s in gates else "" for s in sources]
+                for v, gates in found.items()
+                if gates
+            }
+            what = (
+                "The mean over planes of every source's gate, of the parameters that were tested."
+            )
+            yield from ["### Gates", "", f"*{what}*", "", *self._table(sources, rows)]
 
     def _validation_table(self) -> list[str]:
         """The compared metrics that the validations have."""

@@ -14,6 +14,7 @@ from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.studies.predictions import Unit, read_predictions
 from siren_rope_jax.training.kinds import kind_of_result
 from siren_rope_jax.training.kinds.kind import Metrics, validation_key
+from siren_rope_jax.training.run_log import GATE
 
 IDEAL = "ideal"
 """The baseline that no model can beat, where a log has one."""
@@ -28,7 +29,8 @@ def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> 
     Returns:
       "rule", "targets": what the `Kind` says. "baselines": as in result.json. "counts": part ->
       what else was measured, such as the number of events. "variants": name -> "seeds",
-      "parameters", "train_seconds", the kind's `column`, and "parts": part -> as `Part.numbers`.
+      "parameters", "train_seconds", "gates" (as `gates_of`), the kind's `column`, and "parts": part
+      -> as `Part.numbers`.
 
     Raises:
       UserError: runs that were evaluated on different events, or a validation that is missing.
@@ -44,6 +46,7 @@ def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> 
             "seeds": list(own),
             "parameters": _first(own)["parameters"],
             "train_seconds": spread(r["train_seconds"] for r in own.values()),
+            "gates": gates_of(runs[variant]),
             **({kind.column[0]: _first(own)[kind.column[0]]} if kind.column else {}),
             "parts": {name: part.numbers(variant) for name, part in parts.items()},
         }
@@ -181,6 +184,13 @@ def gap_closed(
             if gap > 0 if higher_is_better else gap < 0:
                 shares[seed] = (value - theirs) / gap
     return {"seeds": list(shares)} | spread(shares.values()) if shares else None
+
+
+def gates_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """The gate of every source that has one, of the parameters that were tested, as `spread`."""
+    lines = [run.validation() for run in runs]
+    names = {key.removeprefix(GATE): key for key in lines[0] if key.startswith(GATE)}
+    return {name: spread(line.get(key) for line in lines) for name, key in names.items()}
 
 
 def spread(values: Iterable[float | None]) -> dict[str, Any]:

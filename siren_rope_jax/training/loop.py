@@ -29,7 +29,7 @@ from siren_rope_jax.training.mesh import make_mesh, place_batch
 from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.processes import check_alike, is_main
 from siren_rope_jax.training.profile import Profile
-from siren_rope_jax.training.run_log import RunLog
+from siren_rope_jax.training.run_log import GATE, RunLog
 from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.step import TrainState
 from siren_rope_jax.training.warm_start import first_state
@@ -211,4 +211,4 @@ def gate_values(params: Any) -> dict[str, float]:
     """The mean of every gate (omega, lambda) by its source's name."""
     flat = flatten_dict(params)
     gates = {path[-2]: gate for path, gate in flat.items() if path[-1] == "gate"}
-    return {f"gate/{name}": float(v.mean()) for name, v in jax.device_get(gates).items()}
+    return {f"{GATE}{name}": float(v.mean()) for name, v in jax.device_get(gates).items()}

@@ -24,6 +24,9 @@ from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.workdir import run_digest
 
+GATE = "gate/"
+"""Before the name of a source, in the lines of validations: the mean of its gate."""
+
 _SECONDS_OF_A_LINE = 30.0  # between two lines about a training, where there is no terminal
 _CRC = "crc"  # the key of a line's own checksum
 
