@@ -215,9 +215,7 @@ class Section:
                 for v, gates in found.items()
                 if gates
             }
-            what = (
-                "The mean over planes of every source's gate, of the parameters that were tested."
-            )
+            what = "Means of each source's gate over planes, of the parameters that were tested."
             yield from ["### Gates", "", f"*{what}*", "", *self._table(sources, rows)]
 
     def _validation_table(self) -> list[str]:
