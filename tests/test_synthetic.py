@@ -11,7 +11,14 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.times import DAY, HOUR, WEEK, hour_of_day
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.prepare import ideal
-from siren_rope_jax.prepare.synthetic import SyntheticConfig, floors, generate, simulate, time_basis
+from siren_rope_jax.prepare.synthetic import (
+    Mood,
+    SyntheticConfig,
+    floors,
+    generate,
+    simulate,
+    time_basis,
+)
 from tests.raw_logs import decoded
 from tests.refusals import refused
 from tests.scripts import printed
@@ -129,6 +136,47 @@ def test_the_oracle_beats_the_ideal_observer_and_that_the_blind_ones(small):
         losses = [cross_entropy(found[name][at], feed.labels[at]) for name in OBSERVERS]
         assert losses == sorted(losses)
         assert losses[0] < losses[-1] - 0.05
+
+
+def test_harmonics_share_the_strength_of_the_day_and_make_it_sharper():
+    seconds = np.arange(0, DAY, HOUR)
+    one, four = (SyntheticConfig(harmonics=n, drift=0, weekly=0, constant=0) for n in (1, 4))
+    kernels = [(x := time_basis(seconds, config)) @ x.T for config in (one, four)]
+    for kernel in kernels:
+        np.testing.assert_allclose(np.diag(kernel), 4)
+    hours = np.arange(24)
+    cosines = [np.cos(2 * np.pi * n * hours / 24) for n in range(1, 5)]
+    np.testing.assert_allclose(kernels[1][0], 4 * np.mean(cosines, axis=0), atol=1e-12)
+    assert kernels[1][0, 3] < 0.1 < kernels[0][0, 3]
+
+
+@pytest.mark.parametrize("by", ["time", "order"])
+def test_moods_pass_with_their_distance(by):
+    rng = np.random.default_rng(0)
+    seconds = np.sort(rng.integers(0, DAY, (1, 6)), axis=1)
+    mood = Mood(2.0, 4 * HOUR if by == "time" else 3.0, by)
+    places = mood.places(np.repeat(seconds, 20_000, axis=0))
+    drawn = mood.draw(rng, places, 1)[..., 0]
+    expected = mood.covariance(places[0][:, None], places[0])
+    np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.15)
+
+
+def test_who_knows_the_order_knows_all_of_moods_that_pass_with_it():
+    pure = {"constant": 0.0, "daily": 0.0, "weekly": 0.0, "drift": 0.0, "num_users": 200}
+    by_order = SyntheticConfig(order=2.0, **pure)
+    found = floors(by_order, simulate(by_order))
+    np.testing.assert_allclose(found["ideal"], found["order_only"], atol=1e-9)
+    by_time = SyntheticConfig(recency=2.0, **pure)
+    feed = simulate(by_time)
+    found = floors(by_time, feed)
+    losses = [cross_entropy(found[name], feed.labels) for name in OBSERVERS]
+    assert losses == sorted(losses) and losses[1] < losses[2] - 0.003
+    hidden = SyntheticConfig(hidden=2.0, **pure)
+    feed = simulate(hidden)
+    found = floors(hidden, feed)
+    assert cross_entropy(found["ideal"], feed.labels) < cross_entropy(
+        found["order_only"], feed.labels
+    )
 
 
 def test_the_ideal_observer_is_calibrated(small):

@@ -13,7 +13,7 @@ Carlo; Laplace's approximation costs 0.002). An observer without times models th
 Gaussian, which is not quite true, so a model without times may be better by some thousandths.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,28 @@ def basis_kernel(features: np.ndarray) -> Kernel:
     def kernel(events: np.ndarray) -> np.ndarray:
         x_SxNxD = features[events]
         return x_SxNxD @ x_SxNxD.transpose(0, 2, 1)
+
+    return kernel
+
+
+def distance_kernel(
+    places: np.ndarray, covariance: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Kernel:
+    """Covariance of interests at places float [N], as a function of two of them."""
+
+    def kernel(events: np.ndarray) -> np.ndarray:
+        x = places[events]
+        return covariance(x[:, :, None], x[:, None, :])
+
+    return kernel
+
+
+def summed(kernels: Sequence[Kernel]) -> Kernel:
+    """Covariance of a sum of independent interests."""
+
+    def kernel(events: np.ndarray) -> np.ndarray:
+        first, *others = (kernel(events) for kernel in kernels)
+        return sum(others, start=first)
 
     return kernel
 

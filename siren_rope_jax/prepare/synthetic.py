@@ -1,7 +1,8 @@
 """The built-in feed: users whose interests follow the hour of the week, with known best losses.
 
-Interests are linear-Gaussian in a time basis (`time_basis`): user u's interest in topic k at time t
-is z_uk(t) = w_uk . phi(t), w_uk ~ N(0, diag(strengths^2)). The label of an event for task c is
+Interests are Gaussian: user u's interest in topic k at time t is z_uk(t) = w_uk . phi(t) in a time
+basis (`time_basis`), w_uk ~ N(0, diag(strengths^2)), plus moods that pass with time or from event
+to event, whose correlation falls exponentially (`Mood`). The label of an event for task c is
 Bernoulli with logit bias_c + scale_c (z + quality * item quality). Only the labels tell anything
 about a user's interests: which items are shown, and when, is independent of them. So the best
 possible losses can be computed. Four such floors are written with the log, as probabilities by
@@ -20,14 +21,14 @@ import datetime
 import itertools
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.base.times import DAY, MAX_TIME, MIN_TIME, WEEK
+from siren_rope_jax.base.times import DAY, HOUR, MAX_TIME, MIN_TIME, WEEK
 from siren_rope_jax.data.schema import TEST, TRAIN, Dense, Schema
 from siren_rope_jax.metrics.binary import normalized_entropy
 from siren_rope_jax.prepare import ideal
@@ -55,6 +56,13 @@ class SyntheticConfig:
       rhythm: how much more sessions begin in the evening than in the morning, 0..1.
       constant, daily, weekly, drift: strengths of the interests that stay, that follow the time of
         day and that of the week, and that drift over the span.
+      harmonics: of the day, which share its strength evenly. With one, interests at two hours are
+        alike by the cosine of their difference; with four, only within three hours.
+      hidden, hidden_hours: strength and period of interests that follow a cycle of which no time
+        feature knows.
+      recency, recency_hours: strength of moods that pass with time, and their mean life.
+      order, order_events: strength of moods that pass from event to event of a user, whatever the
+        time between them, and their mean life.
       quality: what an item's quality, a known feature ~ N(0, 1), adds to the interest in it.
       tasks: the names of the labels.
       base_rates: the fraction of positive labels per task.
@@ -78,6 +86,13 @@ class SyntheticConfig:
     daily: float = 2.0
     weekly: float = 0.75
     drift: float = 0.5
+    harmonics: int = 1
+    hidden: float = 0.0
+    hidden_hours: float = 36.0
+    recency: float = 0.0
+    recency_hours: float = 6.0
+    order: float = 0.0
+    order_events: float = 4.0
     quality: float = 0.5
     tasks: tuple[str, ...] = ("contribution", "like", "long_dwell")
     base_rates: tuple[float, ...] = (0.25, 0.15, 0.45)
@@ -93,8 +108,20 @@ class SyntheticConfig:
         check(self.days > self.validation_days + self.test_days, "days", right)
         check(self.event_gap > 0, "event_gap", "above 0 seconds")
         check(0 <= self.rhythm <= 1, "rhythm", "in 0..1")
-        for key in ("constant", "daily", "weekly", "drift", "quality"):
+        for key in (
+            "constant",
+            "daily",
+            "weekly",
+            "drift",
+            "hidden",
+            "recency",
+            "order",
+            "quality",
+        ):
             check(getattr(self, key) >= 0, key, "0 or more")
+        check(1 <= self.harmonics <= 24, "harmonics", "from 1 to 24")
+        for key in ("hidden_hours", "recency_hours", "order_events"):
+            check(getattr(self, key) > 0, key, "above 0")
         different = 1 <= len(self.tasks) == len(set(self.tasks))
         check(different, "tasks", "one or more different names")
         for key in ("base_rates", "scales"):
@@ -116,7 +143,15 @@ class SyntheticConfig:
     @property
     def interest_variance(self) -> float:
         """Variance of an interest over users and times."""
-        return self.constant**2 + self.daily**2 + self.weekly**2 + self.drift**2
+        lasting = self.constant**2 + self.daily**2 + self.weekly**2 + self.drift**2
+        return lasting + self.hidden**2 + self.recency**2 + self.order**2
+
+    @property
+    def moods(self) -> tuple["Mood", ...]:
+        """Those of the interests that pass."""
+        recency = Mood(self.recency, self.recency_hours * HOUR, "time")
+        order = Mood(self.order, self.order_events, "order")
+        return tuple(mood for mood in (recency, order) if mood.strength)
 
     @property
     def biases(self) -> np.ndarray:
@@ -130,6 +165,40 @@ class SyntheticConfig:
             below = rates < self.base_rates
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return middle
+
+
+@dataclasses.dataclass(frozen=True)
+class Mood:
+    """A part of an interest that passes: its correlation is exp(-distance / life).
+
+    Attributes:
+      strength: its standard deviation.
+      life: in units of the distance.
+      by: `time`: the distance is in seconds; `order`: in events of the user.
+    """
+
+    strength: float
+    life: float
+    by: Literal["time", "order"]
+
+    def places(self, seconds: np.ndarray) -> np.ndarray:
+        """Where events are whose times are [..., L]: the distance of two is the difference."""
+        if self.by == "time":
+            return seconds.astype(np.float64)
+        return np.broadcast_to(np.arange(seconds.shape[-1], dtype=np.float64), seconds.shape)
+
+    def covariance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Between two places."""
+        return self.strength**2 * np.exp(-np.abs(a - b) / self.life)
+
+    def draw(self, rng: np.random.Generator, places: np.ndarray, topics: int) -> np.ndarray:
+        """That of every user and topic at places [U, L] in order: float64 [U, L, K]."""
+        noise = rng.standard_normal((*places.shape, topics))
+        kept = np.exp(-np.diff(places, axis=1) / self.life)
+        for i in range(1, places.shape[1]):
+            alike = kept[:, i - 1, None]
+            noise[:, i] = alike * noise[:, i - 1] + np.sqrt(1 - alike**2) * noise[:, i]
+        return self.strength * noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,23 +223,32 @@ class Feed:
 
 
 def time_basis(seconds: np.ndarray, config: SyntheticConfig) -> np.ndarray:
-    """The time basis, times its strengths: an interest is a sum of these with N(0, 1) coefficients.
+    """The time basis, times its strengths: what stays of an interest is a sum of these with N(0, 1)
+    coefficients.
 
     Args:
       seconds: int64 [...], since the start of the span.
       config: that of the feed.
 
     Returns:
-      float64 [..., 1 + 2 + 2 + DRIFT_WAVES]: constant; cos, sin of the day; of the week; drift. The
-      squared norm is the variance of an interest, with that of the drift averaged over the span.
+      float64 [..., D]: constant; cos, sin of the day and its other harmonics; of the week; the
+      drift, of DRIFT_WAVES; of the hidden period, if there is one. The squared norm is the variance
+      of an interest but for its moods, with that of the drift averaged over the span.
     """
     columns = [np.full(seconds.shape, config.constant)]
-    for period, strength in ((DAY, config.daily), (WEEK, config.weekly)):
+    share = config.daily / np.sqrt(config.harmonics)
+    periods = [(DAY / n, share) for n in range(1, config.harmonics + 1)] + [(WEEK, config.weekly)]
+
+    def cycle(period: float, strength: float) -> list[np.ndarray]:
         phase = 2 * np.pi * (seconds % period) / period
-        columns += [strength * np.cos(phase), strength * np.sin(phase)]
+        return [strength * np.cos(phase), strength * np.sin(phase)]
+
+    columns += itertools.chain(*(cycle(*of) for of in periods))
     share = config.drift * np.sqrt(2 / DRIFT_WAVES)
     x = seconds / (config.days * DAY)
     columns += [share * np.cos(np.pi * wave * x) for wave in range(1, DRIFT_WAVES + 1)]
+    if config.hidden:
+        columns += cycle(config.hidden_hours * HOUR, config.hidden)
     return np.stack(columns, axis=-1)
 
 
@@ -186,6 +264,9 @@ def simulate(config: SyntheticConfig) -> Feed:
     w_UxKxD = rng.standard_normal((config.num_users, config.num_topics, phi_UxLxD.shape[-1]))
     w_UxLxD = w_UxKxD[np.arange(config.num_users)[:, None], topic[item]]
     appeal_UxL = np.einsum("uld,uld->ul", w_UxLxD, phi_UxLxD) + config.quality * quality[item]
+    for mood in config.moods:
+        of_topics_UxLxK = mood.draw(rng, mood.places(seconds), config.num_topics)
+        appeal_UxL += np.take_along_axis(of_topics_UxLxK, topic[item][..., None], 2)[..., 0]
     logits_UxLxT = config.biases + appeal_UxL[..., None] * np.asarray(config.scales)
     probabilities = _sigmoid(logits_UxLxT)
     labels = rng.random(probabilities.shape) < probabilities
@@ -203,6 +284,12 @@ def floors(config: SyntheticConfig, feed: Feed) -> dict[str, np.ndarray]:
     by_position = phi_UxLxD.transpose(1, 0, 2).reshape(length, -1)
     average = by_position @ by_position.T / users
     position = np.tile(np.arange(length), users)
+    kernels = [ideal.basis_kernel(features)]
+    for mood in config.moods:
+        places_UxL = mood.places(feed.time - config.start_time)
+        kernels.append(ideal.distance_kernel(places_UxL.reshape(-1), mood.covariance))
+        for i in range(length):  # of all positions at once it would not fit into memory
+            average[i] += mood.covariance(places_UxL, places_UxL[:, i, None]).mean(axis=0)
     noise = config.interest_variance - config.constant**2
     observed = ideal.predict(
         group.reshape(-1),
@@ -210,7 +297,7 @@ def floors(config: SyntheticConfig, feed: Feed) -> dict[str, np.ndarray]:
         scale,
         feed.labels.reshape(users * length, -1),
         {
-            "ideal": ideal.basis_kernel(features),
+            "ideal": ideal.summed(kernels),
             "order_only": ideal.position_kernel(average, position),
             "time_blind": ideal.constant_kernel(config.constant**2, noise),
         },
