@@ -48,7 +48,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"name": "sasrec", "argument": "learned_positions", "overrides": SASREC},
     {"name": "hstu", "argument": "hstu_bias_only"},
     {"name": "hstu_siren_rope", "argument": "siren_rope_hstu_bias"},
-    {"name": "hstu_clock_and_lag", "argument": "clock_and_lag_hstu_bias"},
+    {"name": "hstu_learned_clock", "argument": "learned_clock_hstu_bias"},
 )
 
 

@@ -4,8 +4,8 @@
         --config=configs/sweep/encodings.py:foursquare_nyc --workdir=runs/encodings/sweep
 
 The part after the colon is one of the `LOGS` below. Each variant has `TRIALS` trials with one seed:
-the log's own settings, and others of what it depends on most, such as TO-RoPE's unit of time, in
-2 pi of which its first plane turns once. configs/ablation/encodings.py compares the variants with
+its usual settings, and others of what it depends on most, such as TO-RoPE's unit of time, in 2 pi
+of which its first plane turns once. configs/ablation/encodings.py compares the variants with
 what this finds.
 """
 
@@ -32,11 +32,11 @@ LOGS: dict[str, dict[str, Any]] = {
     },
     "synthetic": {},
 }
-RATES = {"synthetic": 1.5e-3}
-RATE = 2e-3  # of all other logs
+# The usual learning rate, and another one.
+RATES = {"synthetic": (1.5e-3, 3e-3), "foursquare_nyc": (4e-3, 2e-3)}
+OF_OTHERS = (2e-3, 4e-3)
 
 BUCKETS = {"model.biases": ("time_buckets",)}
-HARMONICS = {f"model.encoding.{clock}.clock.harmonics": 2 for clock in ("day", "week")}
 # Rows of the table: name, variant that it is made of, what is added to that.
 CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ordinal", "ordinal", {}),
@@ -47,46 +47,41 @@ CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
     ("siren_rope", "siren_rope", {}),
     ("siren_rope_hstu_bias", "siren_rope_hstu_bias", {}),
-    ("clock_and_lag_harmonics_hstu_bias", "clock_and_lag_harmonics", BUCKETS),
-    ("clock_and_lag_warped_hstu_bias", "clock_and_lag_warped", BUCKETS),
-    ("clock_and_lag_warped_harmonics_hstu_bias", "clock_and_lag_warped", BUCKETS | HARMONICS),
+    ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
+    ("learned_clock", "learned_clock", {}),
+    ("learned_clock_hstu_bias", "learned_clock_hstu_bias", {}),
 )
 
 _ENCODING = "model.encoding"
 _RATE_KEY = "optimizer.learning_rate"
-# Which planes turn by the day, the week, the lag and the order: the ends of their ranges.
-_SHARES = ((0.25, 0.375, 0.75), (0.375, 0.5, 0.75), (0.125, 0.25, 0.75), (0.25, 0.375, 0.5))
+# Where a variant has its network.
+_NETWORKS = {
+    "siren_rope": f"{_ENCODING}.time.network",
+    "learned_clock": f"{_ENCODING}.clock.network",
+    "time_in_embedding_network": "model.input_time_network",
+}
 
 
-def settings(variant: str, rate: float) -> tuple[dict[str, Any], ...]:
-    """What is tried with a variant, the log's own settings first; `TRIALS` of them."""
-    usual, twice = {_RATE_KEY: rate}, {_RATE_KEY: 2 * rate}
+def settings(variant: str, rates: tuple[float, float]) -> tuple[dict[str, Any], ...]:
+    """What is tried with a variant, its usual settings first; `TRIALS` of them."""
+    usual, other = ({_RATE_KEY: rate} for rate in rates)
     if variant.startswith("to_rope"):
-        return tuple({f"{_ENCODING}.time.ladder.unit": unit} for unit in UNITS)
+        return tuple(usual | {f"{_ENCODING}.time.ladder.unit": unit} for unit in UNITS)
+    for name, place in _NETWORKS.items():
+        if variant.startswith(name):
+            sizes = [(usual, 10, 64), (other, 10, 64), (usual, 5, 64), (usual, 20, 64)]
+            sizes += [(usual, 10, 128)]
+            return tuple(
+                some | {f"{place}.omega_0": float(omega), f"{place}.width": width}
+                for some, omega, width in sizes
+            )
+    key, first, second = f"{_ENCODING}.order.ladder.base", 1e4, 1e2
     if variant.startswith("clock_and_lag"):
-        ends = [_planes(shares, "warped" in variant) for shares in _SHARES]
-        return (*(usual | planes for planes in ends), twice | ends[0])
-    if variant.startswith(("siren_rope", "time_in_embedding_network")):
-        place = "model.input_time_network"
-        if variant.startswith("siren_rope"):
-            place = f"{_ENCODING}.time.network"
-        sizes = [(usual, 10, 64), (twice, 10, 64), (usual, 5, 64), (usual, 20, 64)]
-        sizes += [(usual, 10, 128)]
-        return tuple(
-            some | {f"{place}.omega_0": float(omega), f"{place}.width": width}
-            for some, omega, width in sizes
-        )
-    key = f"{_ENCODING}.order.ladder.base"
-    more = {_RATE_KEY: 1.4 * rate} | {key: 1e4}
-    return (*(some | {key: base} for base in (1e4, 1e2) for some in (usual, twice)), more)
-
-
-def _planes(ends: tuple[float, float, float], warped: bool) -> dict[str, Any]:
-    day, week, lag = ends
-    ranges = {"day": (0.0, day), "week": (day, week), "lag": (week, lag), "order": (lag, 1.0)}
-    if warped:
-        ranges["warp"] = (0.0, week)
-    return {f"{_ENCODING}.{source}.planes": planes for source, planes in ranges.items()}
+        key = f"{_ENCODING}.lag.ladder.base"
+        first, second = 90 * DAY / (10 * MINUTE), 10 * DAY / (10 * MINUTE)
+    middle = {_RATE_KEY: math.sqrt(rates[0] * rates[1])}
+    pairs = [(usual, first), (other, first), (middle, first), (usual, second), (other, second)]
+    return tuple(some | {key: base} for some, base in pairs)
 
 
 def get_config(log: str = "foursquare_nyc") -> ConfigDict:
@@ -94,13 +89,13 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
     if log not in LOGS:
         raise UserError("--config", f"{log!r} is not a log{suggestion(log, LOGS)}")
     dataset = {"name": log, "base": f"configs/{log}.py", "config": f"configs/data/{log}.py"}
-    rate = RATES.get(log, RATE)
+    rates = RATES.get(log, OF_OTHERS)
     variants = [
         {
             "name": name,
             "argument": variant,
             "overrides": added,
-            "settings": settings(variant, rate),
+            "settings": settings(variant, rates),
         }
         for name, variant, added in CONTESTANTS
     ]

@@ -166,25 +166,27 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "SIREN-RoPE on ladders of day, week",
             "The network's angles, small at first, are added to those of the day and the week.",
         ),
+    },
+    "Clock, lag and order on planes of their own": {
         "clock_and_lag": Entry(
             "clock and lag",
-            "A quarter of the planes turns once a day, an eighth once a week, three eighths with "
-            "periods from ten minutes to ninety days, a quarter by the index.",
+            "A quarter of the planes turns once or twice a day, an eighth once or twice a week, "
+            "three eighths with periods from ten minutes to ninety days, a quarter by the index.",
         ),
-        "clock_and_lag_harmonics": Entry(
-            "clock and lag, two harmonics",
-            "Clock and lag, where half of the clock's planes turn twice a day or twice a week.",
-        ),
-        "clock_and_lag_warped": Entry(
-            "clock and lag, warped",
-            "Clock and lag; a network of the phases of day and week, small at first, is added to "
-            "the planes of the clock.",
-        ),
-    },
-    "Combinations": {
         "clock_and_lag_hstu_bias": Entry(
             "clock and lag, HSTU's bias", "Clock and lag, and HSTU's bias for elapsed time."
         ),
+        "learned_clock": Entry(
+            "learned clock, lag",
+            "SIREN-RoPE's network of the phases of day and week turns half of the planes; a "
+            "quarter has periods from ten minutes to ninety days, and a quarter turns by the index.",
+        ),
+        "learned_clock_hstu_bias": Entry(
+            "learned clock, lag, HSTU's bias",
+            "Learned clock and lag, and HSTU's bias for elapsed time.",
+        ),
+    },
+    "Combinations": {
         "siren_rope_hstu_bias": Entry(
             "SIREN-RoPE, HSTU's bias", "SIREN-RoPE, and HSTU's bias for elapsed time."
         ),

@@ -44,15 +44,9 @@ _DAY_AND_WEEK = {
     "week": {"clock": {"period": WEEK}, "planes": (0.25, 0.5)},
 }
 
-# Every time scale on planes of its own: the clock, lags from ten minutes to ninety days, the order.
-_CLOCK_AND_LAG = {
-    "day": {"clock": {"period": DAY}, "planes": (0.0, 0.25)},
-    "week": {"clock": {"period": WEEK}, "planes": (0.25, 0.375)},
-    "lag": {
-        "ladder": {"signal": "time", "unit": 600 / (2 * math.pi), "base": 90 * DAY / 600},
-        "planes": (0.375, 0.75),
-    },
-    "order": {**_ORDER, "planes": (0.75, 1.0)},
+# Periods from ten minutes to ninety days.
+_LAGS: dict[str, Any] = {
+    "ladder": {"signal": "time", "unit": 600 / (2 * math.pi), "base": 90 * DAY / 600}
 }
 
 
@@ -90,21 +84,17 @@ _ENCODINGS: dict[str, Encoding] = {
         "time": {**_network(), "gate": {**_OMEGA, "init": 0.1}, "planes": (0.0, 0.5)},
         "order": _ORDER_IN_HALF,
     },
-    "clock_and_lag": _CLOCK_AND_LAG,
-    # with two harmonics each, which tell an hour from the next ones
-    "clock_and_lag_harmonics": {
-        **_CLOCK_AND_LAG,
+    # every time scale on planes of its own: the clock, by ladders or by a network; lags; the order
+    "clock_and_lag": {
         "day": {"clock": {"period": DAY, "harmonics": 2}, "planes": (0.0, 0.25)},
         "week": {"clock": {"period": WEEK, "harmonics": 2}, "planes": (0.25, 0.375)},
+        "lag": {**_LAGS, "planes": (0.375, 0.75)},
+        "order": {**_ORDER, "planes": (0.75, 1.0)},
     },
-    # with a network of the clock on top of its ladders, starting near 0
-    "clock_and_lag_warped": {
-        **_CLOCK_AND_LAG,
-        "warp": {
-            **_network(features=_CYCLIC_FEATURES),
-            "gate": {**_OMEGA, "init": 0.1},
-            "planes": (0.0, 0.375),
-        },
+    "learned_clock": {
+        "clock": {**_network(features=_CYCLIC_FEATURES), "planes": (0.0, 0.5)},
+        "lag": {**_LAGS, "planes": (0.5, 0.75)},
+        "order": {**_ORDER, "planes": (0.75, 1.0)},
     },
     "time2vec": _with_order({"time2vec": {"unit": DAY}, "gate": dict(_OMEGA)}),
     "siren_rope_no_order": {"time": _network()},
@@ -138,6 +128,7 @@ _COMMON: _Others = {
     "fuxi_linear_bias": ("ordinal", {"biases": ("time_retention",)}),
     "relation_bias": ("ordinal", {"biases": ("time_relation",)}),
     "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
+    "learned_clock_hstu_bias": ("learned_clock", {"biases": ("time_buckets",)}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
     # both ways to know the request's time: being told, and turning to past events

@@ -12,12 +12,16 @@ from siren_rope_jax.data.schema import SPLITS
 from siren_rope_jax.metrics.bootstrap import RESAMPLES
 from siren_rope_jax.rotation.names import in_order, words
 from siren_rope_jax.studies.ablation import Ablation, Run
+from siren_rope_jax.studies.gap_map import draw_gap_map
 from siren_rope_jax.studies.jobs import Train, execute, train_and_evaluate
 from siren_rope_jax.studies.plots import draw_models
 from siren_rope_jax.studies.section import Section
 from siren_rope_jax.studies.summary import Runs, summarize
 from siren_rope_jax.studies.together import together
 from siren_rope_jax.training.kinds import KINDS, kind_of
+
+MAP = "all-gap.png"
+"""The picture of all data sets that know their best prediction."""
 
 
 def run_and_report(
@@ -57,6 +61,9 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
     for dataset in (d.name for d in ablation.datasets if d.name in by_variant):
         summary["datasets"][dataset] = _dataset(ablation, workdir, dataset, by_variant[dataset])
     summary["together"] = together(list(summary["datasets"].values()))
+    title = f"{ablation.name}: share of the gap to the best prediction that is closed"
+    if summary["together"] and draw_gap_map(workdir / MAP, title, summary["datasets"]):
+        summary["together"]["pictures"] = [MAP]
     write_json(workdir / "report.json", summary)
     path = workdir / "report.md"
     with replacing(path) as temporary:

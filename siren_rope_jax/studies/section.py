@@ -82,6 +82,8 @@ class Section:
             if other in self.data["variants"]:
                 yield from [f"### Difference to {words(other)}", ""]
                 yield from self._difference_table(key, other)
+        for picture in self.data.get("pictures", []):
+            yield f"![share of the gap closed]({picture})\n"
 
     @property
     def _kind(self) -> type[Kind]:
