@@ -179,7 +179,7 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "learned_clock": Entry(
             "learned clock, lag",
             "SIREN-RoPE's network of the phases of day and week turns half of the planes; a "
-            "quarter has periods from ten minutes to ninety days, and a quarter turns by the index.",
+            "quarter has periods from ten minutes to ninety days, a quarter turns by the index.",
         ),
         "learned_clock_hstu_bias": Entry(
             "learned clock, lag, HSTU's bias",
