@@ -67,6 +67,7 @@ def _features(path: Path) -> tuple[Path, dict]:
         "actions": {"rating": "CASE WHEN rating <> 3 THEN rating END"},
         "tasks": {"like": "rating >= 4", "love": "CASE WHEN tab > 0 THEN rating = 5 END"},
         "utc_offset": "-3600 * tab",
+        "where": "rating > 1 AND tab IS NOT NULL",
         "min_count": 20,
     }
     return write(path / "log.csv.gz", raw), values
@@ -75,6 +76,7 @@ def _features(path: Path) -> tuple[Path, dict]:
 def _dates(path: Path) -> tuple[Path, dict]:
     """Dates as text with and without zones, some missing; duplicates; ids with blanks and 007."""
     raw = raw_log()
+    end = pd.Timestamp(raw["at"].quantile(0.9), unit="s").isoformat()
     stamp = pd.to_datetime(raw["at"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S")
     ends = np.array([".123456789Z", "+05:30", " Europe/Berlin", "Z"])[raw.serial % 4]
     raw["at"] = (stamp + ends).where(raw.serial % 11 > 0, "")
@@ -85,6 +87,7 @@ def _dates(path: Path) -> tuple[Path, dict]:
         "time_zone": "America/New_York",
         "allow_missing_time": True,
         "tie_breaker": "rating - 3",
+        "split": {"test_end": end},
     }
     return write(path / "log.tsv", raw), values
 
@@ -103,7 +106,7 @@ def _parts(path: Path) -> tuple[Path, dict]:
     values = {
         "categorical": {"seen": "seen", "x": "x", "hour": "hour(day)"},
         "core": 4,
-        "split": {"kind": "leave_one_out"},
+        "split": {"kind": "leave_one_out", "last": 2},
         "tasks": {},
     }
     return path / "parts" / "*", values
