@@ -285,10 +285,10 @@ def test_every_table_of_metrics_names_protocol_catalogue_misses_and_filter(repor
         "Overview", "Difference to ordinal RoPE", "Difference to SIREN-RoPE", "All metrics",
         "Validation", "By local hour of day", "By time since the user's last event",
         "By number of training events of the item", "By whether the user had the item before",
-        "Cost",
+        "Cost", "Gates",
     ]  # fmt: skip
     assert unranked > 0
-    of_others = ("Validation", "Cost")
+    of_others = ("Validation", "Cost", "Gates")
     assert [name for name, part in parts.items() if note not in part] == list(of_others)
 
 

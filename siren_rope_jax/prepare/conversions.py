@@ -7,6 +7,7 @@ import ast
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +77,22 @@ def _sequence_rows(items_path: Path, form: Format) -> Iterator[Sequence[str]]:
     if not times_path.exists():
         raise UserError(times_path, f"the file of the times of {items_path} does not exist")
     check_readable(times_path)
-    both = itertools.zip_longest(lines(items_path), lines(times_path))
-    for number, (item_line, time_line) in enumerate(both, start=1):
-        if item_line is None or time_line is None:
-            shorter, longer = items_path, times_path
-            if item_line is not None:
-                shorter, longer = times_path, items_path
-            raise UserError(longer, f"line {number} has no counterpart in {shorter.name}")
-        items, times = item_line.split(), time_line.split()
-        if items[:1] != times[:1] or len(items) != len(times):
-            raise UserError(
-                items_path,
-                f"line {number} has {_counted(items, 'items')}, but {_counted(times, 'times')} in "
-                f"{times_path.name}",
-            )
-        yield from ((items[0], *event) for event in zip(items[1:], times[1:], strict=True))
+    with closing(lines(items_path)) as item_lines, closing(lines(times_path)) as time_lines:
+        both = itertools.zip_longest(item_lines, time_lines)
+        for number, (item_line, time_line) in enumerate(both, start=1):
+            if item_line is None or time_line is None:
+                shorter, longer = items_path, times_path
+                if item_line is not None:
+                    shorter, longer = times_path, items_path
+                raise UserError(longer, f"line {number} has no counterpart in {shorter.name}")
+            items, times = item_line.split(), time_line.split()
+            if items[:1] != times[:1] or len(items) != len(times):
+                raise UserError(
+                    items_path,
+                    f"line {number} has {_counted(items, 'items')}, but "
+                    f"{_counted(times, 'times')} in {times_path.name}",
+                )
+            yield from ((items[0], *event) for event in zip(items[1:], times[1:], strict=True))
 
 
 def _counted(words: Sequence[str], what: str) -> str:
@@ -101,14 +103,15 @@ def _objects(
     path: Path, columns: Sequence[str], what: str, parse: Callable[[str], dict[str, Any]]
 ) -> Iterator[Sequence[str | None]]:
     """Rows of the lines of a file, each of which is an object in `what`; these keys are read."""
-    for number, line in enumerate(lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = parse(line.strip())
-        except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
-            raise UserError(path, f"line {number} is no object in {what}: {error}") from error
-        yield [_text(value.get(column)) for column in columns]
+    with closing(lines(path)) as numbered:
+        for number, line in enumerate(numbered, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = parse(line.strip())
+            except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
+                raise UserError(path, f"line {number} is no object in {what}: {error}") from error
+            yield [_text(value.get(column)) for column in columns]
 
 
 def _python_dict(line: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import gzip
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -202,7 +202,7 @@ def write_plainly(path: Path, output: Path, newlines: bool) -> None:
             copy.write(block if newlines else block.replace(b"\r\n", b"\n"))
 
 
-def lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Generator[str]:
     """The lines of a UTF-8 text file, perhaps gzipped, with their ends; refuses a damaged one."""
     number = 0
     with _opened(path) as file:
