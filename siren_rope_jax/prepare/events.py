@@ -78,7 +78,7 @@ def those_that_count(
       where: says where a row is.
 
     Raises:
-      UserError: it is not a condition, or no event is left.
+      UserError: it is not a condition.
     """
     if not config.where:
         return log

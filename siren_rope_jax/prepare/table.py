@@ -99,13 +99,13 @@ def prepare(
         with readers.told_of(input if len(files) > 1 else files[0], files):
             log = chosen.by_row("log", table, timed)
         progress.begin("checking and splitting")
-        given = log.count().to_pyarrow().as_py()
+        given = count = log.count().to_pyarrow().as_py()
         if config.where:
             counting = functools.partial(events.those_that_count, config=config, where=where)
             log = chosen.by_row("log_where", log, counting)
-        count = log.count().to_pyarrow().as_py()
-        if given and not count:
-            raise UserError("config.where", "is true for no event")
+            count = log.count().to_pyarrow().as_py()
+            if given and not count:
+                raise UserError("config.where", "is true for no event")
         checks.require_present(log, config, where)
         if config.core > 1:
             log = events.core(chosen, log, config.core)
