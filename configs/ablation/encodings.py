@@ -25,7 +25,7 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
             "datasets": sweep.datasets,
             "seeds": (0, 1, 2, 3, 4),
             "baseline": "ordinal",
-            "champion": "siren_rope",
+            "champion": "learned_clock_hstu_bias",
             "jobs": 2,
         }
     )

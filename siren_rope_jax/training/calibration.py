@@ -82,8 +82,6 @@ def load(workdir: Path, step: int) -> dict[str, Line]:
 
 def folded(params: Any, tasks: Sequence[Task], lines: Mapping[str, Line]) -> Any:
     """A ranker's parameters with the lines in the last layer of its head."""
-    if not lines:
-        return params
     each = [lines.get(task.name, Line(1.0, 0.0)) for task in tasks]
     scale, offset = jnp.array([line.scale for line in each]), jnp.array([line[1] for line in each])
     name = f"dense_{len(params['head']) - 1}"

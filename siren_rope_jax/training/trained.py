@@ -84,7 +84,8 @@ class TrainedRun:
             )
             progress = checkpoints.progress()
         lines = load(workdir, step) if calibrated else {}
-        params = folded(params, of_run.model.data.tasks, lines)
+        if lines:
+            params = folded(params, of_run.model.data.tasks, lines)
         return TrainedRun(of_run, of_run.kind.view(data), params, step, progress, lines)
 
     @property
