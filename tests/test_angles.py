@@ -64,6 +64,21 @@ def differences(theta: jax.Array) -> jax.Array:
     return jnp.stack([jnp.cos(difference), jnp.sin(difference)])
 
 
+def relative(
+    module: AngleEncoding, given: Signals, params: Any = None
+) -> tuple[jax.Array, Any]:
+    """All that the logits see of any encoding: products of two events' (cos + i sin); parameters.
+
+    They are the `differences` of angles, where an encoding has some.
+    """
+    if params is None:
+        params = module.init(jax.random.key(0), given, method="rotations").get("params", {})
+    turn = module.apply({"params": params}, given, method="rotations")[TRUNK].key
+    event = turn.cos + 1j * turn.sin
+    product = event[:, None].conj() * event[None, :]
+    return jnp.stack([product.real, product.imag]), params
+
+
 def test_omega_zero_and_lambda_one_is_rope_exactly() -> None:
     module = encoding(sources_of("siren_rope"))
     _, params = angles_of(module, signals())
@@ -104,9 +119,9 @@ def test_theta_is_the_gated_sum_of_e2() -> None:
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
     module = encoding(sources_of(name))
-    a, params = angles_of(module, signals())
-    b, _ = angles_of(module, signals(position=1000), params)
-    np.testing.assert_allclose(differences(a), differences(b), atol=2e-3)
+    a, params = relative(module, signals())
+    b, _ = relative(module, signals(position=1000), params)
+    np.testing.assert_allclose(a, b, atol=2e-3 * float(a.max()))
 
 
 INVARIANT_TO_TIME_SHIFT = {
@@ -117,12 +132,36 @@ INVARIANT_TO_TIME_SHIFT = {
 
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_shift_of_all_times(name: str) -> None:
-    """Linear-in-time angles do not see a shift of all times; f_phi does (no function of lags)."""
+    """Linear-in-time angles do not see a shift of all times; f_phi does (no function of lags).
+
+    Neither are sums of turned vectors, because products of two different copies remain (RoTE).
+    """
     module = encoding(sources_of(name))
-    a, params = angles_of(module, signals())
-    b, _ = angles_of(module, signals(shift=20 * 86_400 + 5 * 3600), params)
-    error = float(jnp.abs(differences(a) - differences(b)).max())
+    a, params = relative(module, signals())
+    b, _ = relative(module, signals(shift=20 * 86_400 + 5 * 3600), params)
+    error = float(jnp.abs(a - b).max())
     assert (error < 1e-3) == (name in INVARIANT_TO_TIME_SHIFT), error
+
+
+def test_weights_add_turned_vectors() -> None:
+    """RoTE: q and k are sums of copies, each turned by one ladder and by the order."""
+    module = encoding(sources_of("rote"))
+    x = jax.random.normal(jax.random.key(1), (LENGTH, HEADS, 2 * PLANES))
+    turned = module.apply({}, signals(), method="rotations")[TRUNK].key(x)
+    expected = jnp.zeros_like(x)
+    sources = {k: dataclasses.replace(s, weight=None) for k, s in sources_of("rote").items()}
+    for name, weight in {"years": 1.5, "months": 1.0, "days": 0.5}.items():
+        theta, _ = angles_of(encoding({k: sources[k] for k in (name, "order")}), signals())
+        expected += weight * Rotation.from_angles(theta)(x)
+    np.testing.assert_allclose(turned, expected, atol=1e-4)
+    assert not np.allclose(jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=0.1)
+    with refused("encoding", "years"):
+        module.apply({}, signals())
+
+    timeless = signals(seconds=np.full(LENGTH, NO_TIME))
+    by_order, _ = angles_of(encoding({"order": sources["order"]}), signals())
+    turned = module.apply({}, timeless, method="rotations")[TRUNK].key(x)
+    np.testing.assert_allclose(turned, 3 * Rotation.from_angles(by_order)(x), atol=1e-4)
 
 
 def test_whole_weeks_leave_cyclic_features_alone() -> None:
@@ -133,7 +172,7 @@ def test_whole_weeks_leave_cyclic_features_alone() -> None:
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", [v for v in ENCODINGS if v != "none"])
+@pytest.mark.parametrize("name", [v for v in ENCODINGS if v not in ("none", "rote")])
 def test_an_absent_time_turns_nothing_and_the_order_stays(name: str) -> None:
     seconds = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
     seconds[2] = NO_TIME

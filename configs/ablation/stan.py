@@ -11,7 +11,14 @@ as in ours. Takes about a quarter of an hour on two cores.
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("ordinal", "hstu_bias", "to_rope_day_week", "siren_rope", "siren_rope_hstu_bias")
+VARIANTS = (
+    "ordinal",
+    "hstu_bias",
+    "to_rope_day_week",
+    "siren_rope",
+    "siren_rope_hstu_bias",
+    "learned_clock_hstu_bias",
+)
 
 
 def get_config() -> ConfigDict:
@@ -37,7 +44,7 @@ def get_config() -> ConfigDict:
             ),
             "seeds": (0, 1, 2, 3, 4),
             "baseline": "ordinal",
-            "champion": "siren_rope",
+            "champion": "learned_clock_hstu_bias",
             "jobs": 2,
         }
     )

@@ -44,6 +44,8 @@ RELEASES = {release: _download(release) for release in _CHECKSUMS}
 
 
 _GENRES = "regexp_split_to_array(nullif(genres, '(no genres listed)'), '[| ]')"
+FEATURES = {"genres": _GENRES, "genre": f"list_extract({_GENRES}, 1)"}
+"""Categorical features of films, by what is wanted: all genres of one, or the first."""
 
 
 def common(name: str, wanted: str) -> dict[str, Any]:
@@ -52,21 +54,21 @@ def common(name: str, wanted: str) -> dict[str, Any]:
     Args:
       name: of the data set, without its release.
       wanted: a release, one of `RELEASES`, which is added to the name; without one, files may be of
-        any, and the download is 100K. Or "genres", or both with a comma in between: then films have
-        the categorical feature `genres`, from a file of items.
+        any, and the download is 100K. Or one of `FEATURES`, which films then have, from a file of
+        items. Or both, with a comma in between.
 
     Raises:
       UserError: there is no such release.
     """
     words = [word for word in wanted.split(",") if word]
-    releases = [word for word in words if word != "genres"]
+    releases = [word for word in words if word not in FEATURES]
     release = releases[0] if releases else ""
     if len(releases) > 1 or (release and release not in RELEASES):
-        tip = suggestion(releases[-1], [*RELEASES, "genres"])
+        tip = suggestion(releases[-1], [*RELEASES, *FEATURES])
         raise UserError("--config", f"there is no MovieLens release {releases[-1]!r}{tip}")
     return {
         "name": "_".join([name, *words]),
-        "categorical": {"genres": _GENRES} if "genres" in words else {},
+        "categorical": {word: FEATURES[word] for word in words if word in FEATURES},
         "user": "user_id",
         "item": "item_id",
         "time": "timestamp",

@@ -8,6 +8,11 @@ embedding) and adds it, through a gate, to some planes of some heads. Their sum 
 
 is the two sources `time = network, gate omega` and `order = ladder, gate lambda`. TO-RoPE, its
 splits, RoPE and every ablation are other such mappings; `variants.py` lists them.
+
+Sources with a weight do not join that sum. Each turns a copy of a vector by its own angle, on top
+of Theta, and the copies are added (RoTE, arXiv 2604.13389), which no sum of angles can express:
+
+    x' = sum_s w_s R(Theta + Theta_s) x
 """
 
 import dataclasses
@@ -17,6 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
 from siren_rope_jax.rotation.sources import AngleSource, Signals, SourceAngles
 from siren_rope_jax.rotation.time import TimeScale
@@ -44,9 +50,30 @@ class AngleEncoding(nn.Module):
     category_sizes: Mapping[str, int]
     attentions: tuple[str, ...] = (TRUNK,)
 
-    @nn.compact
     def __call__(self, signals: Signals) -> dict[str, Float[Array, "... L #H P"]]:
-        """Theta in radians, float32, by attention."""
+        """Theta in radians, float32, by attention.
+
+        Raises:
+          UserError: sources have weights, and a sum of turned vectors has no angles.
+        """
+        if weighted := self.weights:
+            problem = f"{', '.join(weighted)}: a sum of turned vectors has no angles"
+            raise UserError("encoding", problem)
+        return {name: theta for name, (theta, _) in self._angles(signals).items()}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Those of the sources that have one."""
+        return {
+            name: source.weight
+            for name, source in self.sources.items()
+            if source.weight is not None
+        }
+
+    @nn.compact
+    def _angles(self, signals: Signals) -> dict[str, tuple[Array, dict[str, Array]]]:
+        """By attention: Theta, and the angles of the sources with a weight; [... L #H P], float32.
+        """
         time = signals.time.or_else(self.scale.origin)  # no map needs to bear one far away
         signals = dataclasses.replace(signals, time=time)
         angles = {}
@@ -56,12 +83,27 @@ class AngleEncoding(nn.Module):
                 source, stop - start, self.scale, self.category_sizes, name=name
             )
             angles[name] = of_source(signals, self.attentions)
-        theta = {}
+        of_attentions = {}
         for attention in self.attentions:
-            theta[attention] = jnp.zeros((*signals.position.shape, 1, self.planes), jnp.float32)
-            for name, source in self.sources.items():
-                theta[attention] += self._place(source, angles[name][attention])
-        return theta
+            theta = jnp.zeros((*signals.position.shape, 1, self.planes), jnp.float32)
+            placed = {
+                name: self._place(source, angles[name][attention])
+                for name, source in self.sources.items()
+            }
+            weighted = {name: placed.pop(name) for name in self.weights}
+            of_attentions[attention] = sum(placed.values(), start=theta), weighted
+        return of_attentions
+
+    def _rotations(self, signals: Signals) -> dict[str, Rotation]:
+        """What the signals turn vectors by, by attention."""
+        rotations, weights = {}, [*self.weights.values()]
+        for attention, (theta, weighted) in self._angles(signals).items():
+            if weighted:
+                turned = [Rotation.from_angles(theta + angle) for angle in weighted.values()]
+                rotations[attention] = Rotation.sum_of(turned, weights)
+            else:
+                rotations[attention] = Rotation.from_angles(theta)
+        return rotations
 
     def rotations(
         self, signals: Signals, request: Signals | None = None
@@ -72,10 +114,10 @@ class AngleEncoding(nn.Module):
           signals: of the events, which turn the keys.
           request: what turns the queries; None: the events' own signals.
         """
-        keys = {name: Rotation.from_angles(theta) for name, theta in self(signals).items()}
+        keys = self._rotations(signals)
         if request is None:
             return {name: QueryKeyRotation(key, key) for name, key in keys.items()}
-        queries = {name: Rotation.from_angles(theta) for name, theta in self(request).items()}
+        queries = self._rotations(request)
         return {name: QueryKeyRotation(queries[name], key) for name, key in keys.items()}
 
     def _place(self, source: AngleSource, angle: Array) -> Float[Array, "... L #H P"]:

@@ -65,6 +65,11 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "TO-RoPE, split by head",
             "Half of the heads turn by the time in days, half by the index.",
         ),
+        "rote": Entry(
+            "RoTE, with order",
+            "Queries and keys are sums of three copies, turned by ladders of the time in years, "
+            "months and days (RoTE), and each by the index as well.",
+        ),
         "linear": Entry(
             "learned frequencies",
             "Every plane turns by the time with a frequency that is learned, and by the index.",

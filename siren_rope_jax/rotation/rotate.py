@@ -52,6 +52,7 @@ def exact_angle(
 class Rotation:
     """cos and sin of the angles of every plane, float32, broadcastable to [..., L, H, P].
 
+    Or weighted sums of those of several rotations, which change the lengths of vectors too.
     Computed once per forward pass and shared by all layers that use the same angles.
     """
 
@@ -63,6 +64,12 @@ class Rotation:
         """From angles in radians, float32."""
         sine, cosine = sin_cos(angles)
         return cls(cosine, sine)
+
+    @classmethod
+    def sum_of(cls, rotations: Sequence["Rotation"], weights: Sequence[float]) -> "Rotation":
+        """Turns a copy of a vector by each, and adds the copies with these weights."""
+        pairs = list(zip(rotations, weights, strict=True))
+        return cls(sum(w * r.cos for r, w in pairs), sum(w * r.sin for r, w in pairs))
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
         """(E3): rotates every plane of queries or keys; computed in float32, dtype kept.

@@ -328,12 +328,15 @@ class AngleSource:
       planes: the range of planes it acts on, as fractions of all; split-by-dim of TO-RoPE is two
         sources on complementary ranges.
       heads: the range of heads, in the same way, for split-by-head.
+      weight: None: the angles join the sum of all others (E2). A number: they turn a copy of the
+        vectors, on top of that sum, and the copies of such sources are added with their weights.
     """
 
     map: AngleMap = field(metadata=one_of(**MAPS))
     gate: Gate | None = None
     planes: tuple[float, ...] = (0.0, 1.0)
     heads: tuple[float, ...] = (0.0, 1.0)
+    weight: float | None = None
 
     def __post_init__(self) -> None:
         for axis in ("planes", "heads"):

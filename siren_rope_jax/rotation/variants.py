@@ -50,6 +50,10 @@ _LAGS: dict[str, Any] = {
 }
 
 
+def _weighted_ladder(unit: float, base: float, weight: float) -> dict[str, Any]:
+    return {"ladder": {"signal": "time", "unit": unit, "base": base}, "weight": weight}
+
+
 def _with_order(time: dict[str, Any]) -> Encoding:
     return {"time": time, "order": _GATED_ORDER}
 
@@ -67,6 +71,13 @@ _ENCODINGS: dict[str, Encoding] = {
         "order": {**_ORDER, "heads": (0.5, 1.0)},
     },
     "to_rope_demo": {"time": {"ladder": {"signal": "time", "unit": 100 * DAY}}, "order": _ORDER},
+    # RoTE (arXiv 2604.13389) with its usual bases and weights; and, which it lacks, the order
+    "rote": {
+        "years": _weighted_ladder(365.25 * DAY, 1e6, 1.5),
+        "months": _weighted_ladder(365.25 / 12 * DAY, 1e4, 1.0),
+        "days": _weighted_ladder(DAY, 1e2, 0.5),
+        "order": _ORDER,
+    },
     # a network's phases without the network: half of the planes turn once a day or a week
     "to_rope_day_week": {**_DAY_AND_WEEK, "order": _ORDER_IN_HALF},
     "linear": _with_order({"linear": {"unit": DAY}}),
