@@ -28,7 +28,7 @@ def encoding(sources: dict[str, AngleSource], **changes: Any) -> AngleEncoding:
 
 
 def sources_of(name: str) -> dict[str, AngleSource]:
-    topic = "topic" if name in ("semantic", "siren_rope_category") else None
+    topic = "topic" if "semantic" in name or "category" in name else None
     return {k: source(**v) for k, v in named(name, topic).items()}
 
 

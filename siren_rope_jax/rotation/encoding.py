@@ -72,8 +72,7 @@ class AngleEncoding(nn.Module):
 
     @nn.compact
     def _angles(self, signals: Signals) -> dict[str, tuple[Array, dict[str, Array]]]:
-        """By attention: Theta, and the angles of the sources with a weight; [... L #H P], float32.
-        """
+        """By attention: Theta and the angles of the sources with a weight; [... L #H P], float32."""
         time = signals.time.or_else(self.scale.origin)  # no map needs to bear one far away
         signals = dataclasses.replace(signals, time=time)
         angles = {}

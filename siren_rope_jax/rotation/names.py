@@ -149,6 +149,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "siren_rope_category": Entry(
             "SIREN-RoPE and category", "The network sees an embedding of a category as well."
         ),
+        "siren_rope_semantic": Entry(
+            "SIREN-RoPE beside category",
+            "Learned angles of a category are added to those of the network and of the index.",
+        ),
         "siren_rope_split_dim": Entry(
             "SIREN-RoPE, split by dimension",
             "Half of the planes turn by the network's angles, half by the index.",

@@ -117,10 +117,12 @@ _ENCODINGS: dict[str, Encoding] = {
 
 
 def _of_category(category: str) -> dict[str, Encoding]:
-    """Encodings with a category: alone, and as one more input of f_phi."""
+    """Encodings with a category: without time, as one more input of f_phi, and beside f_phi."""
+    of_category = {"embedding": {"category": category}}
     return {
-        "semantic": {"category": {"embedding": {"category": category}}, "order": _GATED_ORDER},
+        "semantic": {"category": of_category, "order": _GATED_ORDER},
         "siren_rope_category": _with_order(_network(category=category)),
+        "siren_rope_semantic": {"time": _network(), "category": of_category, "order": _GATED_ORDER},
     }
 
 
@@ -173,7 +175,8 @@ def encoding(name: str, category: str | None = None) -> Encoding:
 
     Args:
       name: one of `ENCODINGS`.
-      category: the categorical feature of `semantic` and `siren_rope_category`, which need one.
+      category: the categorical feature of those that need one: `semantic`, `siren_rope_category`,
+        `siren_rope_semantic`.
 
     Raises:
       UserError: an unknown name (the nearest known one is named), or no category where it is
