@@ -72,7 +72,7 @@ class AngleEncoding(nn.Module):
 
     @nn.compact
     def _angles(self, signals: Signals) -> dict[str, tuple[Array, dict[str, Array]]]:
-        """By attention: Theta and the angles of the sources with a weight; [... L #H P], float32."""
+        """Theta, and the angles of sources with a weight, by attention; [... L #H P], float32."""
         time = signals.time.or_else(self.scale.origin)  # no map needs to bear one far away
         signals = dataclasses.replace(signals, time=time)
         angles = {}
