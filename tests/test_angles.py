@@ -64,9 +64,7 @@ def differences(theta: jax.Array) -> jax.Array:
     return jnp.stack([jnp.cos(difference), jnp.sin(difference)])
 
 
-def relative(
-    module: AngleEncoding, given: Signals, params: Any = None
-) -> tuple[jax.Array, Any]:
+def relative(module: AngleEncoding, given: Signals, params: Any = None) -> tuple[jax.Array, Any]:
     """All that the logits see of any encoding: products of two events' (cos + i sin); parameters.
 
     They are the `differences` of angles, where an encoding has some.
