@@ -68,8 +68,9 @@ class Rotation:
     @classmethod
     def sum_of(cls, rotations: Sequence["Rotation"], weights: Sequence[float]) -> "Rotation":
         """Turns a copy of a vector by each, and adds the copies with these weights."""
-        pairs = list(zip(rotations, weights, strict=True))
-        return cls(sum(w * r.cos for r, w in pairs), sum(w * r.sin for r, w in pairs))
+        pairs, zero = list(zip(rotations, weights, strict=True)), jnp.zeros(())
+        cos, sin = (w * r.cos for r, w in pairs), (w * r.sin for r, w in pairs)
+        return cls(sum(cos, start=zero), sum(sin, start=zero))
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
         """(E3): rotates every plane of queries or keys; computed in float32, dtype kept.
