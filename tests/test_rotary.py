@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siren_rope_jax.rotation.rotate import Rotation, exact_angle, interleaved_to_half_split, ladder
+from siren_rope_jax.rotation.rotate import (
+    Rotation,
+    SpaceRotation,
+    exact_angle,
+    interleaved_to_half_split,
+    ladder,
+)
 
 HEADS, PLANES = 2, 4
 
@@ -38,6 +44,29 @@ def test_products_see_only_differences_of_angles() -> None:
     shifted = (Rotation.from_angles(a + 0.7)(q) * Rotation.from_angles(b + 0.7)(k)).sum(-1)
     np.testing.assert_allclose(product, relative, atol=1e-5)
     np.testing.assert_allclose(product, shifted, atol=1e-5)
+
+
+def test_rotations_in_space_are_those_of_three_components() -> None:
+    """R_z(alpha) R_x(beta); alpha alone is relative as in a plane, beta is not beside it."""
+    x, angle = _random(0, 1, 1, 2 * PLANES), _random(1, 1, 1, PLANES)
+    turned, half = SpaceRotation.from_angles(angle)(x), PLANES // 2
+    for j, (alpha, beta) in enumerate(zip(angle[0, 0, :half], angle[0, 0, half:], strict=True)):
+        cz, sz, cx, sx = jnp.cos(alpha), jnp.sin(alpha), jnp.cos(beta), jnp.sin(beta)
+        about_z = jnp.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+        about_x = jnp.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+        block = np.array([j, j + half, j + PLANES])
+        np.testing.assert_allclose(
+            turned[0, 0, block], about_z @ about_x @ x[0, 0, block], atol=1e-5
+        )
+    np.testing.assert_array_equal(turned[..., -half:], x[..., -half:])
+
+    def product(shift: jax.Array) -> jax.Array:
+        q, k = (SpaceRotation.from_angles(_random(seed, 1, 1, PLANES) + shift) for seed in (2, 3))
+        return (q(x) * k(_random(4, *x.shape))).sum()
+
+    about_z, about_x = jnp.repeat(jnp.eye(2), half, axis=1)
+    np.testing.assert_allclose(product(0.7 * about_z), product(0 * about_z), atol=1e-5)
+    assert abs(product(0.7 * about_x) - product(0 * about_x)) > 0.1
 
 
 def test_interleaved_layout_is_the_same_rotation() -> None:

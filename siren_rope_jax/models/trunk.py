@@ -36,6 +36,8 @@ class TrunkConfig:
 
     Attributes:
       encoding: the rotation's angle sources by name.
+      rotation: what the angles turn: `planes`, pairs of components (E3), or `space`, blocks of
+        three components by rotations that do not commute (`SpaceRotation`).
       biases: on the logits of every attention, beside the rotation.
       block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
         feed-forward part with SiLU, and keys and values that are normed as the queries are;
@@ -57,6 +59,7 @@ class TrunkConfig:
     """
 
     encoding: dict[str, AngleSource]
+    rotation: Literal["planes", "space"] = "planes"
     biases: tuple[BiasKind, ...] = ()
     block: BlockKind = "softmax"
     attention: KernelKind = "auto"
@@ -81,6 +84,11 @@ class TrunkConfig:
                 "width",
                 f"{self.width} over {self.heads} heads: the head width must be a whole, even "
                 "number, because rotation turns pairs of components",
+            )
+        if self.rotation == "space" and self.planes % 2:
+            raise UserError(
+                "rotation",
+                f"space needs a head width that is a multiple of 4, not {2 * self.planes}",
             )
         if self.input_time_network is not None and self.input_time_network.category is not None:
             raise UserError("input_time_network.category", "must be None: a token has its category")
@@ -175,7 +183,13 @@ class Trunk(nn.Module):
                     "feature, or prepare the log with its first value as one of its own",
                 )
         self.encoding = AngleEncoding(
-            c.encoding, c.heads, c.planes, self.data.scale, sizes, attentions
+            c.encoding,
+            c.heads,
+            c.planes,
+            self.data.scale,
+            sizes,
+            attentions,
+            in_space=c.rotation == "space",
         )
         length, dtype = self.data.context_length, jnp.dtype(c.dtype)
         block = partial(

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation
+from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation, SpaceRotation
 from siren_rope_jax.rotation.sources import AngleSource, Signals, SourceAngles
 from siren_rope_jax.rotation.time import TimeScale
 
@@ -41,6 +41,7 @@ class AngleEncoding(nn.Module):
       category_sizes: the number of values of every category.
       attentions: the names of those that have angles of their own: learned maps have a copy for
         each, while gates are shared.
+      in_space: whether the angles turn blocks of three components (`SpaceRotation`), not planes.
     """
 
     sources: Mapping[str, AngleSource]
@@ -49,6 +50,7 @@ class AngleEncoding(nn.Module):
     scale: TimeScale
     category_sizes: Mapping[str, int]
     attentions: tuple[str, ...] = (TRUNK,)
+    in_space: bool = False
 
     def __call__(self, signals: Signals) -> dict[str, Float[Array, "... L #H P"]]:
         """Theta in radians, float32, by attention.
@@ -96,12 +98,13 @@ class AngleEncoding(nn.Module):
     def _rotations(self, signals: Signals) -> dict[str, Rotation]:
         """What the signals turn vectors by, by attention."""
         rotations, weights = {}, [*self.weights.values()]
+        kind = SpaceRotation if self.in_space else Rotation
         for attention, (theta, weighted) in self._angles(signals).items():
             if weighted:
-                turned = [Rotation.from_angles(theta + angle) for angle in weighted.values()]
-                rotations[attention] = Rotation.sum_of(turned, weights)
+                turned = [kind.from_angles(theta + angle) for angle in weighted.values()]
+                rotations[attention] = kind.sum_of(turned, weights)
             else:
-                rotations[attention] = Rotation.from_angles(theta)
+                rotations[attention] = kind.from_angles(theta)
         return rotations
 
     def rotations(

@@ -194,6 +194,11 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "learned clock, lag, HSTU's bias",
             "Learned clock and lag, and HSTU's bias for elapsed time.",
         ),
+        "learned_clock_in_space": Entry(
+            "learned clock, lag, in space",
+            "The same angles turn blocks of three components, by the clock about one axis and by "
+            "lag or order about another: rotations that do not commute.",
+        ),
     },
     "Combinations": {
         "siren_rope_hstu_bias": Entry(

@@ -78,6 +78,12 @@ class Rotation:
         Raises:
           UserError: their shape does not fit the angles, or they are not floating.
         """
+        self._check(x)
+        a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]
+        return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+    def _check(self, x: Array) -> None:
         *batch, length, heads, planes = self.cos.shape
         fits = x.ndim >= 3 and x.shape[-3] == length and x.shape[-1] == 2 * planes
         fits = fits and heads in (1, x.shape[-2]) and _broadcasts(batch, x.shape[:-3])
@@ -85,9 +91,25 @@ class Rotation:
             count = "heads" if heads == 1 else heads
             expected = f"[..., {length}, {count}, {2 * planes}], the length before the heads"
             raise UserError("queries or keys", f"must be {expected}, not {x.dtype}{[*x.shape]}")
-        a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-        rotated = [a * self.cos - b * self.sin, a * self.sin + b * self.cos]
-        return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+@flax.struct.dataclass
+class SpaceRotation(Rotation):
+    """Rotations of blocks of three components, which do not commute: R_z(alpha) R_x(beta).
+
+    Of the angles of P planes, the first half are alpha and the second half beta, so there are P / 2
+    blocks; block j is the components j, j + P / 2 and j + P of a head, and the last P / 2
+    components are not turned. A logit depends on both events' beta, not on their difference alone (E6).
+    """
+
+    def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:
+        """Rotates every block of queries or keys; otherwise as `Rotation`."""
+        self._check(x)
+        a, b, c, still = jnp.split(x.astype(jnp.float32), 4, axis=-1)
+        (cos_z, cos_x), (sin_z, sin_x) = (jnp.split(y, 2, axis=-1) for y in (self.cos, self.sin))
+        b, c = b * cos_x - c * sin_x, b * sin_x + c * cos_x
+        a, b = a * cos_z - b * sin_z, a * sin_z + b * cos_z
+        return jnp.concatenate([a, b, c, still], axis=-1).astype(x.dtype)
 
 
 class QueryKeyRotation(NamedTuple):

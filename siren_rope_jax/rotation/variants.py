@@ -142,6 +142,8 @@ _COMMON: _Others = {
     "relation_bias": ("ordinal", {"biases": ("time_relation",)}),
     "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
     "learned_clock_hstu_bias": ("learned_clock", {"biases": ("time_buckets",)}),
+    # R_z(clock) R_x(lag, order) of three components each, against the same angles in planes
+    "learned_clock_in_space": ("learned_clock", {"rotation": "space"}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
     # both ways to know the request's time: being told, and turning to past events
