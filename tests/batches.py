@@ -78,6 +78,7 @@ def random_batch(seed: int = 0, rows: int = 2, length: int = 12) -> RankingBatch
         position=np.broadcast_to(np.arange(length, dtype=np.int32), shape),
         segment=np.ones(shape, np.int32),
         event=np.arange(rows * length, dtype=np.int32).reshape(shape),
+        counts=np.zeros((*shape, 0), np.int32),
     )
 
 
@@ -98,6 +99,8 @@ def random_next_items(seed: int = 0, rows: int = 2, length: int = 12) -> NextIte
             np.arange(rows, dtype=np.int32)[:, None] * (length + 1), (rows, length)
         ),
         event=following.event,
+        counts=now.counts,
+        request_counts=following.counts,
     )
 
 

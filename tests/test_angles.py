@@ -162,6 +162,26 @@ def test_weights_add_turned_vectors() -> None:
     np.testing.assert_allclose(turned, 3 * Rotation.from_angles(by_order)(x), atol=1e-4)
 
 
+def test_a_count_turns_as_the_index_would_and_a_network_sees_its_range() -> None:
+    column = np.asarray([0, 3, 9, 0, 70, 79], np.int32)
+    as_index = rotary("ordinal")
+    by_column = rotary(COLUMN, category_sizes={"column": 80})
+    expected = as_index.apply({}, column).key
+    turned = by_column.apply({}, np.arange(LENGTH), counts={"column": column}).key
+    np.testing.assert_array_equal(turned.cos, expected.cos)
+    np.testing.assert_array_equal(turned.sin, expected.sin)
+
+    network = {"network": {"features": (), "counts": ("column",)}}
+    learned = rotary({"layout": network}, category_sizes={"column": 80})
+    beyond = {"column": np.where(column == 79, 10_000, column)}
+    params = learned.init(jax.random.key(0), np.arange(LENGTH), counts=beyond)
+    inside, outside = (
+        learned.apply(params, np.arange(LENGTH), counts=c).key for c in ({"column": column}, beyond)
+    )
+    np.testing.assert_array_equal(inside.cos, outside.cos)  # no number beyond training is new
+    assert len(np.unique(np.asarray(inside.cos)[:, 0, 0])) == len(np.unique(column))
+
+
 def test_whole_weeks_leave_cyclic_features_alone() -> None:
     cyclic = source(network={"features": ("day", "week")}, gate={"init": 3.0, "per_plane": True})
     module = encoding({"time": cyclic})
@@ -278,7 +298,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"ladder": {}, "heads": (0.5,)}, ".heads"),
     ({"ladder": {"unit": 0.0}}, ".ladder.unit"),
     ({"ladder": {"base": -1.0}}, ".ladder.base"),
-    ({"ladder": {"signal": "day"}}, ".ladder.signal"),
+    ({"ladder": {"signal": "day"}}, ".signal"),
+    ({"network": {"counts": ("column",)}}, ".counts"),
     ({"linear": {"unit": 0.0}}, ".linear.unit"),
     ({"time2vec": {"unit": 0.0}}, ".time2vec.unit"),
     ({"network": {"omega_0": 0.0}}, ".network.omega_0"),
@@ -299,6 +320,7 @@ def rotary(sources: Any = "siren_rope", **changes: Any) -> TimeRotary:
     return TimeRotary(sources, **{"heads": HEADS, "head_width": 2 * PLANES, **changes})
 
 
+COLUMN = {"column": {"ladder": {"signal": "column"}}}
 SECONDS = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
 
 
@@ -316,6 +338,7 @@ SECONDS = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
         ({}, {"position": np.arange(5)}, "time"),
         ({}, {"query_time": SECONDS[:4]}, "query_time"),
         ({"sources": named("semantic", "topic")}, {}, "sources.category.category"),
+        ({"sources": COLUMN, "category_sizes": {"column": 80}}, {}, "counts"),
         (
             {"sources": named("semantic", "topic"), "category_sizes": {"topic": 5}},
             {"categories": {"topics": np.zeros(6, int)}},

@@ -51,6 +51,7 @@ class Golden:
             position=np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length)),
             segment=np.ones((rows, length), np.int32),
             event=np.zeros((rows, length), np.int32),
+            counts=np.zeros((rows, length, 0), np.int32),
         )
 
     def loss(self, params: Any) -> jax.Array:

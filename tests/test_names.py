@@ -5,14 +5,14 @@ from collections import Counter
 
 from siren_rope_jax.commands import variants
 from siren_rope_jax.rotation.names import CATALOGUE, OWN, grouped, in_order, words
-from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
+from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, RANKING_VARIANTS, RETRIEVAL_VARIANTS
 from tests.scripts import ROOT
 
 ENTRIES = [entry for group in CATALOGUE.values() for entry in group.items()]
 
 
 def test_every_variant_has_an_entry_and_every_entry_is_a_variant() -> None:
-    assert Counter(name for name, _ in ENTRIES) == Counter({*RANKING_VARIANTS, *RETRIEVAL_VARIANTS})
+    assert Counter(name for name, _ in ENTRIES) == Counter({*RANKING_VARIANTS, *LANGUAGE_VARIANTS})
 
 
 def test_words_tell_variants_apart_and_fit_beside_a_picture() -> None:
@@ -41,3 +41,5 @@ def test_the_page_is_that_of_the_catalogue() -> None:
     only = {" (ranking)": RANKING_VARIANTS, " (retrieval)": RETRIEVAL_VARIANTS}
     for (limit, own), (_, others) in itertools.permutations(only.items()):
         assert {n for n, told in limits.items() if told == limit} == {*own} - {*others}
+    texts = {n for n, told in limits.items() if told == " (texts)"}
+    assert texts == {*LANGUAGE_VARIANTS} - {*RETRIEVAL_VARIANTS}

@@ -100,7 +100,7 @@ def test_packing_changes_nothing(name: str, changes: dict[str, Any]) -> None:
     """Two users in one row get what they get in rows of their own."""
     model, params = small_model(name, **changes)
     batch = random_batch(rows=2)
-    packed = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), batch)
+    packed = jax.tree.map(lambda x: x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), batch)
     packed = packed.replace(segment=np.repeat([[1, 2]], 12, axis=1).astype(np.int32))
     together = forward(model, params, packed).reshape(2, 12, -1)
     np.testing.assert_allclose(together, forward(model, params, batch), atol=1e-5)
@@ -129,7 +129,7 @@ def test_bfloat16_model_keeps_float32_angles_parameters_and_logits() -> None:
     np.testing.assert_allclose(logits, exact, atol=0.1)
     tokens, _ = model.apply({"params": params}, batch, method=Ranker.tokens)
     assert tokens.dtype == jnp.bfloat16
-    signals = signals_of(batch, DATA, batch.time)
+    signals = signals_of(batch, DATA)
     angles = (
         m.apply({"params": params}, signals, method=lambda m, s: m.trunk.encoding(s))
         for m in (model, Ranker(small_config("siren_rope"), DATA))

@@ -1,6 +1,6 @@
 """Lists the keys of config files: type, default and meaning of each.
 
-siren-rope keys [ranking|retrieval|prepare|ablation|sweep]
+siren-rope keys [ranking|retrieval|language_model|prepare|corpus|ablation|sweep]
 """
 
 import sys
@@ -32,9 +32,11 @@ def _classes() -> Mapping[str, tuple[str, Any]]:
     }
     with cli.needs("plots,prepare"):
         from siren_rope_jax.prepare.config import PrepareConfig
+        from siren_rope_jax.prepare.corpus import CorpusConfig
         from siren_rope_jax.studies.ablation import Ablation
         from siren_rope_jax.studies.sweep import Sweep
     found["prepare"] = ("A raw log (`prepare`)", PrepareConfig)
+    found["corpus"] = ("Texts (`prepare`)", CorpusConfig)
     found["ablation"] = ("A comparison (`ablate`)", Ablation)
     found["sweep"] = ("A search (`sweep`)", Sweep)
     return found

@@ -79,6 +79,8 @@ def main() -> None:
         print(f"{days}, from {span['central_99_first']} to {span['central_99_last']}")
     if report["protocol"] == "leave_one_out":
         print("test is each user's last event, validation the one before it")
+    elif report["protocol"] == "by_user":
+        print("all events of a user are in one split")
     else:
         print(f"train until {report['train_end']}, validation until {report['validation_end']}")
     for split, count in report["events"].items():

@@ -15,8 +15,9 @@ _PAGE = """\
 `siren-rope variants` prints this page for the installed version. A variant is chosen after the name
 of a config file, as in `--config=configs/table.py:siren_rope`, or by the `argument` of a variant of
 an ablation. `siren_rope_jax/rotation/variants.py` has their definitions. Reports and pictures show
-them in this order and by these names. Whatever the variant, the head of a ranker knows the hour of
-the request (README.md, "Notes on the method").
+them in this order and by these names. Language models have those of retrieval as well as their own
+(texts). Whatever the variant, the head of a ranker knows the hour of the request (README.md, "Notes
+on the method").
 """
 
 
@@ -34,9 +35,9 @@ def page() -> str:
 
 def _limit(name: str) -> str:
     """For which models alone a variant is there."""
-    if name not in RETRIEVAL_VARIANTS:
-        return " (ranking)"
-    return "" if name in RANKING_VARIANTS else " (retrieval)"
+    if name in RANKING_VARIANTS:
+        return "" if name in RETRIEVAL_VARIANTS else " (ranking)"
+    return " (retrieval)" if name in RETRIEVAL_VARIANTS else " (texts)"
 
 
 def run() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import Dense, OrdinalLabel, Schema
@@ -64,6 +65,7 @@ def data_spec(log: PreparedLog, length: int) -> DataSpec:
         dense=len(schema.dense),
         context=len(schema.context),
         actions=2 * (len(schema.label_columns) + len(schema.actions)),
+        counts={count.name: count.most + 1 for count in schema.counts},
     )
 
 
@@ -116,6 +118,7 @@ def next_item_batch(
         request_time=_time(asked, common["segment"]),
         target=item.known_ids(asked[f"categorical/{item.name}"]),
         history=history,
+        request_counts=_counts(schema, asked),
     )
 
 
@@ -151,8 +154,14 @@ def _fill(
         "position": position,
         "segment": segment,
         "event": event,
+        "counts": _counts(schema, events),
     }
     return events, asked, history, common
+
+
+def _counts(schema: Schema, events: np.ndarray) -> Int[np.ndarray, "B L S"]:
+    columns = [events[f"count/{count.name}"] for count in schema.counts]
+    return np.stack(columns, axis=-1) if columns else np.zeros((*events.shape, 0), np.int32)
 
 
 def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:

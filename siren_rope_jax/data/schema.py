@@ -30,8 +30,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 TRAIN, VALIDATION, TEST = range(3)
 
-Protocol = Literal["time", "leave_one_out"]
-"""How events are split: at two global times, or by taking each user's last two events."""
+Protocol = Literal["time", "leave_one_out", "by_user"]
+"""How events are split: at two global times, by taking each user's last two events, or by user."""
 
 NO_LABEL = -1
 """Stands for the label of an event that has none for a binary task; of other tasks, NaN does."""
@@ -90,6 +90,14 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
+class Count:
+    """An integer signal of events, from 0; `most` is its largest value in train."""
+
+    name: str
+    most: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OrdinalLabel:
     """A label that takes one of a few ordered values.
 
@@ -128,19 +136,21 @@ class Schema:
       has_utc_offset: whether the log states UTC offsets; without, `utc_offset` is 0 everywhere.
       train_start: time of the log's earliest event (Unix seconds, as are the other three).
       train_end: all train events are earlier. With "time" no others are; with "leave_one_out",
-        where others may be, it is the second after the last train event.
+        or "by_user", where others may be, it is the second after the last train event.
       validation_end: all train and validation events are earlier; the same goes for others.
       end: time of the log's last event.
       source: where the log came from.
       license: the publisher's terms.
       protocol: "time": train is time < train_end, validation train_end <= time < validation_end,
         test the rest. "leave_one_out": of a user with three events or more, the last one is test
-        and the one before it validation; everything else is train. With either, a user's train
-        events come first, then those of validation, then those of test.
+        and the one before it validation; everything else is train. "by_user": all events of a user
+        are in one split. Always, a user's train events come first, then those of validation, then
+        those of test.
       time_zone: name in the IANA database of the one zone that `utc_offset` follows; empty if there
         is no such zone.
       ordinal: the labels that take one of a few ordered values.
       regression: the real-valued labels.
+      counts: integer signals that may drive the rotation, beside time and index.
     """
 
     name: str
@@ -160,6 +170,7 @@ class Schema:
     time_zone: str = ""
     ordinal: tuple[OrdinalLabel, ...] = ()
     regression: tuple[Dense, ...] = ()
+    counts: tuple[Count, ...] = ()
 
     @property
     def label_columns(self) -> dict[str, str]:
@@ -196,13 +207,14 @@ class Schema:
         fields += [(f"task/{task}", "<i1") for task in self.tasks]
         fields += [(f"ordinal/{label.name}", "<f4") for label in self.ordinal]
         fields += [(f"regression/{label.name}", "<f4") for label in self.regression]
+        fields += [(f"count/{count.name}", "<i4") for count in self.counts]
         return np.dtype(fields)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists and numbers, from which `from_json` restores the schema."""
         entries = to_dict(self)
         # So that logs without any of these have the fingerprints of earlier versions:
-        for group in ("ordinal", "regression"):
+        for group in ("ordinal", "regression", "counts"):
             if not entries[group]:
                 del entries[group]
         for categorical in entries["categorical"]:

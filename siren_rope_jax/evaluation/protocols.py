@@ -23,5 +23,9 @@ PROTOCOLS = {
         "three events are only for training. Training events of other users may be later than a "
         "test event.",
     ),
+    "by_user": Wording(
+        "split by user",
+        "All events of a user are for training, for validation or for testing.",
+    ),
 }
 """By `Schema.protocol`."""

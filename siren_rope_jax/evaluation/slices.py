@@ -1,4 +1,4 @@
-"""Groups of the evaluated events: by hour, day, gap, history, item, popularity and revisit."""
+"""Groups of the evaluated events, such as by hour or gap; of tokens, by context and column."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -17,6 +17,9 @@ GAP_NAMES = ("first event", *GAPS, "longer")
 HISTORIES = {"0": 0, "1-4": 1, "5-9": 5, "10-19": 10, "20-49": 20, "50-99": 50, "100+": 100}
 POPULARITIES = {"0": 0, "1-4": 1, "5-19": 5, "20-99": 20, "100+": 100}
 """Group -> its lowest count."""
+CONTEXTS = {"1-7": 1, "8-15": 8, "16-31": 16, "32-63": 32, "64-127": 64, "128-255": 128,
+            "256-511": 256, "512+": 512}  # fmt: skip
+COLUMNS = {"0": 0, "1-3": 1, "4-7": 4, "8-15": 8, "16-31": 16, "32-63": 32, "64+": 64}
 HOURS = tuple(map(str, range(24)))
 MAX_PERIODS = 92
 
@@ -68,6 +71,19 @@ def by_item(e: Evaluated) -> pd.Categorical:
     """
     known = e.item.known_ids(e.items(e.events)) > 0
     return pd.Categorical(np.where(known, "known", "unknown"), ("known", "unknown"))
+
+
+def by_context(e: Evaluated) -> pd.Categorical:
+    """By how many tokens before it the model saw: the names of `CONTEXTS`."""
+    return _by_count(e.scored.context, CONTEXTS)
+
+
+def by_column(e: Evaluated) -> pd.Categorical:
+    """By the column at which a token begins, if the log says it: the names of `COLUMNS`."""
+    rows = e.events.rows
+    if "count/column" not in (rows.dtype.names or ()):
+        return pd.Categorical([None] * len(rows))
+    return _by_count(rows["count/column"], COLUMNS)
 
 
 def _local_times(e: Evaluated) -> pd.Series:
@@ -128,6 +144,8 @@ SLICES: Mapping[str, Slicing] = {
         "number of training events of the item",
         tuple(POPULARITIES)[1:],  # without any, an item cannot be found
     ),
+    "context": Slicing(by_context, "number of tokens seen before", tuple(CONTEXTS)),
+    "column": Slicing(by_column, "column of the token, in bytes", tuple(COLUMNS)),
     "revisit": Slicing(
         by_revisit, "whether the user had the item before", ("new", "again"), is_scale=False
     ),

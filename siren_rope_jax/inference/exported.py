@@ -155,8 +155,13 @@ _TIME = ("day", "second", "utc_offset")
 def _next_items(history: Arrays, request_time: Time) -> Any:
     segment = _segment(history)
     zeros = jnp.zeros_like(segment)
+    events = _events(history, segment)
     return NextItemBatch(
-        **_events(history, segment), request_time=request_time, target=zeros, history=zeros
+        **events,
+        request_time=request_time,
+        target=zeros,
+        history=zeros,
+        request_counts=events["counts"],
     )
 
 
@@ -170,6 +175,7 @@ def _events(arrays: Arrays, segment: Array) -> dict[str, Any]:
         "position": jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape),
         "segment": segment,
         "event": jnp.full(shape, -1, jnp.int32),
+        "counts": jnp.zeros((*shape, 0), jnp.int32),
     }
 
 

@@ -45,6 +45,8 @@ class DataSpec:
       item_features: of all items; None: a model knows only those that training has.
       lists: the categorical features of which an event has a list of values, and the number of
         their columns in a batch; others have one.
+      counts: other integer signals of an event, and the number of values from 0 that each has in
+        training, in the batch's order.
     """
 
     categories: dict[str, int]
@@ -56,6 +58,7 @@ class DataSpec:
     actions: int = 0
     item_features: ItemFeatures | None = None
     lists: dict[str, int] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def columns(self) -> int:
@@ -101,6 +104,7 @@ class EventBatch:
       position: ordinal within the segment, ascending from 0.
       segment: 1, 2, ... per packed window of a history; 0 is padding.
       event: index in the log of the event whose outcome is asked for here; else -1.
+      counts: other integer signals of the events (`DataSpec.counts`).
     """
 
     categorical: Int[AnyArray, "B L F"]
@@ -109,6 +113,7 @@ class EventBatch:
     position: Int[AnyArray, "B L"]
     segment: Int[AnyArray, "B L"]
     event: Int[AnyArray, "B L"]
+    counts: Int[AnyArray, "B L S"]
 
 
 @flax.struct.dataclass
@@ -149,11 +154,13 @@ class NextItemBatch(EventBatch):
       target: the next event's item; 0 = unknown.
       history: index in the log of the first event of the slot's user; the same in all windows of
         one history.
+      request_counts: the counts of the next event, where they are known when it is asked for.
     """
 
     request_time: Time
     target: Int[AnyArray, "B L"]
     history: Int[AnyArray, "B L"]
+    request_counts: Int[AnyArray, "B L S"]
 
     @classmethod
     def padding(cls, data: DataSpec, rows: int) -> "NextItemBatch":
@@ -161,7 +168,13 @@ class NextItemBatch(EventBatch):
         shape = (rows, data.context_length)
         zeros = np.zeros(shape, np.int32)
         common = _no_events(data, shape)
-        return cls(**common, request_time=common["time"], target=zeros, history=zeros)
+        return cls(
+            **common,
+            request_time=common["time"],
+            target=zeros,
+            history=zeros,
+            request_counts=common["counts"],
+        )
 
 
 Batch = TypeVar("Batch", bound=EventBatch)
@@ -174,11 +187,25 @@ def with_unknown(batch: Batch, rate: float, key: Array) -> Batch:
     return dataclasses.replace(batch, categorical=jnp.where(unknown, 0, ids))
 
 
-def signals_of(batch: EventBatch, data: DataSpec, time: Time) -> Signals:
-    """What drives the rotation of a batch's events, if they are turned by `time`."""
+def signals_of(batch: EventBatch, data: DataSpec) -> Signals:
+    """What drives the rotation of a batch's events."""
+    return _signals(batch, data, batch.time, batch.counts)
+
+
+def request_signals_of(batch: NextItemBatch, data: DataSpec) -> Signals:
+    """The same with what is known of the request that follows each event."""
+    return _signals(batch, data, batch.request_time, batch.request_counts)
+
+
+def _signals(
+    batch: EventBatch, data: DataSpec, time: Time, count_BxLxS: Int[AnyArray, "B L S"]
+) -> Signals:
+    """Counts are categories too, whose values beyond those of training are the last one."""
     ids = data.by_feature(batch.categorical)
     categories = {name: of for name, of in ids.items() if name not in data.lists}
-    return Signals(batch.position, time, categories)
+    counts = {name: count_BxLxS[..., s] for s, name in enumerate(data.counts)}
+    clipped = {n: jnp.clip(jnp.asarray(c), 0, data.counts[n] - 1) for n, c in counts.items()}
+    return Signals(batch.position, time, categories | clipped, counts)
 
 
 def _no_events(data: DataSpec, shape: tuple[int, int]) -> dict[str, Any]:
@@ -190,4 +217,5 @@ def _no_events(data: DataSpec, shape: tuple[int, int]) -> dict[str, Any]:
         "position": zeros,
         "segment": zeros,
         "event": zeros - 1,
+        "counts": np.zeros((*shape, len(data.counts)), np.int32),
     }

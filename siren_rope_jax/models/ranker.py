@@ -18,12 +18,12 @@ from siren_rope_jax.models.attention import SoftmaxAttention
 from siren_rope_jax.models.batch import DataSpec, RankingBatch, signals_of, with_unknown
 from siren_rope_jax.models.blocks import Mlp
 from siren_rope_jax.models.cache import Cached
-from siren_rope_jax.models.input_time import InputTime
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.tables import Table, embedding_of
 from siren_rope_jax.models.tasks import Ordinal, outputs_of
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
 REQUEST_FEATURES: tuple[TimeFeature, ...] = ("day", "week")
@@ -78,8 +78,6 @@ class Ranker(nn.Module):
             Table(rows, c.embedding_width, dtype, on, name=name)
             for name, rows in zip(self.table_names, self.data.categories.values(), strict=True)
         ]
-        scale = self.data.scale
-        self.input_time = InputTime(c.input_time_features, c.input_time_network, c.width, scale)
         self.item = dense(c.width, None, "width", dtype=dtype, partition=on)
         self.item_norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
         self.action = Mlp((64, 64, c.width), True, dtype, on)
@@ -118,8 +116,8 @@ class Ranker(nn.Module):
         c = self.config
         if c.unknown_rate and not deterministic:
             batch = with_unknown(batch, c.unknown_rate, self.make_rng("dropout"))
-        x, actions = self.tokens(batch)
-        signals, segment = signals_of(batch, self.data, batch.time), batch.segment
+        signals, segment = signals_of(batch, self.data), batch.segment
+        x, actions = self.tokens(batch, signals)
         if c.interleaved:
             tokens = x
             if cached is None or not cached.requests:
@@ -143,7 +141,9 @@ class Ranker(nn.Module):
         hidden = self.head_dropout(jnp.concatenate(fused, axis=-1), deterministic=deterministic)
         return outputs_of(self.data.tasks, self.head(hidden).astype(jnp.float32), self.gaps)
 
-    def tokens(self, batch: RankingBatch) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    def tokens(
+        self, batch: RankingBatch, signals: Signals
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """The item tokens and the action embeddings of the events."""
         ids = self.data.by_feature(batch.categorical)
         parts = [
@@ -151,7 +151,7 @@ class Ranker(nn.Module):
             for name, table in zip(ids, self.tables, strict=True)
         ]
         parts.append(jnp.asarray(batch.dense))
-        parts += self.input_time(batch.time)
+        parts += self.trunk.input_signals(signals)
         features = jnp.concatenate([p.astype(self.config.dtype) for p in parts], axis=-1)
         return self.item_norm(nn.relu(self.item(features))), self.action(jnp.asarray(batch.actions))
 

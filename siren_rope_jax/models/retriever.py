@@ -18,15 +18,21 @@ from jaxtyping import Array, Float, Int
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.base.errors import check
 from siren_rope_jax.models.attention import RepeatAttention
-from siren_rope_jax.models.batch import DataSpec, NextItemBatch, signals_of, with_unknown
+from siren_rope_jax.models.batch import (
+    DataSpec,
+    NextItemBatch,
+    request_signals_of,
+    signals_of,
+    with_unknown,
+)
 from siren_rope_jax.models.cache import Cached, remembered
 from siren_rope_jax.models.division import Rows
-from siren_rope_jax.models.input_time import InputTime
 from siren_rope_jax.models.partition import WHOLE, Partition, dense
 from siren_rope_jax.models.repeat import Repeat
 from siren_rope_jax.models.tables import Table, embedding_of, lookup
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
+from siren_rope_jax.rotation.sources import Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +124,6 @@ class Retriever(nn.Module):
             init = nn.initializers.normal(0.02)
             length = self.data.context_length
             self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=init)
-        scale = self.data.scale
-        self.input_time = InputTime(c.input_time_features, c.input_time_network, c.width, scale)
         self.token_dropout = nn.Dropout(c.dropout)
         self.trunk = Trunk(c, self.data, False, c.repeat, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
@@ -157,11 +161,13 @@ class Retriever(nn.Module):
             batch = replace(batch, categorical=ids)
         if self.config.unknown_rate and not deterministic:
             batch = with_unknown(batch, self.config.unknown_rate, self.make_rng("dropout"))
+        signals = signals_of(batch, self.data)
         if self.config.query_time == "request":
-            request = signals_of(batch, self.data, batch.request_time)
-        signals = signals_of(batch, self.data, batch.time)
+            request = request_signals_of(batch, self.data)
         relations = self.trunk.relations(batch.segment, signals, request, cached)
-        x = self.token_dropout(self.tokens(batch, item), deterministic=deterministic)
+        x = self.token_dropout(
+            self.tokens(batch, item, signals, request), deterministic=deterministic
+        )
         x = self.output_norm(self.trunk(x, relations[TRUNK], deterministic=deterministic))
         repeat = None
         if self.config.repeat:
@@ -219,12 +225,20 @@ class Retriever(nn.Module):
         square = jnp.square(x.astype(jnp.float32)).sum(axis=-1, keepdims=True)
         return (x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))).astype(x.dtype)
 
-    def tokens(self, batch: NextItemBatch, item: Int[AnyArray, "B L"]) -> Float[Array, "B L D"]:
+    def tokens(
+        self,
+        batch: NextItemBatch,
+        item: Int[AnyArray, "B L"],
+        signals: Signals,
+        request: Signals | None,
+    ) -> Float[Array, "B L D"]:
         """The events as the trunk's input.
 
         Args:
           batch: events, some of whose ids may be taken for unknown.
           item: the ids of their items.
+          signals: of the events.
+          request: those of the requests that follow; None: a query knows none.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         x = self.items(batch.categorical[..., 0])
@@ -238,8 +252,8 @@ class Retriever(nn.Module):
         ]
         if batch.dense.shape[-1]:
             parts.append(jnp.asarray(batch.dense, dtype))
-        times = [batch.time] + [batch.request_time] * (c.query_time == "request")
-        parts += [part.astype(dtype) for part in self.input_time(*times)]
+        known = (signals,) if request is None else (signals, request)
+        parts += [part.astype(dtype) for part in self.trunk.input_signals(*known)]
         if parts:
             x = x + self.features(jnp.concatenate(parts, axis=-1))
         if c.learned_positions:

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
-from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.base.errors import UserError, check, suggestion
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.blocks import Block, BlockKind
 from siren_rope_jax.models.cache import CACHE, Cached, remembered
+from siren_rope_jax.models.input_signals import InputSignals
 from siren_rope_jax.models.kernels import KernelKind
 from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
@@ -47,6 +48,7 @@ class TrunkConfig:
       heads, layers: of the trunk; an attention after it has as many heads.
       input_time_features: time features joined to those of the events ("time in the embedding").
       input_time_network: a network whose outputs, as many as `width`, are joined in the same way.
+      input_counts: other integer signals of the events whose embeddings are joined in the same way.
       dropout: rate on every residual branch.
       unknown_rate: share of the ids of events, of every categorical feature, that training takes
         for unknown. So the row of unknown values learns from all of them, not from the rare ones
@@ -68,6 +70,7 @@ class TrunkConfig:
     layers: int = 2
     input_time_features: tuple[TimeFeature, ...] = ()
     input_time_network: Network | None = None
+    input_counts: tuple[str, ...] = ()
     dropout: float = 0.0
     unknown_rate: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -90,8 +93,12 @@ class TrunkConfig:
                 "rotation",
                 f"space needs a head width that is a multiple of 4, not {2 * self.planes}",
             )
-        if self.input_time_network is not None and self.input_time_network.category is not None:
-            raise UserError("input_time_network.category", "must be None: a token has its category")
+        network = self.input_time_network
+        if network is not None and (network.category is not None or network.counts):
+            key = "category" if network.category is not None else "counts"
+            raise UserError(
+                f"input_time_network.{key}", "must be left out: this network sees times"
+            )
         check_sources(self.encoding, self.heads, self.planes, None, "encoding")
 
     @property
@@ -173,7 +180,7 @@ class Trunk(nn.Module):
 
     def setup(self) -> None:
         c, attentions = self.config, (TRUNK, LAST) if self.has_last else (TRUNK,)
-        sizes = self.data.categories
+        sizes = self.data.categories | self.data.counts
         check_sources(c.encoding, c.heads, c.planes, sizes, "config.model.encoding")
         for name, source in c.encoding.items():
             for category in set(source.map.categories) & set(self.data.lists):
@@ -182,6 +189,19 @@ class Trunk(nn.Module):
                     f"{category!r} is a list of values, and an angle needs one; name another "
                     "feature, or prepare the log with its first value as one of its own",
                 )
+        for name in c.input_counts:
+            if name not in self.data.counts:
+                known = suggestion(name, self.data.counts) or "; it has none"
+                raise UserError(
+                    "config.model.input_counts", f"the log has no signal {name!r}{known}"
+                )
+        self.input_signals = InputSignals(
+            c.input_time_features,
+            c.input_time_network,
+            {name: self.data.counts[name] for name in c.input_counts},
+            c.width,
+            self.data.scale,
+        )
         self.encoding = AngleEncoding(
             c.encoding,
             c.heads,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import complete, from_config_dict, to_dict
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.data.schema import LABELS, PREFIXES, Protocol
+from siren_rope_jax.data.schema import LABELS, PREFIXES
 
 RESERVED = ("user", "item", "time", "time_ns", "row")
 """What these names mean in expressions, even if the log has columns that are called so."""
@@ -122,7 +122,7 @@ class SplitRule:
         `core` is that of the whole log. Empty: the log's end.
     """
 
-    kind: Protocol = "time"
+    kind: Literal["time", "leave_one_out"] = "time"
     last: int = 1
     train_fraction: float = 0.8
     validation_fraction: float = 0.1

@@ -200,6 +200,50 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "lag or order about another: rotations that do not commute.",
         ),
     },
+    "Layout of a text": {
+        "ordinal_long_base": Entry(
+            "ordinal RoPE, base 500,000", "RoPE by the index of a token, with slower planes."
+        ),
+        "line_ladder": Entry(
+            "line, index", "Half of the planes turn by the line of a token, half by its index."
+        ),
+        "column_ladder": Entry(
+            "column, index", "Half of the planes turn by the column of a token, half by its index."
+        ),
+        "indent_ladder": Entry(
+            "indentation, index",
+            "Half of the planes turn by the indentation of a token's line, half by its index.",
+        ),
+        "depth_ladder": Entry(
+            "brackets, index",
+            "Half of the planes turn by the number of open brackets, half by a token's index.",
+        ),
+        "since_newline_ladder": Entry(
+            "tokens of the line, index",
+            "Half of the planes turn by the tokens since the line began, half by a token's index.",
+        ),
+        "layout_ladders": Entry(
+            "ladders of the layout",
+            "Half of the planes turn by the index, the others by line, column, indentation, open "
+            "brackets and tokens since the line began, each by one on planes of its own.",
+        ),
+        "layout_network": Entry(
+            "network of the layout",
+            "SIREN-RoPE's network of the layout's signals gives angles, added to the index's.",
+        ),
+        "layout_network_split": Entry(
+            "network of the layout, split",
+            "Half of the planes turn by the network's angles, half by the index.",
+        ),
+        "layout_categories": Entry(
+            "learned angles of the layout",
+            "Every column, indentation and depth has learned angles, added to the index's.",
+        ),
+        "layout_in_embedding": Entry(
+            "layout in the embedding",
+            "Ordinal RoPE; embeddings of the layout's signals join that of the token.",
+        ),
+    },
     "Combinations": {
         "siren_rope_hstu_bias": Entry(
             "SIREN-RoPE, HSTU's bias", "SIREN-RoPE, and HSTU's bias for elapsed time."

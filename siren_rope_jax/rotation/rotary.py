@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
@@ -22,7 +23,7 @@ DEFAULT_SCALE = TimeScale.fit(946_684_800, 2_524_608_000)  # 2000-01-01 to 2050-
 
 
 class TimeRotary(nn.Module):
-    """Rotates the queries and keys of any attention by time, index and category (E2, E3).
+    """Rotates the queries and keys of any attention by time, index and other signals (E2, E3).
 
     Call it once per forward pass, inside a module, and share the result among the layers:
 
@@ -35,7 +36,8 @@ class TimeRotary(nn.Module):
       head_width: K of the attention, even.
       scale: the span of the training times, which defines the long-range feature T~; with the
         default, the years 2000 to 2050, it hardly moves within a log of some months.
-      category_sizes: the number of values of every category that a source uses.
+      category_sizes: the number of values of every category, and of every other integer signal,
+        that a source uses.
     """
 
     sources: str | Mapping[str, AngleSource | Mapping[str, Any]]
@@ -66,6 +68,7 @@ class TimeRotary(nn.Module):
         *,
         query_time: Time | Int[AnyArray, "..."] | int | None = None,
         categories: Mapping[str, Int[AnyArray, "..."]] | None = None,
+        counts: Mapping[str, Int[AnyArray, "..."]] | None = None,
     ) -> QueryKeyRotation:
         """The rotation of a batch of events. Arguments broadcast to one shape [..., L].
 
@@ -75,6 +78,7 @@ class TimeRotary(nn.Module):
             time and absent times and is what to pass through `jit`; None: all times are absent.
           query_time: turns the queries, such as the time of a request; None: `time`.
           categories: ids by name, for sources that use one.
+          counts: other integer signals by name, from 0, for sources that use one.
 
         Raises:
           UserError: an argument is missing, is not of integers, or does not broadcast.
@@ -82,10 +86,14 @@ class TimeRotary(nn.Module):
         of_event = Time.of(np.asarray(NO_TIME) if time is None else time)
         of_query = of_event if query_time is None else Time.of(query_time)
         given = {"position": position, "time": of_event.day, "query_time": of_query.day}
-        wanted = {c for s in self.encoding.sources.values() for c in s.map.categories}
-        for name in wanted - set(categories or {}):
-            raise UserError("categories", f"{name!r} is missing")
-        given |= {f"categories.{name}": (categories or {})[name] for name in wanted}
+        maps = [source.map for source in self.encoding.sources.values()]
+        named: dict[str, dict[str, Any]] = {}
+        for group, values in (("categories", categories), ("counts", counts)):
+            wanted = {name for of in maps for name in getattr(of, group)}
+            for name in wanted - set(values or {}):
+                raise UserError(group, f"{name!r} is missing")
+            named[group] = {name: (values or {})[name] for name in wanted}
+            given |= {f"{group}.{name}": value for name, value in named[group].items()}
         shape: tuple[int, ...] = ()
         for name, array in given.items():
             if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
@@ -100,7 +108,7 @@ class TimeRotary(nn.Module):
                 return jnp.broadcast_to(jnp.asarray(x), shape)
 
             at = Time(*map(whole, (at.day, at.second, at.offset, at.known)))
-            return Signals(whole(position), at, {c: whole((categories or {})[c]) for c in wanted})
+            return Signals(whole(position), at, **jax.tree.map(whole, named))
 
         request = None if query_time is None else signals(of_query)
         return self.encoding.rotations(signals(of_event), request)[TRUNK]

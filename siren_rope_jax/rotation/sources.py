@@ -1,8 +1,9 @@
 """What an encoding is made of: angle sources, as an experiment's config describes them.
 
-A source takes one signal (index, time, category) through one map, weighs the result with a gate,
-and acts on some planes of some heads. A map is one class: its config, its angles, and whether it
-uses time. A new one joins `MAPS` and gets a named variant in `variants.py`.
+A source takes one signal (index, time, category, or another integer such as the column of a token)
+through one map, weighs the result with a gate, and acts on some planes of some heads. A map is one
+class: its config, its angles, and whether it uses time. A new one joins `MAPS` and gets a named
+variant in `variants.py`.
 """
 
 import abc
@@ -33,6 +34,10 @@ _COPIES = {"last": "_final"}
 """Names of a map's copies, else _ATTENTION. Flax draws initial values by name: this keeps them."""
 
 
+SIGNALS = ("index", "time", "local_time")
+"""What every event has, beside the signals that some data bring."""
+
+
 @flax.struct.dataclass
 class Signals:
     """What drives the rotation, per event.
@@ -41,11 +46,13 @@ class Signals:
       position: int32 [..., L], ascending ordinal p_i.
       time: `Time` of shape [..., L].
       categories: name -> int32 [..., L].
+      counts: other integers from 0, such as the column of a token: name -> int32 [..., L].
     """
 
     position: Int[AnyArray, "... L"]
     time: Time
     categories: Mapping[str, Int[AnyArray, "... L"]]
+    counts: Mapping[str, Int[AnyArray, "... L"]] = flax.struct.field(default_factory=dict)
 
 
 class AngleMap(abc.ABC):
@@ -81,6 +88,11 @@ class AngleMap(abc.ABC):
         """The categorical features that the angles depend on."""
         return ()
 
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """The other integer signals that the angles depend on."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Ladder(AngleMap):
@@ -88,14 +100,15 @@ class Ladder(AngleMap):
 
     Attributes:
       signal: `index` is RoPE; `time` is TO-RoPE's tau = T / unit; `local_time` is the same for the
-        event's local clock, for ladders whose periods are those of the clock, such as a day.
+        event's local clock, for ladders whose periods are those of the clock, such as a day. Or the
+        name of another integer signal of the data, such as `column`.
       unit: seconds per step of a time.
       base: the ladder's base; one for all variants of an experiment, or the base is a confound.
     """
 
     learned: ClassVar[bool] = False
 
-    signal: Literal["index", "time", "local_time"] = "index"
+    signal: str = "index"
     unit: float = float(DAY)
     base: float = 10_000.0
 
@@ -105,16 +118,21 @@ class Ladder(AngleMap):
 
     @property
     def uses_time(self) -> bool:
-        return self.signal != "index"
+        return self.signal in ("time", "local_time")
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        return () if self.signal in SIGNALS else (self.signal,)
 
     def angles(self, owner: "SourceAngles", signals: Signals) -> Float[Array, "... L P"]:
         theta = ladder(owner.planes, self.base)
-        if self.signal == "index":
-            if not owner.gated:
-                return exact_angle(signals.position, theta)
-            return signals.position[..., None].astype(jnp.float32) * theta.astype("float32")
-        time = signals.time.local if self.signal == "local_time" else signals.time
-        return _turned(owner, time, theta, self.unit)
+        if self.uses_time:
+            time = signals.time.local if self.signal == "local_time" else signals.time
+            return _turned(owner, time, theta, self.unit)
+        steps = signals.position if self.signal == "index" else signals.counts[self.signal]
+        if not owner.gated:
+            return exact_angle(jnp.asarray(steps), theta)
+        return jnp.asarray(steps)[..., None].astype(jnp.float32) * theta.astype("float32")
 
 
 @dataclass(frozen=True)
@@ -217,6 +235,8 @@ class Network(AngleMap):
     Attributes:
       branches: which networks are summed: SIREN, DNN, or both.
       features: the groups of time features.
+      counts: names of other integer signals: the input has log(1 + n) of each, scaled so that its
+        range in training becomes [-1, 1].
       category: name of a categorical feature whose learned embedding joins the input.
       width: units of every hidden layer.
       layers: hidden layers of each branch.
@@ -225,6 +245,7 @@ class Network(AngleMap):
 
     branches: tuple[Literal["siren", "dnn"], ...] = ("siren", "dnn")
     features: tuple[TimeFeature, ...] = ("day", "week", "long_range")
+    counts: tuple[str, ...] = ()
     category: str | None = None
     width: int = 64
     layers: int = 2
@@ -232,7 +253,8 @@ class Network(AngleMap):
 
     def __post_init__(self) -> None:
         check(len(self.branches) > 0, "branches", "at least one of siren, dnn")
-        check(bool(self.features or self.category), "features", "some, where there is no category")
+        some = self.features or self.counts or self.category
+        check(bool(some), "features", "some, where there is no category and no count")
         check(self.width >= 1, "width", "at least 1")
         check(self.layers >= 1, "layers", "at least 1")
         check(self.omega_0 > 0, "omega_0", "above 0")
@@ -253,6 +275,10 @@ class Network(AngleMap):
         parts = []
         if self.features:
             parts.append(time_features(signals.time, self.features, owner.scale))
+        for name in self.counts:
+            most = max(owner.category_sizes[name] - 1, 1)
+            n = jnp.clip(jnp.asarray(signals.counts[name]), 0, most).astype(jnp.float32)
+            parts.append((2 * jnp.log1p(n) / math.log1p(most) - 1)[..., None])
         if self.category is not None:
             rows, init = owner.category_sizes[self.category], nn.initializers.uniform(1.0)
             table = nn.Embed(rows, EMBEDDING_WIDTH, embedding_init=init)
@@ -369,7 +395,7 @@ class SourceAngles(nn.Module):
       source: its config.
       planes: how many planes it acts on, each of which wants an angle.
       scale: defines T~ and the origin of tau.
-      category_sizes: the number of values of every category.
+      category_sizes: the number of values of every category and of every other integer signal.
     """
 
     source: AngleSource
@@ -427,7 +453,8 @@ def check_sources(
       sources: by name.
       heads: of the attention.
       planes: of a head.
-      category_sizes: of the categories there are; None: they are not known yet.
+      category_sizes: of the categories and other integer signals there are; None: they are not
+        known yet.
       where: what the sources are called in messages.
 
     Raises:
@@ -437,13 +464,19 @@ def check_sources(
         try:
             source.extent(planes, "planes")
             source.extent(heads, "heads")
-            for category in source.map.categories if category_sizes is not None else ():
-                _check_category(category, category_sizes or {})
+            if category_sizes is not None:
+                for category in source.map.categories:
+                    _check_known("category", category, category_sizes)
+                for count in source.map.counts:
+                    key = "signal" if isinstance(source.map, Ladder) else "counts"
+                    _check_known(key, count, category_sizes, SIGNALS)
         except UserError as error:
             raise error.below(f"{where}.{name}") from error
 
 
-def _check_category(name: str, category_sizes: Mapping[str, int]) -> None:
-    if name not in category_sizes:
-        known = suggestion(name, category_sizes) or "; there are none"
-        raise UserError("category", f"no size is known of a category {name!r}{known}")
+def _check_known(
+    key: str, name: str, sizes: Mapping[str, int], others: tuple[str, ...] = ()
+) -> None:
+    if name not in sizes:
+        known = suggestion(name, [*others, *sizes]) or "; there are none"
+        raise UserError(key, f"no size is known of a {key} {name!r}{known}")

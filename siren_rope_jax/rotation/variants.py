@@ -167,9 +167,47 @@ _RETRIEVAL: _Others = {
     "time_in_embedding_event": ("ordinal", {"input_time_features": _ALL_FEATURES, **_AT_EVENT}),
 }
 
+LAYOUT = ("line", "column", "indent", "depth", "since_newline")
+"""Where a token of source code stands: integer signals of a corpus (`prepare/layout.py`)."""
+
+
+def _ladder_of(count: str) -> dict[str, Any]:
+    return {"ladder": {"signal": count, "base": 1e3}}
+
+
+def _of_layout(counts: tuple[str, ...]) -> _Others:
+    """Variants for texts, whose tokens have these counts."""
+    network = {"network": {"features": (), "counts": counts}, "gate": dict(_OMEGA)}
+    each = 0.5 / len(counts)
+    ladders = {
+        count: {**_ladder_of(count), "planes": (i * each, (i + 1) * each)}
+        for i, count in enumerate(counts)
+    }
+    few = [count for count in counts if count not in ("line", "since_newline")]
+    angles = {count: {"embedding": {"category": count}} for count in few}
+    encodings: dict[str, Encoding] = {
+        "ordinal_long_base": {"order": {"ladder": {"signal": "index", "base": 5e5}}},
+        "layout_ladders": {**ladders, "order": _ORDER_IN_HALF},
+        "layout_network": {"layout": network, "order": _GATED_ORDER},
+        "layout_network_split": {
+            "layout": {**network, "planes": (0.0, 0.5)},
+            "order": _ORDER_IN_HALF,
+        },
+        "layout_categories": {**angles, "order": _GATED_ORDER},
+    }
+    for count in LAYOUT:
+        if count in counts:
+            half = {**_ladder_of(count), "planes": (0.0, 0.5)}
+            encodings[f"{count}_ladder"] = {count: half, "order": _ORDER_IN_HALF}
+    others = {name: {"encoding": encoding} for name, encoding in encodings.items()}
+    others["layout_in_embedding"] = {"encoding": {"order": _ORDER}, "input_counts": counts}
+    return {name: ("none", overrides) for name, overrides in others.items()}
+
+
 ENCODINGS = (*_ENCODINGS, *_of_category(""))
 RANKING_VARIANTS = (*ENCODINGS, *_RANKING)
 RETRIEVAL_VARIANTS = (*ENCODINGS, *_RETRIEVAL)
+LANGUAGE_VARIANTS = (*RETRIEVAL_VARIANTS, *_of_layout(LAYOUT))
 
 
 def encoding(name: str, category: str | None = None) -> Encoding:
@@ -216,13 +254,27 @@ def retrieval_variant(name: str, category: str = "item") -> dict[str, Any]:
     return {"query_time": "request"} | _overrides(name, category, _RETRIEVAL)
 
 
+def language_variant(name: str, counts: tuple[str, ...] = LAYOUT) -> dict[str, Any]:
+    """The overrides of a language model's config that make it the variant `name`.
+
+    Args:
+      name: one of `LANGUAGE_VARIANTS`; queries have the signals of the token that is asked for.
+      counts: those of `LAYOUT` that the corpus has.
+
+    Raises:
+      UserError: an unknown name (the nearest known one is named).
+    """
+    overrides = _overrides(name, "item", {**_RETRIEVAL, **_of_layout(counts)})
+    return {"query_time": "request"} | overrides
+
+
 def check_not_variant(name: str) -> None:
     """Refuses a run's name that would give the model of one variant the name of another.
 
     Raises:
       UserError: it is the name of a variant.
     """
-    if name in {*RANKING_VARIANTS, *RETRIEVAL_VARIANTS}:
+    if name in {*RANKING_VARIANTS, *LANGUAGE_VARIANTS}:
         raise UserError(
             "config.variant",
             f"{name} would change only the name of the run; its model is chosen after the config "

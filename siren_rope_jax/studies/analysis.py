@@ -117,7 +117,9 @@ def time_angles(
     def theta(seconds: np.ndarray) -> Array:
         zeros = jnp.zeros(seconds.shape, jnp.int32)
         time = jax.device_put(Time.from_seconds(seconds, utc_offset))
-        signals = Signals(zeros, time, dict.fromkeys(model.data.categories, zeros))
+        data = model.data
+        categories = dict.fromkeys((*data.categories, *data.counts), zeros)
+        signals = Signals(zeros, time, categories, dict.fromkeys(data.counts, zeros))
         return apply({"params": run.params}, signals)
 
     return theta

@@ -9,10 +9,11 @@ from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind
+from siren_rope_jax.training.kinds.language_model import LanguageModel
 from siren_rope_jax.training.kinds.ranking import Ranking
 from siren_rope_jax.training.kinds.retrieval import Retrieval
 
-KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retrieval)}
+KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retrieval, LanguageModel)}
 
 
 def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
