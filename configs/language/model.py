@@ -24,7 +24,7 @@ def get_config(name: str = "layout_ladders") -> ConfigDict:
             "data": {"path": "runs/data/stdlib", "length": 256, "stride": 128, "batch_size": 16},
             "model": {
                 "width": 160,
-                "heads": 5,
+                "heads": 4,
                 "layers": 6,
                 "unknown_rate": 0.0,
                 **language_variant(name),

@@ -24,9 +24,13 @@ _MOST_NAMED = 5  # users in an error message
 
 
 def check_run(run: Any) -> None:
-    """Refuses what is not an opened run."""
+    """Refuses what is not an opened run, or one whose events have signals no request tells."""
     if not isinstance(run, TrainedRun):
         raise UserError("run", f"is {run!r}; open its directory first: TrainedRun.open(DIR)")
+    if counts := run.log.schema.counts:
+        names = ", ".join(count.name for count in counts)
+        problem = f"is of a log whose events have signals ({names}), which no request tells"
+        raise UserError("run", problem)
 
 
 def check_kind(run: Any, needed: str, instead: str) -> None:

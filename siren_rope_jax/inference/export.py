@@ -25,6 +25,7 @@ from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.schema import Dense, OrdinalLabel
 from siren_rope_jax.inference import load_exported
+from siren_rope_jax.inference.arguments import check_run
 from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -38,9 +39,11 @@ def export(run: TrainedRun, folder: str | Path, result: Mapping[str, Any] | None
       result: its result.json, for the model card.
 
     Raises:
-      UserError: the folder is there already, or cannot be written; or flatbuffers is missing.
+      UserError: the folder is there already, or cannot be written; flatbuffers is missing; or the
+        run is of a log that requests cannot describe, such as a language model's.
     """
     folder = Path(folder)
+    check_run(run)
     check_exportable(folder)
     function = exported(run)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")

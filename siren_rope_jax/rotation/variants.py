@@ -199,7 +199,7 @@ def _of_layout(counts: tuple[str, ...]) -> _Others:
         if count in counts:
             half = {**_ladder_of(count), "planes": (0.0, 0.5)}
             encodings[f"{count}_ladder"] = {count: half, "order": _ORDER_IN_HALF}
-    others = {name: {"encoding": encoding} for name, encoding in encodings.items()}
+    others: dict[str, dict[str, Any]] = {name: {"encoding": of} for name, of in encodings.items()}
     others["layout_in_embedding"] = {"encoding": {"order": _ORDER}, "input_counts": counts}
     return {name: ("none", overrides) for name, overrides in others.items()}
 

@@ -1,0 +1,319 @@
+"""Language models: signals of the past alone, bits per byte, and a corpus from end to end."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siren_rope_jax.base.config import from_config_dict, load_config_file
+from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION
+from siren_rope_jax.evaluation.evaluate import evaluate_run
+from siren_rope_jax.inference.encoded import encode
+from siren_rope_jax.inference.export import export
+from siren_rope_jax.metrics.bits import BitColumns, metrics_of_tokens
+from siren_rope_jax.models.batch import DataSpec, NextItemBatch
+from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
+from siren_rope_jax.prepare.corpus import CorpusConfig, generate
+from siren_rope_jax.prepare.layout import bracket_depth, layout
+from siren_rope_jax.rotation.time import Time, TimeScale
+from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, LAYOUT, language_variant
+from siren_rope_jax.training.kinds import read_experiment
+from siren_rope_jax.training.loop import fit
+from siren_rope_jax.training.trained import TrainedRun
+from tests.batches import START, trained, variants
+from tests.refusals import refused
+
+PYTHON = 'def f(x):\n    return [x, (1,\n\t "a)b")]  # (\n\nY = {\n'
+
+
+def test_the_layout_of_a_text() -> None:
+    signals = layout(b"ab\n  c d\n\n \t")
+    assert signals["line"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 3, 3]
+    assert signals["column"].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5, 0, 0, 1]
+    assert signals["indent"].tolist() == [0, 0, 0, 0, 1, 2, 2, 2, 2, 0, 0, 1]
+    assert all(len(signal) == 0 for signal in layout(b"").values())
+
+
+def test_brackets_in_strings_and_comments_do_not_count() -> None:
+    of = bracket_depth(PYTHON.encode())
+    assert of[PYTHON.index("x):")] == 1 and of[PYTHON.index(":\n")] == 0
+    assert of[PYTHON.index("1,")] == 2 and of[PYTHON.index("a)b")] == 2
+    assert of[PYTHON.index("\n\nY")] == 0 and of[-1] == 1
+    accented = 'é = "é"; (x)'
+    assert bracket_depth(accented.encode())[accented.encode().index(b"x")] == 1
+
+
+@given(st.text("ab (\t\n[])\"'#é:", max_size=40), st.text("a (\n])\"'é", max_size=10))
+def test_signals_are_known_from_the_past_alone(past: str, future: str) -> None:
+    """What follows a byte changes none of its signals, nor of those before it."""
+    alone, longer = past.encode(), (past + future).encode()
+    for name, signal in layout(alone).items():
+        np.testing.assert_array_equal(signal, layout(longer)[name][: len(alone)])
+    depth = bracket_depth(longer)[: len(alone)]
+    np.testing.assert_array_equal(bracket_depth(alone)[: len(depth)], depth)
+
+
+DATA = DataSpec(
+    {"item": 12},
+    (),
+    context_length=10,
+    scale=TimeScale.fit(START, START + 1000),
+    counts={"line": 6, "column": 20, "indent": 8, "depth": 4, "since_newline": 9},
+)
+
+
+def random_tokens(seed: int = 0, rows: int = 2) -> NextItemBatch:
+    rng = np.random.default_rng(seed)
+    shape = (rows, 11)
+    tokens = rng.integers(1, 12, shape).astype(np.int32)
+    counts = [rng.integers(0, most, shape) for most in DATA.counts.values()]
+    counts = np.stack(counts, -1).astype(np.int32)
+    padding = NextItemBatch.padding(dataclasses.replace(DATA), rows)
+    return dataclasses.replace(
+        padding,
+        categorical=tokens[:, :-1, None],
+        target=tokens[:, 1:],
+        position=np.broadcast_to(np.arange(10, dtype=np.int32), (rows, 10)),
+        segment=np.ones((rows, 10), np.int32),
+        event=np.arange(rows * 10, dtype=np.int32).reshape(rows, 10),
+        counts=counts[:, :-1],
+        request_counts=counts[:, 1:],
+        time=Time.from_seconds(np.full((rows, 10), START)),
+        request_time=Time.from_seconds(np.full((rows, 10), START + 50)),
+    )
+
+
+def small(name: str) -> tuple[Retriever, Any]:
+    sizes = {"width": 40, "heads": 2, "layers": 2, "unknown_rate": 0.0}
+    model = Retriever(from_config_dict(RetrieverConfig, {**sizes, **language_variant(name)}), DATA)
+    return model, model.init(jax.random.key(0), random_tokens())["params"]
+
+
+TEXTS = [name for name in LANGUAGE_VARIANTS if "layout" in name or "ladder" in name]
+CASES = variants([*TEXTS, "ordinal", "ordinal_long_base", "learned_positions"])
+SEEING = {name: LAYOUT for name in TEXTS if name.startswith("layout")} | {
+    f"{count}_ladder": (count,) for count in LAYOUT
+}
+
+
+def query(model: Retriever, params: Any, batch: NextItemBatch) -> jax.Array:
+    return model.apply({"params": params}, batch).query
+
+
+@pytest.mark.parametrize("name", ["layout_ladders", "layout_network", "layout_in_embedding"])
+def test_later_signals_and_tokens_change_no_earlier_query(name: str) -> None:
+    """Slot 5 asks for token 6, whose signals it knows; of all that is later it knows nothing."""
+    model, params = small(name)
+    batch, other = random_tokens(), random_tokens(seed=1)
+    before = query(model, params, batch)
+
+    def after(**changed: np.ndarray) -> jax.Array:
+        return query(model, params, dataclasses.replace(batch, **changed))
+
+    def mixed(a: np.ndarray, b: np.ndarray, at: int) -> np.ndarray:
+        return np.concatenate([a[:, :at], b[:, at:]], axis=1)
+
+    later = {
+        "categorical": mixed(batch.categorical, other.categorical, 6),
+        "counts": mixed(batch.counts, other.counts, 6),
+        "request_counts": mixed(batch.request_counts, other.request_counts, 6),
+        "target": other.target,
+    }
+    np.testing.assert_allclose(after(**later)[:, :6], before[:, :6], atol=1e-5)
+    own = mixed(batch.request_counts, other.request_counts, 5)
+    assert np.abs(after(request_counts=own)[:, 5] - before[:, 5]).max() > 1e-4
+    earlier = mixed(other.counts, batch.counts, 3)
+    assert np.abs(after(counts=earlier)[:, 5] - before[:, 5]).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["layout_ladders", "layout_in_embedding", *variants(TEXTS)])
+def test_no_gradient_comes_from_what_is_later(name: str) -> None:
+    model, params = small(name)
+    batch = random_tokens(rows=1)
+
+    def tokens(table: jax.Array) -> jax.Array:
+        """Query 5, of a row that has a table of embeddings to itself: token i is item i + 1."""
+        own = {**params, "items": {"embedding": table}}
+        ids = np.arange(1, 11, dtype=np.int32)[None, :, None]
+        return query(model, own, dataclasses.replace(batch, categorical=ids))[0, 5] @ jnp.arange(40.0)
+
+    table = params["items"]["embedding"]
+    gradient = jax.grad(tokens)(table).reshape(-1, table.shape[-1])
+    touched = np.abs(np.asarray(gradient)).max(axis=-1) > 0
+    assert touched[1:7].all() and not touched[7:].any()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_variant_sees_its_signals_and_no_other(name: str) -> None:
+    model, params = small(name)
+    batch = random_tokens()
+    before = query(model, params, batch)
+    for s, count in enumerate(DATA.counts):
+        counts = batch.counts.copy()
+        counts[:, :4, s] = (counts[:, :4, s] + 1) % DATA.counts[count]
+        moved = query(model, params, dataclasses.replace(batch, counts=counts))
+        seen = count in SEEING.get(name, ())
+        if name == "layout_categories":
+            seen = count not in ("line", "since_newline")
+        assert (np.abs(moved - before).max() > 1e-6) == seen, count
+
+
+def test_a_shift_of_all_lines_or_columns_changes_nothing_for_ladders() -> None:
+    model, params = small("layout_ladders")
+    batch = random_tokens()
+    shifted = dataclasses.replace(
+        batch, counts=batch.counts + 3, request_counts=batch.request_counts + 3
+    )
+    before, after = (query(model, params, b) for b in (batch, shifted))
+    np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_overfits_a_tiny_batch(name: str) -> None:
+    model, params = small(name)
+    batch = random_tokens()
+
+    def loss(params: Any) -> jax.Array:
+        found = model.apply({"params": params}, batch)
+        rows = found.table.values.reshape(-1, 40)[: DATA.items]
+        logits = jnp.where(jnp.arange(DATA.items) > 0, found.query @ rows.T, -1e9)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.target[..., None], -1)
+        return -chosen.mean()
+
+    assert loss(trained(loss, params)) < 0.2 * loss(params)
+
+
+def test_bits_per_byte_are_those_of_the_whole_text() -> None:
+    nll, length = np.array([1.0, 2.0, 0.5]), np.array([2, 1, 4])
+    measured = metrics_of_tokens(nll, np.array([True, False, False]), length)
+    assert measured["bpb"] == pytest.approx(3.5 / 7 / math.log(2))
+    assert measured["accuracy"] == pytest.approx(1 / 3) and measured["bytes"] == 7
+    values = {"nll": nll[None], "rank": np.array([[1, 2, 9]]), "length": length[None].astype(float)}
+    resampled = BitColumns("nll", "rank", "length").resample(np.array([0, 0, 1]), values)
+    assert resampled["bpb"].by_seed[0] == pytest.approx(measured["bpb"])
+    ends = {3 / 3 / math.log(2), 0.5 / 4 / math.log(2), measured["bpb"]}
+    assert {round(x, 9) for x in resampled["bpb"].samples} == {round(x, 9) for x in ends}
+
+
+MODULE = '''"""Module {n}."""
+
+import os
+
+
+def value_{n}(x):
+    return [x, (os.sep, {n})]
+'''
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared log of forty small modules."""
+    place = tmp_path_factory.mktemp("corpus")
+    modules = place / "modules"
+    (modules / "test").mkdir(parents=True)
+    for n in range(40):
+        (modules / f"m{n}.py").write_text(MODULE.format(n=n) * 4, encoding="utf-8")
+    (modules / "test" / "left_out.py").write_text("x = 1\n", encoding="utf-8")
+    (modules / "latin.py").write_bytes(b"# \xe9\n")
+    config = CorpusConfig(
+        corpus="python", name="small", exclude=("test",), tokens=300, validation=0.2, test=0.2
+    )
+    for name in ("log", "again"):
+        generate(config, modules, place / name)
+    return place
+
+
+def test_a_corpus_is_its_bytes_and_no_module_is_in_two_splits(corpus: Path) -> None:
+    log, again = (PreparedLog.open(corpus / name) for name in ("log", "again"))
+    assert log.fingerprint == again.fingerprint
+    names = log.users().to_pylist()
+    assert sorted(names) == sorted(f"m{n}.py" for n in range(40))
+    events, values = log.events(), log.vocabulary("item")["value"].to_pylist()
+    lengths = np.array([0, *map(len, values)])[events.rows["categorical/item"]]
+    of_user = np.bincount(events.user, lengths)
+    sizes = [(corpus / "modules" / name).stat().st_size for name in names]
+    assert of_user.tolist() == sizes and len(values) == 300
+    splits = {u: set(events.rows["split"][events.user == u]) for u in range(40)}
+    assert {frozenset(s) for s in splits.values()} == {
+        frozenset({split}) for split in (TRAIN, VALIDATION, TEST)
+    }
+    rows = log.history(0)
+    text = (corpus / "modules" / names[0]).read_bytes()
+    first = np.cumsum([0, *lengths[events.user == 0]])[:-1]
+    for name, signal in {**layout(text), "depth": bracket_depth(text)}.items():
+        np.testing.assert_array_equal(rows[f"count/{name}"], signal[first])
+    since = rows["count/since_newline"]
+    assert (since == 0).sum() == len(np.unique(rows["count/line"])) and since.max() > 3
+
+
+def test_from_a_corpus_to_bits_per_byte(corpus: Path, tmp_path: Path) -> None:
+    config = load_config_file(
+        "configs/language/model.py",
+        {
+            "data.path": str(corpus / "log"),
+            "data.length": 32,
+            "data.stride": 16,
+            "model.width": 40,
+            "model.heads": 2,
+            "model.layers": 1,
+            "training.epochs": 12.0,
+            "training.evaluations_per_epoch": 1,
+        },
+        "layout_ladders",
+    )
+    fit(read_experiment(config), tmp_path / "run")
+    result = evaluate_run(tmp_path / "run")
+    text = result["text"]
+    events = PreparedLog.open(corpus / "log").events("test")
+    assert text["count"] == len(events.event) - len(np.unique(events.user))
+    uniform = math.log2(300) * text["count"] / text["bytes"]
+    assert 0 < text["bpb"] < 0.5 * uniform
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["protocol"] == "by_user"
+    contexts = result["slices"]["context"]
+    assert sum(group["count"] for group in contexts.values()) == text["count"]
+    assert list(contexts) == ["1-7", "8-15", "16-31", "32-63"]
+    run = TrainedRun.open(tmp_path / "run")
+    with refused("run", "column"):
+        encode(run, [run.log.users()[0].as_py()])
+    with refused("run", "column"):
+        export(run, tmp_path / "exported")
+
+
+def test_a_changelog_has_its_times_the_oldest_first(tmp_path: Path) -> None:
+    entry = "pkg (1.{n}) unstable; urgency=low\n\n  * Change {n}.\n\n -- A B <a@b.c>  {date}\n\n"
+    dates = ["Tue, 02 Jan 2024 10:00:00 +0100", "not a date", "Mon, 01 Jan 2024 23:00:00 -0500"]
+    text = "".join(entry.format(n=n, date=date) for n, date in enumerate(dates))
+    for n in range(12):
+        (tmp_path / "doc" / f"pkg{n}").mkdir(parents=True)
+        (tmp_path / "doc" / f"pkg{n}" / "changelog.Debian").write_text(text * (n + 1))
+    config = CorpusConfig(corpus="changelogs", name="small", tokens=256, validation=0.3, test=0.3)
+    generate(config, tmp_path / "doc", tmp_path / "log")
+    log = PreparedLog.open(tmp_path / "log")
+    rows = log.history(0)
+    values = log.vocabulary("item")["value"].to_pylist()
+    written = "".join(values[i - 1] for i in rows["categorical/item"])
+    assert "Change\u01202" in written and "Change\u01201" not in written and "a@b.c" not in written
+    assert written.index("Change\u01202") < written.index("Change\u01200")
+    assert set(rows["time"]) == {1_704_168_000, 1_704_186_000}
+    assert set(rows["utc_offset"]) == {3600, -5 * 3600}
+    assert (np.diff(rows["time"]) >= 0).all() and log.schema.has_utc_offset
+
+
+def test_what_a_corpus_cannot_be(tmp_path: Path) -> None:
+    config = CorpusConfig(corpus="python", name="small")
+    with refused(tmp_path / "nowhere"):
+        generate(config, tmp_path / "nowhere", tmp_path / "log")
+    with refused(tmp_path, "train"):
+        generate(config, tmp_path, tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+    with refused("tokens", "256"):
+        CorpusConfig(corpus="python", name="small", tokens=10)
