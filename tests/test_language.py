@@ -144,7 +144,8 @@ def test_no_gradient_comes_from_what_is_later(name: str) -> None:
         """Query 5, of a row that has a table of embeddings to itself: token i is item i + 1."""
         own = {**params, "items": {"embedding": table}}
         ids = np.arange(1, 11, dtype=np.int32)[None, :, None]
-        return query(model, own, dataclasses.replace(batch, categorical=ids))[0, 5] @ jnp.arange(40.0)
+        found = query(model, own, dataclasses.replace(batch, categorical=ids))
+        return found[0, 5] @ jnp.arange(40.0)
 
     table = params["items"]["embedding"]
     gradient = jax.grad(tokens)(table).reshape(-1, table.shape[-1])
