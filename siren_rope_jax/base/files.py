@@ -21,10 +21,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib has made one slash of
 _CHECKSUM = "checksum"  # the key of a JSON file's own checksum
 
 
-def name_for_split(name: str, split: str) -> str:
-    """The name of a run's file about a split: `name` for test, else with the split added to it."""
+def name_for_split(name: str, split: str, length: int | None = None) -> str:
+    """The name of a run's file about a split: `name` for test, else with the split added to it.
+
+    So is a `length` of rows, if it is not that of the training.
+    """
     stem, dot, suffix = name.partition(".")
-    return name if split == "test" else f"{stem}_{split}{dot}{suffix}"
+    added = ("_" + split) * (split != "test") + ("" if length is None else f"_{length}")
+    return f"{stem}{added}{dot}{suffix}"
 
 
 def expanded(path: str | Path) -> Path:

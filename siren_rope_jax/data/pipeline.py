@@ -37,6 +37,8 @@ class DataConfig:
       threads: how many of them read and decode.
       target_task: of next-item retrieval: a task whose positives alone are targets, such as `like`;
         empty: every event is one.
+      tested_lengths: other lengths of rows at which a trained model is tested as well, such as
+        twice the trained one; the stride grows with them.
     """
 
     path: str
@@ -46,12 +48,22 @@ class DataConfig:
     pack: bool = True
     threads: int = 2
     target_task: str = ""
+    tested_lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("length", "batch_size", "threads"):
             check(getattr(self, key) >= 1, key, "at least 1")
         right = f"in 1..{self.length}, the length, but is {self.stride}"
         check(1 <= self.stride <= self.length, "stride", right)
+        others = {*self.tested_lengths} - {self.length}
+        right = "different lengths, at least 1, without that of the training"
+        unique = len(others) == len(self.tested_lengths)
+        check(unique and all(n >= 1 for n in others), "tested_lengths", right)
+
+    def at_length(self, length: int) -> "DataConfig":
+        """The same for rows of another length; the stride is as large a part of it."""
+        stride = max(self.stride * length // self.length, 1)
+        return dataclasses.replace(self, length=length, stride=stride, tested_lengths=())
 
 
 _EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no length

@@ -40,8 +40,9 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     The run's directory may be in a store, named by its URL (`training/mirror.py`).
 
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
-    and result_<split>.json. Returns what result.json holds; of several processes only the main one
-    writes and returns it, the others return nothing ({}).
+    and result_<split>.json. Each of `data.tested_lengths` has predictions of its own. Returns what
+    result.json holds; of several processes only the main one writes and returns it, the others
+    return nothing ({}).
 
     Raises:
       UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be
@@ -58,6 +59,8 @@ def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
         if (path := workdir / name_for_split(name, split)).is_dir():
             raise UserError(path, "is a folder where a file belongs; remove it")
     run = TrainedRun.open(workdir)
+    for length in run.config.data.tested_lengths:
+        run.setup.at_length(length)  # refuses one that the model does not reach before all else
     scored = run.score(cast(Split, split))
     if not is_main():
         return {}
@@ -81,25 +84,48 @@ def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
         written = workdir / name_for_split("predictions.parquet", split)
         write_predictions(written, evaluated, run.setup.kind)
         outcome["predictions"] = file_digest(written)
+        if run.config.data.tested_lengths:
+            outcome["lengths"] = _at_other_lengths(run, workdir, cast(Split, split))
         write_json(path, outcome)
     except OSError as error:
         raise UserError(workdir, f"its results cannot be written: {error}") from error
     return outcome
 
 
-def predictions_path(workdir: Path, split: str = "test") -> Path:
+def _at_other_lengths(run: TrainedRun, workdir: Path, split: Split) -> dict[str, Any]:
+    """Scores the split in rows of `tested_lengths`; writes predictions_LENGTH.parquet of each.
+
+    Returns:
+      length -> the kind's key of what was measured, and "predictions": the digest of the file.
+    """
+    kind, found = run.setup.kind, {}
+    for length in run.config.data.tested_lengths:
+        setup = run.setup.at_length(length)
+        evaluated = Evaluated.of(run.log, setup.score(run.params, split))
+        written = workdir / name_for_split("predictions.parquet", split, length)
+        write_predictions(written, evaluated, kind)
+        measured = kind.measure(run.log.schema, evaluated.events, evaluated.scored)
+        found[str(length)] = {kind.measured: measured, "predictions": file_digest(written)}
+    return found
+
+
+def predictions_path(workdir: Path, split: str = "test", length: int | None = None) -> Path:
     """The predictions of a run on a split, which are those that its result.json was written with.
 
-    Results of earlier versions do not say which those are.
+    With a `length`, those of rows of that length. Results of earlier versions do not say which
+    those are.
 
     Raises:
       UserError: they are missing, or were changed since.
     """
-    path = workdir / name_for_split("predictions.parquet", split)
+    path = workdir / name_for_split("predictions.parquet", split, length)
     result = workdir / name_for_split("result.json", split)
     if not path.is_file():
         raise UserError(path, "is missing; evaluate the run again")
-    expected = read_json(result).get("predictions") if result.is_file() else None
+    about = read_json(result) if result.is_file() else {}
+    if length is not None:
+        about = about.get("lengths", {}).get(str(length), {})
+    expected = about.get("predictions")
     if expected not in (None, file_digest(path)):
         raise UserError(
             path, f"is not the file that {result.name} is about; evaluate the run again"
@@ -204,6 +230,11 @@ def as_text(outcome: Mapping[str, Any]) -> str:
             if values := kind.part(measured, part):
                 cells = (f"{number(values[metric], 4):>9}" for metric in shown)
                 lines.append(f"  {name:{width}}{''.join(cells)}")
+    for length, own in outcome.get("lengths", {}).items():
+        for part in parts:
+            values = kind.part(own[kind.measured], part)
+            cells = (f"{kind.metrics[m].label} {number(values[m], 4)}" for m in kind.shown)
+            lines.append(titled(part, f"in rows of {length}: {', '.join(cells)}"))
     explained = FAMILIES[kind.baselines].explained(outcome["baselines"])
     lines += [f"{name}: {meaning}" for name, meaning in explained.items()]
     return "\n".join([*lines, *advice(outcome)])

@@ -1,7 +1,7 @@
 """The Markdown of one data set in a report: its description, tables and pictures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from siren_rope_jax.base.text import number
@@ -56,6 +56,7 @@ class Section:
             for part in parts:
                 if rows := self._slice_table(part, name):
                     yield from self._titled(f"by {what}", rows, part)
+        yield from self._at_other_lengths()
         # The shortest time, because what else a machine does only lengthens some runs, and by far.
         cost = {
             name: [f"{own['parameters']:,}", f"{min(own['train_seconds']['values']):.0f} s"]
@@ -102,12 +103,15 @@ class Section:
         borders = ""
         if about["protocol"] == "time":
             borders = f"; validation from {about['train_end']}, test from {about['validation_end']}"
+        span = f" From {about['start']} to {about['end']} UTC{borders}."
+        if about["start"] == about["end"]:  # no event has a time
+            span = ""
         yield from [
             f"## {self.name}: {data['split']} split",
             "",
             f"{about['users']:,} users, {about['items']:,} items, {events['all']:,} events: "
             f"{events['train']:,} train, {events['validation']:,} validation, {events['test']:,} "
-            f"test. From {about['start']} to {about['end']} UTC{borders}.{source}",
+            f"test.{span}{source}",
             "",
             f"Protocol: {protocol.name}. {protocol.meaning} A model sees at most "
             f"{history['length']} events at once: an event's last {history['least']} or more, "
@@ -207,6 +211,27 @@ class Section:
                 of = found.get(place)
                 cells.append(interval(of, place in bold) + fewer(of, self.seeds) if of else "")
         return self._table(self._labels(columns, "Δ {}"), rows)
+
+    def _at_other_lengths(self) -> Iterator[str]:
+        """What the models are worth in rows of other lengths than that of their training."""
+        for length, parts in self.data.get("lengths", {}).items():
+            own = {
+                variant: {
+                    **self.data["variants"][variant],
+                    "parts": {
+                        part: {**of[variant], "gap_closed": None} for part, of in parts.items()
+                    },
+                }
+                for variant in next(iter(parts.values()))
+            }
+            there = replace(self, data={**self.data, "variants": own, "baselines": {}})
+            trained = self.data["history"]["length"]
+            rule = f"Models that were trained in rows of {trained}, tested in rows of {length}."
+            yield from [f"### In rows of {length}", "", f"*{rule}*", ""]
+            yield from there._metric_table(list(parts), there._kind.shown)
+            if self.baseline in own and len(own) > 1:
+                yield from [f"#### Difference to {words(self.baseline)}, in rows of {length}", ""]
+                yield from there._difference_table("difference", self.baseline)
 
     def _gates(self) -> Iterator[str]:
         """What gates have become, of the variants that have some."""

@@ -13,7 +13,7 @@ from siren_rope_jax.metrics.intervals import interval
 from siren_rope_jax.studies.ablation import Run
 from siren_rope_jax.studies.predictions import Unit, read_predictions
 from siren_rope_jax.training.kinds import kind_of_result
-from siren_rope_jax.training.kinds.kind import Metrics, validation_key
+from siren_rope_jax.training.kinds.kind import Kind, Metrics, validation_key
 from siren_rope_jax.training.run_log import GATE
 
 IDEAL = "ideal"
@@ -30,7 +30,8 @@ def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> 
       "rule", "targets": what the `Kind` says. "baselines": as in result.json. "counts": part ->
       what else was measured, such as the number of events. "variants": name -> "seeds",
       "parameters", "train_seconds", "gates" (as `gates_of`), the kind's `column`, and "parts": part
-      -> as `Part.numbers`.
+      -> as `Part.numbers`. "lengths": other tested length -> part -> variant -> "metrics",
+      "difference" and "to_champion", as there.
 
     Raises:
       UserError: runs that were evaluated on different events, or a validation that is missing.
@@ -39,7 +40,8 @@ def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> 
     first = _first(_first(results))
     kind = kind_of_result(first)
     parts = {
-        name: Part(name, runs, results, baseline, champion, unit) for name in kind.parts(first)
+        name: Part(name, runs, results, baseline, champion, unit, kind)
+        for name in kind.parts(first)
     }
     variants = {
         variant: {
@@ -62,7 +64,32 @@ def summarize(runs: Runs, baseline: str, champion: str, unit: Unit = "user") -> 
             for name, own in measured.items()
         },
         "variants": variants,
+        "lengths": {
+            length: {
+                name: _at_length(length, name, runs, results, baseline, champion, unit)
+                for name in parts
+            }
+            for length in sorted(
+                {n for own in results.values() for r in own.values() for n in r.get("lengths", {})},
+                key=int,
+            )
+        },
     }
+
+
+def _at_length(
+    length: str, name: str, runs: Runs, results: Results, baseline: str, champion: str, unit: Unit
+) -> dict[str, Any]:
+    """One part of what was measured in rows of another length, of the variants that reach it."""
+    tested = {
+        variant: {seed: r["lengths"][length] for seed, r in own.items()}
+        for variant, own in results.items()
+        if all(length in r.get("lengths", {}) for r in own.values())
+    }
+    kind = kind_of_result(_first(_first(results)))
+    of_runs = {variant: runs[variant] for variant in tested}
+    part = Part(name, of_runs, tested, baseline, champion, unit, kind, int(length))
+    return {variant: part.compared(variant) for variant in tested}
 
 
 class Part:
@@ -75,14 +102,20 @@ class Part:
         results: Results,
         baseline: str,
         champion: str,
-        unit: Unit = "user",
+        unit: Unit,
+        kind: type[Kind],
+        length: int | None = None,
     ) -> None:
-        """Compares the variants with two of them, `baseline` and `champion`."""
+        """Compares the variants with two of them, `baseline` and `champion`.
+
+        The results are those of rows of another `length`, if one is given.
+        """
+        self._length = length
         self._name, self._baseline, self._champion = name, baseline, champion
         self._unit = unit
         self._runs = {variant: {run.seed: run for run in own} for variant, own in runs.items()}
         self._results, self._first = results, _first(_first(results))
-        self._kind = kind_of_result(self._first)
+        self._kind = kind
         self._compared = self._kind.applying(self._kind.compared, self._first, name)
         self._resampled = cache(self._resample)  # mostly for the variants that many are compared to
 
@@ -97,7 +130,6 @@ class Part:
         kind, results = self._kind, self._results[variant].values()
         primary = kind.compared[0]
         validations = [run.validation() for run in self._runs[variant].values()]
-        measured = [self._within(r[kind.measured]) for r in results]
         slices: dict[str, Any] = {}
         for name, metrics in kind.slices.items():
             slices[name] = {}
@@ -106,16 +138,11 @@ class Part:
                 means = {m: spread(v.get(m) for v in own)["mean"] for m in ("count", *metrics)}
                 slices[name][group] = means
         return {
-            "metrics": {
-                m: spread(v[m] for v in measured)
-                for m in kind.applying(list(kind.metrics), self._first, self._name)
-            },
+            **self.compared(variant),
             "validation": {
                 m: spread(v.get(validation_key(self._name, m)) for v in validations)
                 for m in self._compared
             },
-            "difference": self.difference(variant, self._baseline),
-            "to_champion": self.difference(variant, self._champion),
             "gap_closed": gap_closed(
                 self._by_seed(primary, variant),
                 self._by_seed(primary, self._baseline),
@@ -123,6 +150,19 @@ class Part:
                 kind.metrics[primary].higher_is_better,
             ),
             "slices": slices,
+        }
+
+    def compared(self, variant: str) -> dict[str, Any]:
+        """Of `numbers`, "metrics", "difference" and "to_champion"."""
+        kind = self._kind
+        measured = [self._within(r[kind.measured]) for r in self._results[variant].values()]
+        return {
+            "metrics": {
+                m: spread(v[m] for v in measured)
+                for m in kind.applying(list(kind.metrics), self._first, self._name)
+            },
+            "difference": self.difference(variant, self._baseline),
+            "to_champion": self.difference(variant, self._champion),
         }
 
     def difference(self, variant: str, other: str) -> dict[str, Any] | None:
@@ -147,7 +187,7 @@ class Part:
 
     def _resample(self, variant: str, seeds: Sequence[int]) -> Mapping[str, Resampled]:
         runs = [*(self._runs[variant][seed] for seed in seeds), _first(_first(self._runs))]
-        *paths, reference = (predictions_path(run.workdir) for run in runs)
+        *paths, reference = (predictions_path(run.workdir, length=self._length) for run in runs)
         columns = self._kind.resampled(self._name, self._within(self._first[self._kind.measured]))
         return columns.resample(*read_predictions(paths, columns, reference, self._unit))
 

@@ -4,6 +4,7 @@
 `setup(config, spec, mesh)` no log at all: a step can be compiled for a machine that is not there.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -188,6 +190,22 @@ class Setup:
     def score(self, params: Any, targets: Split | Targets) -> Any:
         """What the model says of every target event, of a split for example."""
         return self.scorer(params, self.batches.evaluation(targets))
+
+    def at_length(self, length: int) -> "Setup":
+        """The same model for rows of another length.
+
+        Raises:
+          UserError: it has parameters for every place of a row, such as learned positions.
+        """
+        config = dataclasses.replace(self.config, data=self.config.data.at_length(length))
+        spec = dataclasses.replace(self.data, context_length=length)
+        other = dataclasses.replace(self, config=config, data=spec)
+        if jax.tree.map(jnp.shape, other.unpadded_specs) != jax.tree.map(
+            jnp.shape, self.unpadded_specs
+        ):
+            problem = f"{length}: {self.config.variant} has parameters for every place of a row"
+            raise UserError("config.data.tested_lengths", f"{problem}; leave this empty for it")
+        return other
 
     def validate(self, params: Any) -> dict[str, float]:
         """The chief metrics of the validation split."""
