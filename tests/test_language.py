@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,8 @@ from siren_rope_jax.prepare.corpus import CorpusConfig, generate
 from siren_rope_jax.prepare.layout import bracket_depth, layout
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, LAYOUT, language_variant
+from siren_rope_jax.studies.ablation import Ablation, plan
+from siren_rope_jax.studies.report import run_and_report
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
@@ -287,6 +290,53 @@ def test_from_a_corpus_to_bits_per_byte(corpus: Path, tmp_path: Path) -> None:
         encode(run, [run.log.users()[0].as_py()])
     with refused("run", "column"):
         export(run, tmp_path / "exported")
+
+
+def test_models_are_compared_at_other_lengths_where_they_reach(
+    corpus: Path, tmp_path: Path
+) -> None:
+    small = {"data.length": 16, "data.stride": 8, "model.width": 20, "model.heads": 1,
+             "model.layers": 1, "training.evaluations_per_epoch": 1}  # fmt: skip
+    names = ("learned_positions", "ordinal", "layout_ladders")
+    longer = {"data.tested_lengths": (32, 64)}
+    study = from_config_dict(
+        Ablation,
+        {
+            "name": "lengths",
+            "variants": [
+                {"name": name, "overrides": small | (longer if name != names[0] else {})}
+                for name in names
+            ],
+            "datasets": [
+                {
+                    "name": "log",
+                    "base": "configs/language/model.py",
+                    "prepared": str(corpus / "log"),
+                }
+            ],
+            "seeds": (0,),
+            "baseline": "ordinal",
+        },
+    )
+    runs = plan(study, tmp_path)
+    assert run_and_report(study, tmp_path, runs) == []
+    lengths = json.loads((tmp_path / "report.json").read_text())["datasets"]["log"]["lengths"]
+    assert list(lengths) == ["32", "64"]
+    for length, parts in lengths.items():
+        assert set(parts[""]) == {"ordinal", "layout_ladders"}
+        found = parts[""]["layout_ladders"]
+        predictions = [
+            pd.read_parquet(run.workdir / f"predictions_{length}.parquet") for run in runs[1:]
+        ]
+        bpb = [p["nll"].sum() / p["length"].sum() / math.log(2) for p in predictions]
+        assert found["metrics"]["bpb"]["mean"] == pytest.approx(bpb[1], rel=1e-5)
+        assert found["difference"]["bpb"]["value"] == pytest.approx(bpb[1] - bpb[0], rel=1e-3)
+        assert predictions[0]["context"].max() == int(length)
+    text = (tmp_path / "report.md").read_text()
+    assert "### In rows of 64" in text and "1970" not in text
+    again = TrainedRun.open(runs[0].workdir)
+    with refused("config.data.tested_lengths", "64"):
+        again.setup.at_length(64)
 
 
 def test_a_changelog_has_its_times_the_oldest_first(tmp_path: Path) -> None:
