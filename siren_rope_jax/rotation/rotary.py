@@ -1,6 +1,7 @@
 """The rotation for a model of one's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -87,13 +88,14 @@ class TimeRotary(nn.Module):
         of_query = of_event if query_time is None else Time.of(query_time)
         given = {"position": position, "time": of_event.day, "query_time": of_query.day}
         maps = [source.map for source in self.encoding.sources.values()]
-        named: dict[str, dict[str, Any]] = {}
-        for group, values in (("categories", categories), ("counts", counts)):
-            wanted = {name for of in maps for name in getattr(of, group)}
-            for name in wanted - set(values or {}):
-                raise UserError(group, f"{name!r} is missing")
-            named[group] = {name: (values or {})[name] for name in wanted}
-            given |= {f"{group}.{name}": value for name, value in named[group].items()}
+        used, missing = _used({name for of in maps for name in of.categories}, categories)
+        if missing:
+            raise UserError("categories", f"{missing[0]!r} is missing")
+        counted, missing = _used({name for of in maps for name in of.counts}, counts)
+        if missing:
+            raise UserError("counts", f"{missing[0]!r} is missing")
+        given |= {f"categories.{name}": ids for name, ids in used.items()}
+        given |= {f"counts.{name}": numbers for name, numbers in counted.items()}
         shape: tuple[int, ...] = ()
         for name, array in given.items():
             if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
@@ -108,7 +110,16 @@ class TimeRotary(nn.Module):
                 return jnp.broadcast_to(jnp.asarray(x), shape)
 
             at = Time(*map(whole, (at.day, at.second, at.offset, at.known)))
-            return Signals(whole(position), at, **jax.tree.map(whole, named))
+            whole_of = partial(jax.tree.map, whole)
+            return Signals(whole(position), at, whole_of(used), whole_of(counted))
 
         request = None if query_time is None else signals(of_query)
         return self.encoding.rotations(signals(of_event), request)[TRUNK]
+
+
+def _used(
+    names: Iterable[str], given: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What is given under these names, and those under which nothing is."""
+    given = given or {}
+    return {n: given[n] for n in names if n in given}, sorted(n for n in names if n not in given)
