@@ -25,15 +25,19 @@ from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.prepare.corpus import CorpusConfig, generate
 from siren_rope_jax.prepare.layout import bracket_depth, layout
+from siren_rope_jax.rotation.rotate import ladder
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, LAYOUT, language_variant
 from siren_rope_jax.studies.ablation import Ablation, plan
+from siren_rope_jax.studies.count_kernels import count_kernels, draw_kernels
 from siren_rope_jax.studies.report import run_and_report
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
 from tests.batches import START, trained, variants
+from tests.drawn import drawn_figures
 from tests.refusals import refused
+from tests.scripts import printed
 
 PYTHON = 'def f(x):\n    return [x, (1,\n\t "a)b")]  # (\n\nY = {\n'
 
@@ -259,7 +263,8 @@ def test_a_corpus_is_its_bytes_and_no_module_is_in_two_splits(corpus: Path) -> N
     assert (since == 0).sum() == len(np.unique(rows["count/line"])) and since.max() > 3
 
 
-def test_from_a_corpus_to_bits_per_byte(corpus: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained_run(corpus: Path) -> Path:
     config = load_config_file(
         "configs/language/model.py",
         {
@@ -274,22 +279,48 @@ def test_from_a_corpus_to_bits_per_byte(corpus: Path, tmp_path: Path) -> None:
         },
         "layout_ladders",
     )
-    fit(read_experiment(config), tmp_path / "run")
-    result = evaluate_run(tmp_path / "run")
+    fit(read_experiment(config), corpus / "run")
+    return corpus / "run"
+
+
+def test_from_a_corpus_to_bits_per_byte(corpus: Path, trained_run: Path, tmp_path: Path) -> None:
+    result = evaluate_run(trained_run)
     text = result["text"]
     events = PreparedLog.open(corpus / "log").events("test")
     assert text["count"] == len(events.event) - len(np.unique(events.user))
     uniform = math.log2(300) * text["count"] / text["bytes"]
     assert 0 < text["bpb"] < 0.5 * uniform
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["protocol"] == "by_user"
+    assert json.loads((trained_run / "result.json").read_text())["protocol"] == "by_user"
     contexts = result["slices"]["context"]
     assert sum(group["count"] for group in contexts.values()) == text["count"]
     assert list(contexts) == ["1-7", "8-15", "16-31", "32-63"]
-    run = TrainedRun.open(tmp_path / "run")
+    run = TrainedRun.open(trained_run)
     with refused("run", "column"):
         encode(run, [run.log.users()[0].as_py()])
     with refused("run", "column"):
         export(run, tmp_path / "exported")
+
+
+def test_how_alike_two_columns_are_to_a_ladder(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainedRun.open(trained_run)
+    kernels = count_kernels(run)
+    assert set(kernels) == {*LAYOUT}
+    planes = run.config.model.planes
+    for name, kernel in kernels.items():
+        low, high = run.config.model.encoding[name].planes
+        own = round(high * planes) - round(low * planes)
+        distance = np.subtract.outer(*[np.arange(len(kernel))] * 2)
+        cosines = np.cos(distance[..., None] * ladder(own, 1e3)).sum(axis=-1)
+        np.testing.assert_allclose(kernel, (cosines + planes - own) / planes, atol=1e-4)
+    figures = drawn_figures(monkeypatch)
+    draw_kernels(tmp_path / "kernels.png", kernels, "kernels")
+    images = [axes.images[0].get_array() for axes in figures[0].axes if axes.images]
+    np.testing.assert_allclose(images[1], kernels["column"])
+    told = printed("analyze", f"--workdir={trained_run}")
+    assert "column: mean cos at distance 1: " in told
+    assert kernels.keys() < json.loads((trained_run / "analysis.json").read_text()).keys()
 
 
 def test_models_are_compared_at_other_lengths_where_they_reach(

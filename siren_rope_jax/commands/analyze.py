@@ -12,6 +12,8 @@ plots/attended_hours.png by the hours of the request and of the event, plots/att
 the hours between them. If --attention is not the default, the files are analysis_ATTENTION.json and
 plots/rotation_ATTENTION.png.
 
+Of a language model it shows how alike any two lines, columns and so on are to the rotation instead.
+
 Of a retriever that knows the time of the request, it also prints what that is worth: how much the
 metric changes if every request of the validation split came some hours later.
 
@@ -21,6 +23,7 @@ A --log is noted in config.json, so you need to give it only once.
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
 from absl import flags
 
 from siren_rope_jax.base import cli
@@ -34,6 +37,7 @@ with cli.needs("plots"):
     from siren_rope_jax.studies.asked_later import TRUE, asked_later, knows_request_time
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
     from siren_rope_jax.studies.attended_lags import attended_lags, draw_attended_lags
+    from siren_rope_jax.studies.count_kernels import count_kernels, draw_kernels
     from siren_rope_jax.studies.tables import interval
 
 _FLAGS = cli.new_flags()
@@ -61,6 +65,9 @@ def main() -> None:
     if _LOG.value:
         note_log(workdir, _LOG.value)
     run = TrainedRun.open(workdir)
+    if run.log.schema.counts:
+        _counts(run, workdir)
+        return
     analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
     numbers = analysis.numbers()
     plots = workdir / "plots"
@@ -81,6 +88,20 @@ def main() -> None:
     if knows_request_time(run):
         numbers["asked_later"] = _asked_later(run)
     write_json(workdir / f"analysis{other}.json", numbers)
+
+
+def _counts(run: TrainedRun, workdir: Path) -> None:
+    """Draws and prints how alike the values of each count are; writes analysis.json."""
+    kernels = count_kernels(run, cast(Attention | None, _ATTENTION.value) or "trunk")
+    of = f"{run.log.schema.name}: rotation of {words(run.config.variant)}"
+    print(
+        draw_kernels(workdir / "plots" / "rotation.png", kernels, f"{of}, seed {run.config.seed}")
+    )
+    for name, kernel in kernels.items():
+        near = ", ".join(f"{d}: {np.diagonal(kernel, d).mean():.2f}" for d in (1, 2, 4, 8)
+                         if d < len(kernel))  # fmt: skip
+        print(f"{name}: mean cos at distance {near}")
+    write_json(workdir / "analysis.json", {name: k.tolist() for name, k in kernels.items()})
 
 
 def _asked_later(run: TrainedRun) -> dict[str, object]:

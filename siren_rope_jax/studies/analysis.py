@@ -92,15 +92,12 @@ def usual_offset(log: PreparedLog) -> int | None:
     return int(offsets[counts.argmax()])
 
 
-def time_angles(
-    run: TrainedRun, attention: Attention, utc_offset: int
-) -> Callable[[np.ndarray], Float[Array, "N P"]]:
-    """Theta of an attention's first head as a function of Unix seconds, at one fixed position.
+def angles_of(run: TrainedRun, attention: Attention) -> Callable[[Signals], Float[Array, "N P"]]:
+    """Theta of an attention's first head as a function of the signals of events.
 
     Raises:
       UserError: the model has no last attention.
     """
-    model = run.model
 
     def encode(module: Any, signals: Signals) -> Array:
         angles = module.trunk.encoding(signals)
@@ -112,15 +109,25 @@ def time_angles(
             )
         return angles[attention][..., 0, :]
 
-    apply = jax.jit(partial(model.apply, method=encode))
+    apply = jax.jit(partial(run.model.apply, method=encode))
+    return lambda signals: apply({"params": run.params}, signals)
+
+
+def time_angles(
+    run: TrainedRun, attention: Attention, utc_offset: int
+) -> Callable[[np.ndarray], Float[Array, "N P"]]:
+    """The same as a function of Unix seconds, at one fixed position.
+
+    Raises:
+      UserError: as `angles_of`.
+    """
+    of_signals, data = angles_of(run, attention), run.model.data
 
     def theta(seconds: np.ndarray) -> Array:
         zeros = jnp.zeros(seconds.shape, jnp.int32)
         time = jax.device_put(Time.from_seconds(seconds, utc_offset))
-        data = model.data
         categories = dict.fromkeys((*data.categories, *data.counts), zeros)
-        signals = Signals(zeros, time, categories, dict.fromkeys(data.counts, zeros))
-        return apply({"params": run.params}, signals)
+        return of_signals(Signals(zeros, time, categories, dict.fromkeys(data.counts, zeros)))
 
     return theta
 
