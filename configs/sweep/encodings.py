@@ -42,6 +42,7 @@ CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ordinal", "ordinal", {}),
     ("to_rope_split_dim", "to_rope_split_dim", {}),
     ("to_rope_split_dim_hstu_bias", "to_rope_split_dim", BUCKETS),
+    ("rote", "rote", {}),
     ("hstu_bias", "hstu_bias", {}),
     ("relation_bias", "relation_bias", {}),
     ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
