@@ -3,10 +3,10 @@
     SIREN_ROPE_DATA=FOLDER siren-rope ablate --config=configs/ablation/controls.py \
         --workdir=runs/controls
 
-A network that stays as it was drawn, gates that do, and each branch alone. Before training the angles
-of the MLP spread several times as far as those of the sine branch, so each is also compared with a
-gate that gives it the scale of the other. FOLDER holds foursquare_nyc/. Takes a quarter of an hour
-on two cores.
+A network that stays as it was drawn, gates that do, and each branch alone. Before training the
+angles of the MLP spread several times as far as those of the sine branch, so each is also compared
+with a gate that gives it the scale of the other. FOLDER holds foursquare_nyc/. Takes a quarter of
+an hour on two cores.
 """
 
 import math
