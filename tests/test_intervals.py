@@ -46,8 +46,8 @@ def test_what_a_seed_does_to_both_models_alike_does_not_matter():
     users, seeds = np.arange(100), np.array([[0.0], [3.0], [-5.0]])
     values, effects = rng.normal(0, 1, 100), rng.normal(0.1, 1e-6, 100)
     a, b = (resampled(values + seeds + effect, users) for effect in (effects, 0.0))
-    assert interval(a, b) == pytest.approx((0.1, 0.1, 0.1, 0.0), abs=1e-6)
-    assert interval(a, a) == (0, 0, 0, 1)
+    assert interval(a, b) == pytest.approx((0.1, 0.1, 0.1, 0.0, 0.0, 0.0), abs=1e-6)
+    assert interval(a, a) == (0, 0, 0, 1, 0, 0)
 
 
 def test_what_is_undefined_has_no_interval():

@@ -5,21 +5,29 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from siren_rope_jax.studies import jobs, report
 from siren_rope_jax.studies.together import together
 from tests.made_up import make_log, make_plan, train
 
 
-def of_dataset(value, half, kind="retrieval", part="", seeds=(0, 1)):
-    """What report.json holds of a data set, with one difference."""
-    ends = (
-        {"low": None, "high": None} if half is None else {"low": value - half, "high": value + half}
-    )
-    difference = {"seeds": list(seeds), "mrr": {"value": value, **ends, "p": 0.5}}
+def of_dataset(value, half, kind="retrieval", part="", seeds=(0, 1), of_seeds=False):
+    """What report.json holds of a data set, with one difference.
+
+    The interval is of users, or with `of_seeds` of two seeds, whose error it then is.
+    """
+    error = None if half is None else half / (t.isf(0.025, 1) if of_seeds else norm.isf(0.025))
+    errors = {"of_users": 0.0 if of_seeds else error, "of_seeds": error if of_seeds else 0.0}
+    if half is None:
+        errors = {"of_users": None, "of_seeds": None}
+    difference = {"seeds": list(seeds), "mrr": {"value": value, **errors}}
     own = {"metrics": {"mrr": {}}, "difference": difference, "to_champion": None}
     base = own | {"difference": None}
-    variants = {"ordinal": {"parts": {part: base}}, "none": {"parts": {part: own}}}
+    about = {"seeds": list(seeds), "query_time": "request"}
+    variants = {
+        name: about | {"parts": {part: of}} for name, of in (("ordinal", base), ("none", own))
+    }
     return {"kind": kind, "counts": {part: {"count": 9}}, "variants": variants}
 
 
@@ -50,6 +58,18 @@ def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says():
     assert abs(held / len(errors) - 0.95) < 0.02
 
 
+def test_what_is_certain_of_a_mean_is_wrong_as_rarely_as_it_says_with_few_seeds_too():
+    """The chance of one data set is that of its two seeds, and outweighs the other's."""
+    rng, wrong = np.random.default_rng(1), 0
+    for _ in range(2_000):
+        seeds = rng.normal(size=2) * 3
+        of_two = float(np.std(seeds, ddof=1)) / math.sqrt(2) * t.isf(0.025, 1)
+        first = of_dataset(float(seeds.mean()), of_two, of_seeds=True)
+        second = of_dataset(float(rng.normal()), 1.96)
+        wrong += difference(first, second)["mrr"]["p"] < 0.01
+    assert wrong / 2_000 < 0.015
+
+
 def test_what_one_data_set_lacks_has_no_mean():
     found = difference(of_dataset(0.3, 0.2), of_dataset(0.1, None))["mrr"]
     assert found["value"] == pytest.approx(0.2) and found["low"] is found["p"] is None
@@ -62,7 +82,7 @@ def test_a_report_of_two_data_sets_has_a_table_of_both(tmp_path):
     first = {"name": "first", "base": str(tmp_path / "base.py"), "prepared": str(tmp_path / "log")}
     make_log(tmp_path / "other", users=60, seed=1, min_count=24)
     second = first | {"name": "second", "prepared": str(tmp_path / "other")}
-    spec, runs = make_plan(tmp_path, datasets=(first, second), champion="siren_rope")
+    spec, runs = make_plan(tmp_path, datasets=(first, second), champion="siren_rope", together=True)
     assert jobs.execute(runs, spec.jobs, train) == []
     text = report.write_report(spec, tmp_path / "out", runs).read_text()
     of_both = text.split("## All 2 data sets")[1].split("\n## ")[0]

@@ -60,6 +60,7 @@ def get_config() -> ConfigDict:
             "seeds": (0,),
             "baseline": "ordinal",
             "champion": "learned_clock_hstu_bias",
+            "together": True,
             "jobs": 2,
         }
     )

@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
             "baseline": "ordinal",
             "champion": "learned_clock_hstu_bias",
             "unit": "item",
+            "together": True,
             "jobs": 2,
         }
     )

@@ -3,10 +3,10 @@
     siren-rope ablate --config=configs/language/stdlib.py --workdir=runs/stdlib
 
 The corpus is the standard library of the running Python, which needs no download
-(configs/data/stdlib.py); no module is in two splits. All models know the same of the token that is
-asked for: its index, and those that are turned by its layout that as well. They are tested at twice
-and four times the length of their training, too, except for learned positions, which have none
-there. Takes three hours and a half on two cores.
+(configs/data/stdlib.py); no module is in two splits. The last four models have the same five
+signals of a token's layout, and so of the token that is asked for: in the embedding, or in the
+rotation in three ways. All models but learned positions are tested at twice and four times the
+length of their training, too. Takes three hours and a half on two cores.
 """
 
 from ml_collections import ConfigDict

@@ -12,7 +12,8 @@ plots/attended_hours.png by the hours of the request and of the event, plots/att
 the hours between them. If --attention is not the default, the files are analysis_ATTENTION.json and
 plots/rotation_ATTENTION.png.
 
-Of a language model it shows how alike any two lines, columns and so on are to the rotation instead.
+Of a model that is turned by other integers than times, such as the columns of tokens, it shows how
+alike any two of them are to the rotation instead.
 
 Of a retriever that knows the time of the request, it also prints what that is worth: how much the
 metric changes if every request of the validation split came some hours later.
@@ -37,7 +38,7 @@ with cli.needs("plots"):
     from siren_rope_jax.studies.asked_later import TRUE, asked_later, knows_request_time
     from siren_rope_jax.studies.attended_hours import attended_hours, draw_attended_hours
     from siren_rope_jax.studies.attended_lags import attended_lags, draw_attended_lags
-    from siren_rope_jax.studies.count_kernels import count_kernels, draw_kernels
+    from siren_rope_jax.studies.count_kernels import count_kernels, draw_kernels, uses_counts
     from siren_rope_jax.studies.tables import interval
 
 _FLAGS = cli.new_flags()
@@ -65,7 +66,7 @@ def main() -> None:
     if _LOG.value:
         note_log(workdir, _LOG.value)
     run = TrainedRun.open(workdir)
-    if run.log.schema.counts:
+    if uses_counts(run):
         _counts(run, workdir)
         return
     analysis = analyze(run, cast(Attention | None, _ATTENTION.value))
@@ -92,7 +93,7 @@ def main() -> None:
 
 def _counts(run: TrainedRun, workdir: Path) -> None:
     """Draws and prints how alike the values of each count are; writes analysis.json."""
-    kernels = count_kernels(run, cast(Attention | None, _ATTENTION.value) or "trunk")
+    kernels = count_kernels(run)
     of = f"{run.log.schema.name}: rotation of {words(run.config.variant)}"
     print(
         draw_kernels(workdir / "plots" / "rotation.png", kernels, f"{of}, seed {run.config.seed}")

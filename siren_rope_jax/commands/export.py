@@ -30,8 +30,13 @@ _OUTPUT = flags.DEFINE_string(
 def main() -> None:
     """Exports what the flags describe."""
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
-    result = Path(_WORKDIR.value) / "result.json"
-    folder = export(run, _OUTPUT.value, read_json(result) if result.is_file() else None)
+    path = Path(_WORKDIR.value) / "result.json"
+    result = read_json(path) if path.is_file() else None
+    lines = {name: line._asdict() for name, line in run.calibration.items()}
+    if result and (result["step"], result.get("calibration", {})) != (run.step, lines):
+        print(f"{path} is of other parameters, so the card has no metrics; evaluate the run first")
+        result = None
+    folder = export(run, _OUTPUT.value, result)
     print(f"wrote {folder}; its README.md says how to call the model")
 
 

@@ -16,8 +16,8 @@ _PAGE = """\
 of a config file, as in `--config=configs/table.py:siren_rope`, or by the `argument` of a variant of
 an ablation. `siren_rope_jax/rotation/variants.py` has their definitions. Reports and pictures show
 them in this order and by these names. Language models have those of retrieval as well as their own
-(texts). Whatever the variant, the head of a ranker knows the hour of the request (README.md, "Notes
-on the method").
+(texts). Whatever the variant, the head of a ranker knows the hour of the request (docs/method.md,
+"Notes").
 """
 
 

@@ -61,9 +61,14 @@ class DataConfig:
         check(unique and all(n >= 1 for n in others), "tested_lengths", right)
 
     def at_length(self, length: int) -> "DataConfig":
-        """The same for rows of another length; the stride is as large a part of it."""
+        """The same for rows of another length: the stride is as large a part of it, and a batch
+        has about as many events.
+        """
         stride = max(self.stride * length // self.length, 1)
-        return dataclasses.replace(self, length=length, stride=stride, tested_lengths=())
+        rows = max(self.batch_size * self.length // length, 1)
+        return dataclasses.replace(
+            self, length=length, stride=stride, batch_size=rows, tested_lengths=()
+        )
 
 
 _EPOCHS = 1 << 20  # endless for every purpose; Grain cannot slice what has no length

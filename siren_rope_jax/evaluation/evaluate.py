@@ -34,7 +34,9 @@ from siren_rope_jax.training.trained import TrainedRun
 from siren_rope_jax.training.workdir import epochs_before
 
 
-def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
+def evaluate_run(
+    workdir: str | Path, split: str = "test", calibrated: bool = True
+) -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     The run's directory may be in a store, named by its URL (`training/mirror.py`).
@@ -42,7 +44,7 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
     and result_<split>.json. Each of `data.tested_lengths` has predictions of its own. Returns what
     result.json holds; of several processes only the main one writes and returns it, the others
-    return nothing ({}).
+    return nothing ({}). Without `calibrated`, a calibration of the run (`calibrate`) is not used.
 
     Raises:
       UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be
@@ -51,17 +53,19 @@ def evaluate_run(workdir: str | Path, split: str = "test") -> dict[str, Any]:
     if split not in get_args(Split):
         raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
     with workdir_of(workdir) as folder:
-        return _evaluate(folder, split)
+        return _evaluate(folder, split, calibrated)
 
 
-def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
+def _evaluate(workdir: Path, split: str, calibrated: bool) -> dict[str, Any]:
     for name in ("result.json", "predictions.parquet"):
         if (path := workdir / name_for_split(name, split)).is_dir():
             raise UserError(path, "is a folder where a file belongs; remove it")
-    run = TrainedRun.open(workdir)
-    for length in run.config.data.tested_lengths:
-        run.setup.at_length(length)  # refuses one that the model does not reach before all else
+    run = TrainedRun.open(workdir, calibrated=calibrated)
     scored = run.score(cast(Split, split))
+    lengths = {  # on all processes, as long as others compute as well
+        length: run.setup.at_length(length).score(run.params, cast(Split, split))
+        for length in run.config.data.tested_lengths
+    }
     if not is_main():
         return {}
     evaluated = Evaluated.of(run.log, scored)
@@ -84,24 +88,25 @@ def _evaluate(workdir: Path, split: str) -> dict[str, Any]:
         written = workdir / name_for_split("predictions.parquet", split)
         write_predictions(written, evaluated, run.setup.kind)
         outcome["predictions"] = file_digest(written)
-        if run.config.data.tested_lengths:
-            outcome["lengths"] = _at_other_lengths(run, workdir, cast(Split, split))
+        if lengths:
+            outcome["lengths"] = _write_lengths(run, workdir, split, lengths)
         write_json(path, outcome)
     except OSError as error:
         raise UserError(workdir, f"its results cannot be written: {error}") from error
     return outcome
 
 
-def _at_other_lengths(run: TrainedRun, workdir: Path, split: Split) -> dict[str, Any]:
-    """Scores the split in rows of `tested_lengths`; writes predictions_LENGTH.parquet of each.
+def _write_lengths(
+    run: TrainedRun, workdir: Path, split: str, scored: Mapping[int, Any]
+) -> dict[str, Any]:
+    """Writes predictions_LENGTH.parquet of rows of other lengths.
 
     Returns:
       length -> the kind's key of what was measured, and "predictions": the digest of the file.
     """
     kind, found = run.setup.kind, {}
-    for length in run.config.data.tested_lengths:
-        setup = run.setup.at_length(length)
-        evaluated = Evaluated.of(run.log, setup.score(run.params, split))
+    for length, scores in scored.items():
+        evaluated = Evaluated.of(run.log, scores)
         written = workdir / name_for_split("predictions.parquet", split, length)
         write_predictions(written, evaluated, kind)
         measured = kind.measure(run.log.schema, evaluated.events, evaluated.scored)

@@ -31,12 +31,19 @@ class Interval(NamedTuple):
       value: the mean over seeds, on the data.
       low, high: the ends of the interval; those of a single seed are of users alone.
       p: how probable a value so far from 0, on either side, were if the truth were 0.
+      of_users, of_seeds: the standard errors over users, and over seeds (0 with a single one).
     """
 
     value: float
     low: float
     high: float
     p: float
+    of_users: float
+    of_seeds: float
+
+
+UNKNOWN = Interval(*(float("nan"),) * 6)
+"""Where a metric, or how certain it is, is undefined."""
 
 
 def interval(a: Resampled, b: Resampled | None = None) -> Interval:
@@ -47,10 +54,19 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
     value = float(np.mean(by_seed))
     seeds, defined = len(by_seed), samples[~np.isnan(samples)]
     if np.isnan(value) or not len(defined):
-        return Interval(*(float("nan"),) * 4)
+        return UNKNOWN
     of_users, of_seeds = float(defined.std()), 0.0
     if seeds > 1:
         of_seeds = float(np.std(by_seed, ddof=1)) / seeds**0.5
+    # Of a single unit that counts nothing is known of others; few resamples with one say as little.
+    alike = max(of_users, of_seeds) < 1e-12 * abs(value)
+    if alike or len(defined) < len(samples) / 2:
+        return UNKNOWN._replace(value=value)
+    return of_errors(value, of_users, of_seeds, seeds)
+
+
+def of_errors(value: float, of_users: float, of_seeds: float, seeds: int) -> Interval:
+    """The interval of a value with these standard errors, of so many seeds."""
 
     def reach(level: float) -> float:
         """Half of the interval that is wrong this often."""
@@ -58,10 +74,6 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
         of_both += [of_seeds * float(student_t.isf(level / 2, seeds - 1))] if seeds > 1 else []
         return math.hypot(*of_both)
 
-    # Of a single unit that counts nothing is known of others; few resamples with one say as little.
-    alike = max(of_users, of_seeds) < 1e-12 * abs(value)
-    if alike or len(defined) < len(samples) / 2:
-        return Interval(value, *(float("nan"),) * 3)
     half, least = reach(LEVEL), sys.float_info.min
     if value == 0:
         p = 1.0
@@ -69,7 +81,7 @@ def interval(a: Resampled, b: Resampled | None = None) -> Interval:
         p = least
     else:
         p = float(brentq(lambda level: reach(level) - abs(value), least, 1.0))
-    return Interval(value, value - half, value + half, p)
+    return Interval(value, value - half, value + half, p, of_users, of_seeds)
 
 
 def certain(p_values: Sequence[float | None]) -> list[bool]:

@@ -93,6 +93,10 @@ class TrunkConfig:
                 "rotation",
                 f"space needs a head width that is a multiple of 4, not {2 * self.planes}",
             )
+        weighted = [name for name, source in self.encoding.items() if source.weight is not None]
+        if self.rotation == "space" and weighted:
+            problem = f"must be planes where sources ({', '.join(weighted)}) have weights"
+            raise UserError("rotation", problem)
         network = self.input_time_network
         if network is not None and (network.category is not None or network.counts):
             key = "category" if network.category is not None else "counts"

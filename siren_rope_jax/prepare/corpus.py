@@ -6,14 +6,17 @@ known before the token is, and the time of its text if that has one.
 """
 
 import dataclasses
+import datetime
 import gzip
 import hashlib
 import platform
 import re
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,14 +28,17 @@ from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import expanded
-from siren_rope_jax.base.times import MAX_TIME, MIN_TIME, NO_TIME
+from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
 from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION, Categorical, Count, Schema
 from siren_rope_jax.prepare.histories import Histories
-from siren_rope_jax.prepare.layout import DEPTH, LAYOUT, bracket_depth, layout
+from siren_rope_jax.prepare.layout import DEPTH, PLACES, bracket_depth, layout
 from siren_rope_jax.prepare.writer import vocabulary, write_log
 
 SINCE_NEWLINE = "since_newline"
 """The number of tokens since the last one that ends a line."""
+
+MOST_COUNTED = 1023
+"""Larger values of a signal are not told apart by what is learned for each value."""
 
 _BYTES = 256
 
@@ -44,9 +50,9 @@ class CorpusConfig:
     Attributes:
       corpus: `python`: the modules of a folder, or of the running Python's standard library.
         `changelogs`: those that Debian packages install, with the time of every entry; a document
-        is a package's, its entries in the order of their times.
+        has the entries about one source package, in the order of their times.
       name: the data set's.
-      exclude: a document is left out if a folder or file name of its path is one of these.
+      exclude: a text is left out if a folder or file name of its path fits one of these globs.
       tokens: size of the vocabulary, at least 256.
       validation, test: shares of the documents in these splits, which a hash of their names draws.
       most_bytes: of a document; what follows is left out.
@@ -69,7 +75,7 @@ class CorpusConfig:
     @property
     def counts(self) -> tuple[str, ...]:
         """The names of the events' signals."""
-        return (*LAYOUT, *[DEPTH] * (self.corpus == "python"), SINCE_NEWLINE)
+        return (*PLACES, *[DEPTH] * (self.corpus == "python"), SINCE_NEWLINE)
 
     def split_of(self, document: str) -> int:
         """The split of a document, which depends on its name alone."""
@@ -79,17 +85,20 @@ class CorpusConfig:
         return VALIDATION if place < self.test + self.validation else TRAIN
 
 
+Part = tuple[bytes, int, int]
+"""Some text, its time in Unix seconds UTC, and the offset of its writer's clock in seconds."""
+
+
 class Document(NamedTuple):
     """A text and where its parts have times.
 
     Attributes:
       name: tells it from all others.
-      parts: its text in order, and the time of each part: Unix seconds UTC, and the offset of the
-        writer's clock in seconds.
+      parts: its text, in order.
     """
 
     name: str
-    parts: Sequence[tuple[bytes, int, int]]
+    parts: Sequence[Part]
 
 
 def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path) -> dict[str, Any]:
@@ -111,64 +120,33 @@ def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path
     root = _folder(config) if folder is None else expanded(folder)
     if not root.is_dir():
         raise UserError(root, "is not a folder of texts")
-    documents = list(_documents(config, root))
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(document.name.encode() + b"\0" + _text(document) + b"\0")
+    documents = _documents(config, root)
     split = np.array([config.split_of(document.name) for document in documents], np.int64)
     for name, which in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         if not (split == which).any():
-            raise UserError(root, f"has {len(documents)} documents, and none of them is {name}")
+            about = f"has {len(documents)} texts, which leave the split {name} empty"
+            raise UserError(root, about)
     bpe = _Bpe([_text(d) for d, of in zip(documents, split, strict=True) if of == TRAIN], config)
-    tokens = [_tokens(document, bpe, config) for document in documents]
-    counts = np.zeros(len(bpe.values) + 1, np.int64)
-    for columns, of in zip(tokens, split, strict=True):
-        if of == TRAIN:
-            counts += np.bincount(columns["token"], minlength=len(counts))
-    order = np.argsort(-counts[1:], kind="stable")
-    ids = np.concatenate([[0], 1 + np.argsort(order)]).astype(np.int32)
-    table = vocabulary([bpe.values[o] for o in order], counts[1:][order])
-    lengths = [len(columns["token"]) for columns in tokens]
-    joined = {key: np.concatenate([columns[key] for columns in tokens]) for key in tokens[0]}
-    in_train = np.repeat(split == TRAIN, lengths)
-    times = joined["time"][joined["time"] != NO_TIME]
-    span = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-    schema = Schema(
-        name=config.name,
-        categorical=(Categorical("item", len(table), len(table)),),
-        dense=(),
-        context=(),
-        actions=(),
-        tasks=(),
-        has_utc_offset=bool(len(times)),
-        train_start=span[0],
-        train_end=span[1] + 1,
-        validation_end=span[1] + 1,
-        end=span[1],
-        source=_source(config, root),
-        protocol="by_user",
-        counts=tuple(Count(n, int(joined[f"count/{n}"][in_train].max())) for n in config.counts),
-    )
-    events = {
-        "user_index": np.repeat(np.arange(len(documents)), lengths),
-        "row": np.arange(len(in_train)),
-        "split": np.repeat(split, lengths),
-        "categorical/item": ids[joined.pop("token")],
-        **joined,
-    }
+    columns = [_tokens(document, bpe, config) for document in documents]
+    lengths = [len(own["token"]) for own in columns]
+    events = {key: np.concatenate([own[key] for own in columns]) for key in columns[0]}
+    events["split"] = np.repeat(split, lengths)
+    train = {key: values[events["split"] == TRAIN] for key, values in events.items()}
+    used = np.bincount(train["token"], minlength=len(bpe.values))
+    order = np.argsort(-used, kind="stable")
+    table = vocabulary([bpe.values[o] for o in order], used[order])
+    events["categorical/item"] = (1 + np.argsort(order)).astype(np.int32)[events.pop("token")]
+    events |= {"user_index": np.repeat(np.arange(len(documents)), lengths)}
+    events |= {"row": np.arange(len(events["split"]))}
+    schema = _schema(config, root, train, events["time"], len(table))
     stream = Histories([pa.record_batch(events)], schema, len(table))
     histories = [rows for block, of in stream for rows in np.split(block, of.cumsum()[:-1])]
     report = {
-        "rows_read": len(in_train),
+        "rows_read": len(events["row"]),
         "users": len(documents),
         "warnings": [],
         **stream.report(),
-        "corpus": {
-            "bytes": sum(len(_text(document)) for document in documents),
-            "sha256": digest.hexdigest(),
-            "folder": str(root),
-            "python": platform.python_version(),
-        },
+        "corpus": _about(documents, root),
         "config": to_dict(config),
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -176,13 +154,51 @@ def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path
     return write_log(output, stream.fitted(), histories, names, {"item": table}, report)
 
 
-def token_bytes(value: str) -> int:
-    """The length in bytes of a token, from its value in the vocabulary."""
-    return len(value)  # byte-level BPE writes every byte as one character
+def _schema(
+    config: CorpusConfig, root: Path, train: dict[str, np.ndarray], time: np.ndarray, tokens: int
+) -> Schema:
+    """Of a log with these columns of training events, and these times of all."""
+    of_train, of_all = (of[of != NO_TIME] for of in (train["time"], time))
+    first, last = (int(of_train.min()), int(of_train.max())) if len(of_train) else (0, -1)
+    return Schema(
+        name=config.name,
+        categorical=(Categorical("item", tokens, tokens),),
+        dense=(),
+        context=(),
+        actions=(),
+        tasks=(),
+        has_utc_offset=bool(len(of_all)),
+        train_start=first,
+        train_end=last + 1,
+        validation_end=last + 1,
+        end=int(of_all.max()) if len(of_all) else 0,
+        source=_source(config, root),
+        protocol="by_user",
+        counts=tuple(
+            Count(name, min(int(train[f"count/{name}"].max()), MOST_COUNTED))
+            for name in config.counts
+        ),
+    )
+
+
+def _about(documents: Iterable[Document], root: Path) -> dict[str, Any]:
+    """What tells a corpus from another one."""
+    digest, size = hashlib.sha256(), 0
+    for document in documents:
+        text = _text(document)
+        size += len(text)
+        digest.update(document.name.encode() + b"\0" + text + b"\0")
+    python = platform.python_version()
+    return {"bytes": size, "sha256": digest.hexdigest(), "folder": str(root), "python": python}
 
 
 class _Bpe:
-    """Byte pairs of a text; ids from 1 in the order of `values`."""
+    """Byte pairs of a text.
+
+    Attributes:
+      values: the tokens by number. Every byte is written as one character, so a token has as many
+        bytes as its value has characters.
+    """
 
     def __init__(self, texts: Sequence[bytes], config: CorpusConfig) -> None:
         """Trains on texts."""
@@ -199,12 +215,12 @@ class _Bpe:
         self.values = sorted(numbers, key=numbers.__getitem__)
 
     def __call__(self, text: bytes) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
-        """The ids of a text's tokens, and the length of each in bytes."""
-        ids = np.array(self._tokenizer.encode(text.decode()).ids, np.int64)
-        lengths = np.array([token_bytes(value) for value in self.values], np.int64)[ids]
+        """The numbers of a text's tokens, and the length of each in bytes."""
+        numbers = np.array(self._tokenizer.encode(text.decode()).ids, np.int64)
+        lengths = np.array([len(value) for value in self.values], np.int64)[numbers]
         if lengths.sum() != len(text):
             raise ValueError(f"tokens of {lengths.sum()} bytes for a text of {len(text)}")
-        return ids + 1, lengths
+        return numbers, lengths
 
 
 def _tokens(document: Document, bpe: _Bpe, config: CorpusConfig) -> dict[str, np.ndarray]:
@@ -253,55 +269,95 @@ def _source(config: CorpusConfig, root: Path) -> str:
     return f"changelogs of Debian packages below {root}"
 
 
-def _documents(config: CorpusConfig, root: Path) -> Iterator[Document]:
-    """All of a folder, by name."""
+def _documents(config: CorpusConfig, root: Path) -> list[Document]:
+    """All of a folder, by name; of equal ones the first."""
     python = config.corpus == "python"
-    for path in sorted(root.rglob("*.py" if python else "changelog.Debian*")):
+    texts = _texts(root, "*.py" if python else "changelog.Debian*", config.exclude)
+    if python:
+        found = {text: Document(name, [(text, NO_TIME, 0)]) for name, text in [*texts][::-1]}
+        documents = [*found.values()]
+    else:
+        documents = _by_source(entry for _, text in texts for entry in _entries(text))
+    kept = (d._replace(parts=_beginning(d.parts, config.most_bytes)) for d in documents)
+    return sorted(document for document in kept if len(_text(document)) > 1)
+
+
+def _texts(root: Path, glob: str, exclude: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The files below a folder that are UTF-8, by their path in it."""
+    for path in sorted(root.rglob(glob)):
         name = path.relative_to(root)
-        if set(name.parts) & {*config.exclude, "__pycache__", "site-packages"}:
+        globs = (*exclude, "__pycache__", "site-packages")
+        left_out = any(fnmatch(part, glob) for part in name.parts for glob in globs)
+        if left_out or path.is_symlink() or not path.is_file():
             continue
-        if not path.is_file() or path.is_symlink():
-            continue
-        raw = path.read_bytes()
         try:
+            raw = path.read_bytes()
             text = gzip.decompress(raw) if path.suffix == ".gz" else raw
             text.decode()
-        except (OSError, EOFError, UnicodeDecodeError):
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
             continue
-        parts = [(text, NO_TIME, 0)] if python else _entries(text)
-        parts = _beginning(parts, config.most_bytes)
-        if sum(len(part) for part, _, _ in parts) > 1:
-            yield Document(name.as_posix(), parts)
+        yield name.as_posix(), text
 
 
-def _beginning(parts: Sequence[tuple[bytes, int, int]], most: int) -> list[tuple[bytes, int, int]]:
+def _beginning(parts: Sequence[Part], most: int) -> list[Part]:
     """The parts up to so many bytes; the last one may be cut, but not within a character."""
-    kept: list[tuple[bytes, int, int]] = []
-    for part, seconds, offset in parts:
-        part = part[:most].decode(errors="ignore").encode()
-        most -= len(part)
-        if part:
-            kept.append((part, seconds, offset))
+    kept: list[Part] = []
+    for text, seconds, offset in parts:
+        text = text[:most].decode(errors="ignore").encode()
+        most -= len(text)
+        if text:
+            kept.append((text, seconds, offset))
     return kept
 
 
-_SIGNED = re.compile(rb"^ -- .*?  (?P<date>.+)$", re.MULTILINE)
-"""The last line of an entry of a Debian changelog."""
+_ENTRY = re.compile(
+    rb"^(?P<head>(?P<source>\S+) \([^\n]*\n)(?P<body>.*?)^ -- [^\n]*?  (?P<date>[^\n]+)$",
+    re.MULTILINE | re.DOTALL,
+)
+"""Of a Debian changelog: its first line begins with the name of the source package, its last one is
+the signature."""
 
 
-def _entries(text: bytes) -> list[tuple[bytes, int, int]]:
-    """The entries of a Debian changelog, the oldest first; those without a readable date are left
-    out, and so are the signatures, which would tell a time by its own text.
-    """
-    entries, begin = [], 0
-    for signed in _SIGNED.finditer(text):
-        entry, begin = text[begin : signed.start()].strip(b"\n") + b"\n\n", signed.end()
+class _Entry(NamedTuple):
+    """Of a changelog, without its signature, which would tell the time by its own text."""
+
+    source: str
+    head: bytes
+    body: bytes
+    seconds: int
+    offset: int
+
+
+def _entries(text: bytes) -> Iterator[_Entry]:
+    """Those of a changelog that have a readable date."""
+    for found in _ENTRY.finditer(text):
         try:
-            date = parsedate_to_datetime(signed["date"].decode())
-            seconds, zone = int(date.timestamp()), date.utcoffset()
-        except (ValueError, TypeError, OverflowError):
+            date = parsedate_to_datetime(found["date"].decode())
+        except ValueError:
             continue
-        offset = int(zone.total_seconds()) if zone else 0
-        if MIN_TIME <= seconds < MAX_TIME and abs(offset) <= 15 * 3600:
-            entries.append((entry, seconds, offset))
-    return sorted(entries, key=lambda entry: entry[1])
+        date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)  # of a zone "-0000"
+        seconds, zone = int(date.timestamp()), date.utcoffset() or datetime.timedelta()
+        offset = int(zone.total_seconds())
+        if MIN_TIME <= seconds < MAX_TIME and abs(offset) <= MAX_UTC_OFFSET:
+            source = found["source"].decode()
+            body = found["body"].rstrip(b"\n") + b"\n\n"
+            yield _Entry(source, found["head"], body, seconds, offset)
+
+
+def _by_source(entries: Iterable[_Entry]) -> list[Document]:
+    """A document for each source package, whose entries many packages may repeat.
+
+    The first line of an entry still has the time of the entry before it: where the time changes
+    would tell, otherwise, where an entry ends.
+    """
+    of_source: dict[str, set[_Entry]] = {}
+    for entry in entries:
+        of_source.setdefault(entry.source, set()).add(entry)
+    documents = []
+    for source, own in of_source.items():
+        parts, before = list[Part](), (NO_TIME, 0)
+        for entry in sorted(own, key=lambda e: (e.seconds, e.head, e.body)):
+            parts += [(entry.head, *before), (entry.body, entry.seconds, entry.offset)]
+            before = entry.seconds, entry.offset
+        documents.append(Document(source, parts))
+    return documents

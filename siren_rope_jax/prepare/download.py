@@ -34,7 +34,8 @@ def fetch_log(config: ConfigDict, folder: str | Path) -> Path:
     """
     ours = load(config)
     if not isinstance(ours, PrepareConfig):
-        raise UserError("--download", "the synthetic feed is generated; leave this flag out")
+        about = f"{ours.name} is made on this machine, from no file of the web"
+        raise UserError("--download", f"{about}; leave this flag out")
     wanted = ours.download
     if not wanted.url:
         raise UserError(

@@ -237,7 +237,7 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         ),
         "layout_categories": Entry(
             "learned angles of the layout",
-            "Every column, indentation and depth has learned angles, added to the index's.",
+            "Every line, column, indentation and so on has learned angles, added to the index's.",
         ),
         "layout_in_embedding": Entry(
             "layout in the embedding",

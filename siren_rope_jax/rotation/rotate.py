@@ -99,8 +99,8 @@ class SpaceRotation(Rotation):
 
     Of the angles of P planes, the first half are alpha and the second half beta, so there are P / 2
     blocks; block j is the components j, j + P / 2 and j + P of a head, and the last P / 2
-    components are not turned. A logit depends on both events' beta, not on their difference alone
-    (E6).
+    components are not turned. Unlike (E6), a logit depends on both events' beta, not on their
+    difference alone.
     """
 
     def __call__(self, x: Float[Array, "... L H K"]) -> Float[Array, "... L H K"]:

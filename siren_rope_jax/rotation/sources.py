@@ -103,7 +103,8 @@ class Ladder(AngleMap):
         event's local clock, for ladders whose periods are those of the clock, such as a day. Or the
         name of another integer signal of the data, such as `column`.
       unit: seconds per step of a time.
-      base: the ladder's base; one for all variants of an experiment, or the base is a confound.
+      base: the ladder's base; one for the index in all variants of an experiment, or it is a
+        confound.
     """
 
     learned: ClassVar[bool] = False

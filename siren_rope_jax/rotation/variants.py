@@ -1,9 +1,10 @@
 """The named variants: every row of the project's tables.
 
-`encoding("siren_rope")` is an encoding alone, for any model. `ranking_variant` and
-`retrieval_variant` are what an experiment's config merges into its `model` group: an encoding, and
-for some variants other overrides of the model. All of them share one ladder base, or the base would
-be a confound; TO-RoPE's unit of time is one too, so it comes in days and in hours.
+`encoding("siren_rope")` is an encoding alone, for any model. `ranking_variant`, `retrieval_variant`
+and `language_variant` are what an experiment's config merges into its `model` group: an encoding,
+and for some variants other overrides of the model. All ladders of the index share one base, but for
+`ordinal_long_base`, or the base would be a confound; TO-RoPE's unit of time is one too, so it comes
+in days and in hours.
 """
 
 import copy
@@ -183,8 +184,7 @@ def _of_layout(counts: tuple[str, ...]) -> _Others:
         count: {**_ladder_of(count), "planes": (i * each, (i + 1) * each)}
         for i, count in enumerate(counts)
     }
-    few = [count for count in counts if count not in ("line", "since_newline")]
-    angles = {count: {"embedding": {"category": count}} for count in few}
+    angles = {count: {"embedding": {"category": count}} for count in counts}
     encodings: dict[str, Encoding] = {
         "ordinal_long_base": {"order": {"ladder": {"signal": "index", "base": 5e5}}},
         "layout_ladders": {**ladders, "order": _ORDER_IN_HALF},
@@ -200,8 +200,10 @@ def _of_layout(counts: tuple[str, ...]) -> _Others:
             half = {**_ladder_of(count), "planes": (0.0, 0.5)}
             encodings[f"{count}_ladder"] = {count: half, "order": _ORDER_IN_HALF}
     others: dict[str, dict[str, Any]] = {name: {"encoding": of} for name, of in encodings.items()}
-    others["layout_in_embedding"] = {"encoding": {"order": _ORDER}, "input_counts": counts}
-    return {name: ("none", overrides) for name, overrides in others.items()}
+    in_embedding = ("ordinal", {"input_counts": counts})
+    return {name: ("none", own) for name, own in others.items()} | {
+        "layout_in_embedding": in_embedding
+    }
 
 
 ENCODINGS = (*_ENCODINGS, *_of_category(""))

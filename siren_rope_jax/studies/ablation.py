@@ -55,6 +55,8 @@ class Ablation:
         baseline and the best of each group.
       unit: what intervals resample. Where few items or hours have most of the events, as in news,
         it is their choice that chance has made, more than that of users.
+      together: whether the report also has the differences as means over the data sets, for those
+        that ask the same of other days or other users.
       jobs: number of runs at a time; they share the CPU cores.
     """
 
@@ -66,6 +68,7 @@ class Ablation:
     champion: str = ""
     lines: tuple[str, ...] = ()
     unit: Unit = "user"
+    together: bool = False
     jobs: int = 1
 
     def __post_init__(self) -> None:

@@ -96,8 +96,12 @@ def angles_of(run: TrainedRun, attention: Attention) -> Callable[[Signals], Floa
     """Theta of an attention's first head as a function of the signals of events.
 
     Raises:
-      UserError: the model has no last attention.
+      UserError: the model has no last attention; or it turns blocks of three components, so that
+        differences of angles say little.
     """
+    if run.config.model.rotation == "space":
+        problem = f"{run.config.variant} turns vectors in space, where angles do not add up"
+        raise UserError("--workdir", f"{problem}; analyze a model that turns planes")
 
     def encode(module: Any, signals: Signals) -> Array:
         angles = module.trunk.encoding(signals)

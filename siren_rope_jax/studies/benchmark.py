@@ -49,9 +49,11 @@ _ENVIRONMENT = ("GLIBC_TUNABLES", "OMP_WAIT_POLICY", "XLA_FLAGS")
 """Variables that change how fast a step is."""
 _ONLY = {
     "block": "softmax",
+    "rotation": "planes",
     "biases": (),
     "input_time_features": (),
     "input_time_network": None,
+    "input_counts": (),
     "mixed_value": True,
     "late_fusion": True,
     "scan_layers": False,

@@ -1,4 +1,4 @@
-"""How alike any two values of an integer signal, such as two columns, are to a trained rotation."""
+"""How alike any two values of a count, such as two columns, are to a trained rotation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,26 +11,31 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time
-from siren_rope_jax.studies.analysis import Attention, angles_of
+from siren_rope_jax.studies.analysis import angles_of
 from siren_rope_jax.studies.style import figure
 from siren_rope_jax.training.trained import TrainedRun
 
 _MOST = 48
-"""Values of a signal that are shown."""
+"""Values of a count that are shown."""
 
 
-def count_kernels(
-    run: TrainedRun, attention: Attention = "trunk"
-) -> dict[str, Float[np.ndarray, "W W"]]:
-    """The mean cosine between two values of each signal that turns anything, by signal.
+def uses_counts(run: TrainedRun) -> bool:
+    """Whether a count turns anything in a model."""
+    counts = run.model.data.counts
+    maps = [source.map for source in run.config.model.encoding.values()]
+    return any({*of.counts, *of.categories} & {*counts} for of in maps)
 
-    All else is alike: the index is the same, and the other signals have their median. Values are
+
+def count_kernels(run: TrainedRun) -> dict[str, Float[np.ndarray, "W W"]]:
+    """The mean cosine between two values of each count that turns the trunk, by name.
+
+    All else is alike: the index is the same, and the other counts have their median. Values are
     those from 0 that all but a hundredth of the validation's events stay below, at most 48.
 
     Raises:
-      UserError: as `angles_of`; or no signal of the log turns anything.
+      UserError: as `angles_of`; or no count turns the model.
     """
-    data, theta = run.model.data, angles_of(run, attention)
+    data, theta = run.model.data, angles_of(run, "trunk")
     rows = run.log.events("validation").rows
     middle = {name: int(np.median(rows[f"count/{name}"])) for name in data.counts}
     kernels = {}
@@ -48,12 +53,12 @@ def count_kernels(
             kernels[name] = kernel
     if not kernels:
         known = ", ".join(data.counts)
-        raise UserError("--workdir", f"none of the log's signals ({known}) turns this model")
+        raise UserError("--workdir", f"none of the log's counts ({known}) turns this model")
     return kernels
 
 
 def draw_kernels(path: Path, kernels: Mapping[str, Float[np.ndarray, "W W"]], title: str) -> Path:
-    """A panel for each signal: the mean cosine between two of its values."""
+    """A panel for each count: the mean cosine between two of its values."""
     with figure(path, title, 1, len(kernels), 3.0, 3.0) as (picture, axes):
         for ax, (name, kernel) in zip(axes[0], kernels.items(), strict=True):
             image = ax.imshow(

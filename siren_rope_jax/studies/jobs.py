@@ -56,7 +56,7 @@ def train_and_evaluate(config: ExperimentConfig, workdir: Path) -> dict[str, Any
     with ending_on_sigterm():
         if not fit(config, workdir, longer=False).ended:
             sys.exit(0)  # after SIGTERM, which all other runs get too
-        return evaluate_run(workdir)
+        return evaluate_run(workdir, calibrated=False)  # as the others, which are compared with it
 
 
 def execute(runs: Sequence[Run], jobs: int, train: Train = train_and_evaluate) -> list[str]:

@@ -60,7 +60,9 @@ def write_report(ablation: Ablation, workdir: Path, runs: Sequence[Run]) -> Path
         by_variant.setdefault(run.dataset, {}).setdefault(run.variant, []).append(run)
     for dataset in (d.name for d in ablation.datasets if d.name in by_variant):
         summary["datasets"][dataset] = _dataset(ablation, workdir, dataset, by_variant[dataset])
-    summary["together"] = together(list(summary["datasets"].values()))
+    summary["together"] = (
+        together(list(summary["datasets"].values())) if ablation.together else None
+    )
     title = f"{ablation.name}: share of the gap to the best prediction that is closed"
     if summary["together"] and draw_gap_map(workdir / MAP, title, summary["datasets"]):
         summary["together"]["pictures"] = [MAP]

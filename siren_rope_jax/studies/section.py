@@ -229,9 +229,10 @@ class Section:
             rule = f"Models that were trained in rows of {trained}, tested in rows of {length}."
             yield from [f"### In rows of {length}", "", f"*{rule}*", ""]
             yield from there._metric_table(list(parts), there._kind.shown)
-            if self.baseline in own and len(own) > 1:
-                yield from [f"#### Difference to {words(self.baseline)}, in rows of {length}", ""]
-                yield from there._difference_table("difference", self.baseline)
+            for key, other in (("difference", self.baseline), ("to_champion", self.champion)):
+                if other in own and len(own) > 1:
+                    yield from [f"#### Difference to {words(other)}, in rows of {length}", ""]
+                    yield from there._difference_table(key, other)
 
     def _gates(self) -> Iterator[str]:
         """What gates have become, of the variants that have some."""

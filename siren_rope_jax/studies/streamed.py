@@ -51,7 +51,7 @@ def stream_run(workdir: Path, config: StreamConfig) -> dict[str, Any]:
       UserError: as `stream`, the training has not ended, or no event of the test split was asked
         about.
     """
-    began, run = time.monotonic(), TrainedRun.open(workdir)
+    began, run = time.monotonic(), TrainedRun.open(workdir, calibrated=False)
     if not run.progress.ended:
         raise UserError(
             workdir, "its training was interrupted; let the command that began it go on"

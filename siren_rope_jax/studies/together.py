@@ -1,17 +1,17 @@
 """The differences of variants as means over several data sets, such as the days of a log.
 
-A mean over n data sets counts each alike. Half of its interval is the root of the sum of the
-squares of theirs, divided by n: what they were evaluated on is taken to be independent, as days are
-with other hours and items.
+A mean over n data sets counts each alike. The squares of their standard errors add up, those over
+users and those over seeds apart, and the roots are divided by n: what they were evaluated on is
+taken to be independent, as days are with other hours and items.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
-from siren_rope_jax.metrics.intervals import LEVEL, Interval
+from siren_rope_jax.metrics.intervals import UNKNOWN, of_errors
+from siren_rope_jax.training.kinds import KINDS
 
 _KEYS = ("difference", "to_champion")
 
@@ -30,10 +30,11 @@ def together(datasets: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     first, *others = datasets
     parts = [p for p in first["counts"] if all(p in data["counts"] for data in others)]
     names = [v for v in first["variants"] if all(v in data["variants"] for data in others)]
-    variants = {}
+    variants: dict[str, dict[str, Any]] = {}
+    column = (KINDS[first["kind"]].column or ())[:1]
     for name in names:
         own = [data["variants"][name] for data in datasets]
-        variants[name] = {key: value for key, value in own[0].items() if key != "parts"}
+        variants[name] = {key: own[0][key] for key in ("seeds", *column)}
         variants[name]["parts"] = {
             part: {"metrics": own[0]["parts"][part]["metrics"]}
             | {key: _mean([one["parts"][part][key] for one in own]) for key in _KEYS}
@@ -50,14 +51,20 @@ def _mean(differences: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | N
         return None
     metrics = [m for m in some[0] if m != "seeds" and all(m in of for of in some)]
     seeds = [seed for seed in some[0]["seeds"] if all(seed in of["seeds"] for of in some)]
-    return {"seeds": seeds} | {m: _mean_interval([of[m] for of in some]) for m in metrics}
+    least = min(len(of["seeds"]) for of in some)
+    means = {m: _mean_interval([of[m] for of in some], least) for m in metrics}
+    return {"seeds": seeds} | means
 
 
-def _mean_interval(intervals: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+def _mean_interval(
+    intervals: Sequence[Mapping[str, float | None]], seeds: int
+) -> dict[str, float | None]:
     """Of one metric; None where it is undefined because it is for one of the data sets."""
-    values, highs = (np.array([of[key] for of in intervals], float) for key in ("value", "high"))
-    value = float(values.mean())
-    half = float(np.linalg.norm(highs - values)) / len(values)
-    p = 2 * float(norm.sf(abs(value) / half * norm.isf(LEVEL / 2)))
-    mean = Interval(value, value - half, value + half, p)
+    value, of_users, of_seeds = (
+        np.array([of[key] for of in intervals], float) for key in ("value", "of_users", "of_seeds")
+    )
+    users, trained = (float(np.linalg.norm(e)) / len(value) for e in (of_users, of_seeds))
+    mean = UNKNOWN._replace(value=float(value.mean()))
+    if np.isfinite(users + trained):
+        mean = of_errors(mean.value, users, trained, seeds)
     return {key: x if np.isfinite(x) else None for key, x in mean._asdict().items()}

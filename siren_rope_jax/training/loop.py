@@ -61,6 +61,8 @@ def fit(
     training = setup(config, log, mesh or make_mesh(config.mesh))
     training.batches.train(config.seed)  # refuses a batch size before a directory is claimed
     steps, specs = training.steps, training.state_specs  # or a model, or an optimiser
+    for length in config.data.tested_lengths:  # or a length that the model does not reach
+        training.at_length(length)
     traced = config.training.profile_steps
     if traced and traced[-1] > steps:
         few = f"is {traced}, but the training has only {steps} steps; lower it"

@@ -14,8 +14,17 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.training.mesh import fits, path_name
 from siren_rope_jax.training.row_wise import RowWise
 
-NO_DECAY = ("encoding/*", "bias_*", "bias", "scale", "learned_empty_output", "gaps_*")
-"""Angle networks and gates, logit biases, biases of layers, norms, a learned vector, thresholds."""
+NO_DECAY = (
+    "encoding/*",
+    "input_signals/*",
+    "bias_*",
+    "bias",
+    "scale",
+    "learned_empty_output",
+    "gaps_*",
+)
+"""Angle networks and gates, the same network into the embedding, logit biases, biases of layers,
+norms, a learned vector, thresholds."""
 
 _MOST = 1e30  # of a rate; float32 holds it, and its inverse
 

@@ -192,20 +192,19 @@ class Setup:
         return self.scorer(params, self.batches.evaluation(targets))
 
     def at_length(self, length: int) -> "Setup":
-        """The same model for rows of another length.
+        """The same model, whose constants stay as they are, for rows of another length.
 
         Raises:
           UserError: it has parameters for every place of a row, such as learned positions.
         """
-        config = dataclasses.replace(self.config, data=self.config.data.at_length(length))
-        spec = dataclasses.replace(self.data, context_length=length)
-        other = dataclasses.replace(self, config=config, data=spec)
-        if jax.tree.map(jnp.shape, other.unpadded_specs) != jax.tree.map(
-            jnp.shape, self.unpadded_specs
+        data = dataclasses.replace(self.data, context_length=2 * self.data.context_length)
+        if jax.tree.map(jnp.shape, self.unpadded_specs) != jax.tree.map(
+            jnp.shape, dataclasses.replace(self, data=data).unpadded_specs
         ):
-            problem = f"{length}: {self.config.variant} has parameters for every place of a row"
-            raise UserError("config.data.tested_lengths", f"{problem}; leave this empty for it")
-        return other
+            about = f"{length}: {self.config.variant} has parameters for every place of a row"
+            raise UserError("config.data.tested_lengths", f"{about}; leave this empty for it")
+        other = dataclasses.replace(self.config, data=self.config.data.at_length(length))
+        return dataclasses.replace(self, config=other)
 
     def validate(self, params: Any) -> dict[str, float]:
         """The chief metrics of the validation split."""

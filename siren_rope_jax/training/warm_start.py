@@ -45,7 +45,8 @@ def first_state(training: Setup) -> TrainState:
     if not config.training.warm_start:
         return training.init(config.seed)
     try:
-        run = TrainedRun.open(config.training.warm_start, mesh=training.mesh)
+        earlier = config.training.warm_start
+        run = TrainedRun.open(earlier, mesh=training.mesh, calibrated=False)
     except UserError as error:
         raise UserError(_KEY, f"the earlier run cannot be used: {error}") from error
     return training.init_from(warm_params(training, run))
@@ -89,6 +90,7 @@ def _difference(earlier: Setup, present: Setup) -> str | None:
         schema = run.log.schema
         columns = {group: [c.name for c in getattr(schema, group)] for group in _COLUMNS}
         ordinal = {label.name: list(label.values) for label in schema.ordinal}
+        columns |= {"counts": [f"{count.name} to {count.most}" for count in schema.counts]}
         return columns | {"tasks": list(schema.tasks), "ordinal": ordinal}
 
     def of_config(run: Setup) -> dict[str, Any]:
@@ -131,7 +133,9 @@ def _category_of_rows(training: Setup) -> Mapping[Path, str]:
         if path[0] in modules:
             found[path] = modules[path[0]]
         elif path[0] == "encoding" and path[-1] in ("table", "embedding"):
-            (found[path],) = training.config.model.encoding[path[1]].map.categories
+            (name,) = training.config.model.encoding[path[1]].map.categories
+            if name in training.data.categories:  # rows of a count stand for the same in all logs
+                found[path] = name
     return found
 
 

@@ -115,7 +115,8 @@ def _has_begun(workdir: Path) -> bool:
 def _begin(workdir: Path, config: ExperimentConfig, fingerprint: str) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "metrics.jsonl").unlink(missing_ok=True)  # of one that saved no checkpoint
+        for name in ("metrics.jsonl", "calibration.json"):  # of one that has no checkpoint any more
+            (workdir / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(workdir, f"cannot be made: {error.strerror}") from error
     resolved = _resolved(config)

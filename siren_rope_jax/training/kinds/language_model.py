@@ -83,8 +83,12 @@ class LanguageModel(Kind[LanguageExperiment]):
     def check(self, data: DataSpec) -> None:
         if self.config.data.target_task:
             raise UserError("config.data.target_task", "is for next-item retrieval; leave it empty")
-        if data.items < 2:
-            raise UserError("config.data.path", "the log has no tokens")
+
+    def spec(self, log: PreparedLog) -> DataSpec:
+        if log.schema.protocol != "by_user" or not log.schema.counts:
+            problem = "is no corpus of texts; prepare one, as with configs/data/stdlib.py"
+            raise UserError("config.data.path", f"{log.path} {problem}")
+        return super().spec(log)
 
     @property
     def layout(self) -> Layout:
