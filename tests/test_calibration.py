@@ -87,6 +87,8 @@ def test_everything_that_opens_a_run_has_calibrated_probabilities(workdirs):
     served = encoded.score(pd.DataFrame({"item": [first["item"]]}), time, offset)
     for task in lines:
         np.testing.assert_allclose(served[task], first[f"{task}_score"], atol=1e-5)
+    assert "calibration" not in evaluate_run(workdir, calibrated=False)  # as studies do
+    pd.testing.assert_frame_equal(pd.read_parquet(workdir / "predictions.parquet"), own)
     (workdir / "calibration.json").unlink()
     pd.testing.assert_frame_equal(scores_of(workdir), own)
 

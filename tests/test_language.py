@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from siren_rope_jax.base.config import from_config_dict, load_config_file
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION
 from siren_rope_jax.evaluation.evaluate import evaluate_run
@@ -36,6 +37,7 @@ from siren_rope_jax.training.loop import fit
 from siren_rope_jax.training.trained import TrainedRun
 from tests.batches import START, trained, variants
 from tests.drawn import drawn_figures
+from tests.made_up import make_log
 from tests.refusals import refused
 from tests.scripts import printed
 
@@ -232,6 +234,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (modules / f"m{n}.py").write_text(MODULE.format(n=n) * 4, encoding="utf-8")
     (modules / "test" / "left_out.py").write_text("x = 1\n", encoding="utf-8")
     (modules / "latin.py").write_bytes(b"# \xe9\n")
+    (modules / "the_same.py").write_bytes((modules / "m7.py").read_bytes())
     config = CorpusConfig(
         corpus="python", name="small", exclude=("test",), tokens=300, validation=0.2, test=0.2
     )
@@ -363,31 +366,55 @@ def test_models_are_compared_at_other_lengths_where_they_reach(
         assert found["metrics"]["bpb"]["mean"] == pytest.approx(bpb[1], rel=1e-5)
         assert found["difference"]["bpb"]["value"] == pytest.approx(bpb[1] - bpb[0], rel=1e-3)
         assert predictions[0]["context"].max() == int(length)
+    longer = TrainedRun.open(runs[1].workdir).setup
+    assert longer.at_length(64).data == longer.data  # so no constant of the model changes
     text = (tmp_path / "report.md").read_text()
     assert "### In rows of 64" in text and "1970" not in text
-    again = TrainedRun.open(runs[0].workdir)
+    data = dataclasses.replace(runs[0].config.data, tested_lengths=(64,))
     with refused("config.data.tested_lengths", "64"):
-        again.setup.at_length(64)
+        fit(dataclasses.replace(runs[0].config, data=data), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
-def test_a_changelog_has_its_times_the_oldest_first(tmp_path: Path) -> None:
-    entry = "pkg (1.{n}) unstable; urgency=low\n\n  * Change {n}.\n\n -- A B <a@b.c>  {date}\n\n"
-    dates = ["Tue, 02 Jan 2024 10:00:00 +0100", "not a date", "Mon, 01 Jan 2024 23:00:00 -0500"]
-    text = "".join(entry.format(n=n, date=date) for n, date in enumerate(dates))
-    for n in range(12):
-        (tmp_path / "doc" / f"pkg{n}").mkdir(parents=True)
-        (tmp_path / "doc" / f"pkg{n}" / "changelog.Debian").write_text(text * (n + 1))
+def test_only_a_corpus_can_be_read_by_a_language_model(tmp_path: Path) -> None:
+    make_log(tmp_path / "log")
+    config = load_config_file("configs/language/model.py", {"data.path": str(tmp_path / "log")})
+    with refused("config.data.path", str(tmp_path / "log")):
+        fit(read_experiment(config), tmp_path / "run")
+    with refused("--config", "changelogs"):
+        load_config_file("configs/language/model.py", {}, "ordinal,changelog")
+
+
+ENTRY = "{source} (1.{n}) unstable; urgency=low\n\n  * Change {n}.\n\n -- A B <a@b.c>  {date}\n\n"
+DATES = ("Tue, 02 Jan 2024 10:00:00 +0100", "not a date", "Mon, 01 Jan 2024 23:00:00 -0000")
+
+
+def test_changelogs_have_each_entry_once_with_its_time_the_oldest_first(tmp_path: Path) -> None:
+    for n in range(24):  # two packages for each source
+        folder = tmp_path / "doc" / f"pkg{n}"
+        folder.mkdir(parents=True)
+        entries = [ENTRY.format(source=f"src{n // 2}", n=e, date=d) for e, d in enumerate(DATES)]
+        (folder / "changelog.Debian").write_text("".join(entries), encoding="utf-8")
+    (folder / "changelog.Debian.gz").write_bytes(b"\x1f\x8b\x08 damaged")
     config = CorpusConfig(corpus="changelogs", name="small", tokens=256, validation=0.3, test=0.3)
     generate(config, tmp_path / "doc", tmp_path / "log")
     log = PreparedLog.open(tmp_path / "log")
+    assert sorted(log.users().to_pylist()) == sorted(f"src{n}" for n in range(12))
     rows = log.history(0)
     values = log.vocabulary("item")["value"].to_pylist()
     written = "".join(values[i - 1] for i in rows["categorical/item"])
-    assert "Change\u01202" in written and "Change\u01201" not in written and "a@b.c" not in written
-    assert written.index("Change\u01202") < written.index("Change\u01200")
-    assert set(rows["time"]) == {1_704_168_000, 1_704_186_000}
-    assert set(rows["utc_offset"]) == {3600, -5 * 3600}
-    assert (np.diff(rows["time"]) >= 0).all() and log.schema.has_utc_offset
+    old, new = written.index("Change\u01202"), written.index("Change\u01200")
+    assert old < new and written.count("Change") == 2 and "a@b.c" not in written
+    lengths = [len(values[i - 1]) for i in rows["categorical/item"]]
+    time = np.repeat(rows["time"], lengths)
+    first, second = 1_704_150_000, 1_704_186_000
+    assert time[old] == first and time[new] == second
+    head = written.index("(1.0)")  # of the second entry
+    assert old < head < new and time[head] == first and time[0] == NO_TIME
+    assert set(rows["utc_offset"][rows["time"] == second]) == {3600}
+    assert log.schema.has_utc_offset
+    in_train = log.events("train").rows["time"]
+    assert log.schema.train_end == in_train.max() + 1
 
 
 def test_what_a_corpus_cannot_be(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ RETRIEVAL = (
     "--config.data.length=20",
     "--config.data.stride=10",
     "--config.model.dropout=0.0",  # depends on the order of the rows, which differs
+    "--config.data.tested_lengths=(40,)",
 )
 FILTERED = ("--config.filter_seen", "--config.model.repeat=False")
 LAZY = (
@@ -109,6 +110,11 @@ def test_two_processes_of_four_devices_equal_one_device(
     np.testing.assert_allclose(_curve(two, criterion), _curve(one, criterion), rtol=1e-5)
     predicted = [pq.read_table(d / "predictions.parquet")[column].to_numpy() for d in (one, two)]
     np.testing.assert_allclose(*predicted, atol=1e-4)
+    if config == "next_item":
+        longer = [
+            pq.read_table(d / "predictions_40.parquet")[column].to_numpy() for d in (one, two)
+        ]
+        np.testing.assert_allclose(*longer, atol=1e-4)
     params = [flatten_dict(TrainedRun.open(d).params, sep="/") for d in (one, two)]
     apart = np.concatenate(
         [

@@ -258,6 +258,13 @@ def test_wrong_sizes_and_names_are_refused() -> None:
         small_retriever("ordinal", width=18, heads=4)
     with refused("config.temperature"):
         small_retriever("ordinal", temperature=0.0)
+    with refused("config.rotation", "years"):
+        small_retriever("rote", rotation="space")
+    with refused("config.rotation", "4"):
+        small_retriever("ordinal", width=12, heads=2, rotation="space")
+    with refused("config.input_time_network.counts"):
+        network = {"features": ("day",), "counts": ("column",)}
+        small_retriever("ordinal", input_time_network=network)
     with refused("variant", "hstu_bias"):
         retrieval_variant("hstu_bais")
     with refused("variant", "siren_rope_interleaved"):

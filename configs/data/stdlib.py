@@ -4,8 +4,8 @@
 
 Every Python has it (some systems keep it in a package of its own; --input=FOLDER takes another
 folder). The tests, tables of character sets, a page of documentation and what each build makes for
-itself are left out. About 10 MB in 604 modules remain for Python 3.11; meta.json has the version and
-the SHA-256 of all texts, and users.parquet the modules. Takes a quarter of a minute, and needs
+itself are left out. About 10 MB in 604 modules remain for Python 3.11; meta.json has the version
+and the SHA-256 of all texts, and users.parquet the modules. Takes a quarter of a minute, and needs
 `pip install 'siren-rope-jax[language]'`.
 """
 
