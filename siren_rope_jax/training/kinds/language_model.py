@@ -74,6 +74,7 @@ class LanguageModel(Kind[LanguageExperiment]):
     chief = ("bpb",)
     slices: ClassVar = {"context": ("bpb",), "column": ("bpb",)}
     glossary = (
+        "Users are texts here, items the tokens of the vocabulary, events those of the texts. "
         "BPB: bits per byte, the NLL of all tokens over their bytes and log 2 (lower is better). "
         "NLL: mean negative log-likelihood of a token, in nats. Accuracy: the share of tokens that "
         "the model holds the most probable. The signals of a token, such as its column, are known "
