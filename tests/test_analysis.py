@@ -102,7 +102,7 @@ def test_requests_a_week_later_are_the_same_to_a_model_of_the_week(
     assert not knows_request_time(retriever(checkins, "siren_rope_event"))
     assert not knows_request_time(ranker(checkins, "siren_rope"))
     found = asked_later(cyclic)
-    assert found["168 h later"] == (0, 0, 0, 1) and found[TRUE].value > 0
+    assert found["168 h later"] == (0, 0, 0, 1, 0, 0) and found[TRUE].value > 0
     assert any(found[when].value != 0 for when in ("6 h later", "12 h later", ANY))
 
 

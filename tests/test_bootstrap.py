@@ -71,7 +71,7 @@ def test_every_resample_equals_the_metric_on_the_literally_repeated_events(kind)
 def test_a_model_does_not_differ_from_itself_and_the_interval_is_reproducible():
     labels, users, scores = made_up()
     for found in paired(labels, users, scores, scores).values():
-        assert found == (0, 0, 0, 1)
+        assert found == (0, 0, 0, 1, 0, 0)
     other = np.clip(scores * 0.8, 0.01, 0.99)
     first, second = (paired(labels, users, scores, other) for _ in range(2))
     assert first == second
