@@ -76,7 +76,7 @@ _ENCODINGS: dict[str, Encoding] = {
     "rote": {
         "years": _weighted_ladder(365.25 * DAY, 1e6, 1.5),
         "months": _weighted_ladder(365.25 / 12 * DAY, 1e4, 1.0),
-        "days": _weighted_ladder(DAY, 1e2, 0.5),
+        "days": _weighted_ladder(float(DAY), 1e2, 0.5),
         "order": _ORDER,
     },
     # a network's phases without the network: half of the planes turn once a day or a week
