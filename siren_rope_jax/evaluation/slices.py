@@ -74,8 +74,10 @@ def by_item(e: Evaluated) -> pd.Categorical:
 
 
 def by_context(e: Evaluated) -> pd.Categorical:
-    """By how many tokens before it the model saw: the names of `CONTEXTS`."""
-    return _by_count(e.scored.context, CONTEXTS)
+    """By how many tokens before it the model saw, if that is known: the names of `CONTEXTS`."""
+    if (context := getattr(e.scored, "context", None)) is None:
+        return pd.Categorical([None] * len(e.events.rows))
+    return _by_count(context, CONTEXTS)
 
 
 def by_column(e: Evaluated) -> pd.Categorical:
