@@ -27,7 +27,10 @@ with cli.needs("prepare"):
 _FLAGS = cli.new_flags()
 _CONFIG = cli.config_flag(_FLAGS, "What the columns of the log mean.")
 _INPUT = flags.DEFINE_string(
-    "input", None, "The log: a file, or a quoted glob of several.", flag_values=_FLAGS
+    "input",
+    None,
+    "The log: a file, or a quoted glob of several; of a corpus, a folder.",
+    flag_values=_FLAGS,
 )
 _ITEMS = flags.DEFINE_string(
     "items",

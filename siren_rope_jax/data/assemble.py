@@ -161,7 +161,7 @@ def _fill(
 
 def _counts(schema: Schema, events: np.ndarray) -> Int[np.ndarray, "B L S"]:
     columns = [events[f"count/{count.name}"] for count in schema.counts]
-    return np.stack(columns, axis=-1) if columns else np.zeros((*events.shape, 0), np.int32)
+    return _stacked(columns, events).astype(np.int32)
 
 
 def _stacked(columns: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:

@@ -213,11 +213,12 @@ class _Bpe:
         self._tokenizer.train_from_iterator((text.decode() for text in texts), trainer)
         numbers = self._tokenizer.get_vocab()
         self.values = sorted(numbers, key=numbers.__getitem__)
+        self._lengths = np.array([len(value) for value in self.values], np.int64)
 
     def __call__(self, text: bytes) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
         """The numbers of a text's tokens, and the length of each in bytes."""
         numbers = np.array(self._tokenizer.encode(text.decode()).ids, np.int64)
-        lengths = np.array([len(value) for value in self.values], np.int64)[numbers]
+        lengths = self._lengths[numbers]
         if lengths.sum() != len(text):
             raise ValueError(f"tokens of {lengths.sum()} bytes for a text of {len(text)}")
         return numbers, lengths
@@ -239,11 +240,8 @@ def _tokens(document: Document, bpe: _Bpe, config: CorpusConfig) -> dict[str, np
     length = np.concatenate(lengths)
     first = np.cumsum(length) - length
     # A token ends a line if the line of the next one's first byte is another.
-    line = signals["line"][first]
-    begins = np.flatnonzero(np.diff(line, prepend=-1))
-    since = (
-        np.arange(len(line)) - begins[np.searchsorted(begins, np.arange(len(line)), "right") - 1]
-    )
+    is_first, at = np.diff(signals["line"][first], prepend=-1) > 0, np.arange(len(first))
+    since = at - np.maximum.accumulate(np.where(is_first, at, 0))
     columns = {f"count/{name}": signal[first] for name, signal in signals.items()}
     columns[f"count/{SINCE_NEWLINE}"] = since.astype(np.int32)
     return {
