@@ -127,9 +127,9 @@ def test_bfloat16_model_keeps_float32_angles_parameters_and_logits() -> None:
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(params))
     exact = forward(Ranker(small_config("siren_rope"), DATA), params, batch)
     np.testing.assert_allclose(logits, exact, atol=0.1)
-    tokens, _ = model.apply({"params": params}, batch, method=Ranker.tokens)
-    assert tokens.dtype == jnp.bfloat16
     signals = signals_of(batch, DATA)
+    tokens, _ = model.apply({"params": params}, batch, signals, method=Ranker.tokens)
+    assert tokens.dtype == jnp.bfloat16
     angles = (
         m.apply({"params": params}, signals, method=lambda m, s: m.trunk.encoding(s))
         for m in (model, Ranker(small_config("siren_rope"), DATA))
