@@ -180,14 +180,15 @@ def test_an_ablation_compares_the_best_values(tmp_path):
     for name in ("ordinal", "siren_rope"):
         own = [t for t in trials if t.variant == name]
         assert best[name] == min(own, key=lambda t: t.found()["value"]).values
-    # What was chosen is set in the ablation, and there is none for another data set.
+    # What was chosen is set in the ablation, also on a data set that takes the choices of another.
     two = {"variants": ({"name": "ordinal"}, {"name": "siren_rope"})}
     chosen = str(out / "best.json")
-    _, runs = make_plan(tmp_path, chosen=chosen, data={"name": "d"}, **two)
-    for r in runs:
-        assert r.config.optimizer.learning_rate == best[r.variant][RATE["key"]]
-        assert r.config.model.dropout == best[r.variant][DROPOUT["key"]]
-        assert r.chosen == best[r.variant]
+    for data in ({"name": "d"}, {"name": "later", "tuned_on": "d"}):
+        _, runs = make_plan(tmp_path, chosen=chosen, data=data, **two)
+        for r in runs:
+            assert r.config.optimizer.learning_rate == best[r.variant][RATE["key"]]
+            assert r.config.model.dropout == best[r.variant][DROPOUT["key"]]
+            assert r.chosen == best[r.variant]
     with refused("--chosen", "middle"):
         make_plan(tmp_path, chosen=chosen, data={"name": "d"})
     with refused("--chosen", "made_up"):

@@ -4,28 +4,86 @@
         --config=configs/ablation/encodings.py:foursquare_nyc --workdir=runs/encodings/ablation \
         --chosen=runs/encodings/sweep/best.json
 
-The part after the colon is one of the logs of configs/sweep/encodings.py, which has the variants
-and says how the sweep is started.
+The part after the colon is one of the `LOGS` below. configs/sweep/encodings.py says how the sweep
+is started that chooses the settings of each variant on validation.
+
+Globo's news are four evenings in Sao Paulo, 18:00 to midnight, each after a training that ends at
+15:00 and a validation in between; the sweep is over the first one. A few hundred articles get all
+that can be ranked well there, so it is articles that chance has drawn more than users: intervals
+resample them (`unit`), or hours with --config.unit=hour.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import load_config_file
+from siren_rope_jax.base.errors import UserError, suggestion
 
-OWN = ("name", "argument", "overrides")
+EVENINGS = (2, 3, 4, 5)  # of October 2017, Monday to Thursday
+# The data sets of each log: raw files, and what differs from the log's own experiment.
+LOGS: dict[str, tuple[dict[str, Any], ...]] = {
+    "foursquare_nyc": ({"input": "foursquare_nyc/NYC.npy"},),
+    "globo_next": tuple(
+        {
+            "name": f"october_{day}",
+            "input": "globo_news/clicks_hour_000-384.csv.gz",
+            "prepare": {
+                "split.train_end": f"2017-10-0{day}T15:00-03:00",
+                "split.validation_end": f"2017-10-0{day}T18:00-03:00",
+                "split.test_end": f"2017-10-0{day + 1}T00:00-03:00",
+            },
+        }
+        for day in EVENINGS
+    ),
+    "yelp": ({"input": "yelp_5core/Yelp-A_item_org_rank.txt"},),
+    "movielens_next": ({"input": "movielens_100k/ml-100k.inter"},),
+    "amazon_beauty": (
+        {
+            "input": "amazon_beauty_5core/Beauty_item_org_rank.txt",
+            "overrides": {"training.epochs": 12.0, "optimizer.learning_rate": 2e-3},
+        },
+    ),
+    "synthetic": ({},),
+}
+
+BUCKETS = {"model.biases": ("time_buckets",)}
+# Rows of the table: name, variant that it is made of, what is added to that.
+CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("ordinal", "ordinal", {}),
+    ("to_rope_split_dim", "to_rope_split_dim", {}),
+    ("to_rope_split_dim_hstu_bias", "to_rope_split_dim", BUCKETS),
+    ("rote", "rote", {}),
+    ("hstu_bias", "hstu_bias", {}),
+    ("relation_bias", "relation_bias", {}),
+    ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
+    ("siren_rope", "siren_rope", {}),
+    ("siren_rope_hstu_bias", "siren_rope_hstu_bias", {}),
+    ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
+    ("learned_clock", "learned_clock", {}),
+    ("learned_clock_hstu_bias", "learned_clock_hstu_bias", {}),
+)
 
 
 def get_config(log: str = "foursquare_nyc") -> ConfigDict:
-    """The variants of the sweep on one of its logs."""
-    sweep = load_config_file("configs/sweep/encodings.py", {}, log)
+    """The variants on one of `LOGS`."""
+    if log not in LOGS:
+        raise UserError("--config", f"{log!r} is not a log{suggestion(log, LOGS)}")
+    common = {"name": log, "base": f"configs/{log}.py", "config": f"configs/data/{log}.py"}
+    datasets = tuple(common | own for own in LOGS[log])
+    several = len(datasets) > 1
     return ConfigDict(
         {
             "name": f"Encodings on {log}, each with the settings that are best on validation",
-            "variants": tuple({key: variant[key] for key in OWN} for variant in sweep.variants),
-            "datasets": sweep.datasets,
-            "seeds": (0, 1, 2, 3, 4),
+            "variants": tuple(
+                {"name": name, "argument": variant, "overrides": added}
+                for name, variant, added in CONTESTANTS
+            ),
+            "datasets": tuple(one | {"tuned_on": datasets[0]["name"]} for one in datasets),
+            "seeds": (0, 1, 2) if several else (0, 1, 2, 3, 4),
             "baseline": "ordinal",
             "champion": "learned_clock_hstu_bias",
+            "unit": "item" if log == "globo_next" else "user",
+            "together": several,
             "jobs": 2,
         }
     )

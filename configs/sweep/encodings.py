@@ -3,10 +3,10 @@
     SIREN_ROPE_DATA=FOLDER siren-rope sweep \
         --config=configs/sweep/encodings.py:foursquare_nyc --workdir=runs/encodings/sweep
 
-The part after the colon is one of the `LOGS` below. Each variant has `TRIALS` trials with one seed:
-its usual settings, and others of what it depends on most, such as TO-RoPE's unit of time, in 2 pi
-of which its first plane turns once. configs/ablation/encodings.py compares the variants with
-what this finds.
+The part after the colon is one of the logs of configs/ablation/encodings.py, which compares the
+variants with what this finds. Each variant has `TRIALS` trials with one seed: its usual settings,
+and others of what it depends on most, such as TO-RoPE's unit of time, in 2 pi of which its first
+plane turns once. Of several data sets of a log the first one is swept.
 """
 
 import math
@@ -14,44 +14,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.errors import UserError, suggestion
+from siren_rope_jax.base.config import load_config_file
 
 MINUTE, HOUR, DAY, WEEK = 60.0, 3_600.0, 86_400.0, 604_800.0
 UNITS = (DAY, HOUR, 10 * MINUTE, DAY / (2 * math.pi), WEEK / (2 * math.pi))
 TRIALS = len(UNITS)
 
-# Raw files, and what differs from the log's own experiment.
-LOGS: dict[str, dict[str, Any]] = {
-    "foursquare_nyc": {"input": "foursquare_nyc/NYC.npy"},
-    "globo_next": {"input": "globo_news/clicks_hour_000-384.csv.gz"},
-    "yelp": {"input": "yelp_5core/Yelp-A_item_org_rank.txt"},
-    "movielens_next": {"input": "movielens_100k/ml-100k.inter"},
-    "amazon_beauty": {
-        "input": "amazon_beauty_5core/Beauty_item_org_rank.txt",
-        "overrides": {"training.epochs": 12.0, "optimizer.learning_rate": 2e-3},
-    },
-    "synthetic": {},
-}
 # The usual learning rate, and another one.
 RATES = {"synthetic": (1.5e-3, 3e-3), "foursquare_nyc": (4e-3, 2e-3)}
 OF_OTHERS = (2e-3, 4e-3)
-
-BUCKETS = {"model.biases": ("time_buckets",)}
-# Rows of the table: name, variant that it is made of, what is added to that.
-CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("ordinal", "ordinal", {}),
-    ("to_rope_split_dim", "to_rope_split_dim", {}),
-    ("to_rope_split_dim_hstu_bias", "to_rope_split_dim", BUCKETS),
-    ("rote", "rote", {}),
-    ("hstu_bias", "hstu_bias", {}),
-    ("relation_bias", "relation_bias", {}),
-    ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
-    ("siren_rope", "siren_rope", {}),
-    ("siren_rope_hstu_bias", "siren_rope_hstu_bias", {}),
-    ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
-    ("learned_clock", "learned_clock", {}),
-    ("learned_clock_hstu_bias", "learned_clock_hstu_bias", {}),
-)
 
 _ENCODING = "model.encoding"
 _RATE_KEY = "optimizer.learning_rate"
@@ -86,25 +57,18 @@ def settings(variant: str, rates: tuple[float, float]) -> tuple[dict[str, Any], 
 
 
 def get_config(log: str = "foursquare_nyc") -> ConfigDict:
-    """The variants and their settings on one of `LOGS`."""
-    if log not in LOGS:
-        raise UserError("--config", f"{log!r} is not a log{suggestion(log, LOGS)}")
-    dataset = {"name": log, "base": f"configs/{log}.py", "config": f"configs/data/{log}.py"}
+    """The variants and their settings on one log."""
+    compared = load_config_file("configs/ablation/encodings.py", {}, log)
     rates = RATES.get(log, OF_OTHERS)
-    variants = [
-        {
-            "name": name,
-            "argument": variant,
-            "overrides": added,
-            "settings": settings(variant, rates),
-        }
-        for name, variant, added in CONTESTANTS
-    ]
+    variants = tuple(
+        {**variant, "settings": settings(variant["argument"], rates)}
+        for variant in compared.variants
+    )
     return ConfigDict(
         {
             "name": f"Encodings at their best on {log}",
-            "variants": tuple(variants),
-            "datasets": (dataset | LOGS[log],),
+            "variants": variants,
+            "datasets": compared.datasets[:1],
             "trials": 0,
             "jobs": 2,
         }

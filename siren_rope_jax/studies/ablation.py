@@ -191,7 +191,8 @@ def plan(ablation: Ablation, workdir: Path, chosen: str | None = None) -> list[R
     runs, choices = [], read_json(Path(chosen)) if chosen else None
     for dataset in ablation.datasets:
         log = dataset.log(workdir)
-        best = {v.name: _chosen(choices, dataset.name, v.name) for v in ablation.variants}
+        tuned_on = dataset.tuned_on or dataset.name
+        best = {v.name: _chosen(choices, tuned_on, v.name) for v in ablation.variants}
         configs: dict[str, dict[str, Any]] = {}
         for seed in ablation.seeds:
             for variant in ablation.variants:
