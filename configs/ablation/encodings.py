@@ -46,6 +46,10 @@ LOGS: dict[str, tuple[dict[str, Any], ...]] = {
     "synthetic": ({},),
 }
 
+IN_BOTH = (
+    "clock_and_lag_hstu_bias_time_in_embedding",
+    "learned_clock_hstu_bias_time_in_embedding",
+)
 BUCKETS = {"model.biases": ("time_buckets",)}
 # Rows of the table: name, variant that it is made of, what is added to that.
 CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -61,6 +65,7 @@ CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
     ("learned_clock", "learned_clock", {}),
     ("learned_clock_hstu_bias", "learned_clock_hstu_bias", {}),
+    *((name, name, {}) for name in IN_BOTH),
 )
 
 

@@ -252,6 +252,14 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "SIREN-RoPE, split, HSTU's bias",
             "SIREN-RoPE split by dimension, and HSTU's bias for elapsed time.",
         ),
+        "clock_and_lag_hstu_bias_time_in_embedding": Entry(
+            "clock and lag, HSTU's bias, time in the embedding",
+            "Clock and lag, HSTU's bias, and SIREN-RoPE's network of the time into the embedding.",
+        ),
+        "learned_clock_hstu_bias_time_in_embedding": Entry(
+            "learned clock, lag, HSTU's bias, time in the embedding",
+            "Learned clock and lag, HSTU's bias, and a network of the time into the embedding.",
+        ),
         "siren_rope_time_in_embedding": Entry(
             "SIREN-RoPE, time in the embedding",
             "SIREN-RoPE; phases of day and week and the long-range time join the embedding.",

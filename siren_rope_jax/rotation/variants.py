@@ -148,6 +148,13 @@ _COMMON: _Others = {
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
     # both ways to know the request's time: being told, and turning to past events
+    **{
+        f"{name}_hstu_bias_time_in_embedding": (
+            name,
+            {"biases": ("time_buckets",), "input_time_network": _network()["network"]},
+        )
+        for name in ("clock_and_lag", "learned_clock")
+    },
     "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
     "siren_rope_time_in_embedding_cyclic": (
         "siren_rope",
