@@ -324,6 +324,23 @@ COLUMN = {"column": {"ladder": {"signal": "column"}}}
 SECONDS = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
 
 
+def test_a_category_scales_the_angles_of_its_own_events_from_none_on() -> None:
+    module, plain = encoding(sources_of("siren_rope_category_gate")), sources_of("siren_rope")
+    given = signals()
+    angles, params = angles_of(module, given)
+    rows = params["time"]["category_gate"]
+    assert rows.shape == (5, PLANES) and not rows.any()
+    without = {**params, "time": {k: v for k, v in params["time"].items() if v is not rows}}
+    np.testing.assert_array_equal(angles, angles_of(encoding(plain), given, without)[0])
+    doubled = {**params, "time": {**params["time"], "category_gate": rows.at[3].set(1.0)}}
+    changed, _ = angles_of(module, given, doubled)
+    order, _ = angles_of(module, given, with_gate(params, "time", 0.0))
+    topic = given.categories["topic"]
+    np.testing.assert_array_equal(changed[topic != 3], angles[topic != 3])
+    twice = 2 * (angles - order)[topic == 3]
+    np.testing.assert_allclose((changed - order)[topic == 3], twice, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "about"),
     [
@@ -338,6 +355,7 @@ SECONDS = START + np.asarray([0, 7, 4_000, 90_000, 700_000, 2_000_000])
         ({}, {"position": np.arange(5)}, "time"),
         ({}, {"query_time": SECONDS[:4]}, "query_time"),
         ({"sources": named("semantic", "topic")}, {}, "sources.category.category"),
+        ({"sources": named("siren_rope_category_gate", "topic")}, {}, "sources.time.gate.category"),
         ({"sources": COLUMN, "category_sizes": {"column": 80}}, {}, "counts"),
         (
             {"sources": named("semantic", "topic"), "category_sizes": {"topic": 5}},

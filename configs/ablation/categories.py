@@ -45,6 +45,7 @@ VARIANTS = {
     "semantic": ("category.embedding",),
     "siren_rope": (),
     "siren_rope_category": ("time.network",),
+    "siren_rope_category_gate": ("time.gate",),
     "siren_rope_semantic": ("category.embedding",),
 }
 

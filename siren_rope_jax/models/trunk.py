@@ -187,7 +187,7 @@ class Trunk(nn.Module):
         sizes = self.data.categories | self.data.counts
         check_sources(c.encoding, c.heads, c.planes, sizes, "config.model.encoding")
         for name, source in c.encoding.items():
-            for category in set(source.map.categories) & set(self.data.lists):
+            for category in set(source.categories) & set(self.data.lists):
                 raise UserError(
                     f"config.model.encoding.{name}.category",
                     f"{category!r} is a list of values, and an angle needs one; name another "

@@ -149,6 +149,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "siren_rope_category": Entry(
             "SIREN-RoPE and category", "The network sees an embedding of a category as well."
         ),
+        "siren_rope_category_gate": Entry(
+            "SIREN-RoPE, gate by category",
+            "A category scales the network's gate, by a factor for every value and plane.",
+        ),
         "siren_rope_semantic": Entry(
             "SIREN-RoPE beside category",
             "Learned angles of a category are added to those of the network and of the index.",
@@ -253,11 +257,11 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "SIREN-RoPE split by dimension, and HSTU's bias for elapsed time.",
         ),
         "clock_and_lag_hstu_bias_time_in_embedding": Entry(
-            "clock and lag, HSTU's bias, time in the embedding",
+            "clock, lag, bias, embedding",
             "Clock and lag, HSTU's bias, and SIREN-RoPE's network of the time into the embedding.",
         ),
         "learned_clock_hstu_bias_time_in_embedding": Entry(
-            "learned clock, lag, HSTU's bias, time in the embedding",
+            "learned clock, lag, bias, embedding",
             "Learned clock and lag, HSTU's bias, and a network of the time into the embedding.",
         ),
         "siren_rope_time_in_embedding": Entry(

@@ -87,11 +87,11 @@ class TimeRotary(nn.Module):
         of_event = Time.of(np.asarray(NO_TIME) if time is None else time)
         of_query = of_event if query_time is None else Time.of(query_time)
         given = {"position": position, "time": of_event.day, "query_time": of_query.day}
-        maps = [source.map for source in self.encoding.sources.values()]
-        used, missing = _used({name for of in maps for name in of.categories}, categories)
+        sources = self.encoding.sources.values()
+        used, missing = _used({name for of in sources for name in of.categories}, categories)
         if missing:
             raise UserError("categories", f"{missing[0]!r} is missing")
-        counted, missing = _used({name for of in maps for name in of.counts}, counts)
+        counted, missing = _used({name for of in sources for name in of.counts}, counts)
         if missing:
             raise UserError("counts", f"{missing[0]!r} is missing")
         given |= {f"categories.{name}": ids for name, ids in used.items()}

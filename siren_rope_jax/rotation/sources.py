@@ -339,10 +339,22 @@ class Gate:
     Attributes:
       init: its value before training.
       per_plane: whether each plane has its own.
+      category: name of a categorical feature that scales it: by 1 plus a learned number for every
+        value and plane, which begins at 0. None: it is the same for all events.
     """
 
     init: float = 1.0
     per_plane: bool = False
+    category: str | None = None
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categorical features that it depends on."""
+        return () if self.category is None else (self.category,)
+
+
+CATEGORY_GATE = "category_gate"
+"""The parameter by which a category scales a gate."""
 
 
 @dataclass(frozen=True)
@@ -375,6 +387,16 @@ class AngleSource:
     def uses_time(self) -> bool:
         """Whether its angles depend on the events' times."""
         return self.map.uses_time
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categorical features that its angles depend on."""
+        return (*self.map.categories, *(self.gate.categories if self.gate else ()))
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """The other integer signals that its angles depend on."""
+        return self.map.counts
 
     def extent(self, count: int, axis: Literal["planes", "heads"]) -> tuple[int, int]:
         """The half-open range of planes or heads it acts on, of `count`.
@@ -437,6 +459,11 @@ class SourceAngles(nn.Module):
         if source.gate is not None:
             shape = (self.planes,) if source.gate.per_plane else ()
             gate = self.param("gate", nn.initializers.constant(source.gate.init), shape)
+            if (category := source.gate.category) is not None:
+                rows = self.category_sizes[category]
+                zeros = nn.initializers.zeros
+                of_category = self.param(CATEGORY_GATE, zeros, (rows, self.planes))
+                gate = gate * (1 + of_category[signals.categories[category]])[..., None, :]
             angles = {name: angle * gate for name, angle in angles.items()}
         return angles
 
@@ -468,7 +495,9 @@ def check_sources(
             if category_sizes is not None:
                 for category in source.map.categories:
                     _check_known("category", category, category_sizes)
-                for count in source.map.counts:
+                for category in source.gate.categories if source.gate else ():
+                    _check_known("gate.category", category, category_sizes)
+                for count in source.counts:
                     key = "signal" if isinstance(source.map, Ladder) else "counts"
                     _check_known(key, count, category_sizes, SIGNALS)
         except UserError as error:
@@ -480,4 +509,4 @@ def _check_known(
 ) -> None:
     if name not in sizes:
         known = suggestion(name, [*others, *sizes]) or "; there are none"
-        raise UserError(key, f"no size is known of a {key} {name!r}{known}")
+        raise UserError(key, f"no size is known of a {key.split('.')[-1]} {name!r}{known}")

@@ -118,11 +118,15 @@ _ENCODINGS: dict[str, Encoding] = {
 
 
 def _of_category(category: str) -> dict[str, Encoding]:
-    """Encodings with a category: without time, as one more input of f_phi, and beside f_phi."""
+    """Encodings with a category: without time, into f_phi, as a gate of f_phi, and beside it."""
     of_category = {"embedding": {"category": category}}
     return {
         "semantic": {"category": of_category, "order": _GATED_ORDER},
         "siren_rope_category": _with_order(_network(category=category)),
+        "siren_rope_category_gate": {
+            "time": {**_network(), "gate": {**_OMEGA, "category": category}},
+            "order": _GATED_ORDER,
+        },
         "siren_rope_semantic": {"time": _network(), "category": of_category, "order": _GATED_ORDER},
     }
 
@@ -225,7 +229,7 @@ def encoding(name: str, category: str | None = None) -> Encoding:
     Args:
       name: one of `ENCODINGS`.
       category: the categorical feature of those that need one: `semantic`, `siren_rope_category`,
-        `siren_rope_semantic`.
+        `siren_rope_category_gate`, `siren_rope_semantic`.
 
     Raises:
       UserError: an unknown name (the nearest known one is named), or no category where it is

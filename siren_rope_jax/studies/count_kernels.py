@@ -22,8 +22,8 @@ _MOST = 48
 def uses_counts(run: TrainedRun) -> bool:
     """Whether a count turns anything in a model."""
     counts = run.model.data.counts
-    maps = [source.map for source in run.config.model.encoding.values()]
-    return any({*of.counts, *of.categories} & {*counts} for of in maps)
+    sources = run.config.model.encoding.values()
+    return any({*of.counts, *of.categories} & {*counts} for of in sources)
 
 
 def count_kernels(run: TrainedRun) -> dict[str, Float[np.ndarray, "W W"]]:

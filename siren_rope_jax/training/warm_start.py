@@ -23,6 +23,7 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.tables import lookup
+from siren_rope_jax.rotation.sources import CATEGORY_GATE
 from siren_rope_jax.training.setup import Setup
 from siren_rope_jax.training.step import TrainState
 from siren_rope_jax.training.trained import TrainedRun
@@ -132,8 +133,9 @@ def _category_of_rows(training: Setup) -> Mapping[Path, str]:
     for path in flatten_dict(training.param_specs):
         if path[0] in modules:
             found[path] = modules[path[0]]
-        elif path[0] == "encoding" and path[-1] in ("table", "embedding"):
-            (name,) = training.config.model.encoding[path[1]].map.categories
+        elif path[0] == "encoding" and path[-1] in ("table", "embedding", CATEGORY_GATE):
+            source = training.config.model.encoding[path[1]]
+            name = source.categories[-1 if path[-1] == CATEGORY_GATE else 0]
             if name in training.data.categories:  # rows of a count stand for the same in all logs
                 found[path] = name
     return found
