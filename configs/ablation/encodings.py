@@ -86,7 +86,7 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
             "datasets": tuple(one | {"tuned_on": datasets[0]["name"]} for one in datasets),
             "seeds": (0, 1, 2) if several else (0, 1, 2, 3, 4),
             "baseline": "ordinal",
-            "champion": "learned_clock_hstu_bias",
+            "champion": IN_BOTH[0],
             "unit": "item" if log == "globo_next" else "user",
             "together": several,
             "jobs": 2,
