@@ -216,7 +216,8 @@ def test_the_command_trains_chooses_and_goes_on(tmp_path):
     config = tmp_path / "sweep.py"
     dataset = {"name": "d", "base": str(tmp_path / "base.py"), "prepared": str(tmp_path / "log")}
     wild = {"key": "optimizer.learning_rate", "values": (1e-2, 1e30)}
-    values = {"name": "Settings", "variants": ({"name": "ordinal"},), "datasets": (dataset,)}
+    variants = ({"name": "ordinal"}, {"name": "none"})
+    values = {"name": "Settings", "variants": variants, "datasets": (dataset,)}
     values |= {"ranges": (wild,), "trials": 0}
     config.write_text(
         "from ml_collections import ConfigDict\n"
@@ -224,6 +225,9 @@ def test_the_command_trains_chooses_and_goes_on(tmp_path):
     )
     out = tmp_path / "out"
     arguments = ["sweep", f"--config={config}", f"--workdir={out}"]
+    mistaken = run_script(*arguments, "--variants=ordinary")
+    assert mistaken.returncode == 2 and "'ordinary' is not a variant" in mistaken.stderr
+    arguments.append("--variants=ordinal")
     first = run_script(*arguments)
     assert first.returncode == 0, first.stderr
     assert "trial_1: FAILED: loss" in first.stdout
@@ -236,7 +240,8 @@ def test_the_command_trains_chooses_and_goes_on(tmp_path):
         for line in (out / "d/ordinal/trial_0/metrics.jsonl").read_text().splitlines()
     ]
     assert row["value"] == min(v["ne"] for v in validations if v["kind"] == "validation")
-    assert found["failed"] == ["d/ordinal/trial_1"] and not found["missing"]
+    assert found["failed"] == ["d/ordinal/trial_1"]
+    assert found["missing"] == ["d/none/trial_0", "d/none/trial_1"]
     second = run_script(*arguments)
     assert "2 runs, 1 of them finished before" in second.stdout
     assert run_script(*arguments, "--index=5", "--of=6").returncode == 0  # has no trial to train

@@ -85,7 +85,7 @@ class Ablation:
         chosen = {"baseline": [self.baseline], "lines": self.lines}
         chosen["champion"] = [self.champion] if self.champion else []
         for key, some in chosen.items():
-            _check_known(some, names, key)
+            check_known(some, names, key)
         check(self.champion != self.baseline, "champion", f"another one than {self.baseline!r}")
         check(self.jobs >= 1, "jobs", "at least 1")
 
@@ -95,7 +95,7 @@ class Ablation:
         Raises:
           UserError: an unknown name, or the baseline is missing.
         """
-        _check_known(names, [variant.name for variant in self.variants], "--variants")
+        check_known(names, [variant.name for variant in self.variants], "--variants")
         if self.baseline not in names:
             raise UserError("--variants", f"must include the baseline, {self.baseline!r}")
         return dataclasses.replace(
@@ -106,7 +106,12 @@ class Ablation:
         )
 
 
-def _check_known(names: Iterable[str], variants: Sequence[str], about: str) -> None:
+def check_known(names: Iterable[str], variants: Sequence[str], about: str) -> None:
+    """Refuses names that are not among those of a study's variants.
+
+    Raises:
+      UserError: about a key or a flag, with the nearest name that is known.
+    """
     for name in names:
         if name not in variants:
             raise UserError(about, f"{name!r} is not a variant{suggestion(name, variants)}")
