@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from siren_rope_jax.evaluation.evaluate import evaluate_run as evaluate_run
     from siren_rope_jax.inference.encoded import Encoded as Encoded
     from siren_rope_jax.inference.encoded import encode as encode
+    from siren_rope_jax.inference.files import read_table as read_table
+    from siren_rope_jax.inference.files import write_table as write_table
     from siren_rope_jax.inference.recommend import recommend as recommend
     from siren_rope_jax.rotation.rotary import TimeRotary as TimeRotary
     from siren_rope_jax.rotation.rotate import QueryKeyRotation as QueryKeyRotation
@@ -40,6 +42,7 @@ _PUBLIC = {
     "data.log": ("PreparedLog",),
     "evaluation.evaluate": ("evaluate_run",),
     "inference.encoded": ("Encoded", "encode"),
+    "inference.files": ("read_table", "write_table"),
     "inference.recommend": ("recommend",),
     "rotation.rotary": ("TimeRotary",),
     "rotation.rotate": ("QueryKeyRotation",),

@@ -230,6 +230,21 @@ def test_new_users_need_no_events_to_be_scored(feed: PreparedLog) -> None:
     assert not np.allclose(*seen) and not np.allclose(seen[0], warm[feed.schema.tasks[0]])
 
 
+def test_events_of_one_second_may_come_one_by_one_but_not_twice(feed: PreparedLog) -> None:
+    run = _ranker(str(feed.path))
+    user, time = feed.users().to_pylist()[0], feed.schema.end + 5
+    both = candidates(feed, 9).drop_duplicates("item")[:2].assign(user=user, time=time)
+    one_by_one = sr.encode(run, [user]).append(both[:1]).append(both[1:])
+    some = candidates(feed, 2)
+    pd.testing.assert_frame_equal(
+        one_by_one.score(some, time + 1),
+        sr.encode(run, [user], events=both).score(some, time + 1),
+        atol=1e-5,
+    )
+    with refused("events", "only those that follow"):
+        one_by_one.append(both[1:])
+
+
 def test_lists_of_encoded_users_are_those_of_recommend(visits: PreparedLog) -> None:
     run = _retriever(str(visits.path))
     users, end = visits.users().to_pylist()[:3], visits.schema.end
@@ -250,6 +265,7 @@ def test_lists_of_encoded_users_are_those_of_recommend(visits: PreparedLog) -> N
         (lambda c: c.drop(columns="item"), "candidates", ["'item'"]),
         (lambda c: c.assign(time=10), "request_time", ["time"]),
         (lambda c: c["item"], "candidates", ["DataFrame"]),
+        (lambda c: c.assign(like=1), "candidates", ["'like'", "rename"]),
     ],
 )
 def test_wrong_candidates_are_refused(
@@ -270,8 +286,11 @@ def test_wrong_times_kinds_and_events_are_refused(feed: PreparedLog, visits: Pre
         encoded.recommend(end + 1)
     with refused("run", "retrieval", "recommend"):
         sr.encode(retriever, visits.users().to_pylist()[:1]).score(some, end + 1)
-    with refused("events", "only later ones"):
+    with refused("events", "only those that follow"):
         encoded.append(some.assign(user=users[0], time=feed.schema.train_start))
+    with refused("k", "ranking"):
+        encoded.sweep([end + 1], some, k=3)
+    assert "1 users" in repr(encoded) and len(repr(encoded)) < 500
     with refused("events", "not encoded"):
         encoded.append(some.assign(user=10**6, time=end))
     with refused("events", "a label is 0, 1 or missing"):

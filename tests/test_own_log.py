@@ -92,6 +92,18 @@ def test_prepare_train_evaluate_analyze(tmp_path: Path) -> None:
     assert (pd.to_datetime(table["time"], unit="s") == "2024-06-21T08:00").all()
     assert table["user"].tolist() == ["u1"] * 3 + ["new one"] * 3
     assert table[["like", "read"]].gt(0).all(axis=None) and table["like"].lt(1).all()
+    printed("score", f"--workdir={run}", *files, "--time=1718956800000")  # the same in milliseconds
+    pd.testing.assert_frame_equal(pd.read_csv(scores), table)
+    before = candidates.read_bytes()
+    for wrong, about, problem in (
+        (f"--output={candidates}", "--output: ", "--candidates"),
+        (f"--output={tmp_path}/none/a.csv", "--output: ", "a folder that exists"),
+        (f"--output={tmp_path}/a.csv.gz", "--output: ", ".csv"),
+        ("--time=2024", "--time: ", "1970-01-01T00:33:44Z"),
+    ):
+        line = complaint("score", f"--workdir={run}", *files, "--time=2024-06-21", wrong)
+        assert line.startswith(about) and problem in line
+    assert candidates.read_bytes() == before
     candidates.write_text("uid,article,device\nu1,a1,phone\nnobody,a2,desk\nu2,none,desk\n")
     said = run_script("score", f"--workdir={run}", *files, "--time=2024-06-21").stderr
     assert re.findall(r"\d+ of \d+", said) == ["1 of 3", "1 of 3"] and said.count("\n") == 1, said
@@ -137,6 +149,13 @@ def test_next_items_of_ones_own_log(tmp_path: Path) -> None:
     files = f"--events={events}", f"--candidates={candidates}"
     said = run_script("recommend", *flags, *files).stderr
     assert re.findall(r"\d+ of \d+", said) == ["1 of 4", "1 of 3"] and said.count("\n") == 1, said
+    candidates.write_text("uid,article\nu1,a1\n")
+    line = complaint("recommend", *flags, *files)
+    assert line.startswith("--candidates: ") and "users" in line
+    printed("recommend", *flags, "--everybody", "--filter_seen")
+    clicks = pd.read_csv(tmp_path / "clicks.csv.gz")
+    for user, own in pd.read_parquet(output).groupby("user"):
+        assert not set(own["item"]) & set(clicks[clicks["uid"] == user]["article"])
     printed("recommend", *flags, "--everybody")
     assert pd.read_parquet(output)["user"].nunique() == 60
 

@@ -59,7 +59,7 @@ def test_candidates_may_lack_users_times_and_labels(tmp_path):
     assert list(table) == ["item", "tab", "x", "iid", "serial"]  # the file's own columns stay
     with refused("candidates", "hour"):
         encode_candidates(log, table.assign(time=1_700_000_000))
-    table = read_table(log, file, "log", "candidates", 1_700_000_000.5)  # which has an hour
+    table = read_table(log, file, "log", "candidates", 1_700_000_000)  # which has an hour
     assert (table["time"] == 1_700_000_000).all() and (table["hour"] == 22).all()
     rows = encode_candidates(log, table)
     assert (rows["task/like"] == -1).all() and np.isnan(rows["action/rating"]).all()
@@ -87,7 +87,7 @@ def test_what_rows_need_not_have_is_left_out(tmp_path):
 def test_a_feature_of_the_time_is_that_of_the_request(tmp_path):
     log = prepared(tmp_path, raw_log(), dense={"age": "time - 1700000000"})
     file = write(tmp_path / "some.csv", raw_log().drop(columns="at"))
-    with refused("config.dense.age", "time"):
+    with refused(file, "config.dense.age", "time"):
         read_table(log, file, "log", "candidates")
     table = read_table(log, file, "log", "candidates", 1_700_000_100)
     assert (table["age"] == 100).all()
@@ -123,21 +123,42 @@ def test_what_a_file_cannot_say_is_refused(tmp_path):
     before = "lag(x) OVER (PARTITION BY user ORDER BY time_ns, row)"
     log = prepared(tmp_path, raw_log(), dense={"before": f"coalesce({before}, 0)"})
     file = write(tmp_path / "new.csv", raw_log())
-    with refused("config.dense.before", "several rows"):
+    with refused(file, "config.dense.before", "several rows"):
         read_table(log, file, "log")
     log = prepared(tmp_path, raw_log())
-    with refused("config.item", "'iid'"):
-        read_table(
-            prepared(tmp_path, raw_log()),
-            write(tmp_path / "b.csv", raw_log()[["uid", "at"]]),
-            "log",
-        )
+    lacking = write(tmp_path / "b.csv", raw_log()[["uid", "at"]])
+    with refused(lacking, "config.item", "'iid'"):
+        read_table(log, lacking, "log")
     assert list(read_table(log, file, "prepared")) == list(raw_log())
     named = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time"})
     texts = write(tmp_path / "c.csv", named.assign(item="NA"))
     assert (read_table(log, texts, "prepared")["item"] == "NA").all()  # as `prepare` takes it
     with refused(tmp_path / "gone.csv"):
         read_table(log, tmp_path / "gone.csv", "prepared")
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e-3, 1e-9])
+def test_times_in_another_unit_than_the_logs_are_refused(tmp_path, unit):
+    log = prepared(tmp_path, raw_log().assign(at=lambda f: f["at"] * 1_000), time_unit="ms")
+    other = raw_log().assign(at=lambda f: (f["at"] * 1_000 * unit).astype(int))
+    file = write(tmp_path / "new.csv", other)
+    for purpose in ("events", "candidates"):
+        with refused(file, "197" if unit < 1 else "config.time"):
+            read_table(log, file, "log", purpose)
+
+
+def test_a_time_that_is_none_is_named_with_its_row_and_file(tmp_path):
+    log = prepared(tmp_path, raw_log())
+    for wrong in ("09.05.2024", None):
+        times = raw_log()["at"].astype(object)
+        times.iloc[2] = wrong
+        file = write(tmp_path / "new.csv", raw_log().assign(at=times))
+        with refused(file, "row 3", "config.time"):
+            read_table(log, file, "log")
+    named = raw_log().rename(columns={"uid": "user", "iid": "item", "at": "time"})
+    days = write(tmp_path / "days.csv", named.assign(time=20_240_509))
+    with refused(days, "20240509", "1970-08-23"):
+        read_table(log, days, "prepared")
 
 
 def test_answers_are_written_whole(tmp_path):

@@ -1,7 +1,7 @@
 r"""Recommends items to users at a given time with a trained retrieval run.
 
     siren-rope recommend --workdir=RUN --time=WHEN --output=FILE [--events=FILE] \
-        [--candidates=FILE] [--k=10]
+        [--candidates=FILE] [--k=10] [--filter_seen]
 
 Files are CSV or Parquet, with the columns of the raw log that the run was trained on. --events are
 those that happened after the log ended (--items says of their items what the log's own file of
@@ -15,10 +15,11 @@ import pandas as pd
 from absl import flags
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.base.errors import UserError, check
+from siren_rope_jax.commands.requests import about_flags, check_output, read_events, request_second
 from siren_rope_jax.inference.arguments import check_kind
 from siren_rope_jax.inference.encoded import batches_of_users
-from siren_rope_jax.inference.files import moment, read_table, require, write_table
+from siren_rope_jax.inference.files import read_table, require, write_table
 from siren_rope_jax.inference.unknown import say_unknown
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -31,20 +32,26 @@ _EVERYBODY = flags.DEFINE_bool(
     "everybody", False, "For all users of the log, not only those of --events.", flag_values=_FLAGS
 )
 _K = flags.DEFINE_integer("k", 10, "Items for each user.", flag_values=_FLAGS)
+_FILTER_SEEN = flags.DEFINE_bool(
+    "filter_seen",
+    None,
+    "Whether to leave out items that the user has had; by default as in the run's config.",
+    flag_values=_FLAGS,
+)
 
 
 def main() -> None:
     """Recommends what the flags describe."""
     if _TIME.value is None:
         raise UserError("--time", "is missing: when are the lists requested?")
+    check_output(_OUTPUT.value, _EVENTS, _CANDIDATES, _ITEMS)
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
-    time = moment(_TIME.value, run.log.schema.time_zone)
     check_kind(run, "retrieval", "score")
+    time = request_second(run, _TIME.value)
     events = candidates = items = None
     users = run.log.users().to_pylist() if _EVERYBODY.value else []
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
-        require(events, "user", "--events")
+        events = read_events(run, _EVENTS.value, _COLUMNS.value, _ITEMS.value)
         users = list(dict.fromkeys([*users, *events["user"]]))
     elif _ITEMS.value is not None:
         raise UserError("--items", "says something of the items of --events, which is missing")
@@ -53,12 +60,18 @@ def main() -> None:
     if _CANDIDATES.value:
         candidates = read_table(run.log, _CANDIDATES.value, _COLUMNS.value, "items")
         require(candidates, "item", "--candidates")
+        right = "without a column for users: what it names may be recommended to all of them"
+        check("user" not in candidates, "--candidates", right)
         items = candidates["item"]
     tables, with_history = [], 0
     for encoded in batches_of_users(run, users, events, before=time, missing="skip"):
         with_history += len(encoded.users)
-        tables.append(encoded.recommend(time, _K.value, utc_offset=_UTC_OFFSET.value, items=items))
+        options = {"utc_offset": _UTC_OFFSET.value, "filter_seen": _FILTER_SEEN.value}
+        tables.append(encoded.recommend(time, _K.value, items=items, **options))
     lists = pd.concat(tables, ignore_index=True)
+    if not len(lists):
+        about = "none of the users has an event before it, or none of the items is left for them"
+        raise UserError("--time", f"{_TIME.value}: {about}")
     write_table(lists, _OUTPUT.value)
     say_unknown(run.log, candidates, len(users), len(users) - with_history)
     print(f"wrote {_OUTPUT.value}: lists for {lists['user'].nunique():,} of {len(users):,} users")
@@ -66,4 +79,4 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(about_flags()(main), _FLAGS)

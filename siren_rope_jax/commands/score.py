@@ -4,10 +4,11 @@ r"""Scores candidates for users with a trained ranking run: the prediction of ev
         [--time=WHEN]
 
 Files are CSV or Parquet, with the columns of the raw log that the run was trained on; candidates
-need neither labels nor, if --time is given, times. --events are those that happened after the log
-ended; --items says of all items what the log's own file of items said. A candidate with a user is
-scored for that user. If the file names no users, all candidates are scored for every user of
---events.
+need no labels. If they have a column for the time, that is each one's request, unless --time is
+given. A request cannot come before the last event of its user; with --time, the later events are
+left out. --events are those that happened after the log ended; --items says of all items what the
+log's own file of items said. A candidate with a user is scored for that user. If the file names no
+users, all candidates are scored for every user of --events.
 
 Output: the candidates in their order, with one more column for each task: the probability of a
 binary one, the mean of an ordinal one's values by their probabilities (which an evaluation writes
@@ -21,9 +22,10 @@ from absl import flags
 
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.errors import UserError
+from siren_rope_jax.commands.requests import about_flags, check_output, read_events, request_second
 from siren_rope_jax.inference.arguments import check_kind
 from siren_rope_jax.inference.encoded import batches_of_users
-from siren_rope_jax.inference.files import moment, read_table, require, write_table
+from siren_rope_jax.inference.files import read_table, write_table
 from siren_rope_jax.inference.unknown import say_unknown
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -36,13 +38,13 @@ _CANDIDATES = flags.DEFINE_string(
 
 def main() -> None:
     """Scores what the flags describe."""
+    check_output(_OUTPUT.value, _EVENTS, _CANDIDATES, _ITEMS)
     run = TrainedRun.open(_WORKDIR.value, _LOG.value)
     check_kind(run, "ranking", "recommend")
-    time = None if _TIME.value is None else moment(_TIME.value, run.log.schema.time_zone)
+    time = None if _TIME.value is None else request_second(run, _TIME.value)
     events = None
     if _EVENTS.value:
-        events = read_table(run.log, _EVENTS.value, _COLUMNS.value, "events", items=_ITEMS.value)
-        require(events, "user", "--events")
+        events = read_events(run, _EVENTS.value, _COLUMNS.value, _ITEMS.value)
     candidates = read_table(
         run.log, _CANDIDATES.value, _COLUMNS.value, "candidates", time, _ITEMS.value
     )
@@ -68,4 +70,4 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(about_flags()(main), _FLAGS)

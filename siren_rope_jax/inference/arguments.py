@@ -130,13 +130,23 @@ def histories(
 
 
 def check_later(user: Any, old: np.ndarray, new: np.ndarray, who_has: str) -> None:
-    """Refuses new events of a user that are not later than the old ones."""
+    """Refuses new events of a user that come before the old ones, or are among them.
+
+    In the second of the last old event others may follow, but not of a known item that it has had.
+    """
     known = old["time"][old["time"] != NO_TIME]
-    if len(known) and len(new) and (first := new["time"][0]) <= (last := known.max()):
+    if not len(known) or not len(new):
+        return
+    first, last = new["time"][0], known.max()
+    names: Any = new.dtype.names
+    item = next(name for name in names if name.startswith("categorical/"))
+    had = old[item][old["time"] == last]
+    again = new[item][new["time"] == last]
+    if first < last or np.isin(again, had[had > 0]).any():
         raise UserError(
             "events",
             f"of user {user!r} begin at {first}, but {who_has} events of this user up to {last} "
-            "(Unix seconds); pass only later ones",
+            "(Unix seconds); pass only those that follow",
         )
 
 

@@ -40,7 +40,7 @@ def encode(
       run: a trained run.
       users: raw ids, as in the log or in `events`; None: all users of `events`.
       events: events that happened after the log ended, as a table (`inference/fresh_events.py`). A
-        user's fresh events must be later than all of that user's events in the log.
+        user's fresh events must follow all of that user's events in the log.
       before: leaves out events at this time or later; None: none.
       missing: what to do about users without any event: "raise" an error, or "skip" them. A ranking
         model needs no events: there, new users have empty histories.
@@ -86,7 +86,7 @@ def batches_of_users(
         raise arguments.no_events(without, second)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Encoded:
     """Users' histories, encoded by `encode`. It never changes: `append` returns another one.
 
@@ -97,6 +97,11 @@ class Encoded:
 
     cache: HistoryCache
     users: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        events = sum(map(len, self.cache.histories))
+        of = f"{events:,} events of {len(self.users):,} users"
+        return f"<Encoded: {of}, by {self.run.config.variant}>"
 
     @property
     def run(self) -> TrainedRun:
@@ -137,7 +142,8 @@ class Encoded:
         Args:
           candidates: `item` and the other features of an event, and those of the request's context,
             named as in the prepared log. With a column `user`, every row is a candidate for that
-            user; without, all are for every user. With a column `time`, that is each row's request.
+            user; without, all are for every user. With a column `time`, that is each row's request,
+            which no event of the encoded history may follow. No column has the name of a task.
           request_time: of all rows, or of each user, where there is no column `time`.
           utc_offset: local time minus UTC at the requests, in seconds, where there is no column
             `utc_offset`. None: from the log's time zone or, if it has none, that of the user's last
@@ -153,6 +159,9 @@ class Encoded:
         arguments.check_kind(self.run, "ranking", "recommend")
         check_frame(candidates, "candidates")
         schema, table = self.run.log.schema, candidates.copy()
+        for task in schema.label_columns:
+            right = f"without a column {task!r}, in which the prediction is returned; rename it"
+            check(task not in table, "candidates", right)
         if "user" not in table:
             everyone = pd.DataFrame({"user": pd.Series(list(self.users), dtype=object)})
             table = everyone.merge(table, how="cross")
@@ -212,7 +221,11 @@ class Encoded:
         self,
         request_times: Sequence[RequestTime],
         candidates: pd.DataFrame | None = None,
-        **options: Any,
+        *,
+        k: int | None = None,
+        utc_offset: int | None = None,
+        items: Iterable[Any] | None = None,
+        filter_seen: bool | None = None,
     ) -> pd.DataFrame:
         """What the model says at each of several request times, from the same encoded histories.
 
@@ -221,7 +234,10 @@ class Encoded:
         Args:
           request_times: of the requests.
           candidates: of a ranking model, as in `score`, without times; None for a retrieval model.
-          options: the other arguments of `score` or of `recommend`.
+          k: of a retrieval model, as in `recommend`, and so are the next two; 10 by default.
+          utc_offset: as in `score` and `recommend`.
+          items: what may be recommended.
+          filter_seen: whether to leave out items that the user has had before.
 
         Returns:
           the tables of `score` or `recommend`, with a column `time` (Unix seconds).
@@ -235,13 +251,15 @@ class Encoded:
         if self.run.setup.kind.name == "retrieval":
             check(candidates is None, "candidates", "left out; it is a retrieval run")
             every = np.broadcast_to(np.array(seconds), (len(self.users), len(seconds)))
-            defaults = {"k": 10, "utc_offset": None, "items": None, "filter_seen": None}
-            return self._lists(every, **(defaults | options))
+            return self._lists(every, 10 if k is None else k, utc_offset, items, filter_seen)
+        for name, value in {"k": k, "items": items, "filter_seen": filter_seen}.items():
+            check(value is None, name, "left out; it is a ranking run")
         check_frame(candidates, "candidates")
         columns: Any = candidates
         right = "without a column 'time'; the times are those of the sweep"
         check("time" not in columns, "candidates", right)
-        return self.score(columns.merge(pd.DataFrame({"time": seconds}), how="cross"), **options)
+        at_all = columns.merge(pd.DataFrame({"time": seconds}), how="cross")
+        return self.score(at_all, utc_offset=utc_offset)
 
     def _lists(
         self,

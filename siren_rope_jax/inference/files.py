@@ -16,12 +16,18 @@ from pandas.api.types import infer_dtype, is_numeric_dtype
 from siren_rope_jax.base.errors import UserError, check, excerpt
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import replacing
+from siren_rope_jax.base.times import DAY
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.prepare.config import Purpose
+from siren_rope_jax.inference.arguments import unix_second
+from siren_rope_jax.inference.fresh_events import times_in
+from siren_rope_jax.prepare.config import Purpose, to_iso
 
 T = TypeVar("T")
 Columns = Literal["log", "prepared"]
 """How the columns of a file are named: as in the raw log, or as in the prepared one."""
+_PARQUET = (".parquet", ".pq")
+FORMATS = (".csv", *_PARQUET)
+"""Ends of the names of the files that `write_table` writes."""
 
 
 def read_table(
@@ -29,7 +35,7 @@ def read_table(
     path: str | Path,
     columns: Columns,
     purpose: Purpose = "events",
-    time: float | None = None,
+    time: int | None = None,
     items: str | None = None,
 ) -> pd.DataFrame:
     """Reads events, candidates or items.
@@ -43,17 +49,38 @@ def read_table(
       items: a file of one row for each item, as `prepare` had one; for the raw log's columns.
 
     Raises:
-      UserError: about the file, or what its columns lack.
+      UserError: about the file: what its columns lack, or a value or a time that cannot be.
     """
     if columns == "log":
         with needs("prepare"):
             from siren_rope_jax.prepare.raw_rows import read_rows
-        return _as_in(log, read_rows(log.report, path, purpose, time, items))
-    check(items is None, "--items", "left out with --columns=prepared, where rows are complete")
-    table = _as_in(log, _read(log, Path(path)))
-    if time is not None:
-        table["time"] = time
-    return table
+        try:
+            table = read_rows(log.report, path, purpose, time, items)
+        except UserError as error:
+            if not error.about.startswith("config."):
+                raise
+            how = "is read by the config that prepared the log"
+            raise UserError(path, f"{how}: {error}") from error
+    else:
+        check(items is None, "--items", "left out with --columns=prepared, where rows are complete")
+        table = _read(log, Path(path))
+        if time is not None:
+            table["time"] = time
+    if purpose != "items" and "time" in table and len(table):
+        _check_not_early(log, path, table["time"])
+    return _as_in(log, table)
+
+
+def _check_not_early(log: PreparedLog, path: str | Path, times: pd.Series) -> None:
+    """Refuses a time long before the log begins: it is in another unit, or a date as a number."""
+    begin = log.schema.train_start
+    if not (is_numeric_dtype(times.dtype) and times.notna().all()):
+        return
+    seconds, _ = times_in(times, str(path))
+    if (early := seconds < begin - DAY).any():
+        row = int(early.argmax())
+        found = f"{times.iloc[row]}, which is {to_iso(seconds[row])}"
+        raise UserError(path, f"has the time {found}; the log begins at {to_iso(begin)}")
 
 
 def require(table: pd.DataFrame, column: str, argument: str) -> None:
@@ -67,7 +94,7 @@ def _read(log: PreparedLog, path: Path) -> pd.DataFrame:
     """
     lists = _in_groups({c.name: None for c in log.schema.categorical if c.most})
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
+        if path.suffix.lower() in _PARQUET:
             return pd.read_parquet(path)
         kinds = dict.fromkeys([*_texts(log), *lists], str)
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
@@ -140,7 +167,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     path = Path(path)
     try:
         with replacing(path) as temporary:
-            if path.suffix.lower() in (".parquet", ".pq"):
+            if path.suffix.lower() in _PARQUET:
                 mixed = [c for c in table if infer_dtype(table[c]) == "mixed-integer"]
                 texts = {c: table[c].map(str, na_action="ignore") for c in mixed}
                 table.assign(**texts).to_parquet(temporary, index=False)
@@ -160,21 +187,21 @@ def _cell(value: Any) -> Any:
     return json.dumps(plain, ensure_ascii=False, default=str)
 
 
-def moment(text: str, time_zone: str = "", argument: str = "--time") -> float:
-    """A time that a user types: Unix seconds, or a date with or without a time and an offset.
+def moment(text: str, time_zone: str = "", argument: str = "--time") -> int:
+    """The Unix second of a time that a user types.
 
     Args:
-      text: as typed.
+      text: as typed: Unix seconds, milliseconds, microseconds or nanoseconds (whichever lie between
+        1902 and 2100), or a date with or without a time and an offset.
       time_zone: the one in which a date without an offset is meant; empty: UTC.
       argument: where it was typed.
     """
     if re.fullmatch(r"[+-]?\d+(\.\d+)?", text) and not re.fullmatch(r"\d{8}", text):  # a date
-        return float(text)
+        return unix_second(float(text), argument)
     try:
         time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    right = f"Unix seconds, or a date such as 2026-01-31T18:00+01:00, not {text!r}"
-    check(time is not None, argument, right)
-    assert time is not None
-    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(time_zone or "UTC"))).timestamp()
+    except ValueError as error:
+        right = f"Unix seconds, or a date such as 2026-01-31T18:00+01:00, not {text!r}"
+        raise UserError(argument, f"must be {right}") from error
+    zone = ZoneInfo(time_zone or "UTC")
+    return unix_second(time if time.tzinfo else time.replace(tzinfo=zone), argument)

@@ -103,7 +103,7 @@ def _rows(
         rows[f"task/{task}"] = NO_LABEL
     for name in schema.outcomes:
         rows[name] = np.nan
-    rows["time"], full_time = _times(column("time"), column.argument)
+    rows["time"], full_time = times_in(column("time"), column.argument)
     if schema.time_zone:
         rows["utc_offset"] = utc_offsets(schema.time_zone, rows["time"])
     elif schema.has_utc_offset and offsets:
@@ -193,12 +193,15 @@ def _optional_numbers(column: _Columns, name: str) -> Float[np.ndarray, " N"]:
     return values
 
 
-def _times(
+def times_in(
     times: pd.Series, argument: str
 ) -> tuple[Int[np.ndarray, " N"], Shaped[np.ndarray, " N"]]:
     """Unix seconds, rounded down as in a log, also before 1970; and what orders the events.
 
     The times are numbers, or datetimes with a zone (of pandas, Python or Arrow).
+
+    Raises:
+      UserError: about `argument`: they are something else, or outside of 1902 to 2100.
     """
     zoned = isinstance(times.dtype, pd.DatetimeTZDtype)
     if not zoned and not is_numeric_dtype(times.dtype):

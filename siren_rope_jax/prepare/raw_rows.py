@@ -6,7 +6,6 @@ request cannot have yet, such as labels, may be missing.
 
 import collections
 import dataclasses
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from sqlglot import exp
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.data.schema import LABELS, PREFIXES, TEST
-from siren_rope_jax.prepare import checks, events, readers
+from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
 from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, names_in_key
@@ -36,7 +35,7 @@ def read_rows(
     report: Mapping[str, Any],
     file: str | Path,
     purpose: Purpose,
-    second: float | None = None,
+    second: int | None = None,
     items: str | Path | None = None,
 ) -> pd.DataFrame:
     """Reads a raw file into the columns of a prepared log.
@@ -70,7 +69,7 @@ def read_rows(
         nothing: dict[str, Any] = {group: {} for group in PREFIXES}
         config = dataclasses.replace(config, utc_offset="", **nothing)
     if second is not None:
-        time = f"CAST({math.floor(second)} AS BIGINT)"
+        time = f"CAST({second} AS BIGINT)"
         config = dataclasses.replace(config, time=time, time_unit="s", time_origin="")
     files = readers.find_files(file)
     of_items = [] if items is None or purpose == "items" else readers.find_files(items)
@@ -83,13 +82,16 @@ def read_rows(
             known = report.get("columns")  # which older logs lack
             raw = readers.open_log(duck, files, config, scratch, known)
             more = open_items(duck, of_items, config, scratch, known) if of_items else None
-            config, absent = _as_far_as_there(config, [*raw.table.columns, *_columns(more)])
+            columns = [*raw.table.columns, *_columns(more)]
+            config, absent = _as_far_as_there(config, columns, purpose)
             with readers.told_of(files[0], files):
                 log = events.timed(raw.table, False, config, files[0], raw.where)
                 if purpose == "events":
                     log = events.those_that_count(log, False, config, raw.where)
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
+            if purpose != "items" and not {"time"} & absent:
+                _check_times(log, config, raw.where)
             if more:
                 log, _, _ = joined(chosen, log, more, config, some=False)
             table = chosen.keep("events", events.evaluated(log, False, config, raw.where))
@@ -106,6 +108,14 @@ def read_rows(
     found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
     others = [c for c in given if c not in found and c not in absent and c != "row"]
     return found.join(given[others].iloc[rows["row"] - 1].reset_index(drop=True))
+
+
+def _check_times(log: ibis.Table, config: PrepareConfig, where: checks.Where) -> None:
+    """Refuses rows without a time, and times that `prepare` refuses."""
+    if row := checks.first_row(log, log[times.GIVEN_TIME].isnull()):
+        raise UserError("config.time", f"{where(row)} has no time in {config.time!r}")
+    if log.count().to_pyarrow().as_py():
+        times.check_times(log, config, where)
 
 
 def _columns(items: Items | None) -> list[str]:
@@ -138,9 +148,11 @@ def _in_pandas(table: ibis.Table) -> pd.DataFrame:
 
 
 def _as_far_as_there(
-    config: PrepareConfig, columns: Sequence[str]
+    config: PrepareConfig, columns: Sequence[str], purpose: Purpose
 ) -> tuple[PrepareConfig, set[str]]:
     """The config without what the columns cannot make; and which columns only stand in for it.
+
+    Candidates have neither labels nor actions, whatever the columns are.
 
     Raises:
       UserError: a column that all rows need is made of what the file does not have.
@@ -164,6 +176,8 @@ def _as_far_as_there(
             there.add(name.lower())
     for group in _OPTIONAL:
         of_group = getattr(config, group).items()
+        if purpose == "candidates" and group != "context":
+            of_group = ()
         changes[group] = {n: t for n, t in of_group if possible(t, f"config.{group}.{n}")}
     if config.utc_offset and not possible(config.utc_offset, "config.utc_offset"):
         changes["utc_offset"] = ""

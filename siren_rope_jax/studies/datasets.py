@@ -31,8 +31,8 @@ class Dataset:
       items: a file of one row for each of its items, relative to the same folder; empty for none.
       prepare: overrides for the data config, by dotted key.
       overrides: for the experiment's config on this data set, by dotted key.
-      tuned_on: name of the data set on which a sweep has chosen the settings of an ablation here
-        (`siren-rope ablate --chosen`); if empty, this one.
+      tuned_on: name of the data set on which a sweep has chosen the settings that an ablation has
+        here (--chosen); if empty, this one.
     """
 
     name: str
