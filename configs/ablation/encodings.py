@@ -46,27 +46,26 @@ LOGS: dict[str, tuple[dict[str, Any], ...]] = {
     "synthetic": ({},),
 }
 
-IN_BOTH = (
+# Rows of the table; the last two are of two others, with HSTU's bias.
+VARIANTS = (
+    "ordinal",
+    "to_rope_split_dim",
+    "rote",
+    "hstu_bias",
+    "relation_bias",
+    "siren_rope",
+    "siren_rope_hstu_bias",
+    "clock_and_lag_hstu_bias",
     "clock_and_lag_hstu_bias_time_in_embedding",
+    "learned_clock",
+    "learned_clock_hstu_bias",
     "learned_clock_hstu_bias_time_in_embedding",
 )
 BUCKETS = {"model.biases": ("time_buckets",)}
-# Rows of the table: name, variant that it is made of, what is added to that.
-CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("ordinal", "ordinal", {}),
-    ("to_rope_split_dim", "to_rope_split_dim", {}),
-    ("to_rope_split_dim_hstu_bias", "to_rope_split_dim", BUCKETS),
-    ("rote", "rote", {}),
-    ("hstu_bias", "hstu_bias", {}),
-    ("relation_bias", "relation_bias", {}),
-    ("time_in_embedding_network_hstu_bias", "time_in_embedding_network", BUCKETS),
-    ("siren_rope", "siren_rope", {}),
-    ("siren_rope_hstu_bias", "siren_rope_hstu_bias", {}),
-    ("clock_and_lag_hstu_bias", "clock_and_lag_hstu_bias", {}),
-    ("learned_clock", "learned_clock", {}),
-    ("learned_clock_hstu_bias", "learned_clock_hstu_bias", {}),
-    *((name, name, {}) for name in IN_BOTH),
-)
+WITH_BIAS = {
+    "to_rope_split_dim_hstu_bias": "to_rope_split_dim",
+    "time_in_embedding_network_hstu_bias": "time_in_embedding_network",
+}
 
 
 def get_config(log: str = "foursquare_nyc") -> ConfigDict:
@@ -79,14 +78,17 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
     return ConfigDict(
         {
             "name": f"Encodings on {log}, each with the settings that are best on validation",
-            "variants": tuple(
-                {"name": name, "argument": variant, "overrides": added}
-                for name, variant, added in CONTESTANTS
+            "variants": (
+                *({"name": name, "argument": name} for name in VARIANTS),
+                *(
+                    {"name": name, "argument": variant, "overrides": BUCKETS}
+                    for name, variant in WITH_BIAS.items()
+                ),
             ),
             "datasets": tuple(one | {"tuned_on": datasets[0]["name"]} for one in datasets),
             "seeds": (0, 1, 2) if several else (0, 1, 2, 3, 4),
             "baseline": "ordinal",
-            "champion": IN_BOTH[0],
+            "champion": "clock_and_lag_hstu_bias",
             "unit": "item" if log == "globo_next" else "user",
             "together": several,
             "jobs": 2,
