@@ -153,8 +153,8 @@ def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
     raw = raw_log().assign(rating=lambda f: f["rating"].clip(2, 4))
     log = prepared(
         tmp_path, raw, min_count=1, categorical={"tab": "tab", "tabs": "[tab, tab + 1]"},
-        dense={"x": "x"}, context={"hour": "time // 3600 % 24"}, actions={"stay": "x + 1"},
-        ordinal={"stars": "rating"}, regression={"worth": "x"},
+        dense={"x": "x", "like": "-x"}, context={"hour": "time // 3600 % 24", "item": "x"},
+        actions={"stay": "x + 1"}, ordinal={"stars": "rating"}, regression={"worth": "x"},
     )  # fmt: skip
     folder = export(untrained(log, kind, "ordinal"), tmp_path / "exported")
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
@@ -164,8 +164,28 @@ def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("(1, 1, 3)\n"), done.stdout  # tasks, or items
-    for name in ("tab", "tabs", "x", *["stay", *log.schema.label_columns] * (kind == "ranking")):
+    names = ["item", "tab", "tabs", "x", "dense/like"]
+    if kind == "ranking":
+        names += ["hour", "context/item", "stay", "task/like", "stars", "worth"]
+    for name in names:
         assert f"'{name}'" in code
+
+
+def test_every_column_has_the_expression_of_the_log(tmp_path: Path) -> None:
+    log = prepared(
+        tmp_path, raw_log(), min_count=1, derived={"size": "abs(x)"}, where="rating < 9",
+        categorical={"tab": "tab"}, dense={"x": "ln(1 + size)"}, utc_offset="60 * tab",
+    )  # fmt: skip
+    folder = export(untrained(log, "ranking", "ordinal"), tmp_path / "exported")
+    schema = json.loads((folder / "schema.json").read_text())
+    assert {key: column["expression"] for key, column in schema["columns"].items()} == {
+        "time": "", "utc_offset": "60 * tab", "item": "iid", "tab": "tab", "x": "ln(1 + size)",
+        "like": "rating >= 4",
+    }  # fmt: skip
+    assert schema["derived"] == {"size": "abs(x)"}
+    card = (folder / "README.md").read_text()
+    for text in ("`60 * tab`", "`ln(1 + size)`", "`rating >= 4`", "`abs(x)`", "`rating < 9`"):
+        assert text in card
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 model.stablehlo        the function, for CPUs, GPUs and TPUs, for any number of users and requests
 weights.npz            its first argument
-load.py                opens both, and encodes raw values
-schema.json            what the columns of the arguments mean
-vocabulary/NAME.json   the raw values of ids 1, 2, ... that the model knows
+load.py                opens both, and encodes the values of the log's columns
+schema.json            what an event has, as the loader takes it and as the log computes it
+vocabulary/NAME.json   the values of ids 1, 2, ... that the model knows
 README.md              the model card: what it was trained on, how well it does, how to call it
 """
 
@@ -23,10 +23,11 @@ from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.times import HOUR
 from siren_rope_jax.base.version import __version__
-from siren_rope_jax.data.schema import Dense, OrdinalLabel
+from siren_rope_jax.data.schema import Dense
 from siren_rope_jax.inference import load_exported
 from siren_rope_jax.inference.arguments import check_run
 from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
+from siren_rope_jax.inference.exported_columns import columns, config_of, keys
 from siren_rope_jax.training.trained import TrainedRun
 
 
@@ -84,25 +85,16 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _schema(run: TrainedRun) -> dict[str, Any]:
-    schema, length = run.log.schema, run.config.data.length
-
-    def scales(columns: Iterable[Dense | OrdinalLabel]) -> list[Any]:
-        return [[c.name, c.mean, c.std] for c in columns]
-
-    lists = {"filter_seen": run.config.filter_seen} if run.setup.kind.name == "retrieval" else {}
+    schema, kind, config = run.log.schema, run.setup.kind.name, config_of(run.log)
+    lists = {"filter_seen": run.config.filter_seen} if kind == "retrieval" else {}
     return lists | {
-        "kind": run.setup.kind.name,
+        "kind": kind,
         "variant": run.config.variant,
-        "length": length,
+        "length": run.config.data.length,
         "stride": run.config.data.stride,
-        "categorical": [c.name for c in schema.categorical],
-        "lists": {c.name: c.most for c in schema.categorical if c.most},
-        "dense": scales(schema.dense),
-        "context": scales(schema.context),
-        "actions": scales(schema.outcomes.values()),
-        "binary": list(schema.tasks),
-        "label_values": dict.fromkeys(schema.tasks, (0, 1))
-        | {label.name: label.values for label in schema.ordinal},
+        "columns": columns(run.log, kind),
+        "derived": config.get("derived", {}),
+        "where": config.get("where", ""),
         "tasks": list(schema.label_columns),
         "time_zone": schema.time_zone,
         "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
@@ -143,38 +135,67 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
     if kind.name == "retrieval":
         had = "not " * (not run.config.filter_seen) + "left out of the lists"
         lines += ["", f"Items that a user has had before are {had}; `filter_seen` says otherwise."]
+    lines += ["", "## What an event has", "", *_columns(run)]
     lines += ["", "## How to call it", "", *_example(run), "", load_exported.__doc__ or ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _columns(run: TrainedRun) -> list[str]:
+    """The keys of events and requests, and what their values are made of."""
+    kind, config = run.setup.kind.name, config_of(run.log)
+    lines = [
+        "Values are those of the prepared log: what the expression makes of a row of the raw log, "
+        "not what that row has. Expressions are DuckDB's SQL.",
+        "",
+        "| key | group | a past event's is | a request's is | expression |",
+        "|---|---|---|---|---|",
+    ]
+    for key, column in columns(run.log, kind).items():
+        text = _code(column["expression"]) or column.get("unit", "none is noted")
+        rules = [column.get(role, "not taken") for role in ("history", "request")]
+        lines.append(f"| `{key}` | {column['group']} | {' | '.join(rules)} | {text} |")
+    for name, text in config.get("derived", {}).items():
+        lines += ["", f"In the expressions, `{name}` stands for {_code(text)}."]
+    if where := config.get("where"):
+        lines += ["", f"Past events are those alone for which {_code(where)} is true."]
+    return lines
+
+
+def _code(text: str) -> str:
+    """An expression in a cell of a table; nothing if there is none."""
+    return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else ""
 
 
 def _example(run: TrainedRun) -> list[str]:
     """A call of the model in Python, with values of its own log."""
     schema, ranking = run.log.schema, run.setup.kind.name == "ranking"
 
-    def means(columns: Iterable[Dense]) -> dict[str, float]:
-        return {c.name: float(f"{c.mean:.3g}") for c in columns}
+    key = keys(schema)
+
+    def means(prefix: str, columns: Iterable[Dense]) -> dict[str, float]:
+        return {key[f"{prefix}/{c.name}"]: float(f"{c.mean:.3g}") for c in columns}
 
     def event(number: int, time: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for c in schema.categorical:
             few = run.log.vocabulary(c.name)["value"].slice(0, min(c.known, 3)).to_pylist()
-            if few:
-                value = few[number % len(few)]
-                found[c.name] = [value] if c.most else value
+            value = few[number % len(few)] if few else None
+            found[key[f"categorical/{c.name}"]] = [value] if few and c.most else value
         offset = {"utc_offset": 0} if schema.has_utc_offset and not schema.time_zone else {}
-        return found | means(schema.dense) | {"time": time} | offset
+        return found | means("dense", schema.dense) | {"time": time} | offset
 
     def assigned(name: str, rows: list[dict[str, Any]]) -> str:
         shown = pformat(rows, width=96 - len(f"{name} = "), sort_dicts=False)
         return f"{name} = " + shown.replace("\n", "\n" + " " * len(f"{name} = "))
 
-    end, outcome, request = schema.end, {}, {"time": schema.end + HOUR}
+    end, request = schema.end, {"time": schema.end + HOUR}
+    outcome: dict[str, float] = {}
     call = "items, scores = Model().recommend([past], [requests], k=3)"
     if ranking:
-        stars = {label.name: label.values[-1] for label in schema.ordinal}
-        numbers = means((*schema.regression, *schema.actions))
-        outcome = dict.fromkeys(schema.tasks, 1) | stars | numbers
-        request = event(2, end + HOUR) | means(schema.context)
+        outcome = {key[f"task/{task}"]: 1 for task in schema.tasks}
+        outcome |= {key[f"ordinal/{label.name}"]: label.values[-1] for label in schema.ordinal}
+        outcome |= means("regression", schema.regression) | means("action", schema.actions)
+        request = event(2, end + HOUR) | means("context", schema.context)
         tasks = ", ".join(schema.label_columns)
         call = f"scores = Model().score([past], [requests])  # of each request: {tasks}"
     return [

@@ -1,7 +1,8 @@
 """Opens an exported model. It needs jax, numpy and flatbuffers, nothing else.
 
-Of every user there are past events, oldest first, and requests, the same number for each. Values
-are raw ones, by the names in schema.json; a category that the model lacks counts as missing.
+Of every user there are past events, oldest first, and requests, the same number for each. They have
+the keys of the columns in schema.json; values are what the expression of a column makes of a row of
+the raw log, not what that row has. A category that the model does not know counts as missing.
 Times are Unix seconds; those of past events may be missing, and no request is before the last one.
 Local time follows the time zone in schema.json or, if there is none, "utc_offset" (local time minus
 UTC, in seconds), which a request has from the last event if it has none itself. What cannot be
@@ -22,9 +23,10 @@ import jax.export
 import numpy as np
 
 MIN_TIME, MAX_TIME = -2_145_916_800, 4_102_444_800  # 1902 and 2100, Unix seconds
+_NUMERIC_OUTCOMES = ("action", "ordinal", "regression")
 Rows = list[list[dict[str, Any]]]
 """The events of each user."""
-RawValue = str | numbers.Number | np.generic | None
+Value = str | numbers.Number | np.generic | None
 """Of a categorical feature."""
 
 
@@ -37,7 +39,9 @@ class Model:
         self.weights = dict(np.load(here / "weights.npz"))
         function = jax.export.deserialize(bytearray((here / "model.stablehlo").read_bytes()))
         self.function = function.call
-        paths = {c: here / "vocabulary" / f"{c}.json" for c in self.schema["categorical"]}
+        self.columns = self.schema["columns"]
+        names = {c: c.removeprefix("categorical/") for c in self._keys("categorical")}
+        paths = {c: here / "vocabulary" / f"{name}.json" for c, name in names.items()}
         self.values = {c: json.loads(path.read_text("utf-8")) for c, path in paths.items()}
         self.ids = {c: {v: n for n, v in enumerate(x, 1)} for c, x in self.values.items()}
 
@@ -120,15 +124,14 @@ class Model:
             raise ValueError(f"times are Unix seconds from 1902 to 2100: {event}")
         for name in self.ids:
             value: Any = event.get(name)
-            is_list = name in self.schema["lists"] and value is not None
-            if is_list and isinstance(value, RawValue):
+            is_list = self.columns[name]["most"] and value is not None
+            if is_list and isinstance(value, Value):
                 raise ValueError(f"{name} must be a list of values: {event}")
-            if not all(isinstance(x, RawValue) for x in (value if is_list else [value])):
+            if not all(isinstance(x, Value) for x in (value if is_list else [value])):
                 right = "a list of values without lists in it" if is_list else "one value"
                 raise ValueError(f"{name} must be {right}: {event}")
-        columns = (c for group in ("dense", "context", "actions") for c in self.schema[group])
-        labels = self.schema["label_values"]
-        for name in (*labels, *(column[0] for column in columns)):
+        labels = {key: c["values"] for key, c in self.columns.items() if "values" in c}
+        for name in (*labels, *self._keys("dense", "context", "action", "regression")):
             if not isinstance(event.get(name, 0), numbers.Real | np.bool_ | None):
                 raise ValueError(f"{name} must be a number: {event}")
         for name, values in labels.items():
@@ -161,8 +164,8 @@ class Model:
         seconds = table([lambda e: e.get("time") or 0], np.int64)[..., 0]
         return {
             "categorical": table([x for c in self.ids for x in self._columns(c)], np.int32),
-            "dense": table([_standard(*c) for c in self.schema["dense"]], np.float32),
-            "context": table([_standard(*c) for c in self.schema["context"]], np.float32),
+            "dense": table(self._standard("dense"), np.float32),
+            "context": table(self._standard("context"), np.float32),
             "actions": table(self._actions(), np.float32),
             "day": (seconds // 86_400).astype(np.int32),
             "second": (seconds % 86_400).astype(np.int32),
@@ -172,7 +175,7 @@ class Model:
 
     def _columns(self, name: str) -> list[Any]:
         """One for a value; of a list, as many as it has places: its ids ascend, then there is 0."""
-        most = self.schema["lists"].get(name, 0)
+        most = self.columns[name]["most"]
         if not most:
             return [self._id(name)]
 
@@ -188,17 +191,26 @@ class Model:
 
     def _actions(self) -> list[Any]:
         """What the user did: two columns for each binary label, and two for each other action."""
-        tasks, others = self.schema["binary"], self.schema["actions"]
+        tasks, others = self._keys("task"), self._keys(*_NUMERIC_OUTCOMES)
         return [
             *[lambda e, t=task: e.get(t) == 1 for task in tasks],
             *[lambda e, t=task: e.get(t) == 0 for task in tasks],
-            *[_standard(*column) for column in others],
-            *[lambda e, n=name: _is_known(e.get(n)) for name, _, _ in others],
+            *self._standard(*_NUMERIC_OUTCOMES),
+            *[lambda e, key=key: _is_known(e.get(key)) for key in others],
         ]
 
+    def _standard(self, *groups: str) -> list[Any]:
+        """Numbers on the scale of the model; 0, the mean, where there is none."""
 
-def _standard(name: str, mean: float, std: float) -> Any:
-    return lambda event: (event[name] - mean) / std if _is_known(event.get(name)) else 0.0
+        def standard(event: dict[str, Any], key: str, mean: float, std: float) -> float:
+            return (event[key] - mean) / std if _is_known(event.get(key)) else 0.0
+
+        own = {key: self.columns[key] for key in self._keys(*groups)}
+        return [partial(standard, key=k, mean=c["mean"], std=c["std"]) for k, c in own.items()]
+
+    def _keys(self, *groups: str) -> list[str]:
+        """Those of the columns of some groups."""
+        return [key for key, column in self.columns.items() if column["group"] in groups]
 
 
 def _is_known(x: Any) -> bool:
