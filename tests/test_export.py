@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,8 +74,9 @@ def raw(log: PreparedLog, rows: np.ndarray) -> list[dict[str, Any]]:
         for event, label in zip(found, rows[f"task/{task}"], strict=True):
             if label >= 0:
                 event[task] = int(label)
-    for event, offset in zip(found, rows["utc_offset"], strict=True):
-        event["utc_offset"] = int(offset)
+    if log.schema.has_utc_offset:
+        for event, offset in zip(found, rows["utc_offset"], strict=True):
+            event["utc_offset"] = int(offset)
     return found
 
 
@@ -136,16 +138,17 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     schema = dataclasses.replace(log.schema, time_zone="Europe/Berlin")
     run = untrained(log, "retrieval", "siren_rope_cyclic")
     run = dataclasses.replace(run, log=dataclasses.replace(log, schema=schema))
-    users, june = log.users().to_pylist()[:2], 1_717_200_000
-    expected = encode(run, users).recommend(june, k=5)
+    june = 1_717_200_000
     model = Model(export(run, tmp_path / "exported"))
     histories = [raw(log, log.history(n)) for n in range(2)]
-    offsets = [h["utc_offset"] for h in log.histories_of([0, 1])]  # which the zone replaces
-    assert all((offset != 7_200).any() or (offset != 3_600).any() for offset in offsets)
-    items, _ = model.recommend(histories, [[{"time": june}]] * 2, k=5)
-    past = [[{k: v for k, v in e.items() if k != "utc_offset"} for e in h] for h in histories]
-    again, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
-    assert items.tolist() == again.tolist() and expected["user"].nunique() == 2
+    with pytest.raises(ValueError, match="utc_offset"):  # which follows from the zone
+        model.recommend(histories, [[{"time": june}]] * 2, k=5)
+    past = [[without(event, "utc_offset") for event in history] for history in histories]
+    table = [event | {"user": f"new {n}"} for n, history in enumerate(past) for event in history]
+    encoded = encode(run, ["new 0", "new 1"], events=pd.DataFrame(table))
+    expected = encoded.recommend(june, k=5)
+    items, _ = model.recommend(past, [[{"time": june}]] * 2, k=5)
+    assert items.ravel().tolist() == expected["item"].tolist()
 
 
 @pytest.mark.parametrize("kind", ["ranking", "retrieval"])
@@ -192,44 +195,112 @@ def test_every_column_has_the_expression_of_the_log(tmp_path: Path) -> None:
 def stars(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("stars")
     log = prepared(
-        folder, raw_log(), min_count=1, categorical={"tabs": "[tab, tab + 1]"}, dense={"x": "x"},
-        ordinal={"stars": "rating"},
+        folder, raw_log(), min_count=1, categorical={"tab": "tab", "tabs": "[tab, tab + 1]"},
+        dense={"x": "x"}, context={"hour": "time // 3600 % 24"}, actions={"stay": "x"},
+        ordinal={"stars": "rating"}, utc_offset="60 * tab",
     )  # fmt: skip
     return Model(export(untrained(log, "ranking", "ordinal"), folder / "exported"))
 
 
-PAST = {"item": "i1", "tabs": [1], "x": 0.5, "stars": 4, "like": True, "time": 1_700_000_000}
+NOW = 1_700_000_000
+CANDIDATE = {"item": "i2", "tab": None, "tabs": [1, 2], "x": 0.5, "hour": 7, "time": NOW}
+PAST = {"item": "i1", "tab": 1, "tabs": [1], "x": 0.5, "stars": 4, "like": True, "utc_offset": 60}
+PAST |= {"time": NOW}
+
+
+def without(event: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in event.items() if k != key}
 
 
 @pytest.mark.parametrize(
     ("history", "request_", "said"),
     [
-        ([{**PAST, "stars": 4.5}], {}, "stars must be one of"),
-        ([{**PAST, "stars": "4"}], {}, "stars must be a number"),
-        ([{**PAST, "like": 2}], {}, "like must be one of"),
-        ([{**PAST, "x": [0.5]}], {}, "x must be a number"),
-        ([{**PAST, "item": ["i1"]}], {}, "item must be one value"),
-        ([{**PAST, "tabs": [[1]]}], {}, "tabs must be a list of values without lists"),
-        ([{**PAST, "tabs": 1}], {}, "tabs must be a list of values"),
-        ([{**PAST, "time": "2023-11-14"}], {}, "times are Unix seconds"),
-        ([[PAST]], {}, "each a dict"),
-        (PAST, {}, "each a dict"),
-        ([{**PAST, "time": 1_700_000_001}, {"item": "i1"}, PAST], {}, "from old to new"),
-        ([PAST, {"item": "i1"}], {"time": 1_699_999_999}, "before its past"),
-        ([PAST], {"time": None}, "a request needs a time"),
+        ([PAST, {**PAST, "stars": 4.5}], {}, r"histories\[0\]\[1\]: stars is 4.5; .* 3, 4, 5"),
+        ([{**PAST, "stars": "4"}], {}, "stars is '4'; it must be one of"),
+        ([{**PAST, "like": 2}], {}, "like is 2; it must be one of 0, 1, or None"),
+        ([{**PAST, "x": [0.5]}], {}, "x is .*; it must be a number"),
+        ([{**PAST, "x": float("inf")}], {}, "x is inf; it must be a number from"),
+        ([{**PAST, "x": float("nan")}], {}, "x is nan; it must be a number"),
+        ([{**PAST, "stay": 1e39}], {}, "stay is 1e.39; it must be a number from .*, or None"),
+        ([{**PAST, "item": ["i1"]}], {}, "item is .*; it must be a text$"),
+        ([{**PAST, "item": None}], {}, "item is None; it must be a text$"),
+        ([{**PAST, "item": 1}], {}, "item is 1; it must be a text$"),
+        ([{**PAST, "tab": "1"}], {}, "tab is '1'; it must be a number, or None"),
+        ([{**PAST, "tab": True}], {}, "tab is True; it must be a number"),
+        ([{**PAST, "tabs": [[1]]}], {}, "tabs is .*; it must be a list, each a number"),
+        ([{**PAST, "tabs": ["1"]}], {}, "tabs is .*; it must be a list, each a number"),
+        ([{**PAST, "tabs": 1}], {}, "tabs is 1; it must be a list"),
+        ([{**PAST, "itm": "i1"}], {}, "'itm'; its keys must be of time, utc_offset, item, tab"),
+        ([without(PAST, "item")], {}, "item is not given; it must be a text"),
+        ([without(PAST, "tab")], {}, "tab is not given; it must be a number, or None"),
+        ([without(PAST, "x")], {}, "x is not given"),
+        ([without(PAST, "utc_offset")], {}, "utc_offset is not given; it must be seconds"),
+        ([{**PAST, "utc_offset": None}], {}, "utc_offset is None; it must be seconds"),
+        ([{**PAST, "time": "2023-11-14"}], {}, "time is '2023-11-14'; it must be Unix seconds"),
+        ([[PAST]], {}, "must be a dict"),
+        (PAST, {}, "histories must be a list"),
+        ([{**PAST, "time": NOW + 1}, without(PAST, "time"), PAST], {}, "at least 1700000001"),
+        ([PAST], {"time": NOW - 1}, r"requests\[0\]\[0\]: time is 1699999999; it must be at least"),
+        ([PAST], {"time": None}, "time is None; it must be Unix seconds"),
+        ([PAST], {"utc_offset": 10**7}, "utc_offset is 10000000; it must be seconds from -64800"),
+        ([PAST], {"hour": None}, "hour is None; it must be a number"),
+        ([PAST], {"hours": 7}, "'hours'; its keys must be of"),
     ],
 )
 def test_what_an_exported_model_cannot_take_is_refused(
     stars: Model, history: Any, request_: dict[str, Any], said: str
 ) -> None:
-    right = {"item": "i2", "time": 1_700_000_000}
-    scores = stars.score(
-        [[PAST, {"item": "i1", "stars": None, "like": float("nan")}, PAST]], [[right]]
-    )
+    unsure = without(PAST, "time") | {"stars": None, "like": float("nan"), "item": "new"}
+    scores = stars.score([[PAST, unsure, PAST]], [[CANDIDATE]])
     assert np.isfinite(scores).all()
     with pytest.raises(ValueError, match=said) as caught:
-        stars.score([history], [[right | request_]])
+        stars.score([history], [[CANDIDATE | request_]])
     assert "\n" not in str(caught.value)
+
+
+def test_users_and_requests_are_answered_alike_in_any_number(stars: Model) -> None:
+    """And few numbers are compiled."""
+    histories = [[PAST] * n for n in (1, 0, 3, 2, 5)]
+    requests = [[{**CANDIDATE, "x": u + n} for n in range(3)] for u in range(5)]
+    scores = stars.score(histories, requests)
+    assert scores.shape == (5, 3, 2)
+    for u, (history, row) in enumerate(zip(histories, requests, strict=True)):
+        for n, request in enumerate(row):
+            alone = stars.score([history], [[request]])[0, 0]
+            np.testing.assert_allclose(alone, scores[u, n], atol=1e-6)
+    compiled: list[str] = []
+
+    def listen(event: str, _: float, **__: Any) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for users in (5, 6, 7, 8):
+            row = [CANDIDATE] * ((users + 1) // 2)
+            assert stars.score([[PAST]] * users, [row] * users).shape == (users, len(row), 2)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+
+
+def test_a_model_says_which_question_it_answers(tmp_path: Path, stars: Model) -> None:
+    log = make_log(tmp_path / "log", users=9, events=14, min_count=2, has_utc_offset=False)
+    model = Model(export(untrained(log, "retrieval", "ordinal"), tmp_path / "exported"))
+    histories, request = [raw(log, log.history(0))], {"time": log.schema.end}
+    with pytest.raises(ValueError, match="ranking model; use score"):
+        stars.recommend([[PAST]], [[CANDIDATE]])
+    with pytest.raises(ValueError, match="retrieval model; use recommend"):
+        model.score(histories, [[request]])
+    for k in (-1, 0, 1_001, 2.5, True):
+        with pytest.raises(ValueError, match="must be a whole number from 1 to 1000"):
+            model.recommend(histories, [[request]], k)
+    for wrong in ({"item": "i1"}, {"utc_offset": 0}):
+        with pytest.raises(ValueError, match=r"its keys must be of time$"):
+            model.recommend(histories, [[request | wrong]])
+    with pytest.raises(ValueError, match=r"histories\[0\] is empty"):
+        model.recommend([[]], [[request]])
+    items, _ = model.recommend(histories, [[request]], 1_000)
+    assert items.shape[2] == log.schema.categorical[0].known
 
 
 def test_a_training_exports_its_model_if_asked(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from siren_rope_jax.base.version import __version__
 from siren_rope_jax.data.schema import Dense
 from siren_rope_jax.inference import load_exported
 from siren_rope_jax.inference.arguments import check_run
-from siren_rope_jax.inference.exported import argument_specs, exported, weights_of
+from siren_rope_jax.inference.exported import MOST_LISTED, argument_specs, exported, weights_of
 from siren_rope_jax.inference.exported_columns import columns, config_of, keys
 from siren_rope_jax.training.trained import TrainedRun
 
@@ -86,7 +86,9 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _schema(run: TrainedRun) -> dict[str, Any]:
     schema, kind, config = run.log.schema, run.setup.kind.name, config_of(run.log)
-    lists = {"filter_seen": run.config.filter_seen} if kind == "retrieval" else {}
+    lists: dict[str, Any] = {}
+    if kind == "retrieval":
+        lists = {"filter_seen": run.config.filter_seen, "most_listed": MOST_LISTED}
     return lists | {
         "kind": kind,
         "variant": run.config.variant,
@@ -152,7 +154,7 @@ def _columns(run: TrainedRun) -> list[str]:
     ]
     for key, column in columns(run.log, kind).items():
         text = _code(column["expression"]) or column.get("unit", "none is noted")
-        rules = [column.get(role, "not taken") for role in ("history", "request")]
+        rules = [column.get(role, "not taken") for role in ("histories", "requests")]
         lines.append(f"| `{key}` | {column['group']} | {' | '.join(rules)} | {text} |")
     for name, text in config.get("derived", {}).items():
         lines += ["", f"In the expressions, `{name}` stands for {_code(text)}."]

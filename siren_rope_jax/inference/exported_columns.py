@@ -16,8 +16,8 @@ def columns(log: PreparedLog, kind: str) -> dict[str, dict[str, Any]]:
     """The columns of a log by the keys of an event, in the order of the model's arguments.
 
     Each has its group, the log's own expression for its values ("": none is noted), and whether a
-    past event ("history") and a request ("request") have it; a request that lacks an entry takes no
-    such key.
+    past event ("histories") and a request ("requests") have it; a column without an entry of these
+    is refused there.
 
     Args:
       log: the log of a run.
@@ -31,9 +31,9 @@ def columns(log: PreparedLog, kind: str) -> dict[str, dict[str, Any]]:
             text = config.get(group, {}).get(name, "")
             text = config.get("item", "") if (group, name) == ("categorical", "item") else text
             rule = _rule(group, name)
-            rules = {"history": "optional" if group == "context" else rule, "request": rule}
+            rules = {"histories": "optional" if group == "context" else rule, "requests": rule}
             if kind == "retrieval":
-                del rules["request"]
+                del rules["requests"]
             what = {"group": prefix, "expression": text, **rules, **_details(column)}
             found[names[f"{prefix}/{name}"]] = what
     return found
@@ -58,12 +58,12 @@ def config_of(log: PreparedLog) -> Mapping[str, Any]:
 
 def _clock(schema: Schema, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     time: dict[str, Any] = {"group": "time", "expression": "", "unit": "Unix seconds"}
-    time |= {"range": (MIN_TIME, MAX_TIME - 1), "history": "optional", "request": "given"}
+    time |= {"range": (MIN_TIME, MAX_TIME - 1), "histories": "optional", "requests": "given"}
     if not schema.has_utc_offset or schema.time_zone:
         return {"time": time}
     offset = {"group": "utc_offset", "expression": config.get("utc_offset", ""), "unit": "seconds"}
-    offset |= {"range": (-MAX_UTC_OFFSET, MAX_UTC_OFFSET), "history": "given"}
-    return {"time": time, "utc_offset": offset | {"request": "optional"}}
+    offset |= {"range": (-MAX_UTC_OFFSET, MAX_UTC_OFFSET), "histories": "given"}
+    return {"time": time, "utc_offset": offset | {"requests": "optional"}}
 
 
 def _rule(group: str, name: str) -> Rule:
