@@ -101,7 +101,7 @@ def test_scores_are_the_predictions_of_the_evaluation(tmp_path: Path) -> None:
     for t, task in enumerate(log.schema.tasks):
         np.testing.assert_allclose(scores[:, t], predictions[f"{task}_score"], atol=1e-6)
     card = (folder / "README.md").read_text()
-    assert f"{result['tasks']['like']['ne']:.4f}" in card and "from load import Model" in card
+    assert f"{result['tasks']['like']['ne']:.4f}" in card and "load.Model()" in card
     with refused(folder):
         export(TrainedRun.open(tmp_path / "run"), folder)
 
@@ -140,6 +140,7 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     run = dataclasses.replace(run, log=dataclasses.replace(log, schema=schema))
     june = 1_717_200_000
     model = Model(export(run, tmp_path / "exported"))
+    assert "tzdata" in (tmp_path / "exported/README.md").read_text()
     histories = [raw(log, log.history(n)) for n in range(2)]
     with pytest.raises(ValueError, match="utc_offset"):  # which follows from the zone
         model.recommend(histories, [[{"time": june}]] * 2, k=5)
@@ -151,27 +152,29 @@ def test_the_clock_of_an_exported_model_is_that_of_the_log(tmp_path: Path) -> No
     assert items.ravel().tolist() == expected["item"].tolist()
 
 
-@pytest.mark.parametrize("kind", ["ranking", "retrieval"])
-def test_the_example_of_the_card_runs(tmp_path: Path, kind: str) -> None:
+def test_the_examples_of_two_cards_run_in_one_process(tmp_path: Path) -> None:
     raw = raw_log().assign(rating=lambda f: f["rating"].clip(2, 4))
     log = prepared(
         tmp_path, raw, min_count=1, categorical={"tab": "tab", "tabs": "[tab, tab + 1]"},
         dense={"x": "x", "like": "-x"}, context={"hour": "time // 3600 % 24", "item": "x"},
         actions={"stay": "x + 1"}, ordinal={"stars": "rating"}, regression={"worth": "x"},
     )  # fmt: skip
-    folder = export(untrained(log, kind, "ordinal"), tmp_path / "exported")
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names, codes = ["item", "tab", "tabs", "x", "dense/like"], []
+    of_ranking = ["hour", "context/item", "stay", "task/like", "stars", "worth"]
+    for kind in ("retrieval", "ranking"):
+        folder = export(untrained(log, kind, "ordinal"), tmp_path / kind)
+        (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+        names += of_ranking * (kind == "ranking")
+        assert all(f"'{name}'" in code for name in names)
+        assert 'folder = "."' in code
+        codes.append(code.replace('folder = "."', f'folder = "{folder}"'))
+    shown = "print(model.schema['kind'], scores.shape, end=' ')"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nprint(past, scores.shape)"],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", "\n".join([codes[0], shown, codes[1], shown])],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("(1, 1, 3)\n"), done.stdout  # tasks, or items
-    names = ["item", "tab", "tabs", "x", "dense/like"]
-    if kind == "ranking":
-        names += ["hour", "context/item", "stay", "task/like", "stars", "worth"]
-    for name in names:
-        assert f"'{name}'" in code
+    assert done.stdout == "retrieval (1, 1, 3) ranking (1, 1, 3) "  # items, or tasks
 
 
 def test_every_column_has_the_expression_of_the_log(tmp_path: Path) -> None:
@@ -187,6 +190,7 @@ def test_every_column_has_the_expression_of_the_log(tmp_path: Path) -> None:
     }  # fmt: skip
     assert schema["derived"] == {"size": "abs(x)"}
     card = (folder / "README.md").read_text()
+    assert schema["jax"] == jax.__version__ and jax.__version__ in card and "tzdata" not in card
     for text in ("`60 * tab`", "`ln(1 + size)`", "`rating >= 4`", "`abs(x)`", "`rating < 9`"):
         assert text in card
 

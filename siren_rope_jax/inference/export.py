@@ -101,6 +101,7 @@ def _schema(run: TrainedRun) -> dict[str, Any]:
         "time_zone": schema.time_zone,
         "arguments": [sorted(own) for own in argument_specs(run, 1, 1, 1)],
         "siren-rope-jax": __version__,
+        "jax": jax.__version__,
     }
 
 
@@ -138,7 +139,8 @@ def _card(run: TrainedRun, result: Mapping[str, Any] | None) -> str:
         had = "not " * (not run.config.filter_seen) + "left out of the lists"
         lines += ["", f"Items that a user has had before are {had}; `filter_seen` says otherwise."]
     lines += ["", "## What an event has", "", *_columns(run)]
-    lines += ["", "## How to call it", "", *_example(run), "", load_exported.__doc__ or ""]
+    lines += ["", "## How to call it", "", *_requirements(run), "", *_example(run), ""]
+    lines.append(load_exported.__doc__ or "")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -160,6 +162,20 @@ def _columns(run: TrainedRun) -> list[str]:
         lines += ["", f"In the expressions, `{name}` stands for {_code(text)}."]
     if where := config.get("where"):
         lines += ["", f"Past events are those alone for which {_code(where)} is true."]
+    return lines
+
+
+def _requirements(run: TrainedRun) -> list[str]:
+    lines = [
+        f"The model was exported with jax {jax.__version__}. Newer versions read it for at least "
+        "six months; after that, keep this version, or export the run again."
+    ]
+    if zone := run.log.schema.time_zone:
+        lines += [
+            "",
+            f"Its local times are those of {zone}. A system without a database of time zones, such "
+            "as Windows and small containers, needs `pip install tzdata`.",
+        ]
     return lines
 
 
@@ -192,17 +208,23 @@ def _example(run: TrainedRun) -> list[str]:
 
     end, request = schema.end, {"time": schema.end + HOUR}
     outcome: dict[str, float] = {}
-    call = "items, scores = Model().recommend([past], [requests], k=3)"
+    call = "items, scores = model.recommend([past], [requests], k=3)"
     if ranking:
         outcome = {key[f"task/{task}"]: 1 for task in schema.tasks}
         outcome |= {key[f"ordinal/{label.name}"]: label.values[-1] for label in schema.ordinal}
         outcome |= means("regression", schema.regression) | means("action", schema.actions)
         request = event(2, end + HOUR) | means("context", schema.context)
         tasks = ", ".join(schema.label_columns)
-        call = f"scores = Model().score([past], [requests])  # of each request: {tasks}"
+        call = f"scores = model.score([past], [requests])  # of each request: {tasks}"
     return [
         "```python",
-        "from load import Model",
+        "from importlib import util",
+        "",
+        'folder = "."  # that of this file; models of several folders may be open at once',
+        'spec = util.spec_from_file_location("load", f"{folder}/load.py")',
+        "load = util.module_from_spec(spec)",
+        "spec.loader.exec_module(load)",
+        "model = load.Model()",
         "",
         assigned("past", [event(0, end - HOUR) | outcome, event(1, end)]),
         assigned("requests", [request]),

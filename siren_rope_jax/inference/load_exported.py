@@ -38,6 +38,8 @@ class Model:
         self.weights = jax.device_put(dict(np.load(here / "weights.npz")))
         function = jax.export.deserialize(bytearray((here / "model.stablehlo").read_bytes()))
         self.function = jax.jit(function.call)
+        zone = self.schema["time_zone"]
+        self.zone = ZoneInfo(zone) if zone else None  # of the system, or of the package tzdata
         self.columns = self.schema["columns"]
         names = {c: c.removeprefix("categorical/") for c in self._keys("categorical")}
         paths = {c: here / "vocabulary" / f"{name}.json" for c, name in names.items()}
@@ -185,10 +187,9 @@ class Model:
 
     def _offset(self, event: dict[str, Any]) -> int:
         """Local time minus UTC, in seconds."""
-        zone = self.schema["time_zone"]
-        if not zone or "time" not in event:
+        if self.zone is None or "time" not in event:
             return event.get("utc_offset", 0)
-        local = datetime.datetime.fromtimestamp(event["time"], ZoneInfo(zone))
+        local = datetime.datetime.fromtimestamp(event["time"], self.zone)
         return int((local.utcoffset() or datetime.timedelta()).total_seconds())
 
     def _arrays(self, rows: Rows, width: int) -> dict[str, np.ndarray]:
