@@ -41,6 +41,10 @@ class Model:
         zone = self.schema["time_zone"]
         self.zone = ZoneInfo(zone) if zone else None  # of the system, or of the package tzdata
         self.columns = self.schema["columns"]
+        self.rules = {
+            argument: {key: c[argument] for key, c in self.columns.items() if argument in c}
+            for argument in ("histories", "requests")
+        }
         names = {c: c.removeprefix("categorical/") for c in self._keys("categorical")}
         paths = {c: here / "vocabulary" / f"{name}.json" for c, name in names.items()}
         self.values = {c: json.loads(path.read_text("utf-8")) for c, path in paths.items()}
@@ -136,7 +140,7 @@ class Model:
         """Refuses an event whose keys or values are not those of the columns."""
         if not isinstance(event, dict):
             raise ValueError(f"{where} is {event!r:.60}; it must be a dict of an event's values")
-        rules = {key: c[argument] for key, c in self.columns.items() if argument in c}
+        rules = self.rules[argument]
         for key in event:
             if key not in rules:
                 known = ", ".join(rules)
@@ -161,8 +165,7 @@ class Model:
         least, most = column.get("range", (-LARGEST, LARGEST))
         if _type(value) not in ("number", "truth value") or not least <= value <= most:
             return False
-        values = column.get("values", [value])
-        return np.float32(value) in np.array(values, np.float32)
+        return "values" not in column or np.float32(value) in map(np.float32, column["values"])
 
     def _right(self, key: str) -> str:
         """What the values of a column are."""
