@@ -12,8 +12,9 @@ from flax.traverse_util import flatten_dict
 
 from siren_rope_jax.data.log import PreparedLog
 from siren_rope_jax.data.pipeline import DataConfig
-from siren_rope_jax.prepare.config import PrepareConfig
+from siren_rope_jax.prepare.config import PrepareConfig, SplitRule
 from siren_rope_jax.prepare.table import prepare
+from siren_rope_jax.training.checkpoint import Progress
 from siren_rope_jax.training.experiment import TrainingConfig
 from siren_rope_jax.training.kinds.ranking import RankingExperiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -161,3 +162,46 @@ def test_what_does_not_fit_is_refused(
         run = TrainedRun.open(tmp_path / "run")
         warm_params(setup(experiment("ranking", present), other, make_mesh()), run)
     assert not (tmp_path / "warm" / "checkpoints").exists()
+
+
+KEPT = {"kind": "leave_one_out"}
+LATE = {"train_fraction": 0.97, "validation_fraction": 0.01}
+EARLY = {"train_fraction": 0.5, "validation_fraction": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "present", "at_once", "named"),
+    [
+        ((300, {}), (400, {}), False, None),  # the log has grown
+        ((400, {}), (400, LATE), False, None),
+        ((400, {}), (400, EARLY), False, "1970-01-01T00:06:00"),
+        ((400, KEPT), (400, {}), False, "1970-01-01T00:06:00"),
+        ((300, KEPT), (400, KEPT), False, None),
+        ((300, KEPT), (400, KEPT), True, None),
+        ((400, KEPT), (400, KEPT | {"last": 2}), False, "20 users"),
+        ((400, KEPT), (300, KEPT), True, "20 users"),
+        ((400, {}), (400, KEPT), False, None),  # which ends before anybody's last event
+        ((400, LATE), (400, KEPT), False, "12 users"),
+    ],
+)
+def test_what_the_present_log_tests_was_not_learned_before(
+    tmp_path: Path, earlier: Any, present: Any, at_once: bool, named: str | None
+) -> None:
+    logs = []
+    for name, (size, split) in {"earlier": earlier, "present": present}.items():
+        n = np.arange(size)
+        time = 0 * n if at_once else n
+        frame = pd.DataFrame({"u": n % 20, "i": n % 7, "t": time, "n": n, "liked": n % 3})
+        (place := tmp_path / name).mkdir()
+        frame.to_parquet(place / "log.parquet")
+        columns: Any = {"tasks": {"like": "liked = 0"}, "min_count": 1, "tie_breaker": "n"}
+        config = PrepareConfig("x", "u", "i", "t", **columns, split=SplitRule(**split))
+        prepare(config, place / "log.parquet", place / "log")
+        logs.append(PreparedLog.open(place / "log"))
+    of, training = (setup(experiment("ranking", log), log, make_mesh()) for log in logs)
+    run = TrainedRun(of, logs[0], of.init_params(0), 0, Progress())
+    if named is None:
+        warm_params(training, run)
+        return
+    with refused("config.training.warm_start", named, logs[1].path):
+        warm_params(training, run)

@@ -6,6 +6,11 @@ begins as its unknown row, that is, as the earlier run has seen it. Everything e
 model of the same columns. The optimiser begins anew, and so does its schedule; T~ spans the
 training times of the present log, and dense features and real-valued labels have its mean and
 deviation.
+
+What the earlier run has learned, or was chosen on, must not be what the present log tests, whose
+metrics would then be too good. If the present log is split by time, the training and the validation
+of the earlier one end before the test split begins. If it is split otherwise, the earlier run knows
+of no user of the test split more events from the first tested one on than this training does.
 """
 
 from collections.abc import Mapping
@@ -20,7 +25,8 @@ from jaxtyping import Array, Int
 
 from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.log import PreparedLog
+from siren_rope_jax.data.log import Events, PreparedLog
+from siren_rope_jax.data.schema import TEST
 from siren_rope_jax.models.partition import Partition
 from siren_rope_jax.models.tables import lookup
 from siren_rope_jax.rotation.sources import CATEGORY_GATE
@@ -61,10 +67,14 @@ def warm_params(training: Setup, run: TrainedRun) -> Any:
       run: of the same model, on the mesh of `training`.
 
     Raises:
-      UserError: they are not the same model of the same columns, or have no item in common.
+      UserError: they are not the same model of the same columns, have no item in common, or the
+        run knows what the log tests.
     """
     if difference := _difference(run.setup, training):
         raise UserError(_KEY, f"{difference}; both need the same model of the same columns")
+    assert training.log is not None
+    if leak := _leak(run.log, training.log):
+        raise UserError(_KEY, f"{leak}, so the metrics of the test would be too good")
     theirs, ours = flatten_dict(run.params), flatten_dict(training.param_specs)
     by_value = _category_of_rows(training)
     rows = {name: known_rows(run.setup, training, name) for name in set(by_value.values())}
@@ -100,6 +110,53 @@ def _difference(earlier: Setup, present: Setup) -> str | None:
 
     return first_difference(of_config(earlier), of_config(present), "config") or first_difference(
         of_log(earlier), of_log(present), "log"
+    )
+
+
+def _leak(earlier: PreparedLog, present: PreparedLog) -> str | None:
+    """What a run on an earlier log knows of the present one's test split, in words."""
+    ours = present.schema
+    if earlier.fingerprint == present.fingerprint:
+        return None
+    if ours.protocol != "time":
+        return _leak_by_user(earlier, present)
+    if (until := earlier.schema.validation_end) <= ours.validation_end:
+        return None
+    learned, tested = (np.datetime64(t, "s") for t in (until, ours.validation_end))
+    return (
+        f"the earlier run was trained and chosen on events before {learned} (UTC), but the test "
+        f"split of {present.path} begins at {tested}; name a run whose log ends its validation "
+        "then or before, or prepare this log with a later config.split.validation_end"
+    )
+
+
+def _leak_by_user(earlier: PreparedLog, present: PreparedLog) -> str | None:
+    """The same of a log that is not split by time, where each user has a history of his or her own.
+
+    Events are counted, as one log may have several of a user at the same second.
+    """
+
+    def by_user(log: PreparedLog, events: Events) -> pd.Series:
+        raw = log.users().to_pandas().astype(str).to_numpy()  # numbers may be text by now
+        return pd.Series(events.rows["time"], raw[events.user])
+
+    tested = by_user(present, present.events("test")).groupby(level=0).min()
+
+    def known(log: PreparedLog) -> pd.Series:
+        events = log.events()
+        time = by_user(log, events)[events.rows["split"] != TEST]
+        from_tested_on = time.index.isin(tested.index)
+        time = time[from_tested_on]
+        return (time >= tested[time.index].to_numpy()).groupby(level=0).sum()
+
+    more = known(earlier).sub(known(present), fill_value=0) > 0
+    users = more.index[more].tolist()
+    if not users:
+        return None
+    return (
+        f"the earlier run was trained or chosen on events of {len(users)} users, such as "
+        f"{users[0]!r}, that are as late as those that {present.path} tests; name a run whose log "
+        "is split alike and holds no later events"
     )
 
 
