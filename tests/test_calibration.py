@@ -1,6 +1,5 @@
 """Calibrated probabilities: what is fitted, and that everyone who opens a run gets it."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +13,7 @@ from siren_rope_jax.base.config import load_config_file
 from siren_rope_jax.evaluation.calibrate import calibrate
 from siren_rope_jax.evaluation.evaluate import as_text, evaluate_run
 from siren_rope_jax.inference.encoded import encode
+from siren_rope_jax.prepare.writer import write_log
 from siren_rope_jax.training.calibration import Line, fitted, load
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.loop import fit
@@ -93,11 +93,30 @@ def test_everything_that_opens_a_run_has_calibrated_probabilities(workdirs):
     pd.testing.assert_frame_equal(scores_of(workdir), own)
 
 
+def test_a_task_that_is_ranked_by_chance_is_named(tmp_path):
+    (tmp_path / "base.py").write_text(BASES["ranking"])
+    log = make_log(tmp_path / "right", users=60, **LOGS["ranking"])
+    histories = [history.copy() for history in log.histories_of(range(len(log.index)))]
+    for history in histories:  # from the end of training on, `like` is the opposite
+        turned = (history["split"] > 0) & (history["task/like"] >= 0)
+        history["task/like"] = np.where(turned, 1 - history["task/like"], history["task/like"])
+    vocabularies = {"item": log.vocabulary("item")}
+    write_log(tmp_path / "log", log.schema, histories, log.users().to_pylist(), vocabularies, {})
+    changes = {"data.path": str(tmp_path / "log"), "model.dropout": 0.0, "training.epochs": 4.0}
+    fit(read_experiment(load_config_file(str(tmp_path / "base.py"), changes)), tmp_path / "run")
+    with pytest.warns(UserWarning, match="^like: .* no better than chance"):
+        lines = calibrate(tmp_path / "run")
+    assert lines["like"].line.scale == 0.01 < lines["long"].line.scale
+
+
+@pytest.mark.filterwarnings("ignore:.* no better than chance")
 def test_a_calibration_is_of_one_checkpoint_and_of_a_ranker(workdirs):
     workdir = workdirs["ranking"]
     calibrate(workdir)
     found = json.loads((workdir / "calibration.json").read_text())
-    assert load(workdir, found["step"]) and not load(workdir, found["step"] + 1)
+    assert load(workdir, found["step"])
+    with pytest.warns(UserWarning, match=f"step {found['step']}.*not calibrated"):
+        assert not load(workdir, found["step"] + 1)
     (workdir / "calibration.json").write_text('{"step": 3, "tasks": {"like": 1}}')
     with refused(workdir / "calibration.json"):
         load(workdir, 3)
@@ -105,6 +124,7 @@ def test_a_calibration_is_of_one_checkpoint_and_of_a_ranker(workdirs):
     with refused("config.kind", "retrieval"):
         calibrate(workdirs["retrieval"])
     assert not (workdirs["retrieval"] / "calibration.json").exists()
-    assert TrainedRun.open(workdir).calibration == {}
-    assert dataclasses.asdict(TrainedRun.open(workdir).progress)["ended"]
+    run = TrainedRun.open(workdir)
+    assert run.calibration == {}
+    assert run.progress.ended
     assert Line(1.0, 0.0).apply(np.array([0.25]))[0] == pytest.approx(0.25)

@@ -5,8 +5,10 @@
 Fits a scale and an offset of the logit of every task with two classes, writes them to
 DIR/calibration.json, and prints the calibration error before and after. Whatever opens the run
 afterwards (`evaluate`, `score`, `export`) has the calibrated probabilities. The order of the scores
-does not change. Remove the file to have the model's own ones back. An ablation compares models as
-they were trained, so it evaluates a calibrated run again.
+does not change. Remove the file to have the model's own ones back. A training that goes on to a
+better step leaves the file behind: probabilities are the model's own again, a warning says so, and
+the run can be calibrated again. An ablation compares models as they were trained, so it evaluates a
+calibrated run again.
 """
 
 from absl import flags

@@ -1,5 +1,6 @@
 """Fits the calibration of a trained ranker to its validation split."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,14 @@ from siren_rope_jax.models.tasks import Binary, each
 from siren_rope_jax.training import calibration
 from siren_rope_jax.training.processes import is_main
 from siren_rope_jax.training.trained import TrainedRun
+
+_AT_BOUND = {
+    calibration.LEAST_SCALE: "the model ranks it no better than chance on the validation split, so "
+    "calibration makes all of its probabilities nearly the same",
+    calibration.MOST_SCALE: "the model's scores of it differ so little that calibration cannot "
+    "spread them as far as the labels of the validation split ask for",
+}
+"""What is wrong with a task whose scale is the least or the greatest there is."""
 
 
 class Change(NamedTuple):
@@ -28,6 +37,8 @@ class Change(NamedTuple):
 
 def calibrate(workdir: Path) -> dict[str, Change]:
     """Fits a line for every binary task, and keeps them for all who open the run.
+
+    Warns of a task whose scores no line can calibrate, such as one that ranks by chance.
 
     Raises:
       UserError: the run cannot be opened, is no ranker, or has no task with two classes.
@@ -48,6 +59,8 @@ def calibrate(workdir: Path) -> dict[str, Change]:
             ece = calibration_error(labels, before), calibration_error(labels, after)
             ne = normalized_entropy(labels, before), normalized_entropy(labels, after)
             changes[task.name] = Change(line, ece, ne)
+            if line.scale in _AT_BOUND:
+                warnings.warn(f"{task.name}: {_AT_BOUND[line.scale]}", stacklevel=2)
     if not changes:
         raise UserError(workdir, "has no task whose validation split has labels of both classes")
     if is_main():

@@ -3,9 +3,10 @@
 Both are fitted by log loss on the validation split (Platt 1999) and kept in calibration.json beside
 the checkpoint that they are of. A run that is opened has them in the last layer of its head, so
 whatever scores, serves or exports it has calibrated probabilities without knowing of it. The order
-of a task's scores stays the same.
+of a task's scores stays the same. They lapse, with a warning, when training finds a better step.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ from siren_rope_jax.metrics.binary import EPSILON
 from siren_rope_jax.models.tasks import Task
 
 _FILE = "calibration.json"
-_SCALES = (0.01, 100.0)  # not below 0, which would turn the order around
+LEAST_SCALE, MOST_SCALE = 0.01, 100.0
+"""Not below 0, which would turn the order around."""
 
 
 class Line(NamedTuple):
@@ -53,7 +55,7 @@ def fitted(labels: Int[np.ndarray, " N"], scores: Float[np.ndarray, " N"]) -> Li
         value = np.logaddexp(0, z) - target * z
         return float(value.mean()), np.array([(error * x).mean(), error.mean()])
 
-    bounds = [_SCALES, (-100.0, 100.0)]
+    bounds = [(LEAST_SCALE, MOST_SCALE), (-100.0, 100.0)]
     return Line(*map(float, minimize(loss, [1.0, 0.0], jac=True, bounds=bounds).x))
 
 
@@ -64,7 +66,7 @@ def save(workdir: Path, step: int, lines: Mapping[str, Line]) -> None:
 
 
 def load(workdir: Path, step: int) -> dict[str, Line]:
-    """The lines of tasks by name; none if there are none of the checkpoint of this step.
+    """The lines of tasks by name; none, with a warning, if those there are of another checkpoint.
 
     Raises:
       UserError: the file is damaged.
@@ -75,9 +77,14 @@ def load(workdir: Path, step: int) -> dict[str, Line]:
     found = read_json(path)
     try:
         lines = {name: Line(**line) for name, line in found["tasks"].items()}
-        return lines if found["step"] == step else {}
+        fitted_to = found["step"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(path, "is damaged; calibrate the run again") from error
+    if fitted_to == step:
+        return lines
+    of = f"{path} is of step {fitted_to}, but the best step is {step} by now"
+    warnings.warn(f"{of}, so probabilities are not calibrated; calibrate again", stacklevel=2)
+    return {}
 
 
 def folded(params: Any, tasks: Sequence[Task], lines: Mapping[str, Line]) -> Any:
