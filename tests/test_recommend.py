@@ -44,6 +44,15 @@ def run(log: PreparedLog, tmp_path_factory: pytest.TempPathFactory) -> TrainedRu
     return TrainedRun.open(workdir)
 
 
+def test_a_run_can_be_printed_compared_and_used_as_a_key(log, run):
+    text = repr(run)
+    assert "\n" not in text and len(text) < 200 + len(str(log.path))
+    for named in (run.config.variant, "retrieval", str(log.path), run.step, run.setup.parameters):
+        assert str(named) in text
+    assert {run: 1}[run] == 1
+    assert run == run and run != dataclasses.replace(run)  # another opening of it
+
+
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_a_list_places_an_item_where_the_evaluation_ranks_it(log, run, filter_seen):
     if filter_seen:

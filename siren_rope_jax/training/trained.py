@@ -21,7 +21,7 @@ from siren_rope_jax.training.setup import Setup, setup
 from siren_rope_jax.training.workdir import check_data, load_config, trained_with
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value, and no hash
 class TrainedRun:
     """What `open` finds in a work directory.
 
@@ -41,6 +41,16 @@ class TrainedRun:
     step: int
     progress: Progress
     calibration: dict[str, Line] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shown = {
+            "variant": self.config.variant,
+            "kind": self.config.kind,
+            "log": str(self.log.path),
+            "step": self.step,
+            "parameters": self.setup.parameters,
+        }
+        return f"TrainedRun({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
     @staticmethod
     def open(
@@ -72,9 +82,8 @@ class TrainedRun:
         config = load_config(workdir)
         path = local(config.data.path if log is None else log)
         if log is None and not path.exists():
-            raise UserError(
-                workdir, f"its prepared log is no longer at {path}; say where it is (--log)"
-            )
+            moved = f"its prepared log is no longer at {path}; say where it is now"
+            raise UserError(workdir, f"{moved} (--log=DIR or, in Python, log=DIR)")
         data = PreparedLog.open(path)
         check_data(workdir, data.fingerprint)
         of_run = setup(config, data, mesh or _mesh_like(config.mesh))
