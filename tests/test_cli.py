@@ -1,10 +1,11 @@
 """What scripts say about bad flags and configs: one line, exit status 2, no traceback."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from siren_rope_jax.commands import evaluate, train
+from siren_rope_jax.commands import evaluate, score, train
 from tests.scripts import ROOT, complaint
 
 SYNTHETIC = "--config=configs/synthetic.py"
@@ -14,7 +15,8 @@ SPACED = ("--config", "configs/synthetic.py", "--workdir", "x")
 WRONG = [
     ([*SPACED, "--config.training.epocs=1"], "config.training.epocs", "'epochs'"),
     ([f"{SYNTHETIC}:siren_rop", "--workdir=x"], "variant", "'siren_rope'"),
-    ([SYNTHETIC], "--workdir", ""),
+    ([SYNTHETIC], "--workdir", "is missing (directory of the run)"),
+    ([SYNTHETIC, "--wrokdir=y"], "--wrokdir", "'--workdir'"),
 ]
 ALSO_WRONG = [
     (["--config=configs/nope.py", "--config.data.path=x", "--workdir=x"], "--config", "nope"),
@@ -24,9 +26,9 @@ ALSO_WRONG = [
     ([SYNTHETIC, "--config.training.epochs=a", "--workdir=x"], "--config.training.epochs", "a"),
     ([SYNTHETIC, "--config.variant=ordinal", "--workdir=x"], "config.variant", ":ordinal"),
     ([SYNTHETIC, "--workdir=oss://bucket/x"], "oss://bucket/x", "ossfs"),
-    (["--config=configs/data/table.py", "--workdir=x"], "config", "prepare.py"),
-    ([SYNTHETIC, "--workdir=x", "--wrokdir=y"], "--wrokdir", ""),
-    ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "prepare.py"),
+    (["--config=configs/data/table.py", "--workdir=x"], "--config", "siren-rope prepare"),
+    ([SYNTHETIC, "--workdir=x", "--elsewhere"], "--elsewhere", "--distributed"),
+    ([SYNTHETIC, "--workdir=x"], "runs/data/synthetic", "siren-rope prepare"),
     ([SYNTHETIC, "--workdir=x", "--distributed=host:1,2,2"], "--distributed", "host:1,2,2"),
     ([SYNTHETIC, "--workdir=x", "--distributed=auto"], "--distributed", "auto"),
 ]
@@ -51,3 +53,20 @@ def test_help_says_where_the_keys_of_configs_are(flag, capsys, monkeypatch):
         monkeypatch.setattr("sys.argv", ["siren-rope", flag])
         command.run()
         assert ("siren-rope keys" in capsys.readouterr().out) == takes_config
+
+
+@pytest.mark.parametrize("command", [train, evaluate, score])
+def test_help_marks_the_flags_that_must_be_given(command, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["siren-rope", "--help"])
+    command.run()
+    command.run()  # as a notebook may
+    described = re.split(r"\n\s+-", capsys.readouterr().out)
+    marked = {text.split(":")[0].lstrip("-") for text in described if "Required" in text}
+    must = {train: {"config"}, evaluate: set(), score: {"candidates", "output"}}
+    assert marked == {"workdir"} | must[command]
+
+
+def test_of_several_missing_flags_one_is_named_with_its_own_meaning(tmp_path):
+    assert "directory of the run" in complaint("score", "--output=x", cwd=tmp_path)
+    line = complaint("score", f"--workdir={tmp_path}", "--candidates=x", cwd=tmp_path)
+    assert line.startswith("--output: ") and "is missing" in line and "file to write" in line

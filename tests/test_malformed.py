@@ -964,10 +964,10 @@ TRAIN_VALUES = {
     "threads 0": of_run("data.threads", 0, 1),
     "threads 10^6": of_run("data.threads", 10**6, 1024),
     "target_task of ranking": of_run("data.target_task", "like", "retrieval"),
-    "path of nothing": train(".", "prepare.py", "--config.data.path="),
+    "path of nothing": train(".", "siren-rope prepare", "--config.data.path="),
     "path of a text file": train("log.csv", "prepared", "--config.data.path=log.csv",
                                  files={"log.csv": LOG}),
-    "path that is not there": train("gone", "prepare.py", "--config.data.path=gone"),
+    "path that is not there": train("gone", "siren-rope prepare", "--config.data.path=gone"),
     "path in a bucket": train("oss://b/log", "ossfs", "--config.data.path=oss://b/log"),
     "path in no store": train("nil://b/log", "Protocol", "--config.data.path=nil://b/log"),
     "width 0": of_run("model.width", 0, 1),
@@ -1089,8 +1089,17 @@ CONFIG_FILES = {
         "None", HEAD + "from ml_collections.config_dict import placeholder\n"
         "def get_config():\n    return ConfigDict(dict(name=placeholder(str)))\n", "config.name",
     ),
-    "experiment to prepare": of_command("config", "train.py", RANKING, IN, OUT),
-    "log to train": of_command("config", "prepare.py", TABLE, "--workdir=run", script="train"),
+    "experiment to prepare": of_command("--config", "siren-rope train", RANKING, IN, OUT),
+    "log to train": of_command(
+        "--config", "siren-rope prepare", TABLE, "--workdir=run", "--config.data.path=x",
+        script="train",
+    ),
+    "ablation to train": of_command(
+        "--config", "siren-rope ablate", f"--config={ROOT}/configs/ablation/demo.py",
+        "--workdir=run", script="train",
+    ),
+    "file as a work directory": train("log.csv", "is a file", "--workdir=log.csv",
+                                      files={"log.csv": LOG}),
     "None to train": of_config(
         "ConfigDict", "def get_config():\n    return None\n", script="train"
     ),

@@ -29,6 +29,16 @@ _PATHS = (
     *("events", "candidates", "export", "chosen"),
 )
 _TRACEBACK = "--traceback"
+_REQUIRED = " Required."
+"""The end of the description of a required flag."""
+_MADE_FOR = {
+    "sweep": ("ranges", "trials"),
+    "ablate": ("baseline",),
+    "train": ("data",),
+    "prepare": ("user", "num_users", "corpus"),
+    "compare-peer": ("log",),
+}
+"""Keys that tell the configs of the commands apart."""
 
 
 def new_flags() -> flags.FlagValues:
@@ -50,12 +60,20 @@ def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[Co
     return config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
 
 
-def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]:
-    """Defines what all scripts that use a trained run share: its place, and files in and out."""
-    define = functools.partial(flags.DEFINE_string, flag_values=values)
-    workdir = define("workdir", None, "Directory of the run.", required=True)
+def run_flags(
+    values: flags.FlagValues,
+) -> tuple[flags.FlagHolder[Any], flags.FlagHolder[Any]]:
+    """Defines where a trained run is, and where its log is."""
+    about = "Directory of the run."
+    workdir = flags.DEFINE_string("workdir", None, about, required=True, flag_values=values)
     moved = "Directory of the run's prepared log, if it has moved since the training."
-    log = define("log", None, moved)
+    return workdir, flags.DEFINE_string("log", None, moved, flag_values=values)
+
+
+def request_flags(values: flags.FlagValues) -> tuple[flags.FlagHolder[Any], ...]:
+    """Defines what scripts that ask a trained run share: its place, and files in and out."""
+    define = functools.partial(flags.DEFINE_string, flag_values=values)
+    workdir, log = run_flags(values)
     events = define("events", None, "Events after the end of the log.")
     items = define("items", None, "A file of one row for each item, if the log was made with one.")
     columns = flags.DEFINE_enum(
@@ -107,13 +125,19 @@ def whole_number(text: str, flag: str) -> int:
     return int(text)
 
 
-def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[str] = ()) -> None:
+def run(
+    main: Callable[[], Any],
+    values: flags.FlagValues,
+    in_stores: Sequence[str] = (),
+    config_for: str = "",
+) -> None:
     """Parses the flags and runs `main`.
 
     Args:
       main: of the script.
       values: its flags.
       in_stores: flags of paths that may also be URLs (`stores.py`).
+      config_for: the command whose configs --config takes; others are refused.
 
     A `UserError` becomes one line on stderr and status 2. So does every other exception; its
     traceback goes to a file that the line names or, with --traceback, to stderr.
@@ -122,13 +146,16 @@ def run(main: Callable[[], Any], values: flags.FlagValues, in_stores: Sequence[s
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # those of libraries keep their defaults
     if {"--help", "-h", "--helpfull"} & set(sys.argv):
+        for name in values:
+            if _is_required(values[name]) and not values[name].help.endswith(_REQUIRED):
+                values[name].help += _REQUIRED
         described = values.get_help(include_special_flags=False)
         print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
         if "config" in values:
             print("\n`siren-rope keys` lists what can be set as --config.key=value.")
         return
     with reported(values):
-        _parse(values, sys.argv)
+        _parse(values, sys.argv, config_for)
         _check_paths(values, in_stores)
         main()
 
@@ -180,7 +207,12 @@ def _noted_traceback() -> str:
         return f"{_TRACEBACK} shows more"
 
 
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+def _is_required(flag: flags.Flag[Any]) -> bool:
+    """Whether a flag must be given; bounds, which are validators too, let None pass."""
+    return flag.name == "config" or any(not v.checker(None) for v in flag.validators)
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str], config_for: str = "") -> None:
     _forget(values)
     argv = _with_found_config(argv)
     given = _given(argv).get("config", "")
@@ -191,13 +223,13 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
     try:
         rest = values(argv)
         if "config" in values:
-            _read_config(values["config"].value, given)
+            _read_config(values["config"].value, given, config_for)
     except UserError:
         raise
     except flags.Error as error:
-        raise _flag_error(error) from error
+        raise _flag_error(error, values) from error
     except (Exception, SystemExit) as error:
-        _refuse_unknown_override(values, argv)
+        _refuse_unknown_override(values, argv, config_for)
         file = given.partition(":")[0]
         raise UserError("--config", f"{file}, {said_in(file, error)}") from error
     finally:
@@ -229,34 +261,46 @@ def _with_found_config(argv: Sequence[str]) -> list[str]:
     return found
 
 
-def _flag_error(error: flags.Error) -> UserError:
+def _flag_error(error: flags.Error, values: flags.FlagValues) -> UserError:
     """A complaint of absl's. An error of a config file arrives inside it, as a traceback."""
     text = str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        known = [f"--{name}" for name in values if "." not in name and name != "h"]
+        name = f"--{error.flagname}"
+        return UserError(name, f"there is no such flag{suggestion(name, known)}")
+    if missing := re.match(r"flag --(\w+)=None: ", text):
+        about = values[missing[1]].help.removesuffix(_REQUIRED).rstrip(".")
+        return UserError(f"--{missing[1]}", f"is missing ({about[0].lower()}{about[1:]})")
     if own := re.search(r"UserError: (.*?): (.*)", text):
         return UserError(*own.groups())
     if flag := re.match(r"flag (--[\w.]+)=(.*?): (.*)", text, re.DOTALL):
         name, value, problem = flag.groups()
-        problem = problem.strip().splitlines()[-1]
-        return UserError(name, problem if value == "None" else f"{excerpt(value)}: {problem}")
-    unknown = re.search(r"flag '(.*?)'", text)
-    return UserError(f"--{unknown[1]}" if unknown else "command line", text)
+        return UserError(name, f"{excerpt(value)}: {problem.strip().splitlines()[-1]}")
+    return UserError("command line", text)
 
 
-def _read_config(value: Any, given: str) -> ConfigDict:
+def _read_config(value: Any, given: str, config_for: str) -> ConfigDict:
+    file = given.partition(":")[0]
     if not isinstance(value, ConfigDict):
-        file = given.partition(":")[0]
         why = "returns no ConfigDict" if Path(file).is_file() else "there is no such config file"
         raise UserError("--config", f"{given}: {why} below {Path.cwd()}")
+    made_for = next((c for c, keys in _MADE_FOR.items() if any(key in value for key in keys)), "")
+    if config_for and made_for not in ("", config_for):
+        wanted = f"this command takes those of `siren-rope {config_for}`"
+        raise UserError("--config", f"{file} is a config of `siren-rope {made_for}`; {wanted}")
     return value
 
 
-def _refuse_unknown_override(values: flags.FlagValues, argv: Sequence[str]) -> None:
+def _refuse_unknown_override(
+    values: flags.FlagValues, argv: Sequence[str], config_for: str
+) -> None:
     """Names the first `--config.a.b` on the command line whose key the config file lacks."""
     given = _given(argv)
     if "config" not in given:
         return
     try:
-        config = _read_config(values["config"].parser.parse(given["config"]), given["config"])
+        parsed = values["config"].parser.parse(given["config"])
+        config = _read_config(parsed, given["config"], config_for)
     except UserError:
         raise
     except (Exception, SystemExit):  # the config file itself fails, which is reported elsewhere

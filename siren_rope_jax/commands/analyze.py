@@ -42,15 +42,7 @@ with cli.needs("plots"):
     from siren_rope_jax.studies.tables import interval
 
 _FLAGS = cli.new_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
-)
-_LOG = flags.DEFINE_string(
-    "log",
-    None,
-    "Directory of the run's prepared log, if it has moved since the training.",
-    flag_values=_FLAGS,
-)
+_WORKDIR, _LOG = cli.run_flags(_FLAGS)
 _ATTENTION = flags.DEFINE_enum(
     "attention",
     None,

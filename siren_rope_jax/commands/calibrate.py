@@ -11,8 +11,6 @@ the run can be calibrated again. An ablation compares models as they were traine
 calibrated run again.
 """
 
-from absl import flags
-
 from siren_rope_jax.base import cli
 from siren_rope_jax.base.text import number
 from siren_rope_jax.evaluation.calibrate import calibrate
@@ -20,15 +18,7 @@ from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.workdir import note_log
 
 _FLAGS = cli.new_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
-)
-_LOG = flags.DEFINE_string(
-    "log",
-    None,
-    "Directory of the run's prepared log, if it has moved since the training.",
-    flag_values=_FLAGS,
-)
+_WORKDIR, _LOG = cli.run_flags(_FLAGS)
 
 
 def main() -> None:

@@ -59,4 +59,4 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, config_for="train")

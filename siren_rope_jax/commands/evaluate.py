@@ -16,17 +16,9 @@ from siren_rope_jax.training.mirror import workdir_of
 from siren_rope_jax.training.workdir import note_log
 
 _FLAGS = cli.new_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
-)
+_WORKDIR, _LOG = cli.run_flags(_FLAGS)
 _SPLIT = flags.DEFINE_string(
     "split", "test", "Events to score: train, validation or test.", flag_values=_FLAGS
-)
-_LOG = flags.DEFINE_string(
-    "log",
-    None,
-    "Directory of the run's prepared log, if it has moved since the training.",
-    flag_values=_FLAGS,
 )
 
 

@@ -42,4 +42,4 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, config_for="train")

@@ -129,4 +129,4 @@ def _percent(rate: float | None) -> str:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, config_for="prepare")

@@ -75,4 +75,4 @@ def _refuse(workdir: Path, failures: list[str]) -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS)
+    cli.run(main, _FLAGS, config_for="sweep")

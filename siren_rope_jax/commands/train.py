@@ -86,4 +86,4 @@ def _train(config: Any, workdir: Path) -> None:
 
 def run() -> None:
     """Runs the command."""
-    cli.run(main, _FLAGS, in_stores=["workdir"])
+    cli.run(main, _FLAGS, in_stores=["workdir"], config_for="train")

@@ -75,8 +75,7 @@ class PreparedLog:
         if not meta_path.is_file():
             raise UserError(
                 path,
-                "is not a prepared log (it has no meta.json); make one with siren-rope prepare "
-                "(experiments/prepare.py)",
+                "is not a prepared log (it has no meta.json); make one with `siren-rope prepare`",
             )
         meta = read_json(meta_path)
         if not isinstance(meta, dict):

@@ -20,7 +20,9 @@ Described = SyntheticConfig | CorpusConfig | PrepareConfig
 def load(config: ConfigDict) -> Described:
     """Reads a data config; a `UserError` says which key or value is wrong or missing."""
     if "model" in config and "data" in config:
-        raise UserError("config", "describes an experiment, not a log; it is for train.py")
+        raise UserError(
+            "config", "describes an experiment, not a log; it is for `siren-rope train`"
+        )
     if "num_users" in config:
         return from_config_dict(SyntheticConfig, config)
     if "corpus" in config:

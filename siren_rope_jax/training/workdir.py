@@ -92,6 +92,8 @@ def claim_workdir(
 def _refuse_foreign(workdir: Path) -> None:
     """Refuses a file, and a directory with the files of something else than a run."""
     try:
+        if workdir.exists() and not workdir.is_dir():
+            raise UserError(workdir, "is a file, not a directory; choose another --workdir")
         ours = (workdir / "config.json").exists() or not workdir.exists() or _is_unclaimed(workdir)
     except OSError as error:
         raise UserError(workdir, f"cannot be used: {error.strerror}") from error
@@ -102,7 +104,7 @@ def _refuse_foreign(workdir: Path) -> None:
 def _is_unclaimed(workdir: Path) -> bool:
     """Whether it is empty, or holds only what an interrupted claim leaves."""
     begun = (".data.json.", ".config.json.")  # by `write_json`
-    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else ["a file"]
+    names = [path.name for path in workdir.iterdir()]
     return all(name in ("data.json", LOCK) or name.startswith(begun) for name in names)
 
 

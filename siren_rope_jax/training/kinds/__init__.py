@@ -19,7 +19,9 @@ KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retriev
 def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
     """Checks a config file's `ConfigDict`; its `kind`, if known, says which class it becomes."""
     if "data" not in config and ("user" in config or "num_users" in config):
-        raise UserError("config", "describes a log, not an experiment; it is for prepare.py")
+        raise UserError(
+            "config", "describes a log, not an experiment; it is for `siren-rope prepare`"
+        )
     name = config.get("kind", "ranking")
     if name not in KINDS:
         raise UserError("config.kind", f"{name!r} is unknown{suggestion(str(name), KINDS)}")
