@@ -53,13 +53,13 @@ VARIANTS = (
     "rote",
     "hstu_bias",
     "relation_bias",
+    "trend_hstu_bias",
     "siren_rope",
     "siren_rope_hstu_bias",
     "clock_and_lag_hstu_bias",
-    "clock_and_lag_hstu_bias_time_in_embedding",
+    "clock_lag_trend",
     "learned_clock",
     "learned_clock_hstu_bias",
-    "learned_clock_hstu_bias_time_in_embedding",
 )
 BUCKETS = {"model.biases": ("time_buckets",)}
 WITH_BIAS = {
@@ -88,7 +88,7 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
             "datasets": tuple(one | {"tuned_on": datasets[0]["name"]} for one in datasets),
             "seeds": (0, 1, 2) if several else (0, 1, 2, 3, 4),
             "baseline": "ordinal",
-            "champion": "clock_and_lag_hstu_bias",
+            "champion": "clock_lag_trend",
             "unit": "item" if log == "globo_next" else "user",
             "together": several,
             "jobs": 2,

@@ -31,6 +31,7 @@ _NETWORKS = {
     "siren_rope": f"{_ENCODING}.time.network",
     "learned_clock": f"{_ENCODING}.clock.network",
     "time_in_embedding_network": "model.input_time_network",
+    "trend": "model.input_time_network",
 }
 
 
@@ -48,7 +49,7 @@ def settings(variant: str, rates: tuple[float, float]) -> tuple[dict[str, Any], 
                 for some, omega, width in sizes
             )
     key, first, second = f"{_ENCODING}.order.ladder.base", 1e4, 1e2
-    if variant.startswith("clock_and_lag"):
+    if variant.startswith("clock_"):
         key = f"{_ENCODING}.lag.ladder.base"
         first, second = 90 * DAY / (10 * MINUTE), 10 * DAY / (10 * MINUTE)
     middle = {_RATE_KEY: math.sqrt(rates[0] * rates[1])}

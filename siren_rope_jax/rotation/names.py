@@ -118,6 +118,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "network into the embedding",
             "Ordinal RoPE; SIREN-RoPE's network maps the time into the embedding, not to angles.",
         ),
+        "trend_hstu_bias": Entry(
+            "trend in the embedding, HSTU's bias",
+            "HSTU's time bias; a network of the long-range time alone joins the embedding.",
+        ),
         "time_in_embedding_event": Entry(
             "time in the embedding, of events",
             "Time in the embedding, but a query knows the time of its last event only.",
@@ -189,6 +193,11 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "clock_and_lag_hstu_bias": Entry(
             "clock and lag, HSTU's bias", "Clock and lag, and HSTU's bias for elapsed time."
         ),
+        "clock_lag_trend": Entry(
+            "clock, lag, trend",
+            "Clock and lag, HSTU's bias, and a network of the long-range time into the embedding: what "
+            "relates events turns, and what all of them share at a time is told.",
+        ),
         "learned_clock": Entry(
             "learned clock, lag",
             "SIREN-RoPE's network of the phases of day and week turns half of the planes; a "
@@ -255,14 +264,6 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "siren_rope_split_dim_hstu_bias": Entry(
             "SIREN-RoPE, split, HSTU's bias",
             "SIREN-RoPE split by dimension, and HSTU's bias for elapsed time.",
-        ),
-        "clock_and_lag_hstu_bias_time_in_embedding": Entry(
-            "clock, lag, bias, embedding",
-            "Clock and lag, HSTU's bias, and SIREN-RoPE's network of the time into the embedding.",
-        ),
-        "learned_clock_hstu_bias_time_in_embedding": Entry(
-            "learned clock, lag, bias, embedding",
-            "Learned clock and lag, HSTU's bias, and a network of the time into the embedding.",
         ),
         "siren_rope_time_in_embedding": Entry(
             "SIREN-RoPE, time in the embedding",

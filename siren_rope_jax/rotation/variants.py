@@ -131,6 +131,9 @@ def _of_category(category: str) -> dict[str, Encoding]:
     }
 
 
+# f_phi of (E4), of the long-range time alone, into the embedding
+_TREND = {"input_time_network": _network(features=("long_range",))["network"]}
+
 # Variants that change more than the encoding: its name, and the other overrides.
 _Others = Mapping[str, tuple[str, dict[str, Any]]]
 _COMMON: _Others = {
@@ -151,14 +154,10 @@ _COMMON: _Others = {
     "learned_clock_in_space": ("learned_clock", {"rotation": "space"}),
     "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
     "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
+    # What all events share at a time is told, and what relates them turns.
+    "trend_hstu_bias": ("ordinal", {"biases": ("time_buckets",), **_TREND}),
+    "clock_lag_trend": ("clock_and_lag", {"biases": ("time_buckets",), **_TREND}),
     # both ways to know the request's time: being told, and turning to past events
-    **{
-        f"{name}_hstu_bias_time_in_embedding": (
-            name,
-            {"biases": ("time_buckets",), "input_time_network": _network()["network"]},
-        )
-        for name in ("clock_and_lag", "learned_clock")
-    },
     "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
     "siren_rope_time_in_embedding_cyclic": (
         "siren_rope",
