@@ -195,8 +195,8 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         ),
         "clock_lag_trend": Entry(
             "clock, lag, trend",
-            "Clock and lag, HSTU's bias, and a network of the long-range time into the embedding: what "
-            "relates events turns, and what all of them share at a time is told.",
+            "Clock and lag, HSTU's bias, and a network of the long-range time into the embedding: "
+            "what relates events turns, and what all of them share at a time is told.",
         ),
         "learned_clock": Entry(
             "learned clock, lag",
