@@ -263,8 +263,7 @@ def test_wrong_sizes_and_names_are_refused() -> None:
     with refused("config.rotation", "4"):
         small_retriever("ordinal", width=12, heads=2, rotation="space")
     with refused("config.input_time_network.counts"):
-        network = {"features": ("day",), "counts": ("column",)}
-        small_retriever("ordinal", input_time_network=network)
+        small_retriever("ordinal", input_time_network={"counts": ("column",)})
     with refused("variant", "hstu_bias"):
         retrieval_variant("hstu_bais")
     with refused("variant", "siren_rope_interleaved"):

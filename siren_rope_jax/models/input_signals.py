@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from siren_rope_jax.rotation.sources import Network, Signals
+from siren_rope_jax.rotation.sources import Signals, TimeNetwork
 from siren_rope_jax.rotation.time import TimeFeature, TimeScale, time_features
 
 COUNT_WIDTH = 16
@@ -25,7 +25,7 @@ class InputSignals(nn.Module):
     """
 
     features: tuple[TimeFeature, ...]
-    network: Network | None
+    network: TimeNetwork | None
     counts: Mapping[str, int]
     width: int
     scale: TimeScale

@@ -22,7 +22,7 @@ from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
-from siren_rope_jax.rotation.sources import AngleSource, Network, Signals, check_sources
+from siren_rope_jax.rotation.sources import AngleSource, Signals, TimeNetwork, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
 
 Rematerialisation = Literal["none", "dots", "all"]
@@ -69,7 +69,7 @@ class TrunkConfig:
     heads: int = 2
     layers: int = 2
     input_time_features: tuple[TimeFeature, ...] = ()
-    input_time_network: Network | None = None
+    input_time_network: TimeNetwork | None = None
     input_counts: tuple[str, ...] = ()
     dropout: float = 0.0
     unknown_rate: float = 0.02
@@ -97,12 +97,6 @@ class TrunkConfig:
         if self.rotation == "space" and weighted:
             problem = f"must be planes where sources ({', '.join(weighted)}) have weights"
             raise UserError("rotation", problem)
-        network = self.input_time_network
-        if network is not None and (network.category is not None or network.counts):
-            key = "category" if network.category is not None else "counts"
-            raise UserError(
-                f"input_time_network.{key}", "must be left out: this network sees times"
-            )
         check_sources(self.encoding, self.heads, self.planes, None, "encoding")
 
     @property

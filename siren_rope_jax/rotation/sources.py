@@ -228,17 +228,12 @@ class Time2Vec(_OfTime):
 
 
 @dataclass(frozen=True)
-class Network(AngleMap):
-    """f_phi (E4) of the time features (E5), and if wanted of a category.
-
-    All of it is zero for an event without a time, if it has time features.
+class TimeNetwork:
+    """f_phi (E4) of the time features (E5).
 
     Attributes:
       branches: which networks are summed: SIREN, DNN, or both.
       features: the groups of time features.
-      counts: names of other integer signals: the input has log(1 + n) of each, scaled so that its
-        range in training becomes [-1, 1].
-      category: name of a categorical feature whose learned embedding joins the input.
       width: units of every hidden layer.
       layers: hidden layers of each branch.
       omega_0: factor inside the sines.
@@ -246,19 +241,51 @@ class Network(AngleMap):
 
     branches: tuple[Literal["siren", "dnn"], ...] = ("siren", "dnn")
     features: tuple[TimeFeature, ...] = ("day", "week", "long_range")
-    counts: tuple[str, ...] = ()
-    category: str | None = None
     width: int = 64
     layers: int = 2
     omega_0: float = 10.0
 
     def __post_init__(self) -> None:
         check(len(self.branches) > 0, "branches", "at least one of siren, dnn")
-        some = self.features or self.counts or self.category
-        check(bool(some), "features", "some, where there is no category and no count")
+        check(self.sees_something, "features", "some, where the network has no other input")
         check(self.width >= 1, "width", "at least 1")
         check(self.layers >= 1, "layers", "at least 1")
         check(self.omega_0 > 0, "omega_0", "above 0")
+
+    @property
+    def sees_something(self) -> bool:
+        """Whether it has an input at all."""
+        return bool(self.features)
+
+    def network(self, x: Float[Array, "... L F"], outputs: int) -> Float[Array, "... L outputs"]:
+        """The sum of the branches (E4), as modules of the one whose compact method calls this."""
+        width, layers = self.width, self.layers
+        f = []
+        if "siren" in self.branches:
+            f.append(networks.Siren(outputs, width, layers, self.omega_0, name="siren")(x))
+        if "dnn" in self.branches:
+            f.append(networks.Dnn(outputs, width, layers, name="dnn")(x))
+        return sum(f[1:], start=f[0])
+
+
+@dataclass(frozen=True)
+class Network(TimeNetwork, AngleMap):
+    """The same as a map to angles, if wanted of a category and of other integers, too.
+
+    All of it is zero for an event without a time, if it has time features.
+
+    Attributes:
+      counts: names of other integer signals: the input has log(1 + n) of each, scaled so that its
+        range in training becomes [-1, 1].
+      category: name of a categorical feature whose learned embedding joins the input.
+    """
+
+    counts: tuple[str, ...] = ()
+    category: str | None = None
+
+    @property
+    def sees_something(self) -> bool:
+        return bool(self.features or self.counts or self.category)
 
     @property
     def uses_time(self) -> bool:
@@ -285,16 +312,6 @@ class Network(AngleMap):
             table = nn.Embed(rows, EMBEDDING_WIDTH, embedding_init=init)
             parts.append(table(signals.categories[self.category]))
         return parts
-
-    def network(self, x: Float[Array, "... L F"], outputs: int) -> Float[Array, "... L outputs"]:
-        """The sum of the branches (E4)."""
-        width, layers = self.width, self.layers
-        f = []
-        if "siren" in self.branches:
-            f.append(networks.Siren(outputs, width, layers, self.omega_0, name="siren")(x))
-        if "dnn" in self.branches:
-            f.append(networks.Dnn(outputs, width, layers, name="dnn")(x))
-        return sum(f[1:], start=f[0])
 
 
 @dataclass(frozen=True)

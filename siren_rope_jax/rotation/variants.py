@@ -30,7 +30,9 @@ def _network(
     features: tuple[str, ...] = _ALL_FEATURES,
     category: str | None = None,
 ) -> dict[str, Any]:
-    network = {"branches": branches, "features": features, "category": category}
+    network: dict[str, Any] = {"branches": branches, "features": features}
+    if category is not None:
+        network["category"] = category
     return {"network": network, "gate": dict(_OMEGA)}
 
 
