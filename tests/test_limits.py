@@ -1,4 +1,4 @@
-"""What no rotation by the time of single events can do: the two statements of docs/method.md."""
+"""What no rotation by the time of single events can do: the statements of docs/method.md."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from siren_rope_jax.base.times import DAY
 from siren_rope_jax.rotation.sources import Signals
 from siren_rope_jax.rotation.time import Time
-from tests.batches import START, source
+from tests.batches import START, random_next_items, small_retriever, source
 from tests.test_angles import angles_of, encoding, sources_of
 
 MINUTES = DAY // 60
@@ -54,6 +54,24 @@ def test_every_plane_of_a_network_of_the_day_confuses_an_hour_with_the_one_half_
     turned = angles_at({"time": source(clock={})}, 60 * np.arange(MINUTES))
     opposite = np.roll(turned, MINUTES // 2, axis=0) - turned
     np.testing.assert_allclose(np.cos(opposite), -1, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [("to_rope_day_week", True), ("clock_and_lag_hstu_bias", True), ("clock_lag_trend", False)],
+)
+def test_what_sees_the_clock_and_lags_alone_answers_alike_in_another_week(name, same):
+    model, params = small_retriever(name)
+    batch = random_next_items()
+    weeks = [
+        batch.replace(
+            time=batch.time.replace(day=batch.time.day + days),
+            request_time=batch.request_time.replace(day=batch.request_time.day + days),
+        )
+        for days in (0, -7)
+    ]
+    first, other = (model.apply({"params": params}, each).query for each in weeks)
+    assert np.allclose(first, other, atol=1e-4) == same
 
 
 def unexplained(harmonics):
