@@ -178,7 +178,7 @@ def test_newer_files_are_joined_as_the_log_was(tmp_path):
     assert table["item"].tolist() == expected["iid"].tolist()
     assert table["maker"].fillna("").tolist() == expected["maker"].fillna("").tolist()
     np.testing.assert_allclose(table["costs"], expected["price"].fillna(0))
-    with refused("config.categorical.maker", "maker"):
+    with refused(new, "config.categorical.maker"):
         read_table(log, new, "log")
     complete = write(tmp_path / "complete.csv", expected[["uid", "iid", "at", *items.columns[1:]]])
     pd.testing.assert_frame_equal(read_table(log, complete, "log")[table.columns], table)
