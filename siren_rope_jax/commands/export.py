@@ -16,12 +16,7 @@ from siren_rope_jax.inference.export import export
 from siren_rope_jax.training.trained import TrainedRun
 
 _FLAGS = cli.new_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", required=True, flag_values=_FLAGS
-)
-_LOG = flags.DEFINE_string(
-    "log", None, "Directory of the run's prepared log, if it has moved.", flag_values=_FLAGS
-)
+_WORKDIR, _LOG = cli.run_flags(_FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The folder to write.", required=True, flag_values=_FLAGS
 )

@@ -12,7 +12,7 @@ from siren_rope_jax.inference.files import FORMATS, Columns, moment, read_table,
 from siren_rope_jax.prepare.config import to_iso
 from siren_rope_jax.training.trained import TrainedRun
 
-_FLAGS = {
+_FLAG_OF = {
     "users": "--events",
     "request_time": "--time",
     "before": "--time",
@@ -29,9 +29,9 @@ def about_flags() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if error.about not in _FLAGS:
+        if error.about not in _FLAG_OF:
             raise
-        raise UserError(_FLAGS[error.about], error.problem) from error
+        raise UserError(_FLAG_OF[error.about], error.problem) from error
 
 
 def check_output(output: str, *inputs: flags.FlagHolder[str | None]) -> None:

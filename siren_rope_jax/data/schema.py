@@ -15,7 +15,8 @@ Times are integers: Unix seconds UTC, from 1902 to 2100, never a float.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -49,6 +50,19 @@ PREFIXES = {
 
 LABELS = ("tasks", "ordinal", "regression")
 """The groups of a `Schema` that are labels, in the order of a model's tasks."""
+
+
+def bare_names(columns: Iterable[str]) -> dict[str, str]:
+    """What users call columns: "x" for "dense/x", unless another column has that name as well.
+
+    The item is always "item".
+    """
+    bare = {column: column.partition("/")[2] or column for column in columns}
+    count = Counter(bare.values())
+    return {
+        column: name if count[name] == 1 or column == "categorical/item" else column
+        for column, name in bare.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)

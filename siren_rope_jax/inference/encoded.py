@@ -223,9 +223,9 @@ class Encoded:
         candidates: pd.DataFrame | None = None,
         *,
         k: int | None = None,
-        utc_offset: int | None = None,
         items: Iterable[Any] | None = None,
         filter_seen: bool | None = None,
+        utc_offset: int | None = None,
     ) -> pd.DataFrame:
         """What the model says at each of several request times, from the same encoded histories.
 
@@ -235,9 +235,9 @@ class Encoded:
           request_times: of the requests.
           candidates: of a ranking model, as in `score`, without times; None for a retrieval model.
           k: of a retrieval model, as in `recommend`, and so are the next two; 10 by default.
-          utc_offset: as in `score` and `recommend`.
           items: what may be recommended.
           filter_seen: whether to leave out items that the user has had before.
+          utc_offset: as in `score` and `recommend`.
 
         Returns:
           the tables of `score` or `recommend`, with a column `time` (Unix seconds).

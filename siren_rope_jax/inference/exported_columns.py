@@ -1,12 +1,18 @@
 """What the events and requests of an exported model have: its keys, and what their values are."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.data.schema import PREFIXES, Categorical, Dense, OrdinalLabel, Schema
+from siren_rope_jax.data.schema import (
+    PREFIXES,
+    Categorical,
+    Dense,
+    OrdinalLabel,
+    Schema,
+    bare_names,
+)
 
 Rule = Literal["given", "given or null", "optional"]
 """Whether an event has a key: always, and with a value; always; or as it may be."""
@@ -44,10 +50,9 @@ def keys(schema: Schema) -> dict[str, str]:
 
     The item is always "item".
     """
-    bare = {c: c.partition("/")[2] for c in schema.event_dtype.names or () if "/" in c}
-    count = Counter(["time", "utc_offset", *bare.values()])
-    alone = {c for c, name in bare.items() if count[name] == 1} | {"categorical/item"}
-    return {c: name if c in alone else c for c, name in bare.items()}
+    grouped = [c for c in schema.event_dtype.names or () if "/" in c]
+    names = bare_names(["time", "utc_offset", *grouped])
+    return {c: names[c] for c in grouped}
 
 
 def config_of(log: PreparedLog) -> Mapping[str, Any]:

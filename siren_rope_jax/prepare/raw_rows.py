@@ -4,7 +4,6 @@ The config that prepared a log says what the columns of such a file mean, too. W
 request cannot have yet, such as labels, may be missing.
 """
 
-import collections
 import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from sqlglot import exp
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError
-from siren_rope_jax.data.schema import LABELS, PREFIXES, TEST
+from siren_rope_jax.data.schema import LABELS, PREFIXES, TEST, bare_names
 from siren_rope_jax.prepare import checks, events, readers, times
 from siren_rope_jax.prepare.config import RESERVED, Format, PrepareConfig, Purpose
 from siren_rope_jax.prepare.engine import opened
@@ -26,7 +25,6 @@ from siren_rope_jax.prepare.expressions import DIALECT, in_order, names_in, name
 from siren_rope_jax.prepare.formats import fitting
 from siren_rope_jax.prepare.items import Items, joined, open_items
 
-_ITEM = "categorical/item"
 _OPTIONAL = ("context", "actions", *LABELS)
 """The groups of columns that a file may lack."""
 
@@ -90,7 +88,7 @@ def read_rows(
                     log = events.those_that_count(log, False, config, raw.where)
             log = chosen.keep("log", log.mutate(**{events.SPLIT: ibis.literal(TEST, "int64")}))
             checks.require_present(log, config, raw.where)
-            if purpose != "items" and not {"time"} & absent:
+            if purpose != "items" and "time" not in absent:
                 _check_times(log, config, raw.where)
             if more:
                 log, _, _ = joined(chosen, log, more, config, some=False)
@@ -99,10 +97,8 @@ def read_rows(
             order = [events.ORDER_TIME, "row"] if purpose == "events" else ["row"]
             rows = _in_pandas(table.order_by(order))
             given = _in_pandas(raw.table.order_by("row"))
-    kept = {c: c for c in rows if c in ("user", "time", "utc_offset")}
-    kept |= {c: c.partition("/")[2] for c in rows if "/" in c}
-    count = collections.Counter(kept.values())
-    kept = {c: c if count[name] > 1 and c != _ITEM else name for c, name in kept.items()}
+    own = ("user", "time", "utc_offset")
+    kept = bare_names(c for c in rows if c in own or "/" in c)
     if not (config.utc_offset or config.time_zone):
         absent.add("utc_offset")
     found = rows[list(kept)].rename(columns=kept).drop(columns=sorted(absent))
