@@ -277,13 +277,11 @@ def test_users_and_requests_are_answered_alike_in_any_number(stars: Model) -> No
     def listen(event: str, _: float, **__: Any) -> None:
         compiled.append(event)
 
+    # It stays: older versions of JAX cannot take one listener away.
     jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        for users in (5, 6, 7, 8):
-            row = [CANDIDATE] * ((users + 1) // 2)
-            assert stars.score([[PAST]] * users, [row] * users).shape == (users, len(row), 2)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+    for users in (5, 6, 7, 8):
+        row = [CANDIDATE] * ((users + 1) // 2)
+        assert stars.score([[PAST]] * users, [row] * users).shape == (users, len(row), 2)
     assert not compiled
 
 
