@@ -5,7 +5,8 @@
         --chosen=runs/encodings/sweep/best.json
 
 The part after the colon is one of the `LOGS` below. configs/sweep/encodings.py says how the sweep
-is started that chooses the settings of each variant on validation.
+is started that chooses the settings of each variant on validation; the check-ins without repeat
+have those of the check-ins.
 
 Globo's news are four evenings in Sao Paulo, 18:00 to midnight, each after a training that ends at
 15:00 and a validation in between; the sweep is over the first one. A few hundred articles get all
@@ -19,10 +20,21 @@ from ml_collections import ConfigDict
 
 from siren_rope_jax.base.errors import UserError, suggestion
 
+NYC = "foursquare_nyc/NYC.npy"
 EVENINGS = (2, 3, 4, 5)  # of October 2017, Monday to Thursday
 # The data sets of each log: raw files, and what differs from the log's own experiment.
 LOGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "foursquare_nyc": ({"input": "foursquare_nyc/NYC.npy"},),
+    "foursquare_nyc": ({"input": NYC},),
+    # By a model that cannot repeat a venue of the history by its place; learns for longer.
+    "foursquare_nyc_without_repeat": (
+        {
+            "base": "configs/foursquare_nyc.py",
+            "config": "configs/data/foursquare_nyc.py",
+            "input": NYC,
+            "overrides": {"model.repeat": False, "training.epochs": 20.0},
+            "tuned_on": "foursquare_nyc",
+        },
+    ),
     "globo_next": tuple(
         {
             "name": f"october_{day}",
@@ -85,7 +97,7 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
                     for name, variant in WITH_BIAS.items()
                 ),
             ),
-            "datasets": tuple(one | {"tuned_on": datasets[0]["name"]} for one in datasets),
+            "datasets": tuple({"tuned_on": datasets[0]["name"]} | one for one in datasets),
             "seeds": (0, 1, 2) if several else (0, 1, 2, 3, 4),
             "baseline": "ordinal",
             "champion": "clock_lag_trend",
