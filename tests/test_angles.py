@@ -125,6 +125,7 @@ def test_shift_of_all_positions_changes_no_difference(name: str) -> None:
 INVARIANT_TO_TIME_SHIFT = {
     "none", "ordinal", "semantic", "linear", "time_ladder", "to_rope", "to_rope_hours",
     "to_rope_split_dim", "to_rope_split_head", "to_rope_demo", "to_rope_day_week", "clock_and_lag",
+    "clock_and_lag_split_head",
 }  # fmt: skip
 
 

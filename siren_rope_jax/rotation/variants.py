@@ -47,6 +47,8 @@ _DAY_AND_WEEK = {
     "week": {"clock": {"period": WEEK}, "planes": (0.25, 0.5)},
 }
 
+_CLOCK_OF_DAY: dict[str, Any] = {"clock": {"period": DAY, "harmonics": 2}}
+_CLOCK_OF_WEEK: dict[str, Any] = {"clock": {"period": WEEK, "harmonics": 2}}
 # Periods from ten minutes to ninety days.
 _LAGS: dict[str, Any] = {
     "ladder": {"signal": "time", "unit": 600 / (2 * math.pi), "base": 90 * DAY / 600}
@@ -100,10 +102,17 @@ _ENCODINGS: dict[str, Encoding] = {
     },
     # every time scale on planes of its own: the clock, by ladders or by a network; lags; the order
     "clock_and_lag": {
-        "day": {"clock": {"period": DAY, "harmonics": 2}, "planes": (0.0, 0.25)},
-        "week": {"clock": {"period": WEEK, "harmonics": 2}, "planes": (0.25, 0.375)},
+        "day": {**_CLOCK_OF_DAY, "planes": (0.0, 0.25)},
+        "week": {**_CLOCK_OF_WEEK, "planes": (0.25, 0.375)},
         "lag": {**_LAGS, "planes": (0.375, 0.75)},
         "order": {**_ORDER, "planes": (0.75, 1.0)},
+    },
+    # the same with the clock on heads of its own
+    "clock_and_lag_split_head": {
+        "day": {**_CLOCK_OF_DAY, "heads": (0.0, 0.5), "planes": (0.0, 0.667)},
+        "week": {**_CLOCK_OF_WEEK, "heads": (0.0, 0.5), "planes": (0.667, 1.0)},
+        "lag": {**_LAGS, "heads": (0.5, 1.0), "planes": (0.0, 0.6)},
+        "order": {**_ORDER, "heads": (0.5, 1.0), "planes": (0.6, 1.0)},
     },
     "learned_clock": {
         "clock": {**_network(features=_CYCLIC_FEATURES), "planes": (0.0, 0.5)},
@@ -151,6 +160,10 @@ _COMMON: _Others = {
     "fuxi_linear_bias": ("ordinal", {"biases": ("time_retention",)}),
     "relation_bias": ("ordinal", {"biases": ("time_relation",)}),
     "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
+    "clock_and_lag_split_head_hstu_bias": (
+        "clock_and_lag_split_head",
+        {"biases": ("time_buckets",)},
+    ),
     "learned_clock_hstu_bias": ("learned_clock", {"biases": ("time_buckets",)}),
     # R_z(clock) R_x(lag, order) of three components each, against the same angles in planes
     "learned_clock_in_space": ("learned_clock", {"rotation": "space"}),
