@@ -7,7 +7,8 @@
         --config.data.path=runs/data/mine --workdir=runs/mine
 
 The part after the colon is a variant (`ranking_variant` in siren_rope_jax/rotation/variants.py).
-For a large log raise model.width, model.layers and data.length; for a small one model.dropout.
+For a large log raise model.width, model.layers, data.length and data.batch_size; for a small one
+model.dropout (docs/own-log.md, "A small log or a large one").
 configs/ablation/table.py compares the main variants (docs/ablate.md).
 """
 
@@ -24,7 +25,7 @@ def get_config(name: str = "siren_rope") -> ConfigDict:
         RankingExperiment,
         {
             "variant": name,
-            "data": {"path": "runs/data/mine", "length": 64, "stride": 8, "batch_size": 32},
+            "data": {"path": "runs/data/mine", "length": 64, "stride": 8, "batch_size": 8},
             "model": {
                 "width": 64,
                 "heads": 2,
