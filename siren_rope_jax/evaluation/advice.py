@@ -11,7 +11,7 @@ from siren_rope_jax.training.kinds.kind import titled
 _REMEDY = (
     "Such a model has learned little that lasts, or too much that does not: try more dropout, a "
     "smaller width, a lower learning rate, or smaller batches; look at the validations in plots/; "
-    " and see how many items of the test are new to it (prepare prints that)."
+    "and see how many items of the test are new to it (prepare prints that)."
 )
 
 
