@@ -150,6 +150,10 @@ ABLATIONS = [
     for path in sorted((ROOT / "configs" / "ablation").glob("*.py"))
     for form in {
         "foursquare_nyc": ("repeat", "plain", "plain_summer"),
+        "encodings": (
+            *("foursquare_nyc", "foursquare_nyc_without_repeat", "globo_next", "synthetic"),
+            *("movielens_next", "yelp", "amazon_beauty"),
+        ),
         "retrieval": ("", "yelp", "globo_next", "amazon_beauty", "movielens_next"),
     }.get(path.stem, ("",))
 ]
