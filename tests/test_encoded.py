@@ -77,8 +77,13 @@ def test_candidates_score_as_the_evaluation_scores_every_test_event(
     np.testing.assert_allclose(np.concatenate(found), scored.score, atol=1e-5)
 
 
-@pytest.mark.parametrize("repeat", [False, True])
-@pytest.mark.parametrize("name", variants(RETRIEVAL_VARIANTS))
+@pytest.mark.parametrize(
+    ("name", "repeat"),
+    [
+        *variants([(name, True) for name in RETRIEVAL_VARIANTS]),
+        *((name, False) for name in ("learned_positions", "siren_rope", "clock_lag_trend")),
+    ],
+)
 def test_requests_rank_as_the_evaluation_ranks_every_test_event(
     visits: PreparedLog, name: str, repeat: bool
 ) -> None:
