@@ -10,9 +10,8 @@ The part after the colon is a variant (`retrieval_variant` in siren_rope_jax/rot
 Keep model.repeat if users come back to items (check-ins, music, shops); if they do not (films,
 news), set it to False and filter_seen to True. With more than about 10,000 items
 loss.kind=sampled_softmax is faster. For a large log raise model.width, model.layers, data.length
-and data.batch_size. For a small one raise model.dropout, and training.epochs too: ten passes over a
-few thousand events are a few dozen steps, too few to beat a ranking by what the user had most
-often, whose metrics train.py also prints.
+and data.batch_size. For a small one raise model.dropout; `siren-rope train` also prints the metrics
+of simple rules, such as what the user had most often, which few thousand events rarely beat.
 """
 
 from ml_collections import ConfigDict

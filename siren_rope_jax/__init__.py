@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from siren_rope_jax.base.errors import UserError as UserError
     from siren_rope_jax.base.times import NO_TIME as NO_TIME
     from siren_rope_jax.data.log import PreparedLog as PreparedLog
+    from siren_rope_jax.evaluation.calibrate import calibrate as calibrate
     from siren_rope_jax.evaluation.evaluate import evaluate_run as evaluate_run
     from siren_rope_jax.inference.encoded import Encoded as Encoded
     from siren_rope_jax.inference.encoded import encode as encode
+    from siren_rope_jax.inference.export import export as export
     from siren_rope_jax.inference.files import read_table as read_table
     from siren_rope_jax.inference.files import write_table as write_table
     from siren_rope_jax.inference.recommend import recommend as recommend
@@ -40,8 +42,10 @@ _PUBLIC = {
     "base.errors": ("UserError",),
     "base.times": ("NO_TIME",),
     "data.log": ("PreparedLog",),
+    "evaluation.calibrate": ("calibrate",),
     "evaluation.evaluate": ("evaluate_run",),
     "inference.encoded": ("Encoded", "encode"),
+    "inference.export": ("export",),
     "inference.files": ("read_table", "write_table"),
     "inference.recommend": ("recommend",),
     "rotation.rotary": ("TimeRotary",),

@@ -10,7 +10,9 @@ from siren_rope_jax.training.kinds import KINDS
 from tests.scripts import ROOT
 
 
-@pytest.mark.parametrize("name", ["ranking", "retrieval", "prepare", "ablation"])
+@pytest.mark.parametrize(
+    "name", ["ranking", "retrieval", "prepare", "synthetic", "ablation", "sweep"]
+)
 def test_every_key_has_a_type_and_a_meaning(name: str) -> None:
     described = list(keys_of(keys._classes()[name][1]))
     assert len(described) > 15
@@ -42,6 +44,6 @@ def test_signs_of_a_table_are_escaped() -> None:
 
         key: str | None = None
 
-    assert as_markdown(Config).splitlines()[-1] == (
+    assert as_markdown(keys_of(Config)).splitlines()[-1] == (
         "| `config.key` | str or nothing | `None` | this \\| that, on two lines. |"
     )

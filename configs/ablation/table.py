@@ -13,12 +13,16 @@ from ml_collections import ConfigDict
 
 VARIANTS = (
     "ordinal",
-    "time_in_embedding",
+    "time_in_embedding_cyclic",
     "to_rope",
-    "to_rope_split_dim",
     "to_rope_day_week",
+    "hstu_bias",
+    "trend_hstu_bias",
     "siren_rope",
     "siren_rope_day_week",
+    "clock_and_lag_hstu_bias",
+    "learned_clock_hstu_bias",
+    "clock_lag_trend",
 )
 
 

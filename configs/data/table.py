@@ -43,9 +43,9 @@ and a clock in two columns,
     --config.time_unit=iso --config.time="strptime(day || ' ' || clock, '%d/%m/%Y %H:%M')"
 
 Events of one time keep their order in the file unless --config.tie_breaker names a column. The file
-is text (with commas, or tabs if it is *.tsv), Parquet, JSON lines (*.jsonl) or an array of integers
-(*.npy); text and JSON may be gzipped. docs/prepare.md says what becomes of every kind of value.
-Other text is read with
+is text (with commas, or tabs if it is *.tsv), Parquet, JSON lines (*.jsonl, *.ndjson, *.json) or an
+array of integers (*.npy); text and JSON may be gzipped. docs/prepare.md says what becomes of every
+kind of value. Other text is read with
 
     --config.formats.any.delimiter='|'  --config.formats.any.columns="('uid', 'article', 'at')"
     --config.formats.any.quote=''       quotation marks are part of the text

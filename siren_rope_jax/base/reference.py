@@ -8,7 +8,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -49,10 +49,10 @@ def keys_of(cls: Any, where: str = "config") -> Iterator[Key]:
         yield from keys_of(group, name + member)
 
 
-def as_markdown(cls: Any, where: str = "config") -> str:
+def as_markdown(keys: Iterable[Key]) -> str:
     """The keys as a table."""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key in keys_of(cls, where):
+    for key in keys:
         default = f"`{key.default}`" if key.default else ""
         cells = (f"`{key.name}`", key.type, default, key.meaning)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")

@@ -1,6 +1,6 @@
 """Lists the keys of config files: type, default and meaning of each.
 
-siren-rope keys [ranking|retrieval|language_model|prepare|corpus|ablation|sweep]
+siren-rope keys [ranking|retrieval|language_model|prepare|corpus|synthetic|ablation|sweep|peer]
 """
 
 import sys
@@ -19,8 +19,10 @@ _PAGE = """\
 it in a form for the terminal. Any key that a config file has can be overridden on the command
 line, as in `--config.model.width=128`; one that holds several values takes a tuple, as in
 `--config.optimizer.lazy_adam="('items',)"`. The files of experiments and raw logs have all keys;
-those of ablations and sweeps have those that they name, and the defaults below for the rest. NAME
-stands for a name of your choice, and N for the number of one of several.
+those of ablations and sweeps have those that they name, and the defaults below for the rest. These
+defaults are those of the package; a config file sets values of its own, such as `batch_size=8` and
+`model.repeat=True` in `configs/next_item.py`, and `config.json` in a work directory has what a run
+really used. NAME stands for a name of your choice, and N for the number of one of several.
 """
 
 
@@ -33,18 +35,29 @@ def _classes() -> Mapping[str, tuple[str, Any]]:
     with cli.needs("plots,prepare"):
         from siren_rope_jax.prepare.config import PrepareConfig
         from siren_rope_jax.prepare.corpus import CorpusConfig
+        from siren_rope_jax.prepare.synthetic import SyntheticConfig
         from siren_rope_jax.studies.ablation import Ablation
+        from siren_rope_jax.studies.peer import PeerConfig
         from siren_rope_jax.studies.sweep import Sweep
     found["prepare"] = ("A raw log (`prepare`)", PrepareConfig)
     found["corpus"] = ("Texts (`prepare`)", CorpusConfig)
+    found["synthetic"] = ("A built-in feed (`prepare`)", SyntheticConfig)
     found["ablation"] = ("A comparison (`ablate`)", Ablation)
     found["sweep"] = ("A search (`sweep`)", Sweep)
+    found["peer"] = ("A comparison with another library (`compare-peer`)", PeerConfig)
     return found
 
 
 def page() -> str:
     """All keys, as docs/config.md has them."""
-    parts = [f"## {title}\n\n{as_markdown(cls)}\n" for title, cls in _classes().values()]
+    keys = {name: (title, list(keys_of(cls))) for name, (title, cls) in _classes().items()}
+    everywhere = set.intersection(*(set(keys[kind][1]) for kind in KINDS))
+    _, some = keys[next(iter(KINDS))]
+    shared = "Every experiment (`train`)", [key for key in some if key in everywhere]
+    for kind in KINDS:
+        title, own = keys[kind]
+        keys[kind] = f"{title}: what differs", [key for key in own if key not in everywhere]
+    parts = [f"## {title}\n\n{as_markdown(own)}\n" for title, own in [shared, *keys.values()]]
     return "\n".join([_PAGE, *parts])
 
 

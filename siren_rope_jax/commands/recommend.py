@@ -3,12 +3,13 @@ r"""Recommends items to users at a given time with a trained retrieval run.
     siren-rope recommend --workdir=RUN --time=WHEN --output=FILE [--events=FILE] \
         [--candidates=FILE] [--k=10] [--filter_seen]
 
-Files are CSV or Parquet, with the columns of the raw log that the run was trained on. --events are
-those that happened after the log ended (--items says of their items what the log's own file of
-items said); the lists are for their users, or with --everybody for all users of the log as well.
---candidates name the items that may be recommended; all if not given.
-Output: user, rank, item, score. A line on stderr says how many candidates the model does not know,
-and how many users are left out as they have no history, if there are any.
+Files are of any kind that `prepare` reads, with the columns of the raw log that the run was trained
+on (with --columns=prepared, CSV or Parquet). --events are those that happened after the log ended
+(--items says of their items what the log's own file of items said); the lists are for their users,
+or with --everybody for all users of the log as well. --candidates name the items that may be
+recommended; all if not given.
+Output, CSV or Parquet: user, rank, item, score. A line on stderr says how many candidates the model
+does not know, and how many users are left out as they have no history, if there are any.
 """
 
 import pandas as pd

@@ -3,18 +3,19 @@ r"""Scores candidates for users with a trained ranking run: the prediction of ev
     siren-rope score --workdir=RUN --candidates=FILE --output=FILE [--events=FILE] \
         [--time=WHEN]
 
-Files are CSV or Parquet, with the columns of the raw log that the run was trained on; candidates
-need no labels. If they have a column for the time, that is each one's request, unless --time is
-given. A request cannot come before the last event of its user; with --time, the later events are
-left out. --events are those that happened after the log ended; --items says of all items what the
-log's own file of items said. A candidate with a user is scored for that user. If the file names no
-users, all candidates are scored for every user of --events.
+Files are of any kind that `prepare` reads, with the columns of the raw log that the run was trained
+on (with --columns=prepared, CSV or Parquet); candidates need no labels. If they have a column for
+the time, that is each one's request, unless --time is given. A request cannot come before the last
+event of its user; with --time, the later events are left out. --events are those that happened
+after the log ended; --items says of all items what the log's own file of items said. A candidate
+with a user is scored for that user. If the file names no users, all candidates are scored for every
+user of --events.
 
-Output: the candidates in their order, with one more column for each task: the probability of a
-binary one, the mean of an ordinal one's values by their probabilities (which an evaluation writes
-to predictions.parquet), the number that is expected of a real-valued one. A line on stderr says how
-many candidates have items that the model does not know, and how many users have no history, if
-there are any.
+Output, CSV or Parquet: the candidates in their order, with one more column for each task: the
+probability of a binary one, the mean of an ordinal one's values by their probabilities (which an
+evaluation writes to predictions.parquet), the number that is expected of a real-valued one. A line
+on stderr says how many candidates have items that the model does not know, and how many users have
+no history, if there are any.
 """
 
 import pandas as pd

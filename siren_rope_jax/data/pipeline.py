@@ -26,7 +26,7 @@ class DataConfig:
     """Which log, and how it is cut into batches.
 
     Attributes:
-      path: directory of the prepared log.
+      path: directory of the prepared log, or its URL in a store.
       length: events of a row; also the longest history a model sees.
       stride: most targets of an evaluation window that is not its user's first (`plan_windows`):
         an event sees at least the last `length - stride` events before it. A small stride costs
@@ -34,7 +34,7 @@ class DataConfig:
       batch_size: rows of a batch, over all processes; in training they are divided evenly among
         all devices.
       pack: several short histories share a row.
-      threads: how many of them read and decode.
+      threads: number of threads that read and decode records.
       target_task: of next-item retrieval: a task whose positives alone are targets, such as `like`;
         empty: every event is one.
       tested_lengths: other lengths of rows at which a trained model is tested as well, such as

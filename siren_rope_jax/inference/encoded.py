@@ -234,8 +234,8 @@ class Encoded:
         Args:
           request_times: of the requests.
           candidates: of a ranking model, as in `score`, without times; None for a retrieval model.
-          k: of a retrieval model, as in `recommend`, and so are the next two; 10 by default.
-          items: what may be recommended.
+          k: of a retrieval model: length of each list; None: 10.
+          items: of a retrieval model: what may be recommended.
           filter_seen: whether to leave out items that the user has had before.
           utc_offset: as in `score` and `recommend`.
 

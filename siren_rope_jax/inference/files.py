@@ -1,4 +1,4 @@
-"""Files of events, candidates and answers: CSV or Parquet."""
+"""Files of events, candidates and answers."""
 
 import datetime
 import json

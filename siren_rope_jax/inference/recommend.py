@@ -32,8 +32,9 @@ def recommend(
       request_time: when the lists are requested. Only events in earlier seconds count. An
         evaluation also counts events of the same second that precede their target in the log (the
         same day, in logs that only record days, such as Beauty's).
-      k: length of each list, as in `Encoded.recommend`, and so are the next ones.
-      utc_offset: local time minus UTC at the request, in seconds.
+      k: length of each list, at least 1; shorter only if there are fewer candidates.
+      utc_offset: local time minus UTC at the request, in seconds; None: that of the log's zone, or
+        of the user's last event.
       events: those after the end of the log, as in `encode`.
       items: what may be recommended.
       filter_seen: whether to leave out items that the user has had before.

@@ -1,1 +1,1 @@
-"""The ranker and the retriever, what they are built of, their losses, and simple baselines."""
+"""The ranker and the retriever, what they are built of, and their losses."""

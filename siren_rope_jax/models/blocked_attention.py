@@ -43,14 +43,14 @@ class _Form(NamedTuple):
 
 
 def softmax_attention(
-    q_BxLxHxK: Float[Array, "B L H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
-    v_BxLxHxK: Float[Array, "B L H D"],
+    q_BxLxHxK: Float[Array, "B L H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
+    v_BxLxHxK: Float[Array, "B L H K"],
     relation: Relation,
-    empty: Float[Array, "H D"] | None,
+    empty: Float[Array, "H K"] | None,
     *,
     block: int,
-) -> Float[Array, "B L H D"]:
+) -> Float[Array, "B L H K"]:
     """As `kernels.softmax_attention`, where queries and keys are the same places of a row."""
     form = _Form("softmax", relation.strict, math.sqrt(k_BxLxHxK.shape[-1]), 1, block)
     out, log_sum_BxHxL = _attention(form, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation)
@@ -61,22 +61,22 @@ def softmax_attention(
 
 
 def pointwise_attention(
-    q_BxLxHxK: Float[Array, "B L H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
-    v_BxLxHxK: Float[Array, "B L H D"],
+    q_BxLxHxK: Float[Array, "B L H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
+    v_BxLxHxK: Float[Array, "B L H K"],
     relation: Relation,
     length: int,
     *,
     block: int,
-) -> Float[Array, "B L H D"]:
+) -> Float[Array, "B L H K"]:
     """As `kernels.pointwise_attention`, where queries and keys are the same places of a row."""
     form = _Form("pointwise", relation.strict, 1.0, length, block)
     return _attention(form, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, relation)[0]
 
 
 def weight_of_tags(
-    q_BxLxHxK: Float[Array, "B L H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
+    q_BxLxHxK: Float[Array, "B L H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
     tags: tuple[Int[AnyArray, "B L"], Int[AnyArray, "B L"]],
     relation: Relation,
     *,
@@ -89,7 +89,7 @@ def weight_of_tags(
 
 def _attention(
     form: _Form, q: Array, k: Array, v: Any, relation: Relation
-) -> tuple[Float[Array, "B L H D"], Float[Array, "B H L"]]:
+) -> tuple[Float[Array, "B L H K"], Float[Array, "B H L"]]:
     """Pads to whole blocks; padding is of no segment. Of tags, v are the queries' and the keys'."""
     length = q.shape[1]
     padding = -length % form.block
@@ -242,7 +242,7 @@ def _silu_weights(form: _Form, logits: Array, mask: Array) -> Array:
     return jnp.where(mask, silu(logits) / form.length, 0.0)
 
 
-def _pool(form: _Form, weight_BxHxQxS: Array, values: Array) -> Float[Array, "B Q H D"]:
+def _pool(form: _Form, weight_BxHxQxS: Array, values: Array) -> Float[Array, "B Q H K"]:
     weight = weight_BxHxQxS.astype(values.dtype)
     product = "bhqs,bqsk->bqhk" if form.kind == "tags" else "bhqs,bshk->bqhk"
     return jnp.einsum(product, weight, values, preferred_element_type=jnp.float32)

@@ -36,7 +36,7 @@ def softmax(
     relation: Relation,
     empty: Array | None,
     own: request_attention.Pair,
-) -> Float[Array, "B Q H D"]:
+) -> Float[Array, "B Q H K"]:
     """`softmax_attention`, computed in that way; of requests, which also see their `own` keys."""
     if relation.requests:
         return request_attention.softmax_attention(qkv[0], qkv[1:], own, relation, empty)
@@ -55,7 +55,7 @@ def pointwise(
     relation: Relation,
     length: int,
     own: request_attention.Pair,
-) -> Float[Array, "B Q H D"]:
+) -> Float[Array, "B Q H K"]:
     """`pointwise_attention`, computed in that way; of requests, which also see their `own` keys."""
     if relation.requests:
         return request_attention.pointwise_attention(qkv[0], qkv[1:], own, relation, length)
@@ -104,13 +104,13 @@ def _chosen(kind: KernelKind, partition: Partition, queries: int, relation: Rela
 
 
 def softmax_attention(
-    q_BxQxHxK: Float[Array, "B Q H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
-    v_BxLxHxK: Float[Array, "B L H D"],
+    q_BxQxHxK: Float[Array, "B Q H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
+    v_BxLxHxK: Float[Array, "B L H K"],
     relation: Relation,
-    empty: Float[Array, "H D"] | None,
-) -> Float[Array, "B Q H D"]:
-    """Softmax of q.k / sqrt(D) + bias over the visible keys.
+    empty: Float[Array, "H K"] | None,
+) -> Float[Array, "B Q H K"]:
+    """Softmax of q.k / sqrt(K) + bias over the visible keys.
 
     A query that sees no key gets `empty`, and no gradient flows to q, k or v from it; without
     `empty`, what it gets is arbitrary but finite.
@@ -124,12 +124,12 @@ def softmax_attention(
 
 
 def pointwise_attention(
-    q_BxQxHxK: Float[Array, "B Q H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
-    v_BxLxHxK: Float[Array, "B L H D"],
+    q_BxQxHxK: Float[Array, "B Q H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
+    v_BxLxHxK: Float[Array, "B L H K"],
     relation: Relation,
     length: int,
-) -> Float[Array, "B Q H D"]:
+) -> Float[Array, "B Q H K"]:
     """SiLU(q.k + bias) / length as weights of the visible keys; zero where there is none."""
     logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, 1.0, relation)
     weight_BxHxQxL = jnp.where(_mask(relation), silu(logits_BxHxQxL) / length, 0.0)
@@ -137,7 +137,7 @@ def pointwise_attention(
 
 
 def softmax_weights(
-    q_BxQxHxK: Float[Array, "B Q H D"], k_BxLxHxK: Float[Array, "B L H D"], relation: Relation
+    q_BxQxHxK: Float[Array, "B Q H K"], k_BxLxHxK: Float[Array, "B L H K"], relation: Relation
 ) -> Float[Array, "B H Q L"]:
     """The weights of `softmax_attention`, float32; zero where a query sees no key."""
     logits_BxHxQxL = _logits(q_BxQxHxK, k_BxLxHxK, math.sqrt(k_BxLxHxK.shape[-1]), relation)

@@ -37,9 +37,12 @@ class RankerConfig(TrunkConfig):
     Attributes:
       embedding_width: of every categorical feature's table.
       head_widths: hidden layers of the head; `dropout` is also applied to its input.
-      mixed_value: the values of the trunk's attentions are made of x + a instead of x.
-      late_fusion: one last attention with Q = K = x, V = a feeds the head.
-      interleaved: items and actions as separate tokens [e_1, a_1, e_2, ...]; excludes both above.
+      mixed_value: the values of the trunk's attentions are made of the tokens of items and of the
+        embeddings of their actions, not of the items alone.
+      late_fusion: one last attention, whose queries and keys are made of items and whose values of
+        actions, feeds the head.
+      interleaved: items and actions as separate tokens [e_1, a_1, e_2, ...]; needs mixed_value and
+        late_fusion to be False.
     """
 
     heads: int = 4

@@ -23,14 +23,14 @@ _BLOCK = 512
 
 
 def softmax_attention(
-    q_BxLxHxK: Float[Array, "B L H D"],
-    k_BxLxHxK: Float[Array, "B L H D"],
-    v_BxLxHxK: Float[Array, "B L H D"],
+    q_BxLxHxK: Float[Array, "B L H K"],
+    k_BxLxHxK: Float[Array, "B L H K"],
+    v_BxLxHxK: Float[Array, "B L H K"],
     relation: Relation,
-    empty: Float[Array, "H D"] | None,
+    empty: Float[Array, "H K"] | None,
     *,
     partition: Partition,
-) -> Float[Array, "B L H D"]:
+) -> Float[Array, "B L H K"]:
     """As `kernels.softmax_attention`, of aligned queries and keys without a bias."""
     length = q_BxLxHxK.shape[1]
     segment = jnp.broadcast_to(jnp.asarray(relation.keys.segment), q_BxLxHxK.shape[:2])

@@ -39,13 +39,20 @@ class TrunkConfig:
       encoding: the rotation's angle sources by name.
       rotation: what the angles turn: `planes`, pairs of components (E3), or `space`, blocks of
         three components by rotations that do not commute (`SpaceRotation`).
-      biases: on the logits of every attention, beside the rotation.
+      biases: on the logits of every attention, beside the rotation. `position`: a number for every
+        difference of indices (HSTU); `time_buckets`: one for every bucket of elapsed time, whose
+        limits grow geometrically (HSTU); `time_power`, `time_exponential`, `time_retention`:
+        functions of elapsed time (FuXi-beta, -gamma, -Linear); `time_relation`: the query times a
+        vector for the bucket of elapsed time (TiSASRec).
       block: `softmax`: pre-norm attention and feed-forward part, as SASRec's but for a wider
         feed-forward part with SiLU, and keys and values that are normed as the queries are;
         `hstu`: pointwise attention with gating (HSTU).
-      attention: how attentions are computed; all ways have the same result (`kernels.py`).
-      width: components of a token (D).
-      heads, layers: of the trunk; an attention after it has as many heads.
+      attention: how attentions are computed; all ways have the same result (`kernels.py`). `dense`:
+        all logits at once; `blocked`: in blocks of queries; `splash`: a kernel of TPUs for softmax
+        blocks without `biases`, and `blocked` for others; `auto`: what suits device and length.
+      width: components of a token (D), over all heads.
+      heads: of every attention.
+      layers: blocks of the trunk.
       input_time_features: time features joined to those of the events ("time in the embedding").
       input_time_network: a network whose outputs, as many as `width`, are joined in the same way.
       input_counts: other integer signals of the events whose embeddings are joined in the same way.

@@ -49,7 +49,7 @@ class Format:
         "sequences": one user per line, `user item item ...`, in one file, and the times of these
           items, `user time time ...`, in the same line of a second file.
         "auto": by the end of the name, in small letters or capitals: Parquet (.parquet, .pq), JSON
-          lines (.jsonl, .ndjson), an array (.npy), else text.
+          lines (.jsonl, .ndjson, .json), an array (.npy), else text.
       delimiter: of text: what separates the fields of a line, up to 4 characters. Empty: a tab for
         *.tsv and *.inter, else a comma.
       quote: of text: the character around fields that hold a delimiter. Empty: there is none, and
@@ -220,9 +220,9 @@ class PrepareConfig:
         most 20 different ones. NULL if there is no label.
       regression: named expressions: real-valued labels, such as seconds watched, which are learned
         by squared error, so take the logarithm of what has a long tail. NULL if there is no label.
-      min_count: a model does not know categorical values that occur less often in train; at least
-        1. From 2 on, the embedding shared by all unknown values is trained, on the rare ones; with
-        1 no train event uses it, and it stays as it was initialised.
+      min_count: categorical values that occur less often in train share the row of unknown values;
+        with 1 each has a row of its own. (In training this row also stands for a share of all ids,
+        `model.unknown_rate`, so it is learned in any case.)
       most_values: of the list of an event, how many count; those that are rarest in train do not.
       split: which events are train, validation and test.
       download: where the publisher offers the log.

@@ -1,8 +1,8 @@
 """Rotation angles as a gated sum of angle sources (E2).
 
 An encoding is an ordered mapping of named sources (`sources.py`). Each takes one signal of the
-events (index, time, category) through one map (ladder, learned frequencies, network, Time2Vec,
-embedding) and adds it, through a gate, to some planes of some heads. Their sum is Theta:
+events (index, time, category, count) through one map (ladder, clock, learned frequencies, network,
+Time2Vec, embedding) and adds it, through a gate, to some planes of some heads. Their sum is Theta:
 
     Theta_j = omega_j f_phi(t(T))_j + lambda p theta_j          (E2)
 

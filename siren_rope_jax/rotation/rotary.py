@@ -78,7 +78,8 @@ class TimeRotary(nn.Module):
           time: when they happened: integer Unix seconds (UTC), or a `Time`, which also knows local
             time and absent times and is what to pass through `jit`; None: all times are absent.
           query_time: turns the queries, such as the time of a request; None: `time`.
-          categories: ids by name, for sources that use one.
+          categories: ids by name, for sources that use one, from 0 to below the size in
+            `category_sizes`, which is not checked.
           counts: other integer signals by name, from 0, for sources that use one.
 
         Raises:

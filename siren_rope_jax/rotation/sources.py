@@ -270,7 +270,7 @@ class TimeNetwork:
 
 @dataclass(frozen=True)
 class Network(TimeNetwork, AngleMap):
-    """The same as a map to angles, if wanted of a category and of other integers, too.
+    """SIREN-RoPE's network f_phi (E4): time features, counts and a category, to angles.
 
     All of it is zero for an event without a time, if it has time features.
 
@@ -380,7 +380,7 @@ class AngleSource:
 
     Attributes:
       map: how a signal becomes angles.
-      gate: None: the map's angles as they are.
+      gate: a learned factor on the angles; None: they are taken as they are.
       planes: the range of planes it acts on, as fractions of all; split-by-dim of TO-RoPE is two
         sources on complementary ranges.
       heads: the range of heads, in the same way, for split-by-head.

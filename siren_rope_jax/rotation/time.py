@@ -173,7 +173,7 @@ def time_features(
     Args:
       time: instants, [...].
       names: `day`, `week`: (cos, sin) of the local phase; `long_range`: T~; `day_fraction`,
-        `week_fraction`: the phases themselves as raw scalars in [-1, 1).
+        `week_fraction`: twice the phase minus 1, a raw scalar in [-1, 1).
       scale: defines T~.
       dtype: of the result; the features are computed in float32 and cast last.
 

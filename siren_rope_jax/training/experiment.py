@@ -68,7 +68,8 @@ class ExperimentConfig:
     Attributes:
       variant: the model's name in tables.
       data: which log, and how it is cut into batches.
-      optimizer, training: how it is trained.
+      optimizer: the optimiser, its schedule, and tables that it updates by rows.
+      training: for how long, with which validations and checkpoints.
       mesh: on which devices; it changes no number beyond rounding.
       seed: of the parameters, the order of the data, dropout and negatives; below 2^32.
       kind: of the experiment.

@@ -188,7 +188,14 @@ class Setup:
         return self.kind.batches(self._log, held_parts(self.mesh), batch_parts(self.mesh))
 
     def score(self, params: Any, targets: Split | Targets) -> Any:
-        """What the model says of every target event, of a split for example."""
+        """What the model says of every target event, of a split for example.
+
+        Returns:
+          as `TrainedRun.score`.
+
+        Raises:
+          UserError: there is no target.
+        """
         return self.scorer(params, self.batches.evaluation(targets))
 
     def at_length(self, length: int) -> "Setup":

@@ -119,7 +119,15 @@ class TrainedRun:
         return {}
 
     def score(self, split: Split) -> Any:
-        """What the model says of every target event of a split."""
+        """What the model says of every target event of a split ("train", "validation", "test").
+
+        Returns:
+          a named tuple of NumPy arrays over N events, `event` being their numbers in the log:
+          `Scored` (ranking), `Ranked` (retrieval) or `Predicted` (a language model).
+
+        Raises:
+          UserError: the split has no target.
+        """
         return self.setup.score(self.params, split)
 
 

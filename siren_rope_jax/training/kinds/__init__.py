@@ -17,7 +17,11 @@ KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Ranking, Retriev
 
 
 def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
-    """Checks a config file's `ConfigDict`; its `kind`, if known, says which class it becomes."""
+    """Checks a config file's `ConfigDict`; its `kind`, by default ranking, says its class.
+
+    Raises:
+      UserError: a kind, a key or a value that cannot be, or a config of something else.
+    """
     if "data" not in config and ("user" in config or "num_users" in config):
         raise UserError(
             "config", "describes a log, not an experiment; it is for `siren-rope prepare`"
