@@ -103,8 +103,7 @@ class Ladder(AngleMap):
         event's local clock, for ladders whose periods are those of the clock, such as a day. Or the
         name of another integer signal of the data, such as `column`.
       unit: seconds per step of a time.
-      base: the ladder's base; one for the index in all variants of an experiment, or it is a
-        confound.
+      base: of the geometric ladder; one for the index in all compared variants, or tuned for each.
     """
 
     learned: ClassVar[bool] = False
