@@ -62,8 +62,7 @@ def get_config(log: str = "foursquare_nyc") -> ConfigDict:
     compared = load_config_file("configs/ablation/encodings.py", {}, log)
     rates = RATES.get(log, OF_OTHERS)
     variants = tuple(
-        {**variant, "settings": settings(variant["argument"], rates)}
-        for variant in compared.variants
+        {**variant, "settings": settings(variant["name"], rates)} for variant in compared.variants
     )
     return ConfigDict(
         {

@@ -65,6 +65,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "TO-RoPE, split by head",
             "Half of the heads turn by the time in days, half by the index.",
         ),
+        "to_rope_split_dim_hstu_bias": Entry(
+            "TO-RoPE by dimension, HSTU's bias",
+            "TO-RoPE, split by dimension, and HSTU's bias for elapsed time.",
+        ),
         "rote": Entry(
             "RoTE, with order",
             "Queries and keys are sums of three copies, turned by ladders of the time in years, "
@@ -117,6 +121,10 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
         "time_in_embedding_network": Entry(
             "network into the embedding",
             "Ordinal RoPE; SIREN-RoPE's network maps the time into the embedding, not to angles.",
+        ),
+        "time_in_embedding_network_hstu_bias": Entry(
+            "network into embedding, HSTU's bias",
+            "HSTU's time bias; SIREN-RoPE's network maps the time into the embedding.",
         ),
         "trend_hstu_bias": Entry(
             "trend in the embedding, HSTU's bias",

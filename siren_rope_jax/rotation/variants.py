@@ -154,6 +154,11 @@ _COMMON: _Others = {
     "time_in_embedding_network": ("ordinal", {"input_time_network": _network()["network"]}),
     # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's, TiSASRec's
     "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
+    "to_rope_split_dim_hstu_bias": ("to_rope_split_dim", {"biases": ("time_buckets",)}),
+    "time_in_embedding_network_hstu_bias": (
+        "ordinal",
+        {"biases": ("time_buckets",), "input_time_network": _network()["network"]},
+    ),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
     "fuxi_gamma_bias": ("ordinal", {"biases": ("time_exponential",)}),
