@@ -14,6 +14,7 @@ from siren_rope_jax.base.config import (
     to_dict,
 )
 from siren_rope_jax.base.errors import check, suggestion
+from siren_rope_jax.prepare.make import read_config
 from siren_rope_jax.studies.ablation import Ablation, plan
 from siren_rope_jax.training.kinds import read_experiment
 from siren_rope_jax.training.kinds.retrieval import RetrievalExperiment
@@ -150,6 +151,7 @@ ABLATIONS = [
     for path in sorted((ROOT / "configs" / "ablation").glob("*.py"))
     for form in {
         "foursquare_nyc": ("repeat", "plain", "plain_summer"),
+        "categories": ("movielens_next", "globo", "synthetic"),
         "encodings": (
             *("foursquare_nyc", "foursquare_nyc_without_repeat", "globo_next", "synthetic"),
             *("movielens_next", "yelp", "amazon_beauty"),
@@ -165,6 +167,11 @@ def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -
     runs = plan(ablation, tmp_path)
     assert len(runs) == len(ablation.variants) * len(ablation.datasets) * len(ablation.seeds)
     assert f"configs/ablation/{path.name}" in path.read_text()
+    for dataset in ablation.datasets:
+        if dataset.config:
+            read_config(
+                dataset.data_config(), *(file or None for file in (dataset.input, dataset.items))
+            )
 
 
 @pytest.mark.parametrize("name", ["table", "next_item"])

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from siren_rope_jax.base.config import load_config_file, to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.files import file_digest, locked
@@ -26,7 +28,8 @@ class Dataset:
       base: path of the experiment's config file.
       prepared: directory of a prepared log, or its URL in a store; if empty, the log is prepared
         once, in WORKDIR/data/<name>.
-      config: path of the data config to prepare it with.
+      config: path of the data config to prepare it with, perhaps with an argument, as in
+        `configs/data/movielens_next.py:genres`.
       input: the raw log, relative to the folder in SIREN_ROPE_DATA; empty for a synthetic feed.
       items: a file of one row for each of its items, relative to the same folder; empty for none.
       prepare: overrides for the data config, by dotted key.
@@ -54,6 +57,15 @@ class Dataset:
         )
         right = "empty where `prepared` names a log, which has what is known of its items already"
         check(not (self.prepared and self.items), "items", f"{right} (data set {self.name!r})")
+
+    def data_config(self) -> ConfigDict:
+        """The config that its log is prepared with.
+
+        Raises:
+          UserError: as `load_config_file`.
+        """
+        path, _, argument = self.config.partition(":")
+        return load_config_file(path, self.prepare, argument)
 
     def log(self, workdir: Path) -> "Log":
         """Its prepared log, in a study's directory if it is not elsewhere."""
@@ -100,7 +112,7 @@ def prepare_logs(datasets: Iterable[Dataset], workdir: Path) -> None:
         if dataset.prepared:
             continue
         with naming(f"data set {dataset.name!r}"):
-            config = load_config_file(dataset.config, dataset.prepare)
+            config = dataset.data_config()
             files = dataset.input, dataset.items
             read = read_config(config, *(file or None for file in files))
             values = json.loads(json.dumps(to_dict(read)))
