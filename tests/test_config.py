@@ -169,9 +169,7 @@ def test_every_ablation_of_the_repository_can_be_planned(path, form, tmp_path) -
     assert f"configs/ablation/{path.name}" in path.read_text()
     for dataset in ablation.datasets:
         if dataset.config:
-            read_config(
-                dataset.data_config(), *(file or None for file in (dataset.input, dataset.items))
-            )
+            read_config(dataset.data_config(), dataset.input or None, dataset.items or None)
 
 
 @pytest.mark.parametrize("name", ["table", "next_item"])

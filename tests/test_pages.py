@@ -24,8 +24,6 @@ from siren_rope_jax.base.config import from_config_dict, load_config_file
 from siren_rope_jax.base.reference import keys_of
 from siren_rope_jax.commands import keys, prepare
 from siren_rope_jax.commands.main import _LISTS, COMMANDS
-from siren_rope_jax.prepare.synthetic import SyntheticConfig
-from siren_rope_jax.studies.peer import PeerConfig
 from tests.pages import PAGES, commands, python_blocks, text_of
 from tests.scripts import ROOT
 from tests.test_own_log import write_log
@@ -177,8 +175,7 @@ def test_every_public_name_is_there_and_described() -> None:
 
 def config_keys() -> set[str]:
     """Every key of every config, without names of one's choice."""
-    classes = [cls for _, cls in keys._classes().values()]
-    return {key.name for cls in (*classes, SyntheticConfig, PeerConfig) for key in keys_of(cls)}
+    return {key.name for _, cls in keys._classes().values() for key in keys_of(cls)}
 
 
 def parts(names: set[str]) -> set[str]:

@@ -51,13 +51,15 @@ def _classes() -> Mapping[str, tuple[str, Any]]:
 def page() -> str:
     """All keys, as docs/config.md has them."""
     keys = {name: (title, list(keys_of(cls))) for name, (title, cls) in _classes().items()}
-    everywhere = set.intersection(*(set(keys[kind][1]) for kind in KINDS))
-    _, some = keys[next(iter(KINDS))]
-    shared = "Every experiment (`train`)", [key for key in some if key in everywhere]
-    for kind in KINDS:
-        title, own = keys[kind]
-        keys[kind] = f"{title}: what differs", [key for key in own if key not in everywhere]
-    parts = [f"## {title}\n\n{as_markdown(own)}\n" for title, own in [shared, *keys.values()]]
+    kinds = [keys.pop(kind) for kind in KINDS]
+    _, some = kinds[0]
+    shared = [key for key in some if all(key in of_kind for _, of_kind in kinds)]
+    tables = [
+        ("Every experiment (`train`)", shared),
+        *((f"{title}: what differs", [k for k in own if k not in shared]) for title, own in kinds),
+        *keys.values(),
+    ]
+    parts = [f"## {title}\n\n{as_markdown(rows)}\n" for title, rows in tables]
     return "\n".join([_PAGE, *parts])
 
 

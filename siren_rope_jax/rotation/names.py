@@ -205,10 +205,6 @@ CATALOGUE: Mapping[str, Mapping[str, Entry]] = {
             "clock and lag, split by head",
             "Half of the heads turn by the clock of day and week, half by the lag and the index.",
         ),
-        "clock_and_lag_split_head_hstu_bias": Entry(
-            "clock, lag by head, HSTU's bias",
-            "Clock and lag, split by head, and HSTU's bias for elapsed time.",
-        ),
         "clock_lag_trend": Entry(
             "clock, lag, trend",
             "Clock and lag, HSTU's bias, and a network of the long-range time into the embedding: "

@@ -142,7 +142,9 @@ def _of_category(category: str) -> dict[str, Encoding]:
     }
 
 
-# f_phi of (E4), of the long-range time alone, into the embedding
+_BUCKETS = {"biases": ("time_buckets",)}  # HSTU's, for elapsed time
+# f_phi of (E4) into the embedding: of all features, and of the long-range time alone
+_EMBEDDED = {"input_time_network": _network()["network"]}
 _TREND = {"input_time_network": _network(features=("long_range",))["network"]}
 
 # Variants that change more than the encoding: its name, and the other overrides.
@@ -150,33 +152,25 @@ _Others = Mapping[str, tuple[str, dict[str, Any]]]
 _COMMON: _Others = {
     "time_in_embedding": ("ordinal", {"input_time_features": _ALL_FEATURES}),
     "time_in_embedding_cyclic": ("ordinal", {"input_time_features": _CYCLIC_FEATURES}),
-    # f_phi of (E2), into the embedding
-    "time_in_embedding_network": ("ordinal", {"input_time_network": _network()["network"]}),
+    "time_in_embedding_network": ("ordinal", _EMBEDDED),
     # Logit biases: HSTU's, beside RoPE and (with those for order) in its place; FuXi's, TiSASRec's
-    "hstu_bias": ("ordinal", {"biases": ("time_buckets",)}),
-    "to_rope_split_dim_hstu_bias": ("to_rope_split_dim", {"biases": ("time_buckets",)}),
-    "time_in_embedding_network_hstu_bias": (
-        "ordinal",
-        {"biases": ("time_buckets",), "input_time_network": _network()["network"]},
-    ),
+    "hstu_bias": ("ordinal", _BUCKETS),
+    "to_rope_split_dim_hstu_bias": ("to_rope_split_dim", _BUCKETS),
+    "time_in_embedding_network_hstu_bias": ("ordinal", {**_BUCKETS, **_EMBEDDED}),
     "hstu_bias_only": ("none", {"biases": ("position", "time_buckets")}),
     "fuxi_bias": ("ordinal", {"biases": ("time_power",)}),
     "fuxi_gamma_bias": ("ordinal", {"biases": ("time_exponential",)}),
     "fuxi_linear_bias": ("ordinal", {"biases": ("time_retention",)}),
     "relation_bias": ("ordinal", {"biases": ("time_relation",)}),
-    "clock_and_lag_hstu_bias": ("clock_and_lag", {"biases": ("time_buckets",)}),
-    "clock_and_lag_split_head_hstu_bias": (
-        "clock_and_lag_split_head",
-        {"biases": ("time_buckets",)},
-    ),
-    "learned_clock_hstu_bias": ("learned_clock", {"biases": ("time_buckets",)}),
+    "clock_and_lag_hstu_bias": ("clock_and_lag", _BUCKETS),
+    "learned_clock_hstu_bias": ("learned_clock", _BUCKETS),
     # R_z(clock) R_x(lag, order) of three components each, against the same angles in planes
     "learned_clock_in_space": ("learned_clock", {"rotation": "space"}),
-    "siren_rope_hstu_bias": ("siren_rope", {"biases": ("time_buckets",)}),
-    "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", {"biases": ("time_buckets",)}),
+    "siren_rope_hstu_bias": ("siren_rope", _BUCKETS),
+    "siren_rope_split_dim_hstu_bias": ("siren_rope_split_dim", _BUCKETS),
     # What all events share at a time is told, and what relates them turns.
-    "trend_hstu_bias": ("ordinal", {"biases": ("time_buckets",), **_TREND}),
-    "clock_lag_trend": ("clock_and_lag", {"biases": ("time_buckets",), **_TREND}),
+    "trend_hstu_bias": ("ordinal", {**_BUCKETS, **_TREND}),
+    "clock_lag_trend": ("clock_and_lag", {**_BUCKETS, **_TREND}),
     # both ways to know the request's time: being told, and turning to past events
     "siren_rope_time_in_embedding": ("siren_rope", {"input_time_features": _ALL_FEATURES}),
     "siren_rope_time_in_embedding_cyclic": (

@@ -113,12 +113,12 @@ def prepare_logs(datasets: Iterable[Dataset], workdir: Path) -> None:
             continue
         with naming(f"data set {dataset.name!r}"):
             config = dataset.data_config()
-            files = dataset.input, dataset.items
-            read = read_config(config, *(file or None for file in files))
+            read = read_config(config, dataset.input or None, dataset.items or None)
             values = json.loads(json.dumps(to_dict(read)))
         output = workdir / "data" / dataset.name
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-            todo.append((config, *(_raw_file(dataset, x) for x in files), output))
+            source, items = (_raw_file(dataset, x) for x in (dataset.input, dataset.items))
+            todo.append((config, source, items, output))
         elif not _is_made_from(
             PreparedLog.open(output).report,
             values,
