@@ -121,7 +121,8 @@ def locked(directory: Path, refusal: str, wait: bool = False) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout as error:
         raise UserError(directory, refusal) from error
-    except (OSError, NotImplementedError) as error:  # the latter on disks without locks
+    # The latter is what filelock 3.16, which we support, raises on disks without locks.
+    except (OSError, NotImplementedError) as error:
         raise UserError(directory, f"cannot be locked: {error}") from error
     try:
         yield
