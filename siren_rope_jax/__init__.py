@@ -2,8 +2,9 @@
 
 import siren_rope_jax as sr
 
-rotation = sr.TimeRotary(sr.encoding("siren_rope"), heads=4, head_width=16)(position, time)
-q, k = rotation(q, k)
+rotary = sr.TimeRotary("siren_rope", heads=4, head_width=16)  # a Flax module
+variables = rotary.init(jax.random.key(1), position, time)
+q, k = rotary.apply(variables, position, time)(q, k)
 """
 
 import importlib

@@ -108,6 +108,13 @@ def test_a_log_of_somebody_else_is_refused_however_often_one_tries(tmp_path):
         assert sorted((out / "data").rglob("*")) == before
 
 
+def test_a_prepared_log_that_is_not_there_is_refused_before_anything_runs(tmp_path):
+    spec, out = make_preparing_plan(tmp_path, prepared=str(tmp_path / "nolog"), config="")
+    with refused(tmp_path / "nolog"):
+        datasets.prepare_logs(spec.datasets, out)
+    assert not out.exists()
+
+
 def test_a_data_set_may_have_a_file_of_items(tmp_path, monkeypatch):
     raw = raw_log()
     write(tmp_path / "raw/log.csv", raw)
@@ -400,6 +407,10 @@ def test_the_script_prepares_trains_compares_and_goes_on(tmp_path, tiny):
     assert (run / "plots_validation" / "reliability.png").is_file()
     with refused("split", "'test'"):
         evaluate_run(run, "tset")
+    longer = printed("evaluate", f"--workdir={run}", "--lengths=32,128", XLA_FLAGS=xla_flags(1))
+    assert "like: in rows of 32: " in longer and "like: in rows of 128: " in longer
+    known = json.loads((run / "result.json").read_text())
+    assert list(known["lengths"]) == ["32", "128"] and known["tasks"] == result["tasks"]
 
     (run / "predictions.parquet").unlink()
     (run / "predictions.parquet").mkdir()

@@ -1,5 +1,6 @@
 """What scripts say about bad flags and configs: one line, exit status 2, no traceback."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_help_marks_the_flags_that_must_be_given(command, capsys, monkeypatch):
     marked = {text.split(":")[0].lstrip("-") for text in described if "Required" in text}
     must = {train: {"config"}, evaluate: set(), score: {"candidates", "output"}}
     assert marked == {"workdir"} | must[command]
+
+
+@pytest.mark.parametrize("command", ["configs", "variants"])
+def test_lists_are_explained_too(command, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["siren-rope", "--help"])
+    listing = importlib.import_module(f"siren_rope_jax.commands.{command}")
+    listing.run()
+    assert "Show this text" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["siren-rope"])
+    listing.run()
+    assert "Show this text" not in capsys.readouterr().out
+
+
+def test_an_output_without_a_folder_is_refused_before_the_work(tmp_path):
+    given = ("--config=configs/next_item.py:ordinal", "--items=9", "--output=none/report.json")
+    assert complaint("compile", *given, cwd=tmp_path).startswith("--output: none is no folder")
 
 
 def test_of_several_missing_flags_one_is_named_with_its_own_meaning(tmp_path):

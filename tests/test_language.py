@@ -25,11 +25,13 @@ from siren_rope_jax.metrics.bits import BitColumns, metrics_of_tokens
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.prepare.corpus import CorpusConfig, generate
+from siren_rope_jax.prepare.documents import Document
 from siren_rope_jax.prepare.layout import bracket_depth, layout
 from siren_rope_jax.rotation.rotate import ladder
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, LAYOUT, language_variant
 from siren_rope_jax.studies.ablation import Ablation, plan
+from siren_rope_jax.studies.analysis import analyze
 from siren_rope_jax.studies.count_kernels import count_kernels, draw_kernels
 from siren_rope_jax.studies.report import run_and_report
 from siren_rope_jax.training.kinds import read_experiment
@@ -304,6 +306,17 @@ def test_from_a_corpus_to_bits_per_byte(corpus: Path, trained_run: Path, tmp_pat
         export(run, tmp_path / "exported")
 
 
+def test_a_corpus_without_times_shows_no_rotation_by_time(corpus: Path, tmp_path: Path) -> None:
+    config = load_config_file(
+        "configs/language/model.py",
+        {"data.path": str(corpus / "log"), "training.epochs": 0.01, "model.layers": 1},
+        "ordinal",
+    )
+    fit(read_experiment(config), tmp_path / "run")
+    with refused(corpus / "log", "times"):
+        analyze(TrainedRun.open(tmp_path / "run"))
+
+
 def test_how_alike_two_columns_are_to_a_ladder(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,7 +410,9 @@ def test_changelogs_have_each_entry_once_with_its_time_the_oldest_first(tmp_path
         (folder / "changelog.Debian").write_text("".join(entries), encoding="utf-8")
     (folder / "changelog.Debian.gz").write_bytes(b"\x1f\x8b\x08 damaged")
     config = CorpusConfig(corpus="changelogs", name="small", tokens=256, validation=0.3, test=0.3)
-    generate(config, tmp_path / "doc", tmp_path / "log")
+    notes = generate(config, tmp_path / "doc", tmp_path / "log")["warnings"]
+    counts = {(note.split()[0], note.split()[1]) for note in notes}
+    assert counts == {("1", "files"), ("24", "entries")}
     log = PreparedLog.open(tmp_path / "log")
     assert sorted(log.users().to_pylist()) == sorted(f"src{n}" for n in range(12))
     rows = log.history(0)
@@ -415,6 +430,17 @@ def test_changelogs_have_each_entry_once_with_its_time_the_oldest_first(tmp_path
     assert log.schema.has_utc_offset
     in_train = log.events("train").rows["time"]
     assert log.schema.train_end == in_train.max() + 1
+
+
+def test_the_beginning_of_a_document_ends_where_it_is_cut() -> None:
+    document = Document("d", [(b"ab", 1, 0), ("é…x".encode(), 2, 0), (b"zz", 3, 0)])
+    for most in range(12):
+        beginning = document.beginning(most).text
+        assert (document.text.startswith(beginning) and most - 2 <= len(beginning) <= most) or (
+            beginning == document.text
+        )
+    assert document.beginning(5).parts == [(b"ab", 1, 0), ("é".encode(), 2, 0)]
+    assert document.beginning(1).parts == [(b"a", 1, 0)]
 
 
 def test_what_a_corpus_cannot_be(tmp_path: Path) -> None:

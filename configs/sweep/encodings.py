@@ -4,9 +4,9 @@
         --config=configs/sweep/encodings.py:foursquare_nyc --workdir=runs/encodings/sweep
 
 The part after the colon is one of the logs of configs/ablation/encodings.py, which compares the
-variants with what this finds. Each variant has `TRIALS` trials with one seed: its usual settings,
-and others of what it depends on most, such as TO-RoPE's unit of time, in 2 pi of which its first
-plane turns once. Of several data sets of a log the first one is swept.
+variants with what this finds. Each variant has `TRIALS` trials with one seed: two or three learning
+rates, and others of what it depends on most, such as TO-RoPE's unit of time, in 2 pi of which its
+first plane turns once. Of several data sets of a log the first one is swept.
 """
 
 import math
@@ -15,12 +15,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from siren_rope_jax.base.config import load_config_file
+from siren_rope_jax.base.times import DAY, HOUR, WEEK
 
-MINUTE, HOUR, DAY, WEEK = 60.0, 3_600.0, 86_400.0, 604_800.0
-UNITS = (DAY, HOUR, 10 * MINUTE, DAY / (2 * math.pi), WEEK / (2 * math.pi))
-TRIALS = len(UNITS)
+TEN_MINUTES = 600
+UNITS = (DAY, HOUR, TEN_MINUTES, DAY / (2 * math.pi), WEEK / (2 * math.pi))
+TRIALS = 6
 
-# The usual learning rate, and another one.
+# The learning rate of most trials, and another one.
 RATES = {"synthetic": (1.5e-3, 3e-3), "foursquare_nyc": (4e-3, 2e-3)}
 OF_OTHERS = (2e-3, 4e-3)
 
@@ -36,14 +37,15 @@ _NETWORKS = {
 
 
 def settings(variant: str, rates: tuple[float, float]) -> tuple[dict[str, Any], ...]:
-    """What is tried with a variant, its usual settings first; `TRIALS` of them."""
-    usual, other = ({_RATE_KEY: rate} for rate in rates)
+    """What is tried with a variant; `TRIALS` of them."""
+    usual, other, high = ({_RATE_KEY: rate} for rate in (*rates, 2 * max(rates)))
     if variant.startswith("to_rope"):
-        return tuple(usual | {f"{_ENCODING}.time.ladder.unit": unit} for unit in UNITS)
+        pairs = [(usual, float(unit)) for unit in UNITS] + [(other, DAY / (2 * math.pi))]
+        return tuple(some | {f"{_ENCODING}.time.ladder.unit": unit} for some, unit in pairs)
     for name, place in _NETWORKS.items():
         if variant.startswith(name):
             sizes = [(usual, 10, 64), (other, 10, 64), (usual, 5, 64), (usual, 20, 64)]
-            sizes += [(usual, 10, 128)]
+            sizes += [(usual, 10, 128), (high, 10, 64)]
             return tuple(
                 some | {f"{place}.omega_0": float(omega), f"{place}.width": width}
                 for some, omega, width in sizes
@@ -51,9 +53,10 @@ def settings(variant: str, rates: tuple[float, float]) -> tuple[dict[str, Any], 
     key, first, second = f"{_ENCODING}.order.ladder.base", 1e4, 1e2
     if variant.startswith("clock_"):
         key = f"{_ENCODING}.lag.ladder.base"
-        first, second = 90 * DAY / (10 * MINUTE), 10 * DAY / (10 * MINUTE)
+        first, second = 90 * DAY / TEN_MINUTES, 10 * DAY / TEN_MINUTES
     middle = {_RATE_KEY: math.sqrt(rates[0] * rates[1])}
     pairs = [(usual, first), (other, first), (middle, first), (usual, second), (other, second)]
+    pairs += [(high, first)]
     return tuple(some | {key: base} for some, base in pairs)
 
 

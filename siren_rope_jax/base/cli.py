@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from siren_rope_jax.base import extras
-from siren_rope_jax.base.config import config_file, said_in
+from siren_rope_jax.base.config import config_file, made_for, said_in
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.base.files import NOT_HERE, expanded
 from siren_rope_jax.base.stores import is_url
@@ -31,14 +31,6 @@ _PATHS = (
 _TRACEBACK = "--traceback"
 _REQUIRED = " Required."
 """The end of the description of a required flag."""
-_MADE_FOR = {
-    "sweep": ("ranges", "trials"),
-    "ablate": ("baseline",),
-    "train": ("data",),
-    "prepare": ("user", "num_users", "corpus"),
-    "compare-peer": ("log",),
-}
-"""Keys that tell the configs of the commands apart."""
 
 
 def new_flags() -> flags.FlagValues:
@@ -58,6 +50,14 @@ def config_flag(values: flags.FlagValues, help_text: str) -> flags.FlagHolder[Co
     """Defines the required flag --config, whose keys can be overridden as --config.key=value."""
     # `_parse` refuses a missing one: absl could not tell it from a config file that returns None.
     return config_flags.DEFINE_config_file("config", help_string=help_text, flag_values=values)
+
+
+def output_file(given: str | None) -> Path | None:
+    """The file of --output, if any; refused at once, not after the work, if it has no folder."""
+    path = Path(given) if given else None
+    if path and not path.parent.is_dir():
+        raise UserError("--output", f"{path.parent} is no folder; make it first")
+    return path
 
 
 def run_flags(
@@ -145,19 +145,24 @@ def run(
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # those of libraries keep their defaults
-    if {"--help", "-h", "--helpfull"} & set(sys.argv):
-        for name in values:
-            if _is_required(values[name]) and not values[name].help.endswith(_REQUIRED):
-                values[name].help += _REQUIRED
-        described = values.get_help(include_special_flags=False)
-        print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
-        if "config" in values:
-            print("\n`siren-rope keys` lists what can be set as --config.key=value.")
-        return
     with reported(values):
+        if {"--help", "-h", "--helpfull"} & set(sys.argv):
+            _explain(main, values)
+            return
         _parse(values, sys.argv, config_for)
         _check_paths(values, in_stores)
         main()
+
+
+def _explain(main: Callable[[], None], values: flags.FlagValues) -> None:
+    """Prints what a script does, and its flags."""
+    for name in values:
+        if _is_required(values[name]) and not values[name].help.endswith(_REQUIRED):
+            values[name].help += _REQUIRED
+    described = values.get_help(include_special_flags=False)
+    print(f"{(main.__globals__['__doc__'] or '').rstrip()}\n{described}")
+    if "config" in values:
+        print("\n`siren-rope keys` lists what can be set as --config.key=value.")
 
 
 @contextmanager
@@ -284,10 +289,10 @@ def _read_config(value: Any, given: str, config_for: str) -> ConfigDict:
     if not isinstance(value, ConfigDict):
         why = "returns no ConfigDict" if Path(file).is_file() else "there is no such config file"
         raise UserError("--config", f"{given}: {why} below {Path.cwd()}")
-    made_for = next((c for c, keys in _MADE_FOR.items() if any(key in value for key in keys)), "")
-    if config_for and made_for not in ("", config_for):
+    command = made_for(value)
+    if config_for and command not in ("", config_for):
         wanted = f"this command takes those of `siren-rope {config_for}`"
-        raise UserError("--config", f"{file} is a config of `siren-rope {made_for}`; {wanted}")
+        raise UserError("--config", f"{file} is a config of `siren-rope {command}`; {wanted}")
     return value
 
 

@@ -96,6 +96,21 @@ def config_file(path: str | Path) -> Path:
     return packaged if known and not path.is_file() else path
 
 
+_MADE_FOR = {
+    "sweep": ("ranges", "trials"),
+    "ablate": ("baseline",),
+    "train": ("data",),
+    "prepare": ("user", "num_users", "corpus"),
+    "compare-peer": ("log",),
+}
+"""Keys that tell the configs of the commands apart."""
+
+
+def made_for(config: Mapping[str, Any] | ConfigDict) -> str:
+    """The command that takes such a config; "" if its keys do not tell."""
+    return next((c for c, keys in _MADE_FOR.items() if any(key in config for key in keys)), "")
+
+
 def load_config_file(
     path: str | Path, overrides: Mapping[str, Any], argument: str | None = None
 ) -> ConfigDict:

@@ -22,12 +22,10 @@ wait for each other, which takes far longer if one of them has no core.
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
 from siren_rope_jax.base import cli
-from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.files import replacing
 from siren_rope_jax.studies.benchmark import benchmark
 from siren_rope_jax.training.kinds import read_experiment
@@ -46,9 +44,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Where to write it as JSON.", flag
 def main() -> None:
     """Runs what the flags describe."""
     config = read_experiment(_CONFIG.value)
-    output = Path(_OUTPUT.value) if _OUTPUT.value else None
-    if output and not output.parent.is_dir():  # not after minutes of measuring
-        raise UserError("--output", f"{output.parent} is no folder; make it first")
+    output = cli.output_file(_OUTPUT.value)
     report = benchmark(config, _ROUNDS.value, _SECONDS.value)
     print(report.as_text())
     if output:

@@ -11,7 +11,6 @@ that each of them takes at its peak.
 """
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
@@ -38,7 +37,7 @@ _YEAR = 365 * 86_400
 
 def main() -> None:
     """Runs what the flags describe."""
-    config = read_experiment(_CONFIG.value)
+    config, output = read_experiment(_CONFIG.value), cli.output_file(_OUTPUT.value)
     path = local(config.data.path)
     if path.exists():
         data = kind_of(config).spec(PreparedLog.open(path))
@@ -53,8 +52,8 @@ def main() -> None:
         data = dataclasses.replace(data, categories=data.categories | {first: _ITEMS.value})
     report = compile_step(config, data, _TOPOLOGY.value or "")
     print(as_text(report))
-    if _OUTPUT.value:
-        write_json(Path(_OUTPUT.value), report)
+    if output:
+        write_json(output, report)
 
 
 def run() -> None:

@@ -1,6 +1,6 @@
 """Evaluates a trained run: its best checkpoint on one split.
 
-    siren-rope evaluate --workdir=DIR [--split=test] [--log=DIR]
+    siren-rope evaluate --workdir=DIR [--split=test] [--lengths=400,800] [--log=DIR]
 
 Writes result.json, predictions.parquet and plots/ into DIR (for a split other than test,
 result_<split>.json and so on), and prints the metrics beside those of the baselines. A --log is
@@ -20,6 +20,9 @@ _WORKDIR, _LOG = cli.run_flags(_FLAGS)
 _SPLIT = flags.DEFINE_string(
     "split", "test", "Events to score: train, validation or test.", flag_values=_FLAGS
 )
+_LENGTHS = flags.DEFINE_list(
+    "lengths", None, "Rows of other lengths than that of training, too.", flag_values=_FLAGS
+)
 
 
 def main() -> None:
@@ -27,7 +30,10 @@ def main() -> None:
     with workdir_of(_WORKDIR.value) as workdir:
         if _LOG.value:
             note_log(workdir, _LOG.value)
-        print(as_text(evaluate_run(workdir, _SPLIT.value)))
+        lengths = None
+        if _LENGTHS.value is not None:
+            lengths = [cli.whole_number(length, "--lengths") for length in _LENGTHS.value]
+        print(as_text(evaluate_run(workdir, _SPLIT.value, lengths=lengths)))
         pictures.draw(workdir, _SPLIT.value)
 
 

@@ -70,6 +70,8 @@ def run() -> None:
         if name in ("--help", "-h"):
             print(__doc__)
             return
+        if len(sys.argv) > 2:
+            raise UserError("command line", f"{sys.argv[2]} is one kind of config too many")
         if not name:
             print(page(), end="")
             return

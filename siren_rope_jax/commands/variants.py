@@ -9,6 +9,8 @@ from siren_rope_jax.base import cli
 from siren_rope_jax.rotation.names import CATALOGUE
 from siren_rope_jax.rotation.variants import RANKING_VARIANTS, RETRIEVAL_VARIANTS
 
+_FLAGS = cli.new_flags()
+
 _PAGE = """\
 # Variants
 
@@ -40,7 +42,11 @@ def _limit(name: str) -> str:
     return " (retrieval)" if name in RETRIEVAL_VARIANTS else " (texts)"
 
 
+def main() -> None:
+    """Prints them."""
+    print(page(), end="")
+
+
 def run() -> None:
     """Runs the command."""
-    with cli.reported():
-        print(page(), end="")
+    cli.run(main, _FLAGS)

@@ -1,6 +1,7 @@
 """From a trained model to files: predictions.parquet and result.json of a run."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -35,36 +36,45 @@ from siren_rope_jax.training.workdir import epochs_before
 
 
 def evaluate_run(
-    workdir: str | Path, split: str = "test", calibrated: bool = True
+    workdir: str | Path,
+    split: str = "test",
+    calibrated: bool = True,
+    lengths: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Scores a split with a run's best checkpoint; writes predictions.parquet and result.json.
 
     The run's directory may be in a store, named by its URL (`training/mirror.py`).
 
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
-    and result_<split>.json. Each of `data.tested_lengths` has predictions of its own. Returns what
-    result.json holds; of several processes only the main one writes and returns it, the others
-    return nothing ({}). Without `calibrated`, a calibration of the run (`calibrate`) is not used.
+    and result_<split>.json. Rows of each of `lengths`, by default those of `data.tested_lengths`,
+    have predictions of their own. Returns what result.json holds; of several processes only the
+    main one writes and returns it, the others return nothing ({}). Without `calibrated`, a calibration of the run (`calibrate`) is not used.
 
     Raises:
       UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be
-        written, or the split is unknown.
+        written, the split is unknown, or the model has parameters for every place of a row and so
+        no other lengths.
     """
     if split not in get_args(Split):
         raise UserError("split", f"there is no {split!r}{suggestion(split, get_args(Split))}")
     with workdir_of(workdir) as folder:
-        return _evaluate(folder, split, calibrated)
+        return _evaluate(folder, split, calibrated, lengths)
 
 
-def _evaluate(workdir: Path, split: str, calibrated: bool) -> dict[str, Any]:
+def _evaluate(
+    workdir: Path, split: str, calibrated: bool, lengths: Sequence[int] | None
+) -> dict[str, Any]:
     for name in ("result.json", "predictions.parquet"):
         if (path := workdir / name_for_split(name, split)).is_dir():
             raise UserError(path, "is a folder where a file belongs; remove it")
     run = TrainedRun.open(workdir, calibrated=calibrated)
+    data = run.config.data
+    if lengths is not None:
+        data = dataclasses.replace(data, tested_lengths=tuple(lengths))
+    others = {length: run.setup.at_length(length) for length in data.tested_lengths}
     scored = run.score(cast(Split, split))
-    lengths = {  # on all processes, as long as others compute as well
-        length: run.setup.at_length(length).score(run.params, cast(Split, split))
-        for length in run.config.data.tested_lengths
+    in_others = {  # on all processes, as long as others compute as well
+        length: other.score(run.params, cast(Split, split)) for length, other in others.items()
     }
     if not is_main():
         return {}
@@ -88,8 +98,8 @@ def _evaluate(workdir: Path, split: str, calibrated: bool) -> dict[str, Any]:
         written = workdir / name_for_split("predictions.parquet", split)
         write_predictions(written, evaluated, run.setup.kind)
         outcome["predictions"] = file_digest(written)
-        if lengths:
-            outcome["lengths"] = _write_lengths(run, workdir, split, lengths)
+        if in_others:
+            outcome["lengths"] = _write_lengths(run, workdir, split, in_others)
         write_json(path, outcome)
     except OSError as error:
         raise UserError(workdir, f"its results cannot be written: {error}") from error
@@ -238,7 +248,8 @@ def as_text(outcome: Mapping[str, Any]) -> str:
     for length, own in outcome.get("lengths", {}).items():
         for part in parts:
             values = kind.part(own[kind.measured], part)
-            cells = (f"{kind.metrics[m].label} {number(values[m], 4)}" for m in kind.shown)
+            shown = kind.applying(kind.shown, outcome, part)
+            cells = (f"{kind.metrics[m].label} {number(values[m], 4)}" for m in shown)
             lines.append(titled(part, f"in rows of {length}: {', '.join(cells)}"))
     explained = FAMILIES[kind.baselines].explained(outcome["baselines"])
     lines += [f"{name}: {meaning}" for name, meaning in explained.items()]

@@ -6,19 +6,13 @@ known before the token is, and the time of its text if that has one.
 """
 
 import dataclasses
-import datetime
-import gzip
 import hashlib
 import platform
-import re
 import sysconfig
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from email.utils import parsedate_to_datetime
-from fnmatch import fnmatch
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +22,9 @@ from siren_rope_jax.base.config import to_dict
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.extras import needs
 from siren_rope_jax.base.files import expanded
-from siren_rope_jax.base.times import MAX_TIME, MAX_UTC_OFFSET, MIN_TIME, NO_TIME
+from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION, Categorical, Count, Schema
+from siren_rope_jax.prepare.documents import Document, read_documents
 from siren_rope_jax.prepare.histories import Histories
 from siren_rope_jax.prepare.layout import DEPTH, PLACES, bracket_depth, layout
 from siren_rope_jax.prepare.writer import vocabulary, write_log
@@ -85,22 +80,6 @@ class CorpusConfig:
         return VALIDATION if place < self.test + self.validation else TRAIN
 
 
-Part = tuple[bytes, int, int]
-"""Some text, its time in Unix seconds UTC, and the offset of its writer's clock in seconds."""
-
-
-class Document(NamedTuple):
-    """A text and where its parts have times.
-
-    Attributes:
-      name: tells it from all others.
-      parts: its text, in order.
-    """
-
-    name: str
-    parts: Sequence[Part]
-
-
 def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path) -> dict[str, Any]:
     """Writes the prepared log of a corpus.
 
@@ -120,13 +99,18 @@ def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path
     root = _folder(config) if folder is None else expanded(folder)
     if not root.is_dir():
         raise UserError(root, "is not a folder of texts")
-    documents = _documents(config, root)
+    documents, notes = read_documents(
+        root,
+        changelogs=config.corpus == "changelogs",
+        exclude=config.exclude,
+        most_bytes=config.most_bytes,
+    )
     split = np.array([config.split_of(document.name) for document in documents], np.int64)
     for name, which in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         if not (split == which).any():
             about = f"has {len(documents)} texts, which leave the split {name} empty"
             raise UserError(root, about)
-    bpe = _Bpe([_text(d) for d, of in zip(documents, split, strict=True) if of == TRAIN], config)
+    bpe = _Bpe([d.text for d, of in zip(documents, split, strict=True) if of == TRAIN], config)
     columns = [_tokens(document, bpe, config) for document in documents]
     lengths = [len(own["token"]) for own in columns]
     events = {key: np.concatenate([own[key] for own in columns]) for key in columns[0]}
@@ -144,7 +128,7 @@ def generate(config: CorpusConfig, folder: str | Path | None, output: str | Path
     report = {
         "rows_read": len(events["row"]),
         "users": len(documents),
-        "warnings": [],
+        "warnings": notes,
         **stream.report(),
         "corpus": _about(documents, root),
         "config": to_dict(config),
@@ -185,7 +169,7 @@ def _about(documents: Iterable[Document], root: Path) -> dict[str, Any]:
     """What tells a corpus from another one."""
     digest, size = hashlib.sha256(), 0
     for document in documents:
-        text = _text(document)
+        text = document.text
         size += len(text)
         digest.update(document.name.encode() + b"\0" + text + b"\0")
     python = platform.python_version()
@@ -226,7 +210,7 @@ class _Bpe:
 
 def _tokens(document: Document, bpe: _Bpe, config: CorpusConfig) -> dict[str, np.ndarray]:
     """The columns of a document's events."""
-    text = _text(document)
+    text = document.text
     signals = layout(text)
     if config.corpus == "python":
         signals[DEPTH] = bracket_depth(text)
@@ -252,10 +236,6 @@ def _tokens(document: Document, bpe: _Bpe, config: CorpusConfig) -> dict[str, np
     }
 
 
-def _text(document: Document) -> bytes:
-    return b"".join(part for part, _, _ in document.parts)
-
-
 def _folder(config: CorpusConfig) -> Path:
     python = config.corpus == "python"
     return Path(sysconfig.get_path("stdlib") if python else "/usr/share/doc")
@@ -265,97 +245,3 @@ def _source(config: CorpusConfig, root: Path) -> str:
     if config.corpus == "python":
         return f"Python {platform.python_version()}, the modules below {root}"
     return f"changelogs of Debian packages below {root}"
-
-
-def _documents(config: CorpusConfig, root: Path) -> list[Document]:
-    """All of a folder, by name; of equal ones the first."""
-    python = config.corpus == "python"
-    texts = _texts(root, "*.py" if python else "changelog.Debian*", config.exclude)
-    if python:
-        found = {text: Document(name, [(text, NO_TIME, 0)]) for name, text in [*texts][::-1]}
-        documents = [*found.values()]
-    else:
-        documents = _by_source(entry for _, text in texts for entry in _entries(text))
-    kept = (d._replace(parts=_beginning(d.parts, config.most_bytes)) for d in documents)
-    return sorted(document for document in kept if len(_text(document)) > 1)
-
-
-def _texts(root: Path, glob: str, exclude: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files below a folder that are UTF-8, by their path in it."""
-    for path in sorted(root.rglob(glob)):
-        name = path.relative_to(root)
-        globs = (*exclude, "__pycache__", "site-packages")
-        left_out = any(fnmatch(part, glob) for part in name.parts for glob in globs)
-        if left_out or path.is_symlink() or not path.is_file():
-            continue
-        try:
-            raw = path.read_bytes()
-            text = gzip.decompress(raw) if path.suffix == ".gz" else raw
-            text.decode()
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            continue
-        yield name.as_posix(), text
-
-
-def _beginning(parts: Sequence[Part], most: int) -> list[Part]:
-    """The parts up to so many bytes; the last one may be cut, but not within a character."""
-    kept: list[Part] = []
-    for text, seconds, offset in parts:
-        text = text[:most].decode(errors="ignore").encode()
-        most -= len(text)
-        if text:
-            kept.append((text, seconds, offset))
-    return kept
-
-
-_ENTRY = re.compile(
-    rb"^(?P<head>(?P<source>\S+) \([^\n]*\n)(?P<body>.*?)^ -- [^\n]*?  (?P<date>[^\n]+)$",
-    re.MULTILINE | re.DOTALL,
-)
-"""Of a Debian changelog: its first line begins with the name of the source package, its last one is
-the signature."""
-
-
-class _Entry(NamedTuple):
-    """Of a changelog, without its signature, which would tell the time by its own text."""
-
-    source: str
-    head: bytes
-    body: bytes
-    seconds: int
-    offset: int
-
-
-def _entries(text: bytes) -> Iterator[_Entry]:
-    """Those of a changelog that have a readable date."""
-    for found in _ENTRY.finditer(text):
-        try:
-            date = parsedate_to_datetime(found["date"].decode())
-        except ValueError:
-            continue
-        date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)  # of a zone "-0000"
-        seconds, zone = int(date.timestamp()), date.utcoffset() or datetime.timedelta()
-        offset = int(zone.total_seconds())
-        if MIN_TIME <= seconds < MAX_TIME and abs(offset) <= MAX_UTC_OFFSET:
-            source = found["source"].decode()
-            body = found["body"].rstrip(b"\n") + b"\n\n"
-            yield _Entry(source, found["head"], body, seconds, offset)
-
-
-def _by_source(entries: Iterable[_Entry]) -> list[Document]:
-    """A document for each source package, whose entries many packages may repeat.
-
-    The first line of an entry still has the time of the entry before it: where the time changes
-    would tell, otherwise, where an entry ends.
-    """
-    of_source: dict[str, set[_Entry]] = {}
-    for entry in entries:
-        of_source.setdefault(entry.source, set()).add(entry)
-    documents = []
-    for source, own in of_source.items():
-        parts, before = list[Part](), (NO_TIME, 0)
-        for entry in sorted(own, key=lambda e: (e.seconds, e.head, e.body)):
-            parts += [(entry.head, *before), (entry.body, entry.seconds, entry.offset)]
-            before = entry.seconds, entry.offset
-        documents.append(Document(source, parts))
-    return documents

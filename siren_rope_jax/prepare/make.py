@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.config import from_config_dict, made_for
 from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.prepare import corpus, synthetic
 from siren_rope_jax.prepare.config import PrepareConfig
@@ -19,10 +19,8 @@ Described = SyntheticConfig | CorpusConfig | PrepareConfig
 
 def load(config: ConfigDict) -> Described:
     """Reads a data config; a `UserError` says which key or value is wrong or missing."""
-    if "model" in config and "data" in config:
-        raise UserError(
-            "config", "describes an experiment, not a log; it is for `siren-rope train`"
-        )
+    if (command := made_for(config)) not in ("", "prepare"):
+        raise UserError("config", f"describes no log; it is for `siren-rope {command}`")
     if "num_users" in config:
         return from_config_dict(SyntheticConfig, config)
     if "corpus" in config:

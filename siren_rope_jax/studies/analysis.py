@@ -140,15 +140,17 @@ def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
     """Looks at the rotation of a trained run, at the end of its training span.
 
     Raises:
-      UserError: the model has no such attention, or no whole week from a Monday on lies within the
-        training span.
+      UserError: the model has no such attention, or the log no times, or no whole week from a Monday
+        on lies within the training span.
     """
     attention = attention or default_attention(run)
     utc_offset = usual_offset(run.log)
     shift = utc_offset or 0
-    theta = time_angles(run, attention, shift)
-    monday = start_of_week(run.log.schema.train_end + shift) - WEEK - shift
-    weeks = min((monday + WEEK - run.log.schema.train_start) // WEEK, 8)
+    theta, schema = time_angles(run, attention, shift), run.log.schema
+    if schema.train_end <= schema.train_start:
+        raise UserError(run.log.path, "its events have no times, so there is nothing to show")
+    monday = start_of_week(schema.train_end + shift) - WEEK - shift
+    weeks = min((monday + WEEK - schema.train_start) // WEEK, 8)
     if weeks < 1:
         raise UserError(
             run.log.path, "the training split does not span a whole week, Monday to Sunday"

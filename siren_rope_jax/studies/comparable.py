@@ -36,7 +36,9 @@ def finished_run(workdir: Path) -> dict[str, Any]:
             raise Unfinished(workdir, f"is not the directory of a finished run: {name} is missing")
     result, log = read_json(workdir / "result.json"), about_run(workdir)
     if not result.get("training_ended"):
-        raise Unfinished(workdir, "its training was interrupted; let train.py finish it first")
+        raise Unfinished(
+            workdir, "its training was interrupted; let `siren-rope train` finish it first"
+        )
     if (workdir / "config.json").is_file() and result["version"] == log.get("trained_with"):
         config = read_json(workdir / "config.json")
         if without_execution(config) != without_execution(result["config"]):

@@ -110,6 +110,7 @@ def prepare_logs(datasets: Iterable[Dataset], workdir: Path) -> None:
     todo = []
     for dataset in datasets:
         if dataset.prepared:
+            PreparedLog.open(dataset.prepared)
             continue
         with naming(f"data set {dataset.name!r}"):
             config = dataset.data_config()

@@ -127,7 +127,8 @@ def _open_log(config: PeerConfig) -> PreparedLog:
     if log.schema.protocol != "leave_one_out":
         raise UserError(
             "config.log",
-            f"{config.log} is split by time; prepare it with --config.split.kind=leave_one_out",
+            f"{config.log} is not split by leave-one-out; prepare it with "
+            "--config.split.kind=leave_one_out",
         )
     return log
 

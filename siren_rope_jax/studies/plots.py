@@ -88,10 +88,10 @@ def draw_models(
         where = "validation", validation_key(part, metric)
         return own._replace(title=f"validation, {own.title}", path=where)
 
-    primary = [panel(part, kind.compared[0]) for part in parts]
+    primary = [panel(part, kind.primary) for part in parts]
     lined = {model: results[model] for model in _lined(results, lines, baseline, primary)}
     logs = {model: [read_metrics(run) for run in models[model]] for model in lined}
-    by = kind.metrics[kind.compared[0]].label
+    by = kind.metrics[kind.primary].label
     looks = lines_of(list(lined), baseline, _best(lined, primary), by)
     # Of very many rows and panels, the primary metric stays: tables have the others.
     many = len(results) > _MANY_ROWS and len(kind.compared) * len(parts) > ASIDE

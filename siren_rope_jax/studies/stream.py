@@ -110,7 +110,8 @@ def stream(run: TrainedRun, config: StreamConfig) -> Iterator[Slice]:
                 scored = {name: training.scorer(own, batches) for name, own in asked.items()}
                 if not len(scored[FROZEN].event):
                     scored = {}
-            statistics = training.statistics_of(timeline.events_between(begin, stop))
+            learned = timeline.events_between(max(begin, schema.train_end), stop)
+            statistics = training.statistics_of(learned)
             for turn in range(config.passes):
                 seed = (run.config.seed * 7919 + number * config.passes + turn) % 2**32
                 for batch in training.batches.one_pass(targets, seed):

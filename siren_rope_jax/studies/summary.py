@@ -128,7 +128,7 @@ class Part:
           "gap_closed": as `gap_closed`; "slices": slicing -> group -> metric, means over seeds.
         """
         kind, results = self._kind, self._results[variant].values()
-        primary = kind.compared[0]
+        primary = kind.primary
         validations = [run.validation() for run in self._runs[variant].values()]
         slices: dict[str, Any] = {}
         for name, metrics in kind.slices.items():

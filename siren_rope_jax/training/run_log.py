@@ -101,7 +101,11 @@ class RunLog:
         self._log_every = config.training.log_every
         with self._told():
             self._file = self._path.open("a", encoding="utf-8")
-        self._boards = boards(config, workdir, first_step)
+        try:
+            self._boards = boards(config, workdir, first_step)
+        except BaseException:
+            self._file.close()
+            raise
         self._bar = tqdm(
             total=last_step,
             initial=first_step,

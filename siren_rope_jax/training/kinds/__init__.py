@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siren_rope_jax.base.config import from_config_dict
+from siren_rope_jax.base.config import from_config_dict, made_for
 from siren_rope_jax.base.errors import UserError, suggestion
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.kinds.kind import Kind
@@ -22,10 +22,8 @@ def read_experiment(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
     Raises:
       UserError: a kind, a key or a value that cannot be, or a config of something else.
     """
-    if "data" not in config and ("user" in config or "num_users" in config):
-        raise UserError(
-            "config", "describes a log, not an experiment; it is for `siren-rope prepare`"
-        )
+    if (command := made_for(config)) not in ("", "train"):
+        raise UserError("config", f"describes no experiment; it is for `siren-rope {command}`")
     name = config.get("kind", "ranking")
     if name not in KINDS:
         raise UserError("config.kind", f"{name!r} is unknown{suggestion(str(name), KINDS)}")

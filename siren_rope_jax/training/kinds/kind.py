@@ -64,8 +64,8 @@ class Kind(abc.ABC, Generic[Config]):
       metrics: all that tables show, in order; of a part, those that `measure` returns for it.
       shown: the metrics of the main table, and of the terminal.
       compared: the metrics whose differences between models have intervals, where a part has
-        them; the first is the primary one, which all parts have. `resampled` yields all of them.
-      primary: the metric that decides in studies.
+        them. `resampled` yields all of them.
+      primary: the one of these that decides in studies and pictures, which all parts have.
       chief: the few metrics of progress lines, learning curves and pictures of groups.
       slices: how events are grouped: a name of `evaluation.slices.SLICES` -> the metrics in the
         report's table of these groups; no table if there are none.
