@@ -48,7 +48,8 @@ def evaluate_run(
     For another split than "test" ("train" or "validation") they are predictions_<split>.parquet
     and result_<split>.json. Rows of each of `lengths`, by default those of `data.tested_lengths`,
     have predictions of their own. Returns what result.json holds; of several processes only the
-    main one writes and returns it, the others return nothing ({}). Without `calibrated`, a calibration of the run (`calibrate`) is not used.
+    main one writes and returns it, the others return nothing ({}). Without `calibrated`, a
+    calibration of the run (`calibrate`) is not used.
 
     Raises:
       UserError: there is no run or no checkpoint yet, a file of it is damaged, the files cannot be

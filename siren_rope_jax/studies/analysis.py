@@ -140,8 +140,8 @@ def analyze(run: TrainedRun, attention: Attention | None = None) -> Analysis:
     """Looks at the rotation of a trained run, at the end of its training span.
 
     Raises:
-      UserError: the model has no such attention, or the log no times, or no whole week from a Monday
-        on lies within the training span.
+      UserError: the model has no such attention, the log has no times, or no whole week from a
+        Monday on lies within the training span.
     """
     attention = attention or default_attention(run)
     utc_offset = usual_offset(run.log)
