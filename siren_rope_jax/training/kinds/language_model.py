@@ -4,26 +4,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from siren_rope_jax.base.errors import UserError, check
-from siren_rope_jax.data.assemble import Layout, next_item_layout
 from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.data.windows import window_start
 from siren_rope_jax.metrics.bits import BIT_METRICS, BitColumns, metrics_of_tokens
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
-from siren_rope_jax.models.losses import LossConfig, retrieval_loss
-from siren_rope_jax.models.partition import WHOLE, Partition
+from siren_rope_jax.models.losses import LossConfig
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
+from siren_rope_jax.training.kinds.kind import Metric, Metrics
+from siren_rope_jax.training.kinds.next_item import NextItem
 from siren_rope_jax.training.rank_scorer import RankScorer
-
-_LOSS = LossConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,7 @@ class Predicted(NamedTuple):
     context: Int[np.ndarray, " N"]
 
 
-class LanguageModel(Kind[LanguageExperiment]):
+class LanguageModel(NextItem[LanguageExperiment]):
     """The next token of every token of a text but the last; the criterion is the bits per byte."""
 
     name = "language_model"
@@ -92,33 +88,9 @@ class LanguageModel(Kind[LanguageExperiment]):
         return super().spec(log)
 
     @property
-    def layout(self) -> Layout:
-        return next_item_layout()
-
-    def model(self, data: DataSpec, partition: Partition = WHOLE) -> Retriever:
-        return Retriever(self.config.model, data, partition)
-
-    def padding(self, data: DataSpec, rows: int) -> NextItemBatch:
-        return NextItemBatch.padding(data, rows)
-
-    def loss(
-        self, model: Retriever, variables: Any, batch: Any, key: Array, statistics: Any
-    ) -> tuple[Array, Array]:
-        """The cross-entropy of the next tokens."""
-        result: Any = model.apply(variables, batch, deterministic=False, rngs={"dropout": key})
-        asked = batch.event >= 0
-        mean = retrieval_loss(
-            _LOSS,
-            result.query.reshape(-1, result.query.shape[-1]),
-            result.table,
-            batch.target.reshape(-1),
-            asked.reshape(-1),
-            key=key,
-            history_N=batch.history.reshape(-1),
-            items=model.data.trained_items,
-            partition=model.partition,
-        )
-        return mean, asked.sum(dtype=jnp.float32)
+    def loss_config(self) -> LossConfig:
+        """The cross-entropy of the next tokens, all of which are known."""
+        return LossConfig()
 
     def check_row_wise(self, table: tuple[str, ...], key: str) -> None:
         problem = "the softmax over all tokens needs all rows; leave it empty"

@@ -7,26 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
 from siren_rope_jax.base.config import from_config_dict
 from siren_rope_jax.base.errors import UserError, check, suggestion
-from siren_rope_jax.data.assemble import Layout, next_item_layout
 from siren_rope_jax.data.item_features import item_features
 from siren_rope_jax.data.log import Events, PreparedLog
 from siren_rope_jax.data.schema import Schema
 from siren_rope_jax.metrics.bootstrap import RankColumns
 from siren_rope_jax.metrics.ranks import COMPARED, RANK_METRICS, metrics_of_ranks
 from siren_rope_jax.models.batch import DataSpec, NextItemBatch
-from siren_rope_jax.models.losses import LossConfig, draw_negatives, retrieval_loss
-from siren_rope_jax.models.partition import WHOLE, Partition
+from siren_rope_jax.models.losses import LossConfig, draw_negatives
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.models.tasks import Binary
 from siren_rope_jax.training.experiment import ExperimentConfig
-from siren_rope_jax.training.kinds.kind import Kind, Metric, Metrics
+from siren_rope_jax.training.kinds.kind import Metric, Metrics
+from siren_rope_jax.training.kinds.next_item import NextItem
 from siren_rope_jax.training.rank_scorer import Ranked, RankScorer
 
 
@@ -68,7 +66,7 @@ class RetrievalExperiment(ExperimentConfig):
         check(not filtered, "model.repeat", "False where filter_seen leaves out what it names")
 
 
-class Retrieval(Kind[RetrievalExperiment]):
+class Retrieval(NextItem[RetrievalExperiment]):
     """The item of every next event; the criterion is in the config."""
 
     name = "retrieval"
@@ -125,16 +123,6 @@ class Retrieval(Kind[RetrievalExperiment]):
         features = item_features(view, names, log.schema.categorical[0].known)
         return dataclasses.replace(spec, item_features=features)
 
-    @property
-    def layout(self) -> Layout:
-        return next_item_layout(self.config.data.target_task)
-
-    def model(self, data: DataSpec, partition: Partition = WHOLE) -> Retriever:
-        return Retriever(self.config.model, data, partition)
-
-    def padding(self, data: DataSpec, rows: int) -> NextItemBatch:
-        return NextItemBatch.padding(data, rows)
-
     def statistics(self, log: PreparedLog, events: Events | None = None) -> dict[str, np.ndarray]:
         """How often training asks for each known item, if the loss needs it; 0 for the unknown."""
         if not self.config.loss.needs_item_counts:
@@ -153,34 +141,9 @@ class Retrieval(Kind[RetrievalExperiment]):
             return {}
         return {"item_counts": np.zeros(data.items, np.float32)}
 
-    def loss(
-        self, model: Retriever, variables: Any, batch: Any, key: Array, statistics: Any
-    ) -> tuple[Array, Array]:
-        """The configured loss over the batch's targets that have an embedding."""
-        dropout_key, negatives_key = jax.random.split(key)
-        result: Any = model.apply(
-            variables, batch, deterministic=False, rngs={"dropout": dropout_key}
-        )
-        asked = (batch.event >= 0) & (batch.target > 0)
-        repeat = None if result.repeat is None else result.repeat.of_targets(batch.target)
-        slots = (result.query, batch.target, asked, repeat, batch.history)
-        query, target, asked, repeat, history = jax.tree.map(
-            lambda x: x.reshape(-1, *x.shape[2:]), slots
-        )
-        mean = retrieval_loss(
-            self.config.loss,
-            query,
-            result.table,
-            target,
-            asked,
-            key=negatives_key,
-            repeat=repeat,
-            history_N=history,
-            items=model.data.trained_items,
-            partition=model.partition,
-            **statistics,
-        )
-        return mean, asked.sum(dtype=jnp.float32)
+    @property
+    def loss_config(self) -> LossConfig:
+        return self.config.loss
 
     def asked_rows(self, model: Any, batch: Any, key: Array) -> dict[tuple[str, ...], list[Array]]:
         asked = super().asked_rows(model, batch, key)
