@@ -46,8 +46,9 @@ class Range:
 
     Attributes:
       key: of the experiment's config, dotted.
-      values: the choices; or else
-      low, high: the bounds of a real number.
+      values: the choices, if there are any; without them a real number is drawn.
+      low: the least value of a real number.
+      high: the largest one.
       log: draws such a number uniformly by its logarithm.
     """
 

@@ -34,7 +34,7 @@ class OptimizerConfig:
     """The optimiser and its schedule.
 
     Attributes:
-      learning_rate: its peak.
+      learning_rate: the largest one, after the warm-up.
       warmup_fraction: share of all updates over which it rises linearly to its peak; the first
         update already learns.
       final_fraction: what is left of the peak at the end of the cosine.
