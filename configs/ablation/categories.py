@@ -5,8 +5,8 @@
 
 The part after the colon is one of the `LOGS` below: films by their first genre, news clicks by how
 the reader came to the page, the built-in feed by the topic of its items. The category is a feature
-of the events in all variants, so that the rotation is all that differs. Takes a quarter of an hour on
-two cores on the feed and on films.
+of the events in all variants, so that the rotation is all that differs. Takes a quarter of an hour
+on two cores on the feed and on films.
 """
 
 from typing import Any

@@ -8,7 +8,8 @@ Files, releases and --download are those of configs/data/movielens.py, as in
 minutes. Published results use leave-one-out: --config.split.kind=leave_one_out.
 
 With --config=configs/data/movielens_next.py:genres and a file of films as --items, these have
-genres, by which a model can know new ones (docs/fresh.md). With :genre they have the first one alone.
+genres, by which a model can know new ones (docs/fresh.md). With :genre they have the first one
+alone.
 
 There are no tasks: it only matters that a film was rated, not how. The catalogue is every film in
 train. The time of a rating is when it was entered, not when the film was watched, and many are

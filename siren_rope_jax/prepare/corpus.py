@@ -49,7 +49,8 @@ class CorpusConfig:
       name: the data set's.
       exclude: a text is left out if a folder or file name of its path fits one of these globs.
       tokens: size of the vocabulary, at least 256.
-      validation, test: shares of the documents in these splits, which a hash of their names draws.
+      validation: share of the documents in this split, which a hash of their names draws.
+      test: likewise.
       most_bytes: of a document; what follows is left out.
     """
 

@@ -45,24 +45,29 @@ class SyntheticConfig:
 
     Attributes:
       name: the data set's name.
-      num_users, events_per_user: each user has as many events, over the whole span.
+      num_users: number of users.
+      events_per_user: how many events each of them has, over the whole span.
       num_topics: number of topics. An item has one; a user's interests in them are independent.
       num_items: number of items, all available at all times.
       start: the first day (UTC), YYYY-MM-DD.
       days: length of the span.
-      validation_days, test_days: the numbers of days of these splits, at the end.
+      validation_days: length of the validation split, before the test.
+      test_days: length of the test split, at the end.
       session_events: mean number of events per session.
       event_gap: median number of seconds between two events of a session.
       rhythm: how much more sessions begin in the evening than in the morning, 0..1.
-      constant, daily, weekly, drift: strengths of the interests that stay, that follow the time of
-        day and that of the week, and that drift over the span.
+      constant: strength of the interests that stay.
+      daily: strength of those that follow the time of day.
+      weekly: strength of those that follow the time of the week.
+      drift: strength of those that drift over the span.
       harmonics: of the day, which share its strength evenly. With one, interests at two hours are
         alike by the cosine of their difference; with four, only within three hours.
-      hidden, hidden_hours: strength and period of interests that follow a cycle of which no time
-        feature knows.
-      recency, recency_hours: strength of moods that pass with time, and their mean life.
-      order, order_events: strength of moods that pass from event to event of a user, whatever the
-        time between them, and their mean life.
+      hidden: strength of interests that follow a cycle of which no time feature knows.
+      hidden_hours: its period.
+      recency: strength of moods that pass with time.
+      recency_hours: their mean life.
+      order: strength of moods that pass from event to event of a user, whatever the time between.
+      order_events: their mean life, in events.
       quality: what an item's quality, a known feature ~ N(0, 1), adds to the interest in it.
       tasks: the names of the labels.
       base_rates: the fraction of positive labels per task.
