@@ -115,9 +115,9 @@ class SplitRule:
         out, as if the user had stopped there.
       train_fraction: for "time": the fraction of all events before `train_end`.
       validation_fraction: for "time": the fraction of all events between the two ends.
-      train_end: for "time": the date at which validation begins ("2024-05-01", or with a time and an
-        offset; UTC if there is none), instead of a fraction; give it with `validation_end`.
-      validation_end: likewise, at which the test begins.
+      train_end: for "time": the date at which validation begins ("2024-05-01", or with a time and
+        an offset; UTC if there is none), instead of a fraction; give it with `validation_end`.
+      validation_end: for "time": the date at which the test begins, with `train_end`.
       test_end: for "time": the date from which events are left out, as if the log ended there. With
         the other two, one log gives several tests, each of its own time (a rolling origin). A
         `core` is that of the whole log. Empty: the log's end.
@@ -187,14 +187,15 @@ class PrepareConfig:
     Attributes:
       name: the data set's name.
       user: the column that says who did something, or an expression over the columns.
-      item: likewise, with what.
-      time: likewise, when, such as "strptime(day || clock, '%d/%m/%Y%H:%M')".
+      item: the column or expression that says with what.
+      time: the column or expression that says when, such as "strptime(day || clock,
+        '%d/%m/%Y%H:%M')".
       time_unit: of numbers, which count from 1970 UTC; "iso": dates and times as text or Parquet
         timestamps, in UTC if they state no offset.
       time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
       earliest: the date from which all times must be. Empty: any from 1902 on, as long as a few are
         not so far from the others that they must be mistakes.
-      latest: likewise, up to which; empty: up to 2099.
+      latest: the date up to which all times must be. Empty: any up to 2099, with the same exception.
       items_key: of the file of items (`--items`): the column, or an expression over its columns,
         that says which item a row is about. Empty: the same as `item`.
       tie_breaker: a column or an expression that orders events of the same time. Those that are
@@ -230,7 +231,7 @@ class PrepareConfig:
       split: which events are train, validation and test.
       download: where the publisher offers the log.
       source: where the log is from, noted in the prepared one.
-      license: likewise, under which terms.
+      license: under which terms, noted in the prepared log.
       threads: 0: one per core.
       memory_gb: memory for the database engine, which processes larger logs in parts, on disk. On
         Linux, expressions may take no more than twice as much and about 1 GB, whatever they ask

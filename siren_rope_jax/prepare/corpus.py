@@ -50,7 +50,7 @@ class CorpusConfig:
       exclude: a text is left out if a folder or file name of its path fits one of these globs.
       tokens: size of the vocabulary, at least 256.
       validation: share of the documents in this split, which a hash of their names draws.
-      test: likewise.
+      test: share of the documents in this one, drawn likewise.
       most_bytes: of a document; what follows is left out.
     """
 
