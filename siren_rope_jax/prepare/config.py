@@ -195,7 +195,7 @@ class PrepareConfig:
       time_origin: the date from which numbers count instead, as in `SplitRule`. Empty: 1970.
       earliest: the date from which all times must be. Empty: any from 1902 on, as long as a few are
         not so far from the others that they must be mistakes.
-      latest: the date up to which all times must be. Empty: any up to 2099, with the same exception.
+      latest: the date up to which all times must be. Empty: any up to 2099, likewise.
       items_key: of the file of items (`--items`): the column, or an expression over its columns,
         that says which item a row is about. Empty: the same as `item`.
       tie_breaker: a column or an expression that orders events of the same time. Those that are
