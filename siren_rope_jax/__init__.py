@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from siren_rope_jax.inference.files import read_table as read_table
     from siren_rope_jax.inference.files import write_table as write_table
     from siren_rope_jax.inference.recommend import recommend as recommend
+    from siren_rope_jax.rotation.maps import AngleMap as AngleMap
     from siren_rope_jax.rotation.rotary import TimeRotary as TimeRotary
     from siren_rope_jax.rotation.rotate import QueryKeyRotation as QueryKeyRotation
-    from siren_rope_jax.rotation.sources import AngleMap as AngleMap
     from siren_rope_jax.rotation.sources import AngleSource as AngleSource
     from siren_rope_jax.rotation.sources import Gate as Gate
     from siren_rope_jax.rotation.time import Time as Time
@@ -51,7 +51,8 @@ _PUBLIC = {
     "inference.recommend": ("recommend",),
     "rotation.rotary": ("TimeRotary",),
     "rotation.rotate": ("QueryKeyRotation",),
-    "rotation.sources": ("AngleMap", "AngleSource", "Gate"),
+    "rotation.maps": ("AngleMap",),
+    "rotation.sources": ("AngleSource", "Gate"),
     "rotation.time": ("Time", "TimeScale"),
     "rotation.variants": ("ENCODINGS", "encoding"),
     "training.kinds": ("read_experiment",),

@@ -10,9 +10,11 @@ import pytest
 
 from siren_rope_jax.base.times import NO_TIME, WEEK
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
+from siren_rope_jax.rotation.maps import MAPS, AngleMap
 from siren_rope_jax.rotation.rotary import TimeRotary
 from siren_rope_jax.rotation.rotate import Rotation, ladder
-from siren_rope_jax.rotation.sources import MAPS, AngleMap, AngleSource, Signals
+from siren_rope_jax.rotation.signals import Signals
+from siren_rope_jax.rotation.sources import AngleSource
 from siren_rope_jax.rotation.time import Time, TimeScale, phases, since
 from siren_rope_jax.rotation.variants import ENCODINGS
 from siren_rope_jax.rotation.variants import encoding as named

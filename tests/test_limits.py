@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from siren_rope_jax.base.times import DAY
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import Time
 from tests.batches import START, random_next_items, small_retriever, source
 from tests.test_angles import angles_of, encoding, sources_of

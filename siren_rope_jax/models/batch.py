@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from siren_rope_jax.base.arrays import AnyArray
 from siren_rope_jax.models.tasks import Task
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import Time, TimeScale
 
 

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from siren_rope_jax.rotation.sources import Signals, TimeNetwork
+from siren_rope_jax.rotation.maps import TimeNetwork
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import TimeFeature, TimeScale, time_features
 
 COUNT_WIDTH = 16

@@ -23,7 +23,7 @@ from siren_rope_jax.models.tables import Table, embedding_of
 from siren_rope_jax.models.tasks import Ordinal, outputs_of
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import TimeFeature, time_features
 
 REQUEST_FEATURES: tuple[TimeFeature, ...] = ("day", "week")

@@ -32,7 +32,7 @@ from siren_rope_jax.models.repeat import Repeat
 from siren_rope_jax.models.tables import Table, embedding_of, lookup
 from siren_rope_jax.models.trunk import MOST, Trunk, TrunkConfig
 from siren_rope_jax.rotation.encoding import LAST, TRUNK
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,9 @@ from siren_rope_jax.models.partition import WHOLE, Partition
 from siren_rope_jax.models.relation import Relation
 from siren_rope_jax.rotation.biases import BiasKind, Events, LogitBias
 from siren_rope_jax.rotation.encoding import LAST, TRUNK, AngleEncoding
-from siren_rope_jax.rotation.sources import AngleSource, Signals, TimeNetwork, check_sources
+from siren_rope_jax.rotation.maps import TimeNetwork
+from siren_rope_jax.rotation.signals import Signals
+from siren_rope_jax.rotation.sources import AngleSource, check_sources
 from siren_rope_jax.rotation.time import TimeFeature
 
 Rematerialisation = Literal["none", "dots", "all"]

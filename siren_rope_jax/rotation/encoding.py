@@ -24,7 +24,8 @@ from jaxtyping import Array, Float
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.rotation.rotate import QueryKeyRotation, Rotation, SpaceRotation
-from siren_rope_jax.rotation.sources import AngleSource, Signals, SourceAngles
+from siren_rope_jax.rotation.signals import Signals
+from siren_rope_jax.rotation.sources import AngleSource, SourceAngles
 from siren_rope_jax.rotation.time import TimeScale
 
 TRUNK, LAST = "trunk", "last"

@@ -16,7 +16,8 @@ from siren_rope_jax.base.errors import UserError, check
 from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.rotation.encoding import TRUNK, AngleEncoding
 from siren_rope_jax.rotation.rotate import QueryKeyRotation
-from siren_rope_jax.rotation.sources import AngleSource, Signals, check_sources
+from siren_rope_jax.rotation.signals import Signals
+from siren_rope_jax.rotation.sources import AngleSource, check_sources
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import encoding
 

@@ -21,7 +21,7 @@ from scipy.signal import detrend
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import DAY, HOUR, WEEK, start_of_week
 from siren_rope_jax.data.log import PreparedLog
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.style import COLOURS, figure
 from siren_rope_jax.training.trained import TrainedRun

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.base.times import NO_TIME
-from siren_rope_jax.rotation.sources import Signals
+from siren_rope_jax.rotation.signals import Signals
 from siren_rope_jax.rotation.time import Time
 from siren_rope_jax.studies.analysis import angles_of
 from siren_rope_jax.studies.style import figure

@@ -27,15 +27,10 @@ from siren_rope_jax.base.times import DAY
 from siren_rope_jax.models.batch import DataSpec
 from siren_rope_jax.models.ranker import REQUEST_FEATURES, RankerConfig
 from siren_rope_jax.models.tasks import Binary
+from siren_rope_jax.rotation.maps import Ladder, Network, Owner
 from siren_rope_jax.rotation.rotate import interleaved_to_half_split
-from siren_rope_jax.rotation.sources import (
-    AngleSource,
-    Gate,
-    Ladder,
-    Network,
-    Signals,
-    SourceAngles,
-)
+from siren_rope_jax.rotation.signals import Signals
+from siren_rope_jax.rotation.sources import AngleSource, Gate
 from siren_rope_jax.rotation.time import TimeScale, since
 
 DemoEncoding = Literal["siren_rope", "ordinal_rope", "to_rope"]
@@ -56,13 +51,13 @@ class DemoNetwork(Network):
     context_length: int = 1
     distinct: int = 1
 
-    def inputs(self, owner: SourceAngles, signals: Signals) -> Sequence[Float[Array, "... L F"]]:
+    def inputs(self, owner: Owner, signals: Signals) -> Sequence[Float[Array, "... L F"]]:
         reverse = self.context_length - 1 - signals.position
         order = jnp.asarray(reverse[..., None], jnp.float32) / self.context_length
         years = since(signals.time, owner.scale.origin, owner.scale.half_span)[..., None]
         return [order, *super().inputs(owner, signals), years]
 
-    def angles(self, owner: SourceAngles, signals: Signals) -> Float[Array, "... L P"]:
+    def angles(self, owner: Owner, signals: Signals) -> Float[Array, "... L P"]:
         x = jnp.concatenate(self.inputs(owner, signals), axis=-1)
         return jnp.repeat(self.network(x, self.distinct), owner.planes // self.distinct, axis=-1)
 

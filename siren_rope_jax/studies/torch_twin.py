@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from siren_rope_jax.base.times import DAY, WEEK
 from siren_rope_jax.models.batch import DataSpec, RankingBatch
 from siren_rope_jax.models.ranker import RankerConfig
+from siren_rope_jax.rotation.maps import Network
 from siren_rope_jax.rotation.rotate import ladder
-from siren_rope_jax.rotation.sources import Network
 from siren_rope_jax.rotation.time import TimeScale
 from siren_rope_jax.training.experiment import ExperimentConfig
 from siren_rope_jax.training.optim import decays, learning_rate
