@@ -26,7 +26,7 @@ from siren_rope_jax.models.batch import DataSpec, NextItemBatch
 from siren_rope_jax.models.retriever import Retriever, RetrieverConfig
 from siren_rope_jax.prepare.corpus import CorpusConfig, generate
 from siren_rope_jax.prepare.documents import Document
-from siren_rope_jax.prepare.layout import bracket_depth, layout
+from siren_rope_jax.prepare.text_layout import bracket_depth, layout
 from siren_rope_jax.rotation.rotate import ladder
 from siren_rope_jax.rotation.time import Time, TimeScale
 from siren_rope_jax.rotation.variants import LANGUAGE_VARIANTS, LAYOUT, language_variant

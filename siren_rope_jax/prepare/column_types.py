@@ -16,7 +16,7 @@ import ibis.expr.datatypes as dt
 from siren_rope_jax.base.errors import UserError
 from siren_rope_jax.prepare import checks, expressions
 from siren_rope_jax.prepare.config import INTERNAL, PrepareConfig
-from siren_rope_jax.prepare.texts import WHOLE, as_text, is_number, is_whole, present
+from siren_rope_jax.prepare.values import WHOLE, as_text, is_number, is_whole, present
 
 _PART = f"{INTERNAL}part"  # the column of the number of a part
 _FIRST_ROWS = 1_000

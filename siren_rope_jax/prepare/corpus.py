@@ -1,7 +1,7 @@
 """Texts as a prepared log: a document is a user, its tokens are the user's events.
 
 Tokens are byte pairs (BPE) that the training documents choose; every byte is a token too, so
-nothing is unknown. Beside it an event has the signals of its first byte (`layout.py`), which are
+nothing is unknown. Beside it an event has the signals of its first byte (`text_layout.py`), which are
 known before the token is, and the time of its text if that has one.
 """
 
@@ -26,7 +26,7 @@ from siren_rope_jax.base.times import NO_TIME
 from siren_rope_jax.data.schema import TEST, TRAIN, VALIDATION, Categorical, Count, Schema
 from siren_rope_jax.prepare.documents import Document, read_documents
 from siren_rope_jax.prepare.histories import Histories
-from siren_rope_jax.prepare.layout import DEPTH, PLACES, bracket_depth, layout
+from siren_rope_jax.prepare.text_layout import DEPTH, PLACES, bracket_depth, layout
 from siren_rope_jax.prepare.writer import vocabulary, write_log
 
 SINCE_NEWLINE = "since_newline"

@@ -20,7 +20,7 @@ from siren_rope_jax.prepare.config import (
     to_iso,
 )
 from siren_rope_jax.prepare.engine import Engine
-from siren_rope_jax.prepare.texts import as_text
+from siren_rope_jax.prepare.values import as_text
 
 # Columns of a log that expressions cannot use:
 ORDER_TIME = f"{INTERNAL}order time"

@@ -19,7 +19,7 @@ from sqlglot import exp
 from siren_rope_jax.base.errors import UserError, excerpt, suggestion
 from siren_rope_jax.prepare import checks
 from siren_rope_jax.prepare.functions import OF_A_ROW, OF_WINDOWS, TAKING_LAMBDAS
-from siren_rope_jax.prepare.texts import is_number
+from siren_rope_jax.prepare.values import is_number
 
 DIALECT = "duckdb"
 

@@ -14,7 +14,7 @@ from siren_rope_jax.data.schema import PREFIXES
 from siren_rope_jax.prepare import checks
 from siren_rope_jax.prepare.column_types import Found, Part, alone, kept_apart, own, used_columns
 from siren_rope_jax.prepare.config import PrepareConfig
-from siren_rope_jax.prepare.texts import WHOLE, as_text, is_number, present
+from siren_rope_jax.prepare.values import WHOLE, as_text, is_number, present
 
 _FITTED = ("int64", "float64", "boolean")
 _IDS = "ids"  # texts, of which those of whole numbers are written as integers are

@@ -193,7 +193,7 @@ _RETRIEVAL: _Others = {
 }
 
 LAYOUT = ("line", "column", "indent", "depth", "since_newline")
-"""Where a token of source code stands: integer signals of a corpus (`prepare/layout.py`)."""
+"""Where a token of source code stands: integer signals of a corpus (`prepare/text_layout.py`)."""
 
 
 def _ladder_of(count: str) -> dict[str, Any]:
