@@ -2,7 +2,8 @@
 
 Tokens are byte pairs (BPE) that the training documents choose; every byte is a token too, so
 nothing is unknown. Beside it an event has the signals of its first byte (`text_layout.py`), which
-are known before the token is, and the time of its text if that has one. """
+are known before the token is, and the time of its text if that has one.
+"""
 
 import dataclasses
 import hashlib
