@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siren_rope_jax.models.batch import NextItemBatch
+from siren_rope_jax.models.batch import NextItemBatch, signals_of
 from siren_rope_jax.models.item_ranks import rank_targets
 from siren_rope_jax.models.losses import LossConfig, retrieval_loss
 from siren_rope_jax.models.retriever import Retriever
@@ -184,6 +184,23 @@ def test_times_may_be_absent() -> None:
     without["encoding"] = {"order": params["encoding"]["order"]}
     expected = queries(Retriever(config, model.data), without, absent)
     np.testing.assert_allclose(queries(model, params, absent), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["time_in_embedding", "time_in_embedding_network"])
+def test_what_is_known_of_an_event_does_not_drown_its_item_before_training(name: str) -> None:
+    model, params = small_retriever(name, width=64)
+    batch = random_next_items()
+    signals = signals_of(batch, DATA)
+
+    def tokens(ids: np.ndarray) -> jax.Array:
+        given, own = batch.replace(categorical=ids), {"params": params}
+        return model.apply(own, given, ids[..., 0], signals, signals, method=Retriever.tokens)
+
+    whole = tokens(batch.categorical)
+    nobody = batch.categorical * [0, *[1] * (batch.categorical.shape[-1] - 1)]
+    without_item = tokens(nobody.astype(np.int32))
+    size = [jnp.linalg.norm(x, axis=-1).mean() for x in (whole - without_item, without_item)]
+    assert 0.1 < size[1] / size[0] < 2
 
 
 def test_cosine_scores_over_a_temperature() -> None:

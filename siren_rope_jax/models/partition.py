@@ -152,9 +152,14 @@ def table_init(init: Any, partition: Partition) -> Any:
     return padded
 
 
-def dense(features: int, *axes: str | None, partition: Partition, **options: Any) -> Dense:
+def dense(
+    features: int,
+    *axes: str | None,
+    partition: Partition,
+    init: Any = linear.default_kernel_init,
+    **options: Any,
+) -> Dense:
     """A `Dense` layer whose kernel [in, out] has these logical axes."""
-    init: Any = linear.default_kernel_init
     if partition.mesh is not None:
         init = nn.with_logical_partitioning(init, axes)
     return Dense(features, kernel_init=init, **options)

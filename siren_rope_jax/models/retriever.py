@@ -70,9 +70,13 @@ class RetrieverConfig(TrunkConfig):
         check(self.temperature > 0, "temperature", "above 0")
 
 
+_SMALL = nn.initializers.normal(0.02)
+"""Of all that a token is the sum of, so that nothing drowns its item before training."""
+
+
 def _item_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Row 0, the unknown item, starts at zero and stays there if training never has it."""
-    return (jax.random.normal(key, shape, dtype) * 0.02).at[0, 0].set(0.0)
+    return _SMALL(key, shape, dtype).at[0, 0].set(0.0)
 
 
 class Retrieved(NamedTuple):
@@ -114,16 +118,17 @@ class Retriever(nn.Module):
                 self.data.categories[name],
                 c.width,
                 dtype=dtype,
-                embedding_init=nn.initializers.normal(0.02),
+                embedding_init=_SMALL,
                 name=f"item_{name}",
             )
             for name in c.item_features
         ]
-        self.features = dense(c.width, None, "width", use_bias=False, dtype=dtype, partition=on)
+        self.features = dense(
+            c.width, None, "width", use_bias=False, dtype=dtype, partition=on, init=_SMALL
+        )
         if c.learned_positions:
-            init = nn.initializers.normal(0.02)
             length = self.data.context_length
-            self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=init)
+            self.positions = nn.Embed(length, c.width, dtype=dtype, embedding_init=_SMALL)
         self.token_dropout = nn.Dropout(c.dropout)
         self.trunk = Trunk(c, self.data, False, c.repeat, on)
         nn.share_scope(self, self.trunk)  # the trunk's parameters stand beside the head's
