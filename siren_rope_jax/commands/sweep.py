@@ -62,8 +62,10 @@ def main() -> None:
         try:
             failures = execute(trials, sweep.jobs, train_trial)
         finally:
-            if any(trial.is_finished() for trial in planned):
-                path = write_report(sweep, workdir, planned)
+            begun = {trial.variant for trial in planned if trial.is_finished()}
+            if begun:
+                reported = [t for t in planned if t.variant in begun.union(wanted)]
+                path = write_report(sweep, workdir, reported)
     if len(failures) == len(trials):
         _refuse(workdir, failures)
     print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
