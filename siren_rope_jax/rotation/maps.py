@@ -8,7 +8,7 @@ import abc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ EMBEDDING_WIDTH = 8
 """Of the category that joins a network's input."""
 
 
+@runtime_checkable
 class Owner(Protocol):
     """What a map knows of the Flax module that owns its parameters.
 
