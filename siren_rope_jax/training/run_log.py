@@ -99,13 +99,9 @@ class RunLog:
         self._said_at = self._started
         self._name, self._last_step = config.variant, last_step
         self._log_every = config.training.log_every
+        self._boards = boards(config, workdir, first_step)  # may refuse, before a file is open
         with self._told():
             self._file = self._path.open("a", encoding="utf-8")
-        try:
-            self._boards = boards(config, workdir, first_step)
-        except BaseException:
-            self._file.close()
-            raise
         self._bar = tqdm(
             total=last_step,
             initial=first_step,
